@@ -1,0 +1,1 @@
+"""Hard-negative mining that lives inside Hugging Face `datasets`."""

@@ -1,0 +1,67 @@
+"""The errors of the library, one tree.
+
+    HardNegError
+    ├── ConfigError        (ValueError)   an argument that cannot work
+    │   └── UnknownNameError (KeyError)   a name that no table holds
+    ├── ColumnError        (ValueError)   a column that is missing or of the wrong type
+    ├── DataError          (ValueError)   rows, ids or vectors that cannot be used
+    ├── StoreError         (ValueError)   files on disk that are missing, altered or foreign
+    ├── ModelError         (ValueError)   a model that cannot be loaded or is not supported
+    └── MissingExtraError  (ImportError)  an optional package that is not installed
+
+Every message has three parts: what was given, what is allowed, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HardNegError(Exception):
+    """Base class of every error raised on purpose by `hf_hardneg`."""
+
+
+class ConfigError(HardNegError, ValueError):
+    """An argument, or a combination of arguments, that cannot work."""
+
+
+class UnknownNameError(ConfigError, KeyError):
+    """A strategy, filter, sampler, retriever or layout that no table holds."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ColumnError(HardNegError, ValueError):
+    """A column that is missing or holds another type than the job needs."""
+
+
+class DataError(HardNegError, ValueError):
+    """Rows, ids or vectors that cannot be used as they are."""
+
+
+class StoreError(HardNegError, ValueError):
+    """Files of an index that are missing, truncated, altered, or belong to something else."""
+
+
+class ModelError(HardNegError, ValueError):
+    """A model that cannot be loaded, or describes something that is not supported."""
+
+
+class MissingExtraError(HardNegError, ImportError):
+    """An optional package that the requested feature needs and that is not installed."""
+
+
+def unknown_name(what: str, given: str, known: Iterable[str]) -> UnknownNameError:
+    """An error naming what was given, all known names and the nearest one.
+
+    Args:
+        what (`str`): the family, such as `"strategy"`.
+        given (`str`): the name nobody knows.
+        known (`Iterable[str]`): the names of the family.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UnknownNameError(f"Unknown {what} {given!r}; known are {', '.join(names)}.{hint}")

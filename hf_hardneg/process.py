@@ -1,0 +1,46 @@
+"""What a forked worker must do before it may compute.
+
+A child forked after its parent searched with several threads hangs for ever in its first FAISS or torch call, and is
+killed by numba's OpenMP layer, unless it sets those libraries to one thread first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_IMPORTED_IN = os.getpid()
+_limited_in: set[int] = set()
+
+
+def in_child() -> bool:
+    """Whether this process is a worker: forked from, or spawned by, the process that holds the dataset."""
+    parent = sys.modules.get("multiprocess.process") or sys.modules.get("multiprocessing.process")
+    spawned = any(
+        module is not None and module.parent_process() is not None
+        for module in (sys.modules.get("multiprocess.process"), sys.modules.get("multiprocessing.process"))
+    )
+    return os.getpid() != _IMPORTED_IN or (parent is not None and spawned)
+
+
+def single_thread_in_child() -> None:
+    """Limit FAISS and torch to one thread when this process is a worker; do nothing in the main process.
+
+    Only libraries that are already loaded are touched by their own setter; those loaded later read the environment.
+    """
+    pid = os.getpid()
+    if pid in _limited_in or not in_child():
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name, setter in (("faiss", "omp_set_num_threads"), ("torch", "set_num_threads")):
+        module = sys.modules.get(name)
+        if module is not None:
+            getattr(module, setter)(1)
+    _limited_in.add(pid)
+
+
+def threads() -> int:
+    """How many threads a search may use here: one in a worker, all of the machine's in the main process."""
+    if in_child():
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
