@@ -1,0 +1,1 @@
+"""Indexes on disk: built once, checked, memory-mapped."""

@@ -1,0 +1,219 @@
+"""Who must never be a negative: text keys, and the table of every known positive of every query.
+
+Two texts are the same document when their keys are equal: Unicode NFKC, case-folded, white space collapsed, compared by
+a 128-bit BLAKE2b digest. Both tables are memory-mapped, so a worker holds a path.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.corpus import Corpus
+from hf_hardneg.errors import DataError
+from hf_hardneg.index import store
+
+Dedupe = Literal["normalized", "exact", "off"]
+DEDUPE: tuple[Dedupe, ...] = ("normalized", "exact", "off")
+KEY = np.dtype("S16")
+
+
+def text_keys(texts: Iterable[str], dedupe: Dedupe) -> np.ndarray:
+    """Keys of texts, (n,) of 16 bytes each; equal keys mean the same document.
+
+    Args:
+        texts (`Iterable[str]`): the texts.
+        dedupe (`str`): `"normalized"` compares what a reader sees; `"exact"` and `"off"` compare the characters.
+    """
+    seen = map(_normalized, texts) if dedupe == "normalized" else texts
+    return np.array([blake2b(text.encode(), digest_size=16).digest() for text in seen], dtype=KEY)
+
+
+def _normalized(text: str) -> str:
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(plain.casefold().split())
+
+
+def isin_sorted(keys: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Position of each key in a sorted table, and whether it is there; both (n,)."""
+    position = np.minimum(np.searchsorted(table, keys), max(len(table) - 1, 0))
+    return position, (table[position] == keys) if len(table) else np.zeros(len(keys), bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusKeys:
+    """Text keys and ids of a corpus, looked up without reading a text.
+
+    Args:
+        directory (`Path`): the published tables.
+        dedupe (`str`): how keys were made.
+    """
+
+    directory: Path
+    dedupe: Dedupe
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Keys of corpus rows, (n,) of 16 bytes."""
+        return _mapped(self.directory, "keys")[rows]
+
+    def row_of_keys(self, keys: np.ndarray) -> np.ndarray:
+        """First corpus row with each key, (n,) int64; -1 where the text is not in the corpus."""
+        order = _mapped(self.directory, "by_key")
+        table = _mapped(self.directory, "sorted_keys")
+        position, found = isin_sorted(keys, table)
+        return np.where(found, order[position], -1)
+
+    def rows_of_ids(self, ids: list[str]) -> np.ndarray:
+        """Corpus row of each id, (n,) int64.
+
+        Raises:
+            DataError: an id is not in the corpus.
+        """
+        table = _mapped(self.directory, "sorted_ids")
+        position, found = isin_sorted(text_keys(ids, "exact"), table)
+        if not found.all():
+            missing = [ids[i] for i in np.flatnonzero(~found)[:3]]
+            raise DataError(
+                f"{int((~found).sum())} positive ids are not in the corpus, such as {', '.join(map(repr, missing))}. "
+                "Give the corpus those ids belong to, name its id column with id_column=, or drop those rows."
+            )
+        return _mapped(self.directory, "by_id")[position]
+
+
+def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
+    """The key tables of a corpus, built once.
+
+    Raises:
+        DataError: two documents have the same id.
+    """
+
+    def build(directory: Path) -> None:
+        keys = np.concatenate([text_keys(texts.to_pylist(), dedupe) for texts in corpus.batches()])
+        ids = text_keys(corpus.ids(np.arange(len(corpus))).to_pylist(), "exact")
+        for name, values in (("key", keys), ("id", ids)):
+            order = np.argsort(values, kind="stable")
+            np.save(directory / f"by_{name}.npy", order)
+            np.save(directory / f"sorted_{name}s.npy", values[order])
+        np.save(directory / "keys.npy", keys)
+        _refuse_repeated_ids(corpus, ids)
+
+    mode = "exact" if dedupe == "off" else dedupe
+    directory = store.obtain(corpus.cache, "keys", {"corpus": corpus.digest, "dedupe": mode}, build)
+    return CorpusKeys(directory=directory, dedupe=dedupe)
+
+
+def _refuse_repeated_ids(corpus: Corpus, ids: np.ndarray) -> None:
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        row = int(np.flatnonzero(ids == unique[counts > 1][0])[0])
+        name = corpus.ids(np.array([row]))[0].as_py()
+        raise DataError(
+            f"{len(ids) - len(unique)} documents repeat the id of another, such as {name!r}. "
+            "Ids must be unique: drop the repeats, or name another id column with id_column=."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositiveList:
+    """Known positives of a batch of queries, one entry per (query, positive).
+
+    Args:
+        query (`np.ndarray`): (n,) int64, position of the query in the batch, ascending.
+        key (`np.ndarray`): (n,) text keys.
+        row (`np.ndarray`): (n,) int64, row in the corpus, -1 for a text outside it.
+        text (`list[str | None]`): (n,) the text where it is outside the corpus.
+    """
+
+    query: np.ndarray
+    key: np.ndarray
+    row: np.ndarray
+    text: list[str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownPositives:
+    """Every known positive of every query of a dataset, over all its rows; memory-mapped.
+
+    Rows that share a query's normalised text, or its id, are one query.
+
+    Args:
+        directory (`Path`): the published table.
+    """
+
+    directory: Path
+
+    def of(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str | None]]:
+        """Positives under the given group keys.
+
+        Args:
+            groups (`np.ndarray`): (n,) keys of query texts or query ids.
+
+        Returns:
+            position of the group in `groups`, text key, corpus row (-1 outside), text (outside only); equal lengths.
+        """
+        table = _mapped(self.directory, "groups")
+        offsets = _mapped(self.directory, "offsets")
+        position, found = isin_sorted(groups, table)
+        counts = np.where(found, offsets[np.minimum(position + 1, len(offsets) - 1)] - offsets[position], 0)
+        owner = np.repeat(np.arange(len(groups)), counts)
+        ends = np.cumsum(counts)
+        inside = np.arange(len(owner)) - np.repeat(ends - counts, counts)
+        members = _mapped(self.directory, "members")[offsets[position[owner]] + inside]
+        rows = _mapped(self.directory, "rows")[members]
+        outside = _mapped(self.directory, "outside")[members]
+        texts = _texts(str(self.directory / "texts.arrow"))
+        text = [texts[int(place)].as_py() if place >= 0 else None for place in outside]
+        return owner, _mapped(self.directory, "keys")[members], rows, text
+
+
+def save_known_positives(directory: Path, groups: np.ndarray, positives: PositiveList) -> None:
+    """Write the table that `KnownPositives` reads.
+
+    Args:
+        directory (`Path`): empty.
+        groups (`np.ndarray`): (n,) group key of each entry.
+        positives (`PositiveList`): (n,) entries; `query` is not used.
+    """
+    keys, first, member = np.unique(positives.key, return_index=True, return_inverse=True)
+    pairs = np.unique(np.array(list(zip(groups, member, strict=True)), dtype=[("group", KEY), ("member", np.int64)]))
+    table, starts = np.unique(pairs["group"], return_index=True)
+    rows = positives.row[first]
+    texts = [positives.text[i] for i in first[rows < 0]]
+    outside = np.where(rows < 0, np.cumsum(rows < 0) - 1, -1)
+    arrays = {
+        "groups": table,
+        "offsets": np.append(starts, len(pairs)),
+        "members": pairs["member"],
+        "keys": keys,
+        "rows": rows,
+        "outside": outside,
+    }
+    for name, values in arrays.items():
+        np.save(directory / f"{name}.npy", values)
+    batch = pa.record_batch([pa.array(texts, pa.large_string())], names=["text"])
+    with pa.OSFile(str(directory / "texts.arrow"), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _mapped(directory: Path, name: str) -> np.ndarray:
+    return _load(str(directory / f"{name}.npy"))
+
+
+@functools.lru_cache(maxsize=256)
+def _load(path: str) -> np.ndarray:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array.view(np.ndarray)
+
+
+@functools.lru_cache(maxsize=64)
+def _texts(path: str) -> pa.Array:
+    table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+    return table.column("text").combine_chunks() if table.num_rows else pa.array([], pa.large_string())

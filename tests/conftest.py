@@ -1,0 +1,18 @@
+import pytest
+from datasets import Dataset, disable_progress_bars
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet():
+    disable_progress_bars()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Every test has its own datasets cache, so nothing is reused by accident."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def dataset():
+    return Dataset.from_dict

@@ -1,0 +1,75 @@
+import pickle
+
+import numpy as np
+import pytest
+from datasets import Dataset, concatenate_datasets, load_dataset
+
+from hf_hardneg.corpus import open_corpus
+from hf_hardneg.errors import ColumnError, DataError
+
+TEXTS = ["alpha", "béta", "", "delta delta", "epsilon"]
+
+
+@pytest.fixture
+def corpus():
+    return Dataset.from_dict({"_id": list("abcde"), "title": list("TUVWX"), "text": TEXTS})
+
+
+def test_gathers_rows_in_the_order_asked(corpus):
+    opened = open_corpus(corpus, text_column=["title", "text"])
+    rows = np.array([4, 0, 0, 2])
+    assert opened.texts(rows).to_pylist() == ["X epsilon", "T alpha", "T alpha", "V "]
+    assert opened.ids(rows).to_pylist() == ["e", "a", "a", "c"]
+    assert opened.texts(rows[:0]).to_pylist() == []
+
+
+def test_digest_is_of_the_content_not_of_the_container(corpus, tmp_path):
+    corpus.to_parquet(tmp_path / "c.parquet")
+    from_file = load_dataset(
+        "parquet", data_files=str(tmp_path / "c.parquet"), split="train", cache_dir=str(tmp_path / "h")
+    )
+    parts = concatenate_datasets([corpus.select(range(2)), corpus.select(range(2, 5))]).add_column("x", [0] * 5)
+    shuffled_back = corpus.select([4, 3, 2, 1, 0]).select([4, 3, 2, 1, 0])
+    digests = {open_corpus(one).digest for one in (corpus, from_file, parts, shuffled_back)}
+    assert len(digests) == 1
+    assert open_corpus(corpus.select([1, 0, 2, 3, 4])).digest not in digests
+    moved = Dataset.from_dict({"_id": list("abcde"), "text": ["alphab", "éta", *TEXTS[2:]]})
+    assert open_corpus(moved).digest not in digests
+
+
+def test_pickle_is_small_and_opens_the_same_texts(corpus):
+    opened = open_corpus(corpus)
+    data = pickle.dumps(opened)
+    assert len(data) < 4096
+    assert pickle.loads(data).texts(np.arange(5)).to_pylist() == TEXTS
+
+
+def test_a_mapped_dataset_is_not_copied(corpus, tmp_path):
+    corpus.save_to_disk(tmp_path / "disk")
+    open_corpus(Dataset.load_from_disk(str(tmp_path / "disk")), cache_dir=str(tmp_path / "own"))
+    assert not (tmp_path / "own").exists()
+
+
+def test_row_numbers_are_ids_where_there_are_none():
+    opened = open_corpus(Dataset.from_dict({"text": ["x", "y"]}))
+    assert opened.ids(np.array([1, 0])).to_pylist() == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "error", "text"),
+    [
+        ({"body": ["x"]}, {}, ColumnError, "no column 'text'; it has 'body'. Name the right one with text_column="),
+        ({"text": ["x"]}, {"id_column": "key"}, ColumnError, "no column 'key'; it has 'text'"),
+        ({"text": []}, {}, DataError, "The corpus is empty"),
+        ({"text": ["x", None]}, {}, DataError, "null in row 1"),
+        ({"text": [1.5]}, {}, ColumnError, "type double was given where text is needed"),
+    ],
+)
+def test_what_cannot_be_a_corpus(columns, options, error, text):
+    with pytest.raises(error, match=text):
+        open_corpus(Dataset.from_dict(columns), **options)
+
+
+def test_only_a_dataset_is_a_corpus(corpus):
+    with pytest.raises(ColumnError, match="The corpus is a IterableDataset; give a datasets.Dataset"):
+        open_corpus(corpus.to_iterable_dataset())
