@@ -1,1 +1,45 @@
 """Hard-negative mining that lives inside Hugging Face `datasets`."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any
+
+_MODULES = {
+    "AbsoluteMargin": "filters",
+    "Analyzer": "index.analysis",
+    "BM25": "retrievers",
+    "BM25Config": "index.bm25",
+    "Dense": "retrievers",
+    "HardNegatives": "negatives",
+    "Random": "retrievers",
+    "RankWindow": "filters",
+    "RankZone": "samplers",
+    "RelativeMargin": "filters",
+    "ScoreBounds": "filters",
+    "SemiHard": "filters",
+    "Strategy": "strategies",
+    "Top": "samplers",
+    "Uniform": "samplers",
+    "attach_bm25": "index.attach",
+    "attach_dense": "index.attach",
+    "mine": "mining",
+    "report": "report",
+    "to_format": "formats",
+}
+
+__all__ = sorted(_MODULES)
+__version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -145,7 +145,7 @@ def _plain_strings(column: pa.ChunkedArray, name: str, start: int) -> pa.Array:
     return array
 
 
-def _update(sizes: Any, contents: Any, array: pa.Array) -> None:  # noqa: ANN401
+def _update(sizes: Any, contents: Any, array: pa.Array) -> None:
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         sizes.update(pc.list_value_length(array).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
         array = array.flatten()
@@ -161,10 +161,10 @@ def _update(sizes: Any, contents: Any, array: pa.Array) -> None:  # noqa: ANN401
         contents.update(memoryview(array.buffers()[2])[offsets[0] : offsets[-1]])
 
 
-def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: str, cache: Path) -> Any:  # noqa: ANN401
+def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: str, cache: Path) -> Any:
     from datasets.table import ConcatenationTable, MemoryMappedTable
 
-    def mapped(table: Any) -> bool:  # noqa: ANN401
+    def mapped(table: Any) -> bool:
         if isinstance(table, ConcatenationTable):
             return all(mapped(block) for row in table.blocks for block in row)
         return isinstance(table, MemoryMappedTable)

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 
-def bar(**options: Any) -> Any:  # noqa: ANN401
+def bar(**options: Any) -> Any:
     """A `datasets` progress bar, silent on every rank but the first.
 
     Args:

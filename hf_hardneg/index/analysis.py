@@ -88,7 +88,7 @@ def _stop_words(language: str | None) -> frozenset[str]:
 
 
 @functools.cache
-def _stemmer(language: str | None) -> Any:  # noqa: ANN401
+def _stemmer(language: str | None) -> Any:
     stemmer = require("Stemmer", extra="stem", needed_by="Analyzer(stem=True)")
     known = [name for name in STOP_WORDS if name in stemmer.algorithms()]
     if language not in known:

@@ -21,6 +21,7 @@ from hf_hardneg.corpus import Corpus
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import Analyzer, Tokenizer, tokenizer_digest, warn_if_broken
+from hf_hardneg.index.hits import Hits
 from hf_hardneg.process import threads
 from hf_hardneg.progress import bar
 
@@ -50,17 +51,6 @@ class BM25Config:
             raise unknown_name("BM25 variant", self.variant, VARIANTS)
         if self.k1 < 0 or not 0 <= self.b <= 1:
             raise ConfigError(f"BM25 got k1={self.k1}, b={self.b}; k1 must be at least 0 and b between 0 and 1.")
-
-
-class Hits(NamedTuple):
-    """Search results of a batch, flat, sorted by (query, -score, document).
-
-    `query` (n,) int64 position in the batch; `doc` (n,) int64 corpus row; `score` (n,) float32, higher is better.
-    """
-
-    query: np.ndarray
-    doc: np.ndarray
-    score: np.ndarray
 
 
 def build_bm25(corpus: Corpus, config: BM25Config) -> Path:

@@ -96,6 +96,11 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def bytes_digest(content: Any) -> str:
+    """Hex BLAKE2b digest (32 characters) of a buffer."""
+    return blake2b(memoryview(content), digest_size=16).hexdigest()
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,0 +1,272 @@
+"""Encoders: transformers models with sentence-transformers files beside them, live models, callables.
+
+The vector of a text does not depend on what else is encoded with it: texts are padded to a length that is a function of
+their own token count (the next multiple of 8), which on CPU makes the result the same to the last bit for any batch
+size, order and thread count. Mined rows therefore do not change with the batch size of `Dataset.map`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from hf_hardneg.encode.model_files import ModelFiles, read_model_files
+from hf_hardneg.errors import ConfigError, DataError, ModelError
+from hf_hardneg.index.dense import checked_vectors
+from hf_hardneg.index.store import digest_of, obtain
+from hf_hardneg.optional import require
+from hf_hardneg.process import in_child, single_thread_in_child
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["query", "document"]
+LENGTH_STEP = 8
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What retrieval asks of a model."""
+
+    @property
+    def digest(self) -> str:
+        """Identity of everything that changes a vector: weights, pooling, prompts, lengths."""
+
+    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+        """Vectors of texts, (n, d) float32."""
+
+
+def load_encoder(encoder: Any, *, cache_dir: Path, device: str | None = None, batch_size: int = 32) -> Encoder:
+    """The encoder behind what a user passes; fails early, before any text is encoded.
+
+    Args:
+        encoder (`str`, `Path`, `SentenceTransformer`, `Callable[[list[str]], array (n, d)]` or `Encoder`): the model.
+        cache_dir (`Path`): where a live model is saved once, so that workers can load it.
+        device (`str`, *optional*): such as `"cuda"`; by default a GPU if there is one.
+        batch_size (`int`, defaults to 32): texts per forward pass.
+
+    Raises:
+        ModelError: the model cannot be loaded, or describes something that is not supported.
+        ConfigError: something else was passed.
+    """
+    if isinstance(encoder, Encoder):
+        return encoder
+    if isinstance(encoder, (str, os.PathLike)):
+        return _from_files(os.fspath(encoder), device, batch_size)
+    if hasattr(encoder, "state_dict") and hasattr(encoder, "encode_query"):
+        return _from_live_model(encoder, cache_dir, batch_size)
+    if callable(encoder):
+        return CallableEncoder(function=encoder, digest=_callable_digest(encoder))
+    raise ConfigError(
+        f"encoder= got a {type(encoder).__name__}; allowed are a Hub id, a local path, a SentenceTransformer, "
+        "or a callable list[str] -> (n, d)."
+    )
+
+
+def refuse_cuda_in_worker(device: str) -> None:
+    """Raise where a forked worker would touch CUDA.
+
+    Raises:
+        ConfigError: this process is a worker and the device is a GPU.
+    """
+    if device.startswith("cuda") and in_child():
+        raise ConfigError(
+            f"num_proc > 1 with an encoder on {device}: a worker cannot use CUDA. "
+            "Use num_proc=1, or encode the queries first and pass query_vector_column=."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersEncoder:
+    """A transformers model with the pooling its sentence-transformers files describe.
+
+    Args:
+        files (`ModelFiles`): where it lies and what its files say.
+        digest (`str`): of the files' content; checked again when the weights are loaded.
+        device (`str`): `"cpu"`, `"cuda"` or `"mps"`.
+        batch_size (`int`): texts per forward pass; does not change the vectors.
+    """
+
+    files: ModelFiles
+    digest: str
+    device: str
+    batch_size: int = 32
+
+    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+        """Vectors of texts, (n, d) float32.
+
+        Raises:
+            DataError: a vector is not finite.
+            ModelError: the weights on disk are no longer those the digest was made of.
+        """
+        import torch
+
+        refuse_cuda_in_worker(self.device)
+        single_thread_in_child()
+        model, tokenizer = _loaded(self.files, self.digest, self.device)
+        prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
+        lower = str.lower if self.files.lower_case else str
+        tokens = tokenizer(
+            [lower((prompt + text).strip()) for text in texts], truncation=True, max_length=self.files.max_length
+        )["input_ids"]
+        vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+        with torch.inference_mode():
+            for rows, length in _buckets([len(ids) for ids in tokens], self.files.max_length, self.batch_size):
+                batch = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, padding="max_length", max_length=length)
+                inputs = {
+                    name: torch.tensor(batch[name], device=self.device) for name in ("input_ids", "attention_mask")
+                }
+                hidden = model(**inputs).last_hidden_state
+                vectors[rows] = self.files.pool(hidden, inputs["attention_mask"]).float().cpu().numpy()
+        return checked_vectors(vectors, what="encoded texts")
+
+
+def _buckets(lengths: list[int], limit: int, size: int) -> list[tuple[np.ndarray, int]]:
+    """Rows to run together, and the length to pad them to, longest first."""
+    padded = np.minimum(-(-np.array(lengths, dtype=np.int64) // LENGTH_STEP) * LENGTH_STEP, max(limit, 1))
+    batches = []
+    for length in np.unique(padded)[::-1]:
+        rows = np.flatnonzero(padded == length)
+        batches += [(rows[start : start + size], int(length)) for start in range(0, len(rows), size)]
+    return batches
+
+
+def _from_files(name: str, device: str | None, batch_size: int) -> TransformersEncoder:
+    files = read_model_files(name)
+    encoder = TransformersEncoder(
+        files=files, digest=files.digest(), device=device or _best_device(), batch_size=batch_size
+    )
+    if not encoder.device.startswith("cuda") or not in_child():
+        _loaded(files, encoder.digest, encoder.device)
+    return encoder
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
+    if files.digest() != digest:
+        raise ModelError(
+            f"The model at {files.folder} changed since it was chosen: its files have another digest. "
+            "Construct the miner again to use the new weights."
+        )
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        model = AutoModel.from_pretrained(files.folder).eval().to(device)
+        return model, AutoTokenizer.from_pretrained(files.folder, padding_side="right")
+    except Exception as error:
+        raise ModelError(
+            f"The model at {files.folder} cannot be loaded: {type(error).__name__}: {error}. "
+            "Give a complete model folder, a Hub id, a SentenceTransformer, or a callable list[str] -> (n, d)."
+        ) from error
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceTransformerEncoder:
+    """A live SentenceTransformer, saved once so that workers can load it.
+
+    Args:
+        folder (`Path`): where it was saved.
+        digest (`str`): of its weights and configuration.
+        device (`str`): where the live model was.
+        batch_size (`int`): texts per forward pass.
+    """
+
+    folder: Path
+    digest: str
+    device: str
+    batch_size: int = 32
+
+    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+        """Vectors of texts, (n, d) float32, by `encode_query` or `encode_document`."""
+        refuse_cuda_in_worker(self.device)
+        single_thread_in_child()
+        model = _live_model(self.folder, self.device)
+        encode = model.encode_query if kind == "query" else model.encode_document
+        vectors = encode(list(texts), batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True)
+        return checked_vectors(vectors, what="encoded texts")
+
+
+@functools.lru_cache(maxsize=2)
+def _live_model(folder: Path, device: str) -> Any:
+    module = require("sentence_transformers", extra="sentence-transformers", needed_by="a SentenceTransformer encoder")
+    return module.SentenceTransformer(str(folder / "model"), device=device)
+
+
+def _from_live_model(model: Any, cache_dir: Path, batch_size: int) -> SentenceTransformerEncoder:
+    weights = blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).tobytes())
+    parameters = {
+        "weights": weights.hexdigest(),
+        "modules": [f"{name}: {module}" for name, module in model.named_children()],
+        "prompts": {**model.prompts, "default": model.default_prompt_name},
+        "max_length": model.max_seq_length,
+    }
+    folder = obtain(cache_dir, "encoder", parameters, lambda path: model.save(str(path / "model")))
+    return SentenceTransformerEncoder(
+        folder=folder, digest=digest_of(parameters), device=str(model.device), batch_size=batch_size
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallableEncoder:
+    """Any function from texts to vectors; queries and documents are encoded alike.
+
+    Args:
+        function (`Callable[[list[str]], array (n, d)]`): must be picklable to be used with `num_proc`.
+        digest (`str`): its identity.
+    """
+
+    function: Callable[[list[str]], Any]
+    digest: str
+
+    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+        """Vectors of texts, (n, d) float32.
+
+        Raises:
+            DataError: the function returns something else than one finite vector per text.
+        """
+        single_thread_in_child()
+        vectors = self.function(list(texts))
+        if hasattr(vectors, "detach"):
+            vectors = vectors.detach().cpu().numpy()
+        matrix = checked_vectors(vectors, what="vectors returned by the encoder")
+        if len(matrix) != len(texts):
+            raise DataError(
+                f"The encoder returned {len(matrix)} vectors for {len(texts)} texts; return one per text, in order."
+            )
+        return matrix
+
+
+def _callable_digest(function: Any) -> str:
+    if isinstance(getattr(function, "digest", None), str):
+        return str(function.digest)
+    from datasets.fingerprint import Hasher
+
+    try:
+        return Hasher.hash(function)
+    except Exception as error:
+        raise ConfigError(
+            f"The encoder {function!r} cannot be pickled, so nothing identifies its vectors: {error}. "
+            "Give it a `digest` attribute, a string that changes whenever its vectors do."
+        ) from error

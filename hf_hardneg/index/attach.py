@@ -1,0 +1,118 @@
+"""Attaching indexes to the corpus dataset, so that `datasets`' own search verbs work on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_hardneg.corpus import Corpus, missing_column, open_corpus
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.index.bm25 import BM25Config, BM25Index, build_bm25
+from hf_hardneg.index.dense import DenseIndex, Similarity, build_dense
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datasets import Dataset
+
+    from hf_hardneg.encode.encoder import Encoder
+
+ENCODE_BLOCK = 1024
+
+
+def attach_bm25(
+    dataset: Dataset, *, index_name: str = "bm25", config: BM25Config | None = None, **corpus_options: Any
+) -> Dataset:
+    """The corpus with a BM25 index attached, built once and reused from the cache.
+
+    Args:
+        dataset (`Dataset`): the corpus.
+        index_name (`str`, defaults to `"bm25"`): its name in `dataset.search_batch(name, texts, k)`.
+        config (`BM25Config`, *optional*): weights and text analysis.
+        **corpus_options: `text_column`, `id_column`, `cache_dir`, as for `HardNegatives`.
+
+    Example:
+        >>> corpus = attach_bm25(corpus)
+        >>> scores, rows = corpus.search("bm25", "memory mapped index", k=10)
+    """
+    from hf_hardneg.index.search import BM25Search
+
+    config = config or BM25Config()
+    index = BM25Index(directory=build_bm25(open_corpus(dataset, **corpus_options), config), config=config)
+    attached = dataset.with_format(**dataset.format)
+    attached._indexes[index_name] = BM25Search(index)
+    return attached
+
+
+def attach_dense(
+    dataset: Dataset,
+    *,
+    encoder: Any = None,
+    vector_column: str | None = None,
+    index_name: str = "dense",
+    similarity: Similarity = "cosine",
+    **corpus_options: Any,
+) -> Dataset:
+    """The corpus with a memory-mapped exact FAISS index attached, built once and reused from the cache.
+
+    Args:
+        dataset (`Dataset`): the corpus.
+        encoder (`str`, `SentenceTransformer` or callable, *optional*): what encodes the texts.
+        vector_column (`str`, *optional*): a column of vectors, instead of an encoder.
+        index_name (`str`, defaults to `"dense"`): its name in `dataset.search_batch(name, vectors, k)`.
+        similarity (`str`, defaults to `"cosine"`): `"cosine"` or `"dot"`.
+        **corpus_options: `text_column`, `id_column`, `cache_dir`, as for `HardNegatives`.
+    """
+    corpus = open_corpus(dataset, **corpus_options)
+    index = index_corpus(dataset, corpus, load(encoder, corpus), vector_column, similarity)
+    attached = dataset.with_format(**dataset.format)
+    attached.add_faiss_index_from_external_arrays(
+        np.empty((0, index.width), np.float32), index_name, custom_index=index.faiss_index()
+    )
+    return attached
+
+
+def load(encoder: Any, corpus: Corpus) -> Encoder | None:
+    """The encoder behind a Hub id, path, model or callable; `None` for none."""
+    if encoder is None:
+        return None
+    from hf_hardneg.encode.encoder import load_encoder
+
+    return load_encoder(encoder, cache_dir=corpus.cache)
+
+
+def index_corpus(
+    dataset: Dataset, corpus: Corpus, encoder: Encoder | None, vector_column: str | None, similarity: Similarity
+) -> DenseIndex:
+    """The exact index of a corpus' vectors, from a column or an encoder.
+
+    Raises:
+        ConfigError: neither an encoder nor a column of vectors is given, or both.
+        ColumnError: the column is missing.
+    """
+    if vector_column is not None:
+        blocks, digest = _column(dataset, vector_column), f"{dataset._fingerprint}/{vector_column}"
+    elif encoder is not None:
+        blocks, digest = _encoded(corpus, encoder), encoder.digest
+    else:
+        raise ConfigError(
+            "A dense strategy needs vectors and got none. Pass encoder= (Hub id, path, SentenceTransformer, callable), "
+            "or vector_column= with query_vector_column=."
+        )
+    return build_dense(corpus, blocks, vectors_digest=digest, similarity=similarity)
+
+
+def _column(dataset: Dataset, name: str) -> Iterator[np.ndarray]:
+    if name not in dataset.column_names:
+        raise missing_column(name, dataset.column_names, "corpus", "vector_column")
+    return (batch[name] for batch in dataset.with_format("numpy", columns=[name]).iter(ENCODE_BLOCK))
+
+
+def _encoded(corpus: Corpus, encoder: Encoder) -> Iterator[np.ndarray]:
+    from hf_hardneg.progress import bar
+
+    with bar(total=len(corpus), desc="Encoding corpus", unit=" texts") as progress:
+        for texts in corpus.batches(ENCODE_BLOCK):
+            yield encoder.encode(texts.to_pylist(), kind="document")
+            progress.update(len(texts))

@@ -1,0 +1,262 @@
+"""Dense indexes: FAISS files on disk, opened memory-mapped, searched with scores that do not depend on the batch.
+
+FAISS chooses other kernels for other batch shapes, so its scores differ in the last bits between batch sizes. On flat
+indexes the hits are therefore scored again, pair by pair in a fixed order, and cut in (-score, row) order.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numba import njit
+
+from hf_hardneg.corpus import Corpus
+from hf_hardneg.errors import ConfigError, DataError, StoreError
+from hf_hardneg.index import store
+from hf_hardneg.index.hits import Hits, best_first
+from hf_hardneg.optional import require
+from hf_hardneg.process import single_thread_in_child
+
+Similarity = Literal["cosine", "dot", "l2"]
+SIMILARITIES: tuple[Similarity, ...] = ("cosine", "dot", "l2")
+FILE = "index.faiss"
+TIE_SLACK = 32
+
+
+def load_faiss(needed_by: str) -> Any:
+    """The `faiss` module, limited to one thread in a worker."""
+    faiss = require("faiss", extra="cpu|gpu", needed_by=needed_by)
+    single_thread_in_child()
+    return faiss
+
+
+def checked_vectors(vectors: Any, *, what: str, width: int | None = None, start: int = 0) -> np.ndarray:
+    """Vectors as a finite float32 matrix (n, d).
+
+    Args:
+        vectors (array-like): what was given.
+        what (`str`): its name, for messages.
+        width (`int`, *optional*): the d it must have.
+        start (`int`): row number of the first vector, for messages.
+
+    Raises:
+        DataError: it is not a matrix of numbers, has another width, or holds NaN or infinite values.
+    """
+    try:
+        matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"The {what} are not a matrix of numbers: {error}. Give one vector per row, all as wide."
+        ) from error
+    if matrix.ndim != 2:
+        raise DataError(f"The {what} have shape {matrix.shape}; a matrix (rows, width) is needed.")
+    if width is not None and matrix.shape[1] != width:
+        raise DataError(
+            f"The {what} are {matrix.shape[1]} wide, the index is {width} wide. Encode both sides with one model."
+        )
+    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+    if len(bad):
+        rows = ", ".join(str(start + int(row)) for row in bad[:5])
+        raise DataError(
+            f"{len(bad)} of the {what} hold NaN or infinite values, in rows {rows}. "
+            "Look at those texts (empty ones?) and at the model, then encode them again."
+        )
+    return matrix
+
+
+def normalized(vectors: np.ndarray) -> np.ndarray:
+    """Unit-length vectors, (n, d) float32; a zero vector stays zero, so its cosines are 0."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+def build_dense(
+    corpus: Corpus, blocks: Iterable[np.ndarray], *, vectors_digest: str, similarity: Similarity = "cosine"
+) -> DenseIndex:
+    """An exact index over a corpus, built once.
+
+    Args:
+        corpus (`Corpus`): the documents.
+        blocks (`Iterable[np.ndarray]`): their vectors in row order, (n_i, d) each; read only if it must be built.
+        vectors_digest (`str`): what the vectors depend on: the encoder's digest, or that of a column.
+        similarity (`str`, defaults to `"cosine"`): cosine normalises both sides; `"dot"` takes them as they are.
+
+    Raises:
+        DataError: vectors are not finite, not equally wide, or not as many as documents.
+    """
+
+    def build(directory: Path) -> None:
+        faiss = load_faiss("a dense index")
+        index = None
+        for block in blocks:
+            rows = 0 if index is None else index.ntotal
+            vectors = checked_vectors(
+                block, what="corpus vectors", width=None if index is None else index.d, start=rows
+            )
+            if index is None:
+                index = (
+                    faiss.IndexFlatL2(vectors.shape[1]) if similarity == "l2" else faiss.IndexFlatIP(vectors.shape[1])
+                )
+            index.add(normalized(vectors) if similarity == "cosine" else vectors)
+        _check_length(0 if index is None else index.ntotal, len(corpus))
+        faiss.write_index(index, str(directory / FILE))
+
+    if similarity not in SIMILARITIES:
+        raise ConfigError(f"similarity={similarity!r} is not known; allowed are {', '.join(SIMILARITIES)}.")
+    parameters = {"corpus": corpus.digest, "vectors": vectors_digest, "similarity": similarity, "type": "Flat"}
+    return DenseIndex(directory=store.obtain(corpus.cache, "dense", parameters, build), similarity=similarity)
+
+
+def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = None) -> DenseIndex:
+    """A user's own FAISS index, copied once into the cache so that workers can map it.
+
+    Args:
+        corpus (`Corpus`): the documents, in the order of the index.
+        index (`faiss.Index` or `str`): the index, or the path of a saved one.
+        similarity (`str`, *optional*): `"cosine"` or `"dot"` for an inner product index; by default cosine where a
+            sample of its vectors has unit length. An L2 index is recognised by itself.
+
+    Raises:
+        StoreError: the file cannot be read.
+        DataError: the index holds another number of vectors than the corpus has documents.
+    """
+    faiss = load_faiss("a FAISS index")
+    if isinstance(index, (str, Path)):
+        try:
+            index = faiss.read_index(str(index), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise StoreError(
+                f"{index} is not a readable FAISS file: {error}. Save it again with faiss.write_index."
+            ) from error
+    _check_length(index.ntotal, len(corpus))
+    content = faiss.serialize_index(index)
+    similarity = _similarity_of(index, similarity)
+    parameters = {"corpus": corpus.digest, "index": store.bytes_digest(content), "similarity": similarity}
+    directory = store.obtain(corpus.cache, "faiss", parameters, lambda path: content.tofile(path / FILE))
+    return DenseIndex(directory=directory, similarity=similarity)
+
+
+def _check_length(vectors: int, documents: int) -> None:
+    if vectors != documents:
+        raise DataError(
+            f"The index holds {vectors:,} vectors, the corpus {documents:,} documents. "
+            "Build the index from this very corpus, one vector per row in the same order."
+        )
+
+
+def _similarity_of(index: Any, given: Similarity | None) -> Similarity:
+    faiss = load_faiss("a FAISS index")
+    metrics: dict[int, Similarity] = {faiss.METRIC_INNER_PRODUCT: "dot", faiss.METRIC_L2: "l2"}
+    if index.metric_type not in metrics:
+        raise ConfigError(f"The FAISS metric {index.metric_type} is not supported; use inner product or L2.")
+    found = metrics[index.metric_type]
+    if found == "dot" and given is None and isinstance(faiss.downcast_index(index), faiss.IndexFlat):
+        sample = faiss.rev_swig_ptr(faiss.downcast_index(index).get_xb(), min(index.ntotal, 256) * index.d)
+        norms = np.linalg.norm(sample.reshape(-1, index.d), axis=1)
+        return "cosine" if np.allclose(norms, 1, atol=1e-4) else "dot"
+    if given is not None and (given == "l2") != (found == "l2"):
+        raise ConfigError(f"similarity={given!r} was given, but the index was built for {found!r}. Drop similarity=.")
+    return given or found
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseIndex:
+    """An opened-on-demand FAISS index; pickles as its path.
+
+    Args:
+        directory (`Path`): the published index.
+        similarity (`str`): `"cosine"` and `"dot"` score by inner product, `"l2"` by negative squared distance.
+    """
+
+    directory: Path
+    similarity: Similarity
+
+    @property
+    def width(self) -> int:
+        """Dimension of the vectors."""
+        return self.faiss_index().d
+
+    def faiss_index(self) -> Any:
+        """The memory-mapped FAISS index. Never call `.add` on it: FAISS aborts the process."""
+        load_faiss("a dense index")
+        return _opened(str(self.directory / FILE))
+
+    def queries(self, vectors: Any, *, what: str = "query vectors") -> np.ndarray:
+        """Checked query vectors, normalised where the similarity is cosine; (n, d) float32."""
+        matrix = checked_vectors(vectors, what=what, width=self.width)
+        return normalized(matrix) if self.similarity == "cosine" else matrix
+
+    def search(self, vectors: np.ndarray, k: np.ndarray) -> Hits:
+        """The nearest documents of each query.
+
+        Args:
+            vectors (`np.ndarray`): (n, d) float32, as returned by `queries`.
+            k (`np.ndarray`): (n,) int64, how many, for each query.
+        """
+        index = self.faiss_index()
+        found = []
+        for depth in np.unique(k):
+            rows = np.flatnonzero(k == depth)
+            scores, docs = index.search(vectors[rows], int(min(depth + TIE_SLACK, index.ntotal)))
+            hit = docs.ravel() >= 0
+            signed = -scores if self.similarity == "l2" else scores
+            query = np.repeat(rows, docs.shape[1])[hit]
+            found.append(Hits(query, docs.ravel()[hit], signed.ravel()[hit]))
+        hits = Hits(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        if self.flat_vectors() is not None:
+            hits = hits._replace(score=self.score_rows(vectors, hits.query, hits.doc))
+        return best_first(hits, k)
+
+    def flat_vectors(self) -> np.ndarray | None:
+        """The stored vectors (documents, d), memory-mapped, or `None` where the index is compressed."""
+        import faiss
+
+        index = faiss.downcast_index(self.faiss_index())
+        if not isinstance(index, faiss.IndexFlat):
+            return None
+        return faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
+
+    def score_rows(self, vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Scores of chosen (query, corpus row) pairs, (n,) float32."""
+        stored = self.flat_vectors()
+        if stored is None:
+            stored, rows = self.faiss_index().reconstruct_batch(rows), np.arange(len(rows))
+        return _score_pairs(vectors, stored, query, rows, self.similarity == "l2")
+
+    def score_vectors(self, vectors: np.ndarray, query: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """Scores of chosen (query, vector) pairs, (n,) float32; `documents` is (n, d)."""
+        return _score_pairs(vectors, documents, query, np.arange(len(query)), self.similarity == "l2")
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(path: str) -> Any:
+    import faiss
+
+    try:
+        return faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise StoreError(
+            f"{path} cannot be opened: {error}. Delete its directory to rebuild it on the next run."
+        ) from error
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _score_pairs(queries, documents, query, rows, distance):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    scores = np.empty(len(rows), np.float32)
+    for i in range(len(rows)):
+        q, d = queries[query[i]], documents[rows[i]]
+        total = 0.0
+        if distance:
+            for j in range(len(q)):
+                gap = np.float64(q[j]) - np.float64(d[j])
+                total -= gap * gap
+        else:
+            for j in range(len(q)):
+                total += np.float64(q[j]) * np.float64(d[j])
+        scores[i] = total
+    return scores

@@ -1,0 +1,32 @@
+"""What every search returns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Hits(NamedTuple):
+    """Search results of a batch, flat, sorted by (query, -score, document).
+
+    `query` (n,) int64 position in the batch; `doc` (n,) int64 corpus row; `score` (n,) float32, higher is better.
+    """
+
+    query: np.ndarray
+    doc: np.ndarray
+    score: np.ndarray
+
+
+def best_first(hits: Hits, k: np.ndarray) -> Hits:
+    """The `k` best hits of each query, ties in corpus order.
+
+    Args:
+        hits (`Hits`): in any order.
+        k (`np.ndarray`): (queries,) int64.
+    """
+    order = np.lexsort((hits.doc, -hits.score.astype(np.float64), hits.query))
+    query = hits.query[order]
+    starts = np.searchsorted(query, np.arange(len(k)))
+    order = order[np.arange(len(order)) - starts[query] < k[query]]
+    return Hits(hits.query[order], hits.doc[order], hits.score[order])

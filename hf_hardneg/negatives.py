@@ -1,0 +1,152 @@
+"""`HardNegatives`: the callable. A batch is read, searched, filtered, sampled and emitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.batches import Batch
+from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
+from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.positives import DEDUPE, Dedupe, KnownPositives, corpus_keys
+from hf_hardneg.queries import Columns, Reader
+from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
+from hf_hardneg.retrievers import Sources
+from hf_hardneg.selection import MISSING_POSITIVE, SHORTAGE, MissingPositive, Selection, Shortage
+from hf_hardneg.strategies import Strategy, resolve
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class HardNegatives:
+    """Mines hard negatives for a batch of (query, positive) rows: pass it to any `datasets` verb that takes a function.
+
+    Constructing it builds or opens the index. It pickles as paths and digests, a few kilobytes, and what it returns for
+    a row depends on that row and these arguments alone, never on the rest of the batch.
+
+    Args:
+        corpus (`Dataset`): the documents.
+        strategy (`str` or `Strategy`, defaults to `"bm25"`): a name, a chain such as `"margin+rank_zone"`, or parts.
+        num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
+        encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts.
+        text_column (`str` or `Sequence[str]`, defaults to `"text"`): in the corpus; several are joined by a space.
+        id_column (`str`, defaults to `"_id"`): in the corpus; where `_id` is absent, row numbers are ids.
+        vector_column (`str`, *optional*): vectors in the corpus, instead of an encoder.
+        index_name (`str` or `faiss.Index`, *optional*): a user's own: its name on the corpus, a file, an object.
+        query_column, query_id_column, positive_column, positive_ids_column (`str`): in the pairs.
+        query_vector_column (`str`, *optional*): vectors in the pairs.
+        exclude_ids_column (`str`, *optional*): per row, ids of documents that must not come out.
+        known_positives (`KnownPositives`, *optional*): positives of all rows; `mine()` sets it.
+        positive_agg (`str`, defaults to `"min"`): which of several positive scores margins compare with:
+            `"min"`, `"max"`, `"mean"`, or `"per_positive"` for rows of one positive each.
+        dedupe (`str`, defaults to `"normalized"`): when two texts are the same document; `"exact"`, or `"off"`.
+        on_missing_positive_score (`str`, defaults to `"error"`): where the scorer could not score it; `"skip_filter"`.
+        on_shortage (`str`, defaults to `"keep_fewer"`): or `"drop_row"`, `"pad_next"`, `"pad_random"`, `"error"`.
+        seed (`int`, defaults to 42): draws are keyed by it, the query and the document.
+        cache_dir (`str`, *optional*): where indexes live.
+
+    Raises:
+        ConfigError: arguments that cannot work, before anything is built.
+        ColumnError, DataError, ModelError, StoreError: see `hf_hardneg.errors`.
+
+    Example:
+        >>> mined = pairs.map(HardNegatives(corpus, "bm25", num_negatives=5), batched=True, num_proc=2)
+    """
+
+    corpus: InitVar[Dataset]
+    strategy: str | Strategy = "bm25"
+    _: KW_ONLY
+    num_negatives: int = 4
+    encoder: InitVar[Any] = None
+    text_column: str | Sequence[str] = "text"
+    id_column: str = DEFAULT_ID_COLUMN
+    vector_column: str | None = None
+    index_name: InitVar[Any] = None
+    query_column: str = "query"
+    query_id_column: str = "query_id"
+    positive_column: str = "positive"
+    positive_ids_column: str = "positive_ids"
+    query_vector_column: str | None = None
+    exclude_ids_column: str | None = None
+    known_positives: KnownPositives | None = None
+    positive_agg: Aggregate = "min"
+    dedupe: Dedupe = "normalized"
+    on_missing_positive_score: MissingPositive = "error"
+    on_shortage: Shortage = "keep_fewer"
+    seed: int = 42
+    cache_dir: str | None = None
+    retrieval: Retrieval = field(init=False, repr=False)
+    selection: Selection = field(init=False, repr=False)
+
+    def __post_init__(self, corpus: Dataset, encoder: Any, index_name: Any) -> None:
+        strategy = resolve(self.strategy)
+        self._check(strategy)
+        opened = open_corpus(corpus, text_column=self.text_column, id_column=self.id_column, cache_dir=self.cache_dir)
+        keys = corpus_keys(opened, self.dedupe)
+        reader = Reader(corpus=opened, keys=keys, columns=self._columns(), known=self.known_positives)
+        sources = Sources(
+            dataset=corpus,
+            corpus=opened,
+            encoder=encoder,
+            vector_column=self.vector_column,
+            index=index_name,
+            seed=self.seed,
+        )
+        retriever = strategy.retrievers[0]
+        depth = strategy.depth(self.num_negatives)
+        retrieval = Retrieval(reader=reader, searcher=retriever.bind(sources), source=retriever.name, depth=depth)
+        selection = Selection(
+            reader=reader,
+            filters=tuple(strategy.filters),
+            sampler=strategy.sampler,
+            num_negatives=self.num_negatives,
+            positive_agg=self.positive_agg,
+            on_missing_positive_score=self.on_missing_positive_score,
+            on_shortage=self.on_shortage,
+            seed=self.seed,
+        )
+        for name, value in (("strategy", strategy), ("retrieval", retrieval), ("selection", selection)):
+            object.__setattr__(self, name, value)
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch in the form it came, with `negatives` and the columns that explain them.
+
+        Raises:
+            ColumnError, DataError: the rows cannot be read.
+            ConfigError: a margin has no positive score to compare with, or a worker would touch CUDA.
+        """
+        rows = Batch.of(batch, self.query_column)
+        queries = self.retrieval.reader.read(rows.columns)
+        found = self.retrieval.search(queries)
+        chosen = self.selection.choose(found, queries)
+        return self.selection.emit(rows, found, chosen)
+
+    def _columns(self) -> Columns:
+        return Columns(
+            query=self.query_column,
+            query_id=self.query_id_column,
+            positive=self.positive_column,
+            positive_ids=self.positive_ids_column,
+            query_vector=self.query_vector_column,
+            exclude_ids=self.exclude_ids_column,
+        )
+
+    def _check(self, strategy: Strategy) -> None:
+        if self.num_negatives < 1:
+            raise ConfigError(f"num_negatives={self.num_negatives} asks for nothing; give at least 1, such as 4.")
+        for name, value, known in (
+            ("positive_agg", self.positive_agg, AGGREGATES),
+            ("dedupe", self.dedupe, DEDUPE),
+            ("on_missing_positive_score", self.on_missing_positive_score, MISSING_POSITIVE),
+            ("on_shortage", self.on_shortage, SHORTAGE),
+        ):
+            if value not in known:
+                raise unknown_name(name, str(value), known)
+        if strategy.needs_positive and strategy.retrievers[0].name == "random":
+            raise ConfigError(
+                f"{strategy!r} compares with the positive's score, but random retrieval scores nothing. "
+                "Use a bm25 or dense retriever, or drop that filter."
+            )

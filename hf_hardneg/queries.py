@@ -1,0 +1,219 @@
+"""Reading a batch: its queries, their identity, every known positive, and what else may not come out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.corpus import Corpus, missing_column
+from hf_hardneg.errors import ColumnError, DataError
+from hf_hardneg.positives import CorpusKeys, KnownPositives, PositiveList, text_keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Names of the columns of the pairs.
+
+    Args:
+        query (`str`): text.
+        query_id (`str`): identity; where the column is absent, the text is the identity.
+        positive (`str`): text or list of texts.
+        positive_ids (`str`): ids in the corpus.
+        query_vector (`str`, *optional*): vectors to use instead of an encoder.
+        exclude_ids (`str`, *optional*): ids of documents that must not come out either.
+    """
+
+    query: str = "query"
+    query_id: str = "query_id"
+    positive: str = "positive"
+    positive_ids: str = "positive_ids"
+    query_vector: str | None = None
+    exclude_ids: str | None = None
+
+    def check(self, present: Sequence[str]) -> None:
+        """Raise if a needed column is missing.
+
+        Raises:
+            ColumnError: naming the column and those that are there.
+        """
+        for option, name in (("query_column", self.query), ("query_vector_column", self.query_vector)):
+            if name is not None and name not in present:
+                raise missing_column(name, present, "dataset", option)
+        if self.exclude_ids is not None and self.exclude_ids not in present:
+            raise missing_column(self.exclude_ids, present, "dataset", "exclude_ids_column")
+        if self.positive not in present and self.positive_ids not in present:
+            raise ColumnError(
+                f"The dataset has neither {self.positive!r} nor {self.positive_ids!r}; it has "
+                f"{', '.join(map(repr, present))}. Name the positives with positive_column= (texts) or "
+                "positive_ids_column= (ids in the corpus)."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queries:
+    """A batch of queries.
+
+    Args:
+        texts (`list[str]`): n.
+        identity (`list[str]`): n, what draws are keyed by.
+        positives (`PositiveList`): every known positive, each once for a query.
+        listed (`np.ndarray`): (m,) entry in `positives` of each positive the rows themselves list, in their order.
+        listed_counts (`np.ndarray`): (n,) how many each row lists.
+        excluded_query, excluded_key (`np.ndarray`): the exclusion set beyond documents that repeat: (query, text key).
+        vectors (`np.ndarray`, *optional*): (n, d) as given in a column.
+    """
+
+    texts: list[str]
+    identity: list[str]
+    positives: PositiveList
+    listed: np.ndarray
+    listed_counts: np.ndarray
+    excluded_query: np.ndarray
+    excluded_key: np.ndarray
+    vectors: Any = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Reads batches against a corpus.
+
+    Args:
+        corpus (`Corpus`), keys (`CorpusKeys`): the documents.
+        columns (`Columns`): names in the pairs.
+        known (`KnownPositives`, *optional*): the positives of all rows of the dataset.
+    """
+
+    corpus: Corpus
+    keys: CorpusKeys
+    columns: Columns
+    known: KnownPositives | None = None
+
+    def read(self, table: Mapping[str, pa.ChunkedArray]) -> Queries:
+        """The queries of a batch.
+
+        Raises:
+            ColumnError: a column is missing or of the wrong type.
+            DataError: a query or positive is null, or a positive id is not in the corpus.
+        """
+        self.columns.check(list(table))
+        texts = _strings(table[self.columns.query], self.columns.query)
+        own = self.listed_positives(table, texts)
+        keys = text_keys(texts, self.keys.dedupe)
+        identity, ids = texts, None
+        if self.columns.query_id in table:
+            identity = ids = _strings(table[self.columns.query_id], self.columns.query_id)
+        positives, listed = _merged(own, self._known(keys, ids))
+        is_listed = own.query[: len(listed)]
+        excluded = [(positives.query, positives.key)]
+        if self.keys.dedupe != "off":
+            excluded.append((np.arange(len(texts)), keys))
+        if self.columns.exclude_ids is not None:
+            owner, rows = self._rows_of(table[self.columns.exclude_ids], self.columns.exclude_ids)
+            excluded.append((owner, self.keys.of_rows(rows)))
+        wide = self.columns.query_vector
+        counts = self._listed_counts(table, is_listed, len(texts))
+        return Queries(
+            texts=texts,
+            identity=identity,
+            positives=positives,
+            listed=listed[: int(counts.sum())],
+            listed_counts=counts,
+            excluded_query=np.concatenate([query for query, _ in excluded]),
+            excluded_key=np.concatenate([key for _, key in excluded]),
+            vectors=None if wide is None else table[wide].to_pylist(),
+        )
+
+    def listed_positives(self, table: Mapping[str, pa.ChunkedArray], texts: list[str]) -> PositiveList:
+        """The positives that the rows list: first the texts of all rows, then the ids of all rows."""
+        queries, keys, rows, found = [], [], [], list[str | None]()
+        if self.columns.positive in table:
+            owner, positives = _flat_strings(table[self.columns.positive], self.columns.positive)
+            own_keys = text_keys(positives, self.keys.dedupe)
+            own_rows = self.keys.row_of_keys(own_keys)
+            queries.append(owner)
+            keys.append(own_keys)
+            rows.append(own_rows)
+            found += [text if row < 0 else None for text, row in zip(positives, own_rows, strict=True)]
+        if self.columns.positive_ids in table:
+            owner, own_rows = self._rows_of(table[self.columns.positive_ids], self.columns.positive_ids)
+            queries.append(owner)
+            keys.append(self.keys.of_rows(own_rows))
+            rows.append(own_rows)
+            found += [None] * len(own_rows)
+        return PositiveList(
+            query=np.concatenate(queries), key=np.concatenate(keys), row=np.concatenate(rows), text=found
+        )
+
+    def groups(self, keys: np.ndarray, ids: list[str] | None) -> list[np.ndarray]:
+        """Keys under which rows count as one query: that of the text, and that of the id where there is one."""
+        return [keys] if ids is None else [keys, text_keys([f"\x00id\x00{one}" for one in ids], "exact")]
+
+    def _known(self, keys: np.ndarray, ids: list[str] | None) -> list[PositiveList]:
+        if self.known is None:
+            return []
+        found = [self.known.of(group) for group in self.groups(keys, ids)]
+        return [PositiveList(query=query, key=key, row=row, text=text) for query, key, row, text in found]
+
+    def _rows_of(self, column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        owner, ids = _flat_strings(column, name)
+        return owner, self.keys.rows_of_ids(ids)
+
+    def _listed_counts(self, table: Mapping[str, pa.ChunkedArray], owner: np.ndarray, size: int) -> np.ndarray:
+        name = self.columns.positive if self.columns.positive in table else self.columns.positive_ids
+        return np.bincount(_flat_strings(table[name], name)[0], minlength=size)
+
+    def positive_texts(self, table: Mapping[str, pa.ChunkedArray]) -> pa.Array | None:
+        """Texts of the listed ids, a list array, where the batch has no column of positive texts."""
+        if self.columns.positive in table:
+            return None
+        owner, rows = self._rows_of(table[self.columns.positive_ids], self.columns.positive_ids)
+        size = len(table[self.columns.query])
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=size))]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), self.corpus.texts(rows))
+
+
+def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList, np.ndarray]:
+    """One entry per (query, key), sorted by query, and where each own entry went."""
+    parts = [own, *known]
+    pair = np.empty(sum(len(part.query) for part in parts), dtype=[("query", np.int64), ("key", own.key.dtype)])
+    pair["query"] = np.concatenate([part.query for part in parts])
+    pair["key"] = np.concatenate([part.key for part in parts])
+    unique, first, where = np.unique(pair, return_index=True, return_inverse=True)
+    texts = [text for part in parts for text in part.text]
+    merged = PositiveList(
+        query=unique["query"],
+        key=unique["key"],
+        row=np.concatenate([part.row for part in parts])[first],
+        text=[texts[i] for i in first],
+    )
+    return merged, where[: len(own.query)]
+
+
+def _strings(column: pa.ChunkedArray, name: str) -> list[str]:
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_integer(array.type)):
+        raise ColumnError(f"Column {name!r} holds {array.type}; it must hold strings. Cast or join it first.")
+    if array.null_count:
+        row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
+        raise DataError(f"Column {name!r} is null in row {row} of the batch; drop such rows with .filter() first.")
+    return array.cast(pa.string()).to_pylist()
+
+
+def _flat_strings(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, list[str]]:
+    """Owner row and value of each string in a column of strings or of lists of strings."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        if array.null_count:
+            _strings(pa.array([None], pa.string()), name)
+        values = array.flatten()
+        owner = pc.list_parent_indices(array).to_numpy(zero_copy_only=False).astype(np.int64)
+        return owner, _strings(values if len(values) else pa.array([], pa.string()), name)
+    return np.arange(len(array)), _strings(array, name)

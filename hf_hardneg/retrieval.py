@@ -1,0 +1,221 @@
+"""Retrieval: every query's candidates outside its exclusion set, as a table or as columns to select from later."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.batches import Batch, flat, ragged
+from hf_hardneg.candidates import Candidates
+from hf_hardneg.index.hits import Hits
+from hf_hardneg.positives import isin_sorted
+from hf_hardneg.queries import Queries, Reader
+from hf_hardneg.retrievers import Searcher
+
+logger = logging.getLogger(__name__)
+
+Aggregate = Literal["min", "max", "mean", "per_positive"]
+AGGREGATES: tuple[Aggregate, ...] = ("min", "max", "mean", "per_positive")
+EXCLUSION_STEP = 8
+COUNTS = ("retrieved", "known_positive", "duplicate", "not_a_number")
+COLUMNS = (
+    "candidates",
+    "candidate_scores",
+    "candidate_ranks",
+    "known_positive_scores",
+    "known_positive_rank",
+    "listed_positives",
+    "retrieval_counts",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What retrieval hands on.
+
+    Args:
+        candidates (`Candidates`): outside the exclusion set, at most `depth` for each query; `positive` not yet set.
+        counts (`np.ndarray`): (queries, 4) int64, see `COUNTS`; hits looked at, and why some were left out.
+        positive_score (`np.ndarray`): (m,) float32 of every known positive, by query; NaN where it has none.
+        positive_counts (`np.ndarray`): (queries,) how many known positives each has.
+        listed (`np.ndarray`), listed_counts (`np.ndarray`): scores (k,) of the positives the rows list, (queries,).
+    """
+
+    candidates: Candidates
+    counts: np.ndarray
+    positive_score: np.ndarray
+    positive_counts: np.ndarray
+    listed: np.ndarray
+    listed_counts: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """The first half of mining, itself a map callable: it adds the columns in `COLUMNS`.
+
+    Args:
+        reader (`Reader`): reads the batch.
+        searcher (`Searcher`): the bound retriever.
+        source (`str`): the retriever's name.
+        depth (`int`): candidates to keep for each query.
+    """
+
+    reader: Reader
+    searcher: Searcher
+    source: str
+    depth: int
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch with its candidates as columns."""
+        rows = Batch.of(batch, self.reader.columns.query)
+        found = self.search(self.reader.read(rows.columns))
+        return rows.with_columns(to_columns(found))
+
+    def search(self, queries: Queries) -> Found:
+        """The candidates of a batch, and the scores of its known positives by the same scorer.
+
+        A query that loses too many hits to its exclusion set is searched again, twice as deep.
+        """
+        prepared = self.searcher.prepare(queries)
+        known = np.bincount(queries.excluded_query, minlength=len(queries))
+        wanted = self.depth + -(-known // EXCLUSION_STEP) * EXCLUSION_STEP
+        open_rows = np.arange(len(queries))
+        parts = []
+        while len(open_rows):
+            hits = self.searcher.search(prepared, open_rows, wanted[open_rows])
+            raw = np.bincount(hits.query, minlength=len(open_rows))
+            table = self._judge(queries, Hits(open_rows[hits.query], hits.doc, hits.score))
+            allowed = np.bincount(table["query"][table["reason"] == 0], minlength=len(queries))[open_rows]
+            again = open_rows[(allowed < self.depth) & (raw >= wanted[open_rows]) & (raw < len(self.reader.corpus))]
+            parts.append(table[~np.isin(table["query"], again)])
+            wanted[again] *= 2
+            open_rows = again
+        table = np.concatenate(parts) if parts else np.zeros(0, TABLE)
+        return self._found(queries, table[np.argsort(table["query"], kind="stable")], prepared)
+
+    def _judge(self, queries: Queries, hits: Hits) -> np.ndarray:
+        """Every hit with its raw rank, its place among the allowed ones, and why it is not allowed (0 where it is)."""
+        keys = self.reader.keys.of_rows(hits.doc)
+        distinct, code = np.unique(np.concatenate([keys, queries.excluded_key]), return_inverse=True)
+        pair = np.concatenate([hits.query, queries.excluded_query]) * len(distinct) + code
+        mine, excluded = pair[: len(keys)], np.unique(pair[len(keys) :])
+        table = np.zeros(len(keys), TABLE)
+        table["query"], table["doc"], table["score"] = hits
+        table["rank"] = _counted_from_zero(hits.query)
+        table["reason"][isin_sorted(mine, excluded)[1]] = 1
+        if self.reader.keys.dedupe != "off":
+            first = np.zeros(len(keys), bool)
+            first[np.unique(mine, return_index=True)[1]] = True
+            table["reason"][~first & (table["reason"] == 0)] = 2
+        table["reason"][np.isnan(hits.score)] = 3
+        return table
+
+    def _found(self, queries: Queries, table: np.ndarray, prepared: Any) -> Found:
+        allowed = table["reason"] == 0
+        before = np.cumsum(allowed) - allowed
+        starts = np.searchsorted(table["query"], np.arange(len(queries)))
+        position = before - np.append(before, 0)[starts][table["query"]] if len(table) else before
+        seen = np.zeros(len(table), bool)
+        complete = np.bincount(table["query"][allowed], minlength=len(queries)) >= self.depth
+        seen = np.where(complete[table["query"]], (position < self.depth), True)
+        counts = np.stack(
+            [np.bincount(table["query"][seen & part], minlength=len(queries)) for part in _reasons(table)], axis=1
+        )
+        kept = table[allowed & seen]
+        scores = self.searcher.score_positives(prepared, queries.positives)
+        return Found(
+            candidates=Candidates(
+                queries=len(queries),
+                query=kept["query"].astype(np.int64),
+                doc=kept["doc"],
+                score=kept["score"].astype(np.float64),
+                rank=kept["rank"],
+                position=position[allowed & seen].astype(np.int32),
+                positive=np.full(len(queries), np.nan),
+                positive_rank=_best_positive_rank(queries, self.reader, table),
+                score_kind=self.searcher.score_kind,
+                source=self.source,
+            ),
+            counts=counts,
+            positive_score=scores,
+            positive_counts=np.bincount(queries.positives.query, minlength=len(queries)),
+            listed=scores[queries.listed],
+            listed_counts=queries.listed_counts,
+        )
+
+
+TABLE = np.dtype(
+    [("query", np.int64), ("doc", np.int64), ("score", np.float32), ("rank", np.int32), ("reason", np.int8)]
+)
+
+
+def _reasons(table: np.ndarray) -> list[np.ndarray]:
+    return [np.ones(len(table), bool), *(table["reason"] == reason for reason in (1, 2, 3))]
+
+
+def _counted_from_zero(query: np.ndarray) -> np.ndarray:
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(query)) + 1]) if len(query) else np.zeros(0, np.int64)
+    lengths = np.diff(np.append(starts, len(query)))
+    return np.arange(len(query)) - np.repeat(starts, lengths)
+
+
+def _best_positive_rank(queries: Queries, reader: Reader, table: np.ndarray) -> np.ndarray:
+    """Best raw rank of a known positive of each query, -1 where none was retrieved."""
+    excluded = table[table["reason"] == 1]
+    best = np.full(len(queries), -1, np.int32)
+    if len(excluded):
+        keys = reader.keys.of_rows(excluded["doc"])
+        distinct, code = np.unique(np.concatenate([keys, queries.positives.key]), return_inverse=True)
+        pair = np.concatenate([excluded["query"], queries.positives.query]) * len(distinct) + code
+        hit = excluded[np.isin(pair[: len(keys)], pair[len(keys) :])]
+        first = np.unique(hit["query"], return_index=True)
+        best[first[0]] = hit["rank"][first[1]]
+    return best
+
+
+def to_columns(found: Found) -> dict[str, pa.Array]:
+    """What retrieval found, as the columns in `COLUMNS`."""
+    candidates = found.candidates
+    per_query = candidates.counts()
+    values = [
+        ragged(pa.array(candidates.doc), per_query),
+        ragged(pa.array(candidates.score.astype(np.float32)), per_query),
+        ragged(pa.array(candidates.rank.astype(np.int32)), per_query),
+        ragged(pa.array(found.positive_score), found.positive_counts),
+        pa.array(candidates.positive_rank),
+        ragged(pa.array(found.listed), found.listed_counts),
+        pa.StructArray.from_arrays([pa.array(found.counts[:, i], pa.int32()) for i in range(4)], names=list(COUNTS)),
+    ]
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def from_columns(columns: Any, *, score_kind: str, source: str) -> Found:
+    """The inverse of `to_columns`."""
+    docs, per_query = flat(columns["candidates"], np.int64)
+    query = np.repeat(np.arange(len(per_query)), per_query)
+    positive_score, positive_counts = flat(columns["known_positive_scores"], np.float32)
+    listed, listed_counts = flat(columns["listed_positives"], np.float32)
+    counts = columns["retrieval_counts"].combine_chunks().flatten()
+    return Found(
+        candidates=Candidates(
+            queries=len(per_query),
+            query=query,
+            doc=docs,
+            score=flat(columns["candidate_scores"], np.float64)[0],
+            rank=flat(columns["candidate_ranks"], np.int32)[0],
+            position=_counted_from_zero(query).astype(np.int32),
+            positive=np.full(len(per_query), np.nan),
+            positive_rank=columns["known_positive_rank"].to_numpy().astype(np.int32),
+            score_kind=score_kind,
+            source=source,
+        ),
+        counts=np.stack([part.to_numpy(zero_copy_only=False) for part in counts], axis=1).astype(np.int64),
+        positive_score=positive_score,
+        positive_counts=positive_counts,
+        listed=listed,
+        listed_counts=listed_counts,
+    )

@@ -1,0 +1,274 @@
+"""Retrievers: where candidates come from. A retriever is a configuration; bound to a corpus it is a searcher.
+
+To add one, write the configuration and its searcher here and list it in `RETRIEVERS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from hf_hardneg.corpus import Corpus
+from hf_hardneg.draws import keyed_uniforms
+from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.index.attach import index_corpus, load
+from hf_hardneg.index.bm25 import BM25Config, BM25Index, build_bm25
+from hf_hardneg.index.dense import DenseIndex, Similarity, adopt_faiss
+from hf_hardneg.index.hits import Hits
+from hf_hardneg.positives import PositiveList
+from hf_hardneg.queries import Queries
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_hardneg.encode.encoder import Encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What a retriever may search with.
+
+    Args:
+        dataset (`Dataset`): the corpus as the user gave it.
+        corpus (`Corpus`): the same, opened.
+        encoder (`Any`): the model, as the user gave it.
+        vector_column (`str`, *optional*): corpus vectors.
+        index (`str` or `faiss.Index`, *optional*): name of an attached index, a FAISS file, or an index.
+        seed (`int`): of keyed draws.
+    """
+
+    dataset: Dataset
+    corpus: Corpus
+    encoder: Any = None
+    vector_column: str | None = None
+    index: Any = None
+    seed: int = 42
+
+
+class Searcher(Protocol):
+    """A retriever bound to a corpus; pickles as paths."""
+
+    @property
+    def score_kind(self) -> str:
+        """`"bm25"`, `"cosine"`, `"dot"`, `"l2"`, or `"none"` where nothing is scored."""
+
+    def prepare(self, queries: Queries) -> Any:
+        """What `search` and `score_positives` need of the queries, computed once."""
+
+    def search(self, prepared: Any, rows: np.ndarray, k: np.ndarray) -> Hits:
+        """Best hits of the queries at `rows` (n,), at most `k` (n,) each; `query` counts within `rows`."""
+
+    def score_positives(self, prepared: Any, positives: PositiveList) -> np.ndarray:
+        """Scores of known positives by the same scorer, (n,) float32; NaN where it cannot score."""
+
+
+class Retriever(Protocol):
+    """What mining asks of a retriever."""
+
+    name: ClassVar[str]
+
+    @property
+    def depth(self) -> int | None:
+        """How many candidates it brings; `None` leaves it to the other parts."""
+
+    def bind(self, sources: Sources) -> Searcher:
+        """The searcher over a corpus; builds or opens the index."""
+
+
+def _check_depth(depth: int | None) -> None:
+    if depth is not None and depth < 1:
+        raise ConfigError(f"depth={depth} retrieves nothing; give at least 1, such as 100.")
+
+
+@dataclass(frozen=True)
+class BM25:
+    """Documents that share words with the query.
+
+    Args:
+        depth (`int`, defaults to 100): candidates for each query.
+        config (`BM25Config`, *optional*): weights and text analysis.
+    """
+
+    depth: int = 100
+    _: KW_ONLY
+    config: BM25Config = field(default_factory=BM25Config)
+    name: ClassVar[str] = "bm25"
+
+    def __post_init__(self) -> None:
+        _check_depth(self.depth)
+
+    def bind(self, sources: Sources) -> Searcher:
+        """The BM25 searcher over a corpus."""
+        return BM25Searcher(BM25Index(directory=build_bm25(sources.corpus, self.config), config=self.config))
+
+
+@dataclass(frozen=True)
+class BM25Searcher:
+    """Searches a BM25 index."""
+
+    index: BM25Index
+    score_kind: ClassVar[str] = "bm25"
+
+    def prepare(self, queries: Queries) -> list[str]:
+        """The texts themselves."""
+        return queries.texts
+
+    def search(self, prepared: list[str], rows: np.ndarray, k: np.ndarray) -> Hits:
+        """See `Searcher`."""
+        return self.index.search([prepared[row] for row in rows], k)
+
+    def score_positives(self, prepared: list[str], positives: PositiveList) -> np.ndarray:
+        """See `Searcher`."""
+        inside = positives.row >= 0
+        scores = np.empty(len(positives.query), np.float32)
+        scores[inside] = self.index.score_rows(prepared, positives.query[inside], positives.row[inside])
+        texts = [text for text in positives.text if text is not None]
+        if texts:
+            scores[~inside] = self.index.score_texts(prepared, positives.query[~inside], texts)
+        return scores
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Documents whose vectors are nearest to the query's.
+
+    Args:
+        depth (`int`, *optional*): candidates for each query; by default what the other parts need.
+        similarity (`str`, *optional*): `"cosine"` (default), `"dot"`; a user's own index brings its own.
+    """
+
+    depth: int | None = None
+    _: KW_ONLY
+    similarity: Similarity | None = None
+    name: ClassVar[str] = "dense"
+
+    def __post_init__(self) -> None:
+        _check_depth(self.depth)
+
+    def bind(self, sources: Sources) -> Searcher:
+        """The dense searcher over a corpus.
+
+        Raises:
+            ConfigError: there is nothing that gives vectors.
+            UnknownNameError: the corpus has no index of that name.
+        """
+        encoder = load(sources.encoder, sources.corpus)
+        if sources.index is None:
+            index = index_corpus(
+                sources.dataset, sources.corpus, encoder, sources.vector_column, self.similarity or "cosine"
+            )
+        else:
+            index = adopt_faiss(sources.corpus, _user_index(sources), similarity=self.similarity)
+        return DenseSearcher(index, encoder)
+
+
+def _user_index(sources: Sources) -> Any:
+    from pathlib import Path
+
+    index = sources.index
+    if not isinstance(index, (str, Path)):
+        return index
+    if str(index) in sources.dataset.list_indexes():
+        return sources.dataset.get_index(str(index)).faiss_index
+    if Path(index).exists():
+        return index
+    raise unknown_name("index (neither attached to the corpus nor a file)", str(index), sources.dataset.list_indexes())
+
+
+@dataclass(frozen=True)
+class DenseSearcher:
+    """Searches a dense index."""
+
+    index: DenseIndex
+    encoder: Encoder | None
+
+    @property
+    def score_kind(self) -> str:
+        """`"cosine"`, `"dot"` or `"l2"` (negative squared distance)."""
+        return self.index.similarity
+
+    def prepare(self, queries: Queries) -> np.ndarray:
+        """Vectors of the queries, (n, d): from their column, else encoded."""
+        if queries.vectors is not None:
+            return self.index.queries(queries.vectors)
+        if self.encoder is None:
+            raise ConfigError(
+                "The queries have no vectors. Pass encoder=, the model of the corpus, or query_vector_column=."
+            )
+        return self.index.queries(self.encoder.encode(queries.texts, kind="query"))
+
+    def search(self, prepared: np.ndarray, rows: np.ndarray, k: np.ndarray) -> Hits:
+        """See `Searcher`."""
+        return self.index.search(prepared[rows], k)
+
+    def score_positives(self, prepared: np.ndarray, positives: PositiveList) -> np.ndarray:
+        """See `Searcher`."""
+        scores = np.full(len(positives.query), np.nan, np.float32)
+        inside = positives.row >= 0
+        scores[inside] = self.index.score_rows(prepared, positives.query[inside], positives.row[inside])
+        texts = [text for text in positives.text if text is not None]
+        if texts and self.encoder is not None:
+            vectors = self.index.queries(self.encoder.encode(texts, kind="document"), what="positive vectors")
+            scores[~inside] = self.index.score_vectors(prepared, positives.query[~inside], vectors)
+        return scores
+
+
+@dataclass(frozen=True)
+class Random:
+    """Documents drawn uniformly, without replacement; they have no score.
+
+    Args:
+        depth (`int`, *optional*): draws for each query; by default what the other parts need.
+    """
+
+    depth: int | None = None
+    name: ClassVar[str] = "random"
+
+    def __post_init__(self) -> None:
+        _check_depth(self.depth)
+
+    def bind(self, sources: Sources) -> Searcher:
+        """The random searcher over a corpus."""
+        return RandomSearcher(sources.corpus, sources.seed)
+
+
+@dataclass(frozen=True)
+class RandomSearcher:
+    """Draws documents by keyed uniforms of the query alone, so any batch draws the same."""
+
+    corpus: Corpus
+    seed: int
+    score_kind: ClassVar[str] = "none"
+
+    def prepare(self, queries: Queries) -> list[str]:
+        """The identities of the queries."""
+        return queries.identity
+
+    def search(self, prepared: list[str], rows: np.ndarray, k: np.ndarray) -> Hits:
+        """See `Searcher`; hits are in the order drawn."""
+        drawn = [self._draw(prepared[row], int(limit)) for row, limit in zip(rows, k, strict=True)]
+        docs = np.concatenate([np.zeros(0, np.int64), *drawn])
+        query = np.repeat(np.arange(len(rows)), [len(one) for one in drawn])
+        return Hits(query, docs, np.zeros(len(docs), np.float32))
+
+    def _draw(self, identity: str, k: int) -> np.ndarray:
+        total = len(self.corpus)
+        if k > total // 4:
+            ids = self.corpus.ids(np.arange(total)).to_pylist()
+            return np.argsort(keyed_uniforms(self.seed, "random", identity, ids), kind="stable")[:k]
+        chosen: dict[int, None] = {}
+        draw = 0
+        while len(chosen) < k:
+            chosen[int(keyed_uniforms(self.seed, f"random#{draw}", identity, [""])[0] * total)] = None
+            draw += 1
+        return np.fromiter(chosen, np.int64)
+
+    def score_positives(self, prepared: list[str], positives: PositiveList) -> np.ndarray:
+        """NaN: nothing is scored."""
+        return np.full(len(positives.query), np.nan, np.float32)
+
+
+RETRIEVERS: dict[str, type[Retriever]] = {"bm25": BM25, "dense": Dense, "random": Random}
+"""Every retriever by its name."""

@@ -1,0 +1,252 @@
+"""Selection: filters, sampler and shortage rules over candidates, and the columns that come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.batches import Batch, ragged
+from hf_hardneg.candidates import Candidates
+from hf_hardneg.draws import keyed_uniforms
+from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.filters import Filter
+from hf_hardneg.queries import Queries, Reader
+from hf_hardneg.retrieval import COLUMNS, COUNTS, Aggregate, Found, from_columns
+from hf_hardneg.retrievers import RandomSearcher
+from hf_hardneg.samplers import Sampler
+
+MissingPositive = Literal["error", "skip_filter"]
+MISSING_POSITIVE: tuple[MissingPositive, ...] = ("error", "skip_filter")
+Shortage = Literal["keep_fewer", "drop_row", "pad_next", "pad_random", "error"]
+SHORTAGE: tuple[Shortage, ...] = ("keep_fewer", "drop_row", "pad_next", "pad_random", "error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The negatives of a batch, flat, by query.
+
+    Args:
+        counts (`np.ndarray`): (queries,) how many each has.
+        doc (`np.ndarray`): (n,) corpus rows.
+        score (`np.ndarray`): (n,) float32, NaN where nothing was scored.
+        rank (`np.ndarray`): (n,) int32 raw ranks, -1 where it was not retrieved.
+        source (`np.ndarray`): (n,) strings: the retriever, `"pad_next"` or `"pad_random"`.
+        removed (`dict[str, np.ndarray]`): (queries,) candidates that each stage removed, by its name.
+        kept (`np.ndarray`): (queries,) how many were chosen before any padding.
+    """
+
+    counts: np.ndarray
+    doc: np.ndarray
+    score: np.ndarray
+    rank: np.ndarray
+    source: np.ndarray
+    removed: dict[str, np.ndarray]
+    kept: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The second half of mining, itself a map callable over the columns that `Retrieval` added.
+
+    Args:
+        reader (`Reader`): reads the batch.
+        filters (`tuple[Filter, ...]`): applied in order.
+        sampler (`Sampler`): chooses among what is left.
+        num_negatives (`int`): at most so many.
+        positive_agg, on_missing_positive_score, on_shortage, seed: see `HardNegatives`.
+        score_kind, source (`str`): of the retriever that made the columns.
+    """
+
+    reader: Reader
+    filters: tuple[Filter, ...]
+    sampler: Sampler
+    num_negatives: int
+    positive_agg: Aggregate
+    on_missing_positive_score: MissingPositive
+    on_shortage: Shortage
+    seed: int
+    score_kind: str = "none"
+    source: str = ""
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch with its candidate columns replaced by negatives."""
+        rows = Batch.of(batch, self.reader.columns.query)
+        found = from_columns(rows.columns, score_kind=self.score_kind, source=self.source)
+        return self.emit(rows, found, self.choose(found, self.reader.read(rows.columns)))
+
+    def choose(self, found: Found, queries: Queries) -> Chosen:
+        """The negatives of a batch.
+
+        Raises:
+            ConfigError: a filter compares with a positive's score and there is none.
+            DataError: too few, and `on_shortage="error"`.
+        """
+        candidates = replace(found.candidates, positive=self._anchors(found))
+        removed: dict[str, np.ndarray] = {}
+        for stage in self.filters:
+            self._check_anchors(stage.name, stage.needs_positive, candidates, queries)
+            keep = stage.keep(candidates)
+            if stage.needs_positive and self.on_missing_positive_score == "skip_filter":
+                keep = keep | np.isnan(candidates.anchor())
+            before, candidates = candidates.counts(), candidates.take(keep)
+            removed[_fresh(stage.name, removed)] = before - candidates.counts()
+        self._check_anchors(self.sampler.name, self.sampler.needs_positive, candidates, queries)
+
+        def uniforms(salt: str, query: int, docs: np.ndarray) -> np.ndarray:
+            ids = self.reader.corpus.ids(docs).to_pylist()
+            return keyed_uniforms(self.seed, salt, queries.identity[query], ids)
+
+        chosen = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
+        removed["not_chosen"] = candidates.counts() - chosen.counts()
+        return self._relieve(_as_chosen(chosen, removed), found, queries)
+
+    def _anchors(self, found: Found) -> np.ndarray:
+        scores, counts = found.positive_score, found.positive_counts
+        if self.positive_agg == "per_positive":
+            scores, counts = found.listed, found.listed_counts
+            if (counts > 1).any():
+                raise ConfigError(
+                    f"positive_agg='per_positive' got a row of {int(counts.max())} positives; it needs rows of one. "
+                    "Make one row per (query, positive) pair, or use 'min'."
+                )
+        anchors = np.full(len(counts), np.nan)
+        reduce = {"min": np.minimum, "max": np.maximum}.get(self.positive_agg, np.add)
+        some = np.flatnonzero(counts)
+        if len(some):
+            values = scores.astype(np.float64)
+            known = ~np.isnan(values)
+            neutral = {"min": np.inf, "max": -np.inf}.get(self.positive_agg, 0.0)
+            starts = (np.cumsum(counts) - counts)[some]
+            totals = reduce.reduceat(np.where(known, values, neutral), starts)
+            usable = np.add.reduceat(known.astype(np.int64), starts)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mean = totals / usable if self.positive_agg == "mean" else totals
+            anchors[some] = np.where(usable > 0, mean, np.nan)
+        return anchors
+
+    def _check_anchors(self, name: str, needed: bool, candidates: Candidates, queries: Queries) -> None:
+        missing = np.isnan(candidates.positive) & (candidates.counts() > 0)
+        if needed and self.on_missing_positive_score == "error" and missing.any():
+            text = queries.texts[int(np.flatnonzero(missing)[0])]
+            raise ConfigError(
+                f"{name} compares with the positive's score, and {int(missing.sum())} queries of this batch have none, "
+                f"such as {text[:60]!r}. Give positives the retriever can score (in the corpus, or with encoder=), "
+                "or pass on_missing_positive_score='skip_filter'."
+            )
+
+    def _relieve(self, chosen: Chosen, found: Found, queries: Queries) -> Chosen:
+        short = np.flatnonzero(chosen.counts < self.num_negatives)
+        if not len(short) or self.on_shortage in ("keep_fewer", "drop_row"):
+            return chosen
+        if self.on_shortage == "error":
+            row = int(short[0])
+            raise DataError(
+                f"{len(short)} queries of this batch have fewer than num_negatives={self.num_negatives}, such as "
+                f"{queries.texts[row][:60]!r} with {int(chosen.counts[row])}. "
+                "Retrieve deeper, loosen the filters, or use on_shortage='keep_fewer'."
+            )
+        if self.on_shortage == "pad_next":
+            return _joined(chosen, self._next(found, chosen, short))
+        return _joined(chosen, self._random(queries, chosen, short))
+
+    def _next(self, found: Found, chosen: Chosen, short: np.ndarray) -> Chosen:
+        """The best-ranked candidates that filters removed."""
+        candidates = found.candidates
+        owner = np.repeat(np.arange(len(chosen.counts)), chosen.counts)
+        size = len(self.reader.corpus)
+        free = ~np.isin(candidates.query * size + candidates.doc, owner * size + chosen.doc)
+        rest = candidates.take(free & np.isin(candidates.query, short))
+        missing = self.num_negatives - chosen.counts
+        picked = rest.take(rest.survivor_position() < missing[rest.query])
+        return replace(_as_chosen(picked, {}), source=np.full(len(picked), "pad_next"))
+
+    def _random(self, queries: Queries, chosen: Chosen, short: np.ndarray) -> Chosen:
+        """Random documents outside the exclusion set."""
+        searcher = RandomSearcher(self.reader.corpus, self.seed)
+        owner = np.repeat(np.arange(len(chosen.counts)), chosen.counts)
+        docs: list[np.ndarray] = []
+        counts = np.zeros(len(chosen.counts), np.int64)
+        for query in short:
+            keys = queries.excluded_key[queries.excluded_query == query]
+            banned = np.concatenate([keys, self.reader.keys.of_rows(chosen.doc[owner == query])])
+            missing = self.num_negatives - chosen.counts[query]
+            drawn = searcher.search(queries.identity, np.array([query]), np.array([missing + 2 * len(banned) + 8])).doc
+            own = self.reader.keys.of_rows(drawn)
+            first = np.zeros(len(drawn), bool)
+            first[np.unique(own, return_index=True)[1]] = True
+            docs.append(drawn[first & ~np.isin(own, banned)][:missing])
+            counts[query] = len(docs[-1])
+        flat = np.concatenate(docs)
+        return Chosen(
+            counts=counts,
+            doc=flat,
+            score=np.full(len(flat), np.nan, np.float32),
+            rank=np.full(len(flat), -1, np.int32),
+            source=np.full(len(flat), "pad_random"),
+            removed={},
+            kept=counts,
+        )
+
+    def emit(self, rows: Batch, found: Found, chosen: Chosen) -> Any:
+        """The batch in the form it came, with the columns of mined data."""
+        texts = self.reader.corpus.texts(chosen.doc)
+        scores = pa.array(chosen.score, mask=np.isnan(chosen.score))
+        listed = pa.array(found.listed, mask=np.isnan(found.listed))
+        short = np.maximum(self.num_negatives - chosen.kept, 0)
+        counts = {name: found.counts[:, place] for place, name in enumerate(COUNTS)}
+        counts |= {**chosen.removed, "kept": chosen.kept, "short": short}
+        added: dict[str, pa.Array] = {}
+        positives = self.reader.positive_texts(rows.columns)
+        if positives is not None:
+            added[self.reader.columns.positive] = positives
+        added |= {
+            "negatives": ragged(texts, chosen.counts),
+            "negative_ids": ragged(self.reader.corpus.ids(chosen.doc), chosen.counts),
+            "negative_scores": ragged(scores, chosen.counts),
+            "negative_ranks": ragged(pa.array(chosen.rank.astype(np.int32)), chosen.counts),
+            "negative_sources": ragged(pa.array(chosen.source.tolist(), pa.string()), chosen.counts),
+            "positive_scores": ragged(listed, found.listed_counts),
+            "mining": pa.StructArray.from_arrays(
+                [pa.array(values, pa.int32()) for values in counts.values()], names=list(counts)
+            ),
+        }
+        keep = None
+        if self.on_shortage == "drop_row" and (short > 0).any():
+            keep = short == 0
+            added = {name: values.filter(pa.array(keep)) for name, values in added.items()}
+        return rows.with_columns(added, removed=COLUMNS, keep=keep)
+
+
+def _fresh(name: str, taken: dict[str, np.ndarray]) -> str:
+    number = 2
+    fresh = name
+    while fresh in taken:
+        fresh, number = f"{name}_{number}", number + 1
+    return fresh
+
+
+def _as_chosen(candidates: Candidates, removed: dict[str, np.ndarray]) -> Chosen:
+    scored = candidates.score_kind != "none"
+    score = candidates.score.astype(np.float32) if scored else np.full(len(candidates), np.nan, np.float32)
+    return Chosen(
+        counts=candidates.counts(),
+        doc=candidates.doc,
+        score=score,
+        rank=candidates.rank,
+        source=np.full(len(candidates), candidates.source),
+        removed=removed,
+        kept=candidates.counts(),
+    )
+
+
+def _joined(first: Chosen, second: Chosen) -> Chosen:
+    owner = np.concatenate([np.repeat(np.arange(len(one.counts)), one.counts) for one in (first, second)])
+    order = np.argsort(owner, kind="stable")
+    flat: dict[str, Any] = {
+        name: np.concatenate([getattr(first, name), getattr(second, name)])[order]
+        for name in ("doc", "score", "rank", "source")
+    }
+    return replace(first, counts=first.counts + second.counts, **flat)
