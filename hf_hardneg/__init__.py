@@ -25,7 +25,7 @@ _MODULES = {
     "attach_bm25": "index.attach",
     "attach_dense": "index.attach",
     "mine": "mining",
-    "report": "report",
+    "report": "reports",
     "to_format": "formats",
 }
 

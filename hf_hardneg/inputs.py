@@ -1,0 +1,53 @@
+"""What the command line is given, as datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_hardneg.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LOADERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".arrow": "arrow"}
+ALLOWED = "a Parquet, JSONL, CSV or Arrow file, a folder of save_to_disk or of Parquet files, or a Hub id"
+
+
+def load_table(source: str, *, split: str = "train") -> Dataset:
+    """The dataset behind a path or Hub id, memory-mapped.
+
+    Args:
+        source (`str`): a Parquet, JSONL, CSV or Arrow file, a folder saved by `save_to_disk`, a folder of Parquet
+            files, or a Hub id such as `org/name` or `org/name:config`.
+        split (`str`, defaults to `"train"`): which split, where there are several.
+
+    Raises:
+        DataError: there is no such thing, or it cannot be read.
+    """
+    from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+    path = Path(source)
+    try:
+        if path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
+            loaded = load_from_disk(source)
+        elif path.is_dir():
+            loaded = load_dataset("parquet", data_files={split: str(path / "**/*.parquet")})
+        elif path.exists():
+            if path.suffix not in LOADERS:
+                raise DataError(f"{source} has the suffix {path.suffix!r}; give {ALLOWED}.")
+            loaded = load_dataset(LOADERS[path.suffix], data_files={split: source})
+        else:
+            name, _, config = source.partition(":")
+            loaded = load_dataset(name, config or None)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{source} cannot be read ({type(error).__name__}: {error}). Give {ALLOWED}.") from error
+    if isinstance(loaded, DatasetDict):
+        if split not in loaded:
+            raise DataError(f"{source} has no split {split!r}; it has {', '.join(loaded)}. Name one with --split.")
+        loaded = loaded[split]
+    if not isinstance(loaded, Dataset):
+        raise DataError(f"{source} is a {type(loaded).__name__}; give {ALLOWED}.")
+    return loaded
