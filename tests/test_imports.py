@@ -1,0 +1,77 @@
+import ast
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hf_hardneg
+
+PACKAGE = Path(hf_hardneg.__file__).parent
+LAYERS = [
+    {"errors", "draws", "process"},
+    {"optional"},
+    {"progress", "candidates", "batches", "index.store", "index.hits"},
+    {"corpus"},
+    {"positives"},
+    {"queries"},
+    {"index.analysis"},
+    {"index.dense", "index.bm25"},
+    {"encode.model_files"},
+    {"encode.encoder"},
+    {"index.search"},
+    {"index.attach"},
+    {"retrievers", "filters"},
+    {"samplers"},
+    {"strategies", "retrieval"},
+    {"selection"},
+    {"negatives"},
+    {"mining", "formats", "reports", "demo", "inputs"},
+    {"cli"},
+]
+"""From the bottom up; a module may import only from layers below its own."""
+
+HEAVY = ("torch", "transformers", "faiss", "sentence_transformers", "datasets", "pandas", "bm25s", "numba", "pyarrow")
+
+
+def modules():
+    found = pkgutil.walk_packages([str(PACKAGE)], "hf_hardneg.")
+    return sorted(one.name.removeprefix("hf_hardneg.") for one in found if not one.ispkg)
+
+
+def imported(module):
+    tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_hardneg"):
+            name = node.module.removeprefix("hf_hardneg").lstrip(".")
+            nested = [f"{name}.{alias.name}" for alias in node.names if f"{name}.{alias.name}" in modules()]
+            yield from nested or [name]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_only_from_below(module):
+    layer = next(number for number, names in enumerate(LAYERS) if module in names)
+    below = set().union(*LAYERS[:layer])
+    assert set(imported(module)) - below <= set()
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = f"import sys, hf_hardneg; print([name for name in {HEAVY} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_mining_with_bm25_loads_no_torch_transformers_or_faiss():
+    code = (
+        "import sys; from hf_hardneg import HardNegatives, mine; "
+        "print([name for name in ('torch', 'transformers', 'faiss', 'sentence_transformers') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_every_public_name_resolves_and_is_documented():
+    for name in hf_hardneg.__all__:
+        assert getattr(hf_hardneg, name).__doc__
+    assert list(hf_hardneg.__all__) == sorted(hf_hardneg.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Minecraft'"):
+        _ = hf_hardneg.Minecraft

@@ -1,0 +1,32 @@
+"""The README's Python blocks run as written, in order."""
+
+import re
+from pathlib import Path
+
+from hf_hardneg.formats import LAYOUTS
+from hf_hardneg.strategies import STRATEGIES
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_blocks_run(capsys):
+    names = {}
+    for block in BLOCKS:
+        exec(block, names)
+    shown = capsys.readouterr().out
+    assert "negatives" in shown and "retrieved" in shown
+    assert len(names["mined"]) > 1000
+    assert names["triplets"].column_names == ["query", "positive", "negative"]
+
+
+def test_the_first_screen_is_short():
+    lines = [line for line in BLOCKS[0].splitlines() if line.strip()]
+    assert len(lines) <= 12 and README.index("```python") < 600
+
+
+def test_the_tables_name_what_exists():
+    section = README.split("## Strategies")[1].split("##")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(STRATEGIES)
+    for layout in ("list", *LAYOUTS):
+        assert f"`{layout}`" in README

@@ -1,0 +1,64 @@
+"""Small corpora with every trap in them, and vectors that depend on the text alone."""
+
+import re
+from hashlib import blake2b
+
+import numpy as np
+from datasets import Dataset
+
+from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
+from hf_hardneg.filters import AbsoluteMargin
+from hf_hardneg.retrievers import BM25, Dense, Random
+from hf_hardneg.strategies import STRATEGIES
+
+WORDS = [f"word{number}" for number in range(24)]
+WIDTH = 16
+
+
+def encode(texts):
+    """Bag of words in `WIDTH` dimensions: texts that share words are near, and nothing else matters."""
+    vectors = np.zeros((len(texts), WIDTH), np.float32)
+    for row, text in enumerate(texts):
+        for word in re.findall(r"\w+", text.lower()):
+            seed = int.from_bytes(blake2b(word.encode(), digest_size=4).digest(), "big")
+            vectors[row] += np.random.default_rng(seed).normal(size=WIDTH).astype(np.float32)
+    return vectors
+
+
+encode.digest = "bag of words"
+
+SMALL = {
+    "bm25": Strategy([BM25(20)]),
+    "dense": STRATEGIES["dense"],
+    "margin": Strategy([Dense()], [RankWindow(1, 20), AbsoluteMargin(0.02)]),
+    "positive_aware": Strategy([Dense()], [RelativeMargin(0.02)]),
+    "semi_hard": Strategy([Dense(20)], [SemiHard(0.5)]),
+    "rank_zone": Strategy([Dense(20)], [], RankZone(2, 12)),
+    "random": Strategy([Random()]),
+    "bm25+positive_aware+rank_zone": Strategy([BM25(20)], [RelativeMargin(0.0)], RankZone(1, 15)),
+}
+"""Every strategy of the table, at the scale of a small corpus."""
+
+
+def world(seed, documents=60, queries=12):
+    """A corpus with duplicates and near-duplicates, and pairs with positives spread over rows, given in both ways."""
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(2, 7))) for _ in range(documents)]
+    texts[documents // 2] = texts[0]
+    texts[documents // 2 + 1] = f"  {texts[1].upper()} "
+    corpus = Dataset.from_dict({"_id": [f"d{i}" for i in range(documents)], "text": texts})
+    rows = []
+    for number in range(queries):
+        positives = rng.choice(documents, 3, replace=False)
+        query = texts[5] if number == 0 else " ".join([*texts[positives[0]].split()[:3], rng.choice(WORDS)])
+        for positive in positives:
+            as_text = rng.random() < 0.5
+            rows.append(
+                {
+                    "query_id": f"q{number}",
+                    "query": query,
+                    "positive": [texts[positive]] if as_text else [f"{texts[positive]} outside"],
+                    "positive_ids": [f"d{positive}"],
+                }
+            )
+    return Dataset.from_list(rows), corpus
