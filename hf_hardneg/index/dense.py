@@ -7,6 +7,7 @@ indexes the hits are therefore scored again, pair by pair in a fixed order, and 
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,20 +126,28 @@ def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = N
         StoreError: the file cannot be read.
         DataError: the index holds another number of vectors than the corpus has documents.
     """
-    faiss = load_faiss("a FAISS index")
     if isinstance(index, (str, Path)):
-        try:
-            index = faiss.read_index(str(index), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise StoreError(
-                f"{index} is not a readable FAISS file: {error}. Save it again with faiss.write_index."
-            ) from error
+        source = Path(index)
+        index, digest = _mapped_file(source), store.file_digest(source)
+        save = functools.partial(shutil.copyfile, source)
+    else:
+        content = load_faiss("a FAISS index").serialize_index(index)
+        digest, save = store.bytes_digest(content), content.tofile
     _check_length(index.ntotal, len(corpus))
-    content = faiss.serialize_index(index)
     similarity = _similarity_of(index, similarity)
-    parameters = {"corpus": corpus.digest, "index": store.bytes_digest(content), "similarity": similarity}
-    directory = store.obtain(corpus.cache, "faiss", parameters, lambda path: content.tofile(path / FILE))
+    parameters = {"corpus": corpus.digest, "index": digest, "similarity": similarity}
+    directory = store.obtain(corpus.cache, "faiss", parameters, lambda path: save(path / FILE))
     return DenseIndex(directory=directory, similarity=similarity)
+
+
+def _mapped_file(path: Path) -> Any:
+    faiss = load_faiss("a FAISS index")
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise StoreError(
+            f"{path} is not a readable FAISS file: {error}. Save it again with faiss.write_index."
+        ) from error
 
 
 def _check_length(vectors: int, documents: int) -> None:

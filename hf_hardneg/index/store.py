@@ -39,14 +39,14 @@ def digest_of(parameters: Mapping[str, Any]) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> Path:
     """The checked directory of `kind` for `parameters`, built first if it does not exist.
 
     Args:
         root (`Path`): the cache.
         kind (`str`): such as `"bm25"`; first part of the directory's name.
         parameters (`Mapping`): everything the content depends on, as plain JSON values.
-        build (`Callable[[Path], None]`): writes the data files into the given empty directory.
+        build (`Callable[[Path], object]`): writes the data files into the given empty directory.
 
     Raises:
         StoreError: the directory exists and its files are missing, truncated or altered.
@@ -68,7 +68,7 @@ def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable
     return target
 
 
-def _build_and_publish(target: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], None]) -> None:
+def _build_and_publish(target: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
