@@ -1,0 +1,164 @@
+"""Killed builds, racing builds, and files that are not what they were."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+
+import pytest
+
+from hf_hardneg import mine
+from hf_hardneg.errors import StoreError
+from hf_hardneg.index import store
+from tests.worlds import SMALL, encode, world
+
+POINTS = 20
+EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "shutil.rmtree"}
+
+
+def _mine(cache, strategy):
+    pairs, corpus = world(4)
+    mined = mine(pairs, corpus, SMALL[strategy], encoder=encode, cache_dir=str(cache))
+    return mined["negative_ids"][:]
+
+
+def _count(queue, cache, strategy):
+    events = []
+    sys.addaudithook(lambda event, arguments: events.append(1) if _counts(event, arguments, cache) else None)
+    _mine(cache, strategy)
+    queue.put(len(events))
+
+
+def _counts(event, arguments, cache):
+    return event in EVENTS and str(cache) in str(arguments[0])
+
+
+def _die(cache, strategy, point):
+    """Mine, and be killed at the given file system event under the cache."""
+    seen = 0
+
+    def hook(event, arguments):
+        nonlocal seen
+        if _counts(event, arguments, cache):
+            seen += 1
+            if seen == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    _mine(cache, strategy)
+
+
+@pytest.mark.parametrize("strategy", ["bm25", "dense"])
+def test_a_build_killed_at_any_point_is_built_again(tmp_path, strategy):
+    expected = _mine(tmp_path / "clean", strategy)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    counter = context.Process(target=_count, args=(queue, tmp_path / "counted", strategy))
+    counter.start()
+    events = queue.get(timeout=60)
+    counter.join()
+    points = sorted({1 + events * step // POINTS for step in range(POINTS)})
+    assert len(points) == POINTS
+    killed = 0
+    for point in points:
+        cache = tmp_path / f"killed-{point}"
+        child = context.Process(target=_die, args=(cache, strategy, point))
+        child.start()
+        child.join()
+        killed += child.exitcode == -signal.SIGKILL
+        for directory in cache.glob("[!.]*"):
+            store.check(directory)
+        assert _mine(cache, strategy) == expected
+        assert not list(cache.glob(".*.partial"))
+    assert killed == POINTS
+
+
+def _build_once(root, log, barrier, queue):
+    def build(directory):
+        with open(log, "a") as stream:
+            stream.write("built\n")
+        (directory / "data").write_text("content")
+
+    barrier.wait()
+    queue.put(str(store.obtain(root, "thing", {"of": "eight"}, build)))
+
+
+def test_eight_processes_build_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier, queue, log = context.Barrier(8), context.Queue(), tmp_path / "log"
+    children = [context.Process(target=_build_once, args=(tmp_path / "c", log, barrier, queue)) for _ in range(8)]
+    for child in children:
+        child.start()
+    found = {queue.get(timeout=60) for _ in children}
+    for child in children:
+        child.join()
+    assert len(found) == 1 and log.read_text() == "built\n"
+
+
+def _mine_into(queue, cache):
+    queue.put(_mine(cache, "bm25"))
+
+
+def test_eight_processes_mine_at_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    children = [context.Process(target=_mine_into, args=(queue, tmp_path / "c")) for _ in range(8)]
+    for child in children:
+        child.start()
+    found = [queue.get(timeout=90) for _ in children]
+    for child in children:
+        child.join()
+    assert all(one == found[0] for one in found)
+
+
+@pytest.fixture
+def published(tmp_path):
+    def build(directory):
+        (directory / "data.bin").write_bytes(b"x" * 1000)
+
+    return store.obtain(tmp_path, "thing", {"a": 1}, build)
+
+
+def _again(published):
+    def build(_):
+        raise AssertionError("built again")
+
+    return store.obtain(published.parent, "thing", {"a": 1}, build)
+
+
+def test_reuse(published):
+    assert _again(published) == published
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda file: file.unlink(), "data.bin is missing"),
+        (lambda file: file.write_bytes(b"x" * 10), "truncated or altered: 10 bytes where 1,000 were written"),
+        (lambda file: file.write_bytes(b"y" * 1000), "was altered: its checksum"),
+        (lambda file: (file.parent / store.MANIFEST).unlink(), "manifest.json is missing"),
+        (lambda file: (file.parent / store.MANIFEST).write_text("{"), "not readable JSON"),
+        (lambda file: (file.parent / store.MANIFEST).write_text('{"format": 99}'), "has format 99; this version reads"),
+    ],
+)
+def test_damage_is_named_with_the_way_out(published, damage, text):
+    damage(published / "data.bin")
+    with pytest.raises(StoreError, match=text) as caught:
+        _again(published)
+    assert f"rm -r {published}" in str(caught.value)
+
+
+def test_a_copied_cache_is_accepted(published, tmp_path):
+    moved = tmp_path / "elsewhere" / published.name
+    shutil.copytree(published, moved, copy_function=shutil.copy)
+    assert _again(moved) == moved
+
+
+def test_the_manifest_says_what_it_was_built_from(tmp_path):
+    _mine(tmp_path, "bm25")
+    manifests = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/manifest.json")}
+    kinds = sorted(one["kind"] for one in manifests.values())
+    assert kinds == ["bm25", "corpus", "keys", "positives"]
+    assert all(name.startswith(one["kind"]) for name, one in manifests.items())
