@@ -111,6 +111,8 @@ class TransformersEncoder:
         refuse_cuda_in_worker(self.device)
         single_thread_in_child()
         model, tokenizer = _loaded(self.files, self.digest, self.device)
+        if not texts:
+            return np.zeros((0, model.config.hidden_size), dtype=np.float32)
         prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
         lower = str.lower if self.files.lower_case else str
         tokens = tokenizer(

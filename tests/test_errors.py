@@ -1,0 +1,186 @@
+"""Every error says what was given, what is allowed, and what to do, before anything expensive."""
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+
+from hf_hardneg import AbsoluteMargin, Dense, HardNegatives, RankWindow, ScoreBounds, Strategy, Top, mine, to_format
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError, UnknownNameError
+from tests.worlds import encode
+
+CORPUS = {"_id": ["a", "b", "c", "d"], "text": ["cat mat", "cat dog", "dog bird", "bird mat"]}
+PAIRS = {"query_id": ["q"], "query": ["cat bird"], "positive_ids": [["a"]]}
+
+
+def run(pairs=PAIRS, corpus=CORPUS, strategy="bm25", **options):
+    return mine(Dataset.from_dict(pairs), Dataset.from_dict(corpus), strategy, **options)
+
+
+def without(columns, name, **more):
+    return {key: value for key, value in columns.items() if key != name} | more
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"pairs": without(PAIRS, "query", q=["x"])}, ColumnError, "no column 'query'; it has .*'q'.* query_column="),
+        ({"pairs": without(PAIRS, "positive_ids")}, ColumnError, "neither 'positive' nor 'positive_ids'"),
+        ({"pairs": {key: [] for key in PAIRS}}, ColumnError, "The pairs are empty: 0 rows"),
+        ({"corpus": {"_id": [], "text": []}}, DataError, "corpus is empty"),
+        (
+            {"corpus": without(CORPUS, "text", text=[1.0, 2.0, 3.0, 4.0])},
+            ColumnError,
+            "type double .*cast it to string",
+        ),
+        ({"corpus": without(CORPUS, "text", text=["x", None, "y", "z"])}, DataError, "'text' is null in row 1"),
+        ({"pairs": without(PAIRS, "query", query=[None])}, (DataError, ColumnError), "null"),
+        (
+            {"pairs": without(PAIRS, "positive_ids", positive_ids=[["a", "zz"]])},
+            DataError,
+            "1 positive ids are not in .*'zz'",
+        ),
+        (
+            {"corpus": without(CORPUS, "_id", _id=["a", "a", "b", "c"])},
+            DataError,
+            "repeat the id of another, such as 'a'",
+        ),
+        ({"strategy": "bm52"}, UnknownNameError, "Unknown strategy 'bm52'; known are bm25, .*Did you mean 'bm25'"),
+        ({"strategy": "bm25+simi_hard"}, UnknownNameError, "Unknown strategy 'simi_hard'.*Did you mean 'semi_hard'"),
+        ({"strategy": 7}, ConfigError, "strategy= got a int"),
+        ({"num_negatives": 0}, ConfigError, "num_negatives=0 asks for nothing; give at least 1"),
+        ({"strategy": "random+positive_aware"}, ConfigError, "random retrieval scores nothing"),
+        ({"strategy": "dense"}, ConfigError, "needs vectors and got none. Pass encoder="),
+        ({"dedupe": "fuzzy"}, UnknownNameError, "Unknown dedupe 'fuzzy'; known are exact, normalized, off"),
+        ({"positive_agg": "mediam"}, UnknownNameError, "Unknown positive_agg 'mediam'"),
+        ({"on_shortage": "pad"}, UnknownNameError, "Unknown on_shortage 'pad'"),
+        ({"on_missing_positive_score": "guess"}, UnknownNameError, "known are error, skip_filter"),
+        ({"text_column": "body"}, ColumnError, "no column 'body'; it has '_id', 'text'"),
+        ({"encoder": 3, "strategy": "dense"}, ConfigError, "encoder= got a int; allowed are a Hub id"),
+        ({"exclude_ids_column": "skip"}, ColumnError, "no column 'skip'"),
+    ],
+)
+def test_messages(arguments, error, text):
+    with pytest.raises(error, match=text) as caught:
+        run(**arguments)
+    assert isinstance(caught.value, HardNegError)
+
+
+def test_parts_of_a_strategy():
+    with pytest.raises(ConfigError, match="is not a filter: it has no keep"):
+        Strategy([Dense()], ["margin"])
+    with pytest.raises(ConfigError, match="got 2 retrievers; exactly one is allowed"):
+        Strategy([Dense(), Dense()])
+    with pytest.raises(ConfigError, match="is not a sampler"):
+        Strategy([Dense()], [], "top")
+    with pytest.raises(ConfigError, match="depth=0 retrieves nothing"):
+        Dense(0)
+
+
+def test_a_bad_request_touches_no_disk(tmp_path):
+    for options in ({"num_negatives": 0}, {"strategy": "nothing"}, {"dedupe": "x"}):
+        with pytest.raises(ConfigError):
+            run(cache_dir=str(tmp_path / "cache"), **options)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda corpus: DatasetDict({"train": corpus}), lambda corpus: corpus.to_iterable_dataset()]
+)
+def test_a_corpus_is_one_dataset(wrap):
+    with pytest.raises(ColumnError, match="give a datasets.Dataset, such as one split"):
+        HardNegatives(wrap(Dataset.from_dict(CORPUS)))
+
+
+def test_more_negatives_than_documents_is_a_short_list_and_a_count():
+    row = run(num_negatives=50)[0]
+    assert sorted(row["negative_ids"]) == ["b", "c", "d"]
+    assert row["mining"]["kept"] == 3 and row["mining"]["short"] == 47
+
+
+def test_a_margin_needs_a_positive_score():
+    pairs = {"query": ["cat bird"], "positive": ["somewhere else"], "vector": [[1.0, 0.0]]}
+    corpus = CORPUS | {"vector": [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, 0.6]]}
+    options = {"vector_column": "vector", "query_vector_column": "vector"}
+    strategy = Strategy([Dense()], [AbsoluteMargin(0.1)])
+    with pytest.raises(
+        ConfigError, match="absolute_margin compares with the positive's score, and 1 queries .* 'cat bird'"
+    ):
+        run(pairs, corpus, strategy, **options)
+    kept = run(pairs, corpus, strategy, on_missing_positive_score="skip_filter", **options)[0]
+    assert kept["negative_ids"] == ["a", "d", "c", "b"] and kept["positive_scores"] == [None]
+
+
+def test_one_positive_for_each_row_where_it_counts():
+    pairs = PAIRS | {"positive_ids": [["a", "b"]]}
+    with pytest.raises(ConfigError, match="a row of 2 positives; it needs rows of one"):
+        run(pairs, strategy=Strategy([Dense()], [AbsoluteMargin(0.0)]), encoder=encode, positive_agg="per_positive")
+
+
+def test_vectors():
+    pairs = PAIRS | {"vector": [[1.0, 0.0, 0.0]]}
+    corpus = CORPUS | {"vector": [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, 0.6]]}
+    options = {"strategy": "dense", "vector_column": "vector", "query_vector_column": "vector"}
+    with pytest.raises(DataError, match="query vectors are 3 wide, the index is 2 wide"):
+        run(pairs, corpus, **options)
+    broken = corpus | {"vector": [[1.0, 0.0], [0.0, float("nan")], [0.6, 0.8], [0.8, 0.6]]}
+    with pytest.raises(DataError, match="1 of the corpus vectors hold NaN or infinite values, in rows 1"):
+        run(pairs, broken, **options)
+    with pytest.raises(ColumnError, match="no column 'vectors'.*vector_column="):
+        run(pairs, corpus, **(options | {"vector_column": "vectors"}))
+
+
+def test_an_index_of_another_corpus():
+    import faiss
+
+    index = faiss.IndexFlatIP(2)
+    index.add(np.eye(2, dtype=np.float32))
+    with pytest.raises(DataError, match="holds 2 vectors, the corpus 4 documents"):
+        run(strategy="dense", index_name=index, encoder=encode)
+    with pytest.raises(UnknownNameError, match="Unknown index .*'embedings'"):
+        run(strategy="dense", index_name="embedings", encoder=encode)
+    index.add(np.eye(2, dtype=np.float32))
+    with pytest.raises(
+        DataError, match="query vectors are 16 wide, the index is 2 wide. Encode both sides with one model"
+    ):
+        run(strategy="dense", index_name=index, encoder=encode)
+
+
+def test_layouts():
+    with pytest.raises(UnknownNameError, match="Unknown layout 'triplets'; known are .*Did you mean 'triplet'"):
+        to_format(run(), "triplets")
+
+
+def test_shortage_rules():
+    two = {"query_id": ["q", "r"], "query": ["cat bird", "zebra"], "positive_ids": [["a"], ["b"]]}
+    assert run(two, on_shortage="drop_row", num_negatives=3)["query"][:] == ["cat bird"]
+    with pytest.raises(
+        DataError, match="1 queries of this batch have fewer than num_negatives=3, such as 'zebra' with 0"
+    ):
+        run(two, on_shortage="error", num_negatives=3)
+    padded = run(two, on_shortage="pad_random", num_negatives=3)
+    assert padded[0]["negative_sources"] == ["bm25"] * 3
+    assert sorted(padded[1]["negative_ids"]) == ["a", "c", "d"]
+    assert padded[1]["negative_sources"] == ["pad_random"] * 3 and padded[1]["negative_scores"] == [None] * 3
+    assert padded[1]["mining"]["kept"] == 0 and padded[1]["mining"]["short"] == 3
+    strategy = Strategy([Dense()], [RankWindow(1)], Top())
+    relaxed = run(strategy=strategy, encoder=encode, on_shortage="pad_next", num_negatives=3)[0]
+    assert relaxed["negative_sources"] == ["dense", "dense", "pad_next"]
+    assert relaxed["negative_ranks"][2] == min(relaxed["negative_ranks"])
+
+
+def test_exclusions_of_a_row():
+    row = run(PAIRS | {"skip": [["b", "d"]]}, exclude_ids_column="skip")[0]
+    assert row["negative_ids"] == ["c"]
+
+
+def test_dedupe_modes():
+    corpus = {"_id": list("abcd"), "text": ["cat mat", "Cat  MAT", "cat bird", "cat owl"]}
+    pairs = PAIRS | {"query": ["cat bird"]}
+    assert run(pairs, corpus)[0]["negative_ids"] == ["d"]
+    assert sorted(run(pairs, corpus, dedupe="exact")[0]["negative_ids"]) == ["b", "d"]
+    assert sorted(run(pairs, corpus, dedupe="off")[0]["negative_ids"]) == ["b", "c", "d"]
+
+
+def test_two_score_filters_of_one_kind_are_counted_apart():
+    strategy = Strategy([Dense()], [ScoreBounds(max_score=0.9), ScoreBounds(min_score=-0.9)])
+    assert {"score_bounds", "score_bounds_2"} <= set(run(strategy=strategy, encoder=encode)[0]["mining"])
