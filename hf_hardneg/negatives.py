@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, field
+from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
 from hf_hardneg.errors import ConfigError, unknown_name
-from hf_hardneg.positives import DEDUPE, Dedupe, KnownPositives, corpus_keys
-from hf_hardneg.queries import Columns, Reader
+from hf_hardneg.positives import DEDUPE, Dedupe, corpus_keys
+from hf_hardneg.queries import Columns, Reader, known_positives_of
 from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.selection import MISSING_POSITIVE, SHORTAGE, MissingPositive, Selection, Shortage
@@ -39,7 +39,8 @@ class HardNegatives:
         query_column, query_id_column, positive_column, positive_ids_column (`str`): in the pairs.
         query_vector_column (`str`, *optional*): vectors in the pairs.
         exclude_ids_column (`str`, *optional*): per row, ids of documents that must not come out.
-        known_positives (`KnownPositives`, *optional*): positives of all rows; `mine()` sets it.
+        known_positives (`Sequence[Dataset]`, *optional*): datasets whose rows' positives are excluded too, by query;
+            `mine()` passes the pairs. Without it only the positives of the row itself are known.
         positive_agg (`str`, defaults to `"min"`): which of several positive scores margins compare with:
             `"min"`, `"max"`, `"mean"`, or `"per_positive"` for rows of one positive each.
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same document; `"exact"`, or `"off"`.
@@ -71,7 +72,7 @@ class HardNegatives:
     positive_ids_column: str = "positive_ids"
     query_vector_column: str | None = None
     exclude_ids_column: str | None = None
-    known_positives: KnownPositives | None = None
+    known_positives: InitVar[Sequence[Dataset]] = ()
     positive_agg: Aggregate = "min"
     dedupe: Dedupe = "normalized"
     on_missing_positive_score: MissingPositive = "error"
@@ -81,12 +82,17 @@ class HardNegatives:
     retrieval: Retrieval = field(init=False, repr=False)
     selection: Selection = field(init=False, repr=False)
 
-    def __post_init__(self, corpus: Dataset, encoder: Any, index_name: Any) -> None:
+    def __post_init__(self, corpus: Dataset, encoder: Any, index_name: Any, known_positives: Sequence[Dataset]) -> None:
         strategy = resolve(self.strategy)
         self._check(strategy)
+        columns = self._columns()
+        for rows in known_positives:
+            columns.check(rows.column_names)
         opened = open_corpus(corpus, text_column=self.text_column, id_column=self.id_column, cache_dir=self.cache_dir)
         keys = corpus_keys(opened, self.dedupe)
-        reader = Reader(corpus=opened, keys=keys, columns=self._columns(), known=self.known_positives)
+        reader = Reader(corpus=opened, keys=keys, columns=columns)
+        if known_positives:
+            reader = replace(reader, known=known_positives_of(known_positives, reader))
         sources = Sources(
             dataset=corpus,
             corpus=opened,
@@ -107,6 +113,8 @@ class HardNegatives:
             on_missing_positive_score=self.on_missing_positive_score,
             on_shortage=self.on_shortage,
             seed=self.seed,
+            score_kind=retrieval.searcher.score_kind,
+            source=retrieval.source,
         )
         for name, value in (("strategy", strategy), ("retrieval", retrieval), ("selection", selection)):
             object.__setattr__(self, name, value)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.corpus import Corpus, missing_column
+from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ColumnError, DataError
-from hf_hardneg.positives import CorpusKeys, KnownPositives, PositiveList, text_keys
+from hf_hardneg.index import store
+from hf_hardneg.positives import CorpusKeys, KnownPositives, PositiveList, save_known_positives, text_keys
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BATCH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +185,60 @@ class Reader:
         size = len(table[self.columns.query])
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=size))]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), self.corpus.texts(rows))
+
+
+def known_positives_of(splits: Sequence[Dataset], reader: Reader) -> KnownPositives:
+    """The table of every known positive of every query over some datasets, built once.
+
+    Args:
+        splits (`Sequence[Dataset]`): rows of pairs.
+        reader (`Reader`): how they are read, and against which corpus.
+
+    Raises:
+        ColumnError, DataError: the rows cannot be read, or there are none.
+    """
+    columns = reader.columns
+    groups: list[np.ndarray] = []
+    found: list[PositiveList] = []
+    digests = []
+    for split in splits:
+        wanted = (columns.query, columns.query_id, columns.positive, columns.positive_ids)
+        names = [name for name in wanted if name in split.column_names]
+        plain = split.with_format("arrow", columns=names)
+        if not len(split):
+            continue
+        digests.append(content_digest(plain, names))
+    if not digests:
+        raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
+
+    def read() -> None:
+        for split in splits:
+            for table in split.with_format("arrow").iter(batch_size=BATCH):
+                rows = dict(zip(table.column_names, table.columns, strict=True))
+                texts = rows[columns.query].to_pylist()
+                ids = [str(one) for one in rows[columns.query_id].to_pylist()] if columns.query_id in rows else None
+                listed = reader.listed_positives(rows, texts)
+                for group in reader.groups(text_keys(texts, reader.keys.dedupe), ids):
+                    groups.append(group[listed.query])
+                    found.append(listed)
+
+    def build(directory: Path) -> None:
+        read()
+        joined = PositiveList(
+            query=np.concatenate([part.query for part in found]),
+            key=np.concatenate([part.key for part in found]),
+            row=np.concatenate([part.row for part in found]),
+            text=[text for part in found for text in part.text],
+        )
+        save_known_positives(directory, np.concatenate(groups), joined)
+
+    parameters = {
+        "pairs": digests,
+        "columns": [columns.query, columns.query_id, columns.positive, columns.positive_ids],
+        "keys": reader.keys.directory.name,
+        "dedupe": reader.keys.dedupe,
+    }
+    return KnownPositives(directory=store.obtain(reader.corpus.cache, "positives", parameters, build))
 
 
 def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList, np.ndarray]:

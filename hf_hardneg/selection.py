@@ -68,8 +68,8 @@ class Selection:
     on_missing_positive_score: MissingPositive
     on_shortage: Shortage
     seed: int
-    score_kind: str = "none"
-    source: str = ""
+    score_kind: str
+    source: str
 
     def __call__(self, batch: Any) -> Any:
         """The batch with its candidate columns replaced by negatives."""

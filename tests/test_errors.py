@@ -91,6 +91,11 @@ def test_a_corpus_is_one_dataset(wrap):
         HardNegatives(wrap(Dataset.from_dict(CORPUS)))
 
 
+def test_pairs_are_a_dataset():
+    with pytest.raises(ConfigError, match="got pairs of type IterableDataset; .*For a stream use pairs.map"):
+        mine(Dataset.from_dict(PAIRS).to_iterable_dataset(), Dataset.from_dict(CORPUS))
+
+
 def test_more_negatives_than_documents_is_a_short_list_and_a_count():
     row = run(num_negatives=50)[0]
     assert sorted(row["negative_ids"]) == ["b", "c", "d"]
