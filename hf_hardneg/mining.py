@@ -47,8 +47,8 @@ def mine(
 
     if not isinstance(pairs, Dataset | DatasetDict):
         raise ConfigError(
-            f"mine() got pairs of type {type(pairs).__name__}; it needs a Dataset or DatasetDict, whose positives it can "
-            "know in advance. For a stream use pairs.map(HardNegatives(corpus, ...), batched=True)."
+            f"mine() got pairs of type {type(pairs).__name__}; it needs a Dataset or DatasetDict: it reads "
+            "all positives first. For a stream use pairs.map(HardNegatives(corpus, ...), batched=True)."
         )
     splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
     miner = HardNegatives(corpus, strategy, known_positives=list(splits.values()), **options)
