@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -53,6 +55,11 @@ class Batch:
         if keep is not None:
             kept = {name: column.filter(pa.array(keep)) for name, column in kept.items()}
         table = pa.table({**kept, **added})
+        if self.single and not table.num_rows:
+            raise ConfigError(
+                "A rule that drops rows met one row at a time, which cannot be left out. Use map(..., batched=True), "
+                "or on_shortage='keep_fewer' and .filter() afterwards."
+            )
         if isinstance(self.given, pa.Table) or (hasattr(self.given, "pa_table") and not self.single):
             return table
         if not isinstance(self.given, Mapping):

@@ -14,13 +14,13 @@ from hf_hardneg.queries import Columns, Reader, known_positives_of
 from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.selection import MISSING_POSITIVE, SHORTAGE, MissingPositive, Selection, Shortage
-from hf_hardneg.strategies import Strategy, resolve
+from hf_hardneg.strategies import Strategy, concise, resolve
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HardNegatives:
     """Mines hard negatives for a batch of (query, positive) rows: pass it to any `datasets` verb that takes a function.
 
@@ -44,7 +44,8 @@ class HardNegatives:
         positive_agg (`str`, defaults to `"min"`): which of several positive scores margins compare with:
             `"min"`, `"max"`, `"mean"`, or `"per_positive"` for rows of one positive each.
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same document; `"exact"`, or `"off"`.
-        on_missing_positive_score (`str`, defaults to `"error"`): where the scorer could not score it; `"skip_filter"`.
+        on_missing_positive_score (`str`, defaults to `"compute"`): scored by the scorer of the candidates, an error
+            where that cannot; `"skip_filter"` lets those queries pass, `"drop_row"` leaves them out.
         on_shortage (`str`, defaults to `"keep_fewer"`): or `"drop_row"`, `"pad_next"`, `"pad_random"`, `"error"`.
         seed (`int`, defaults to 42): draws are keyed by it, the query and the document.
         cache_dir (`str`, *optional*): where indexes live.
@@ -75,7 +76,7 @@ class HardNegatives:
     known_positives: InitVar[Sequence[Dataset]] = ()
     positive_agg: Aggregate = "min"
     dedupe: Dedupe = "normalized"
-    on_missing_positive_score: MissingPositive = "error"
+    on_missing_positive_score: MissingPositive = "compute"
     on_shortage: Shortage = "keep_fewer"
     seed: int = 42
     cache_dir: str | None = None
@@ -118,6 +119,9 @@ class HardNegatives:
         )
         for name, value in (("strategy", strategy), ("retrieval", retrieval), ("selection", selection)):
             object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return concise(self)
 
     def __call__(self, batch: Any) -> Any:
         """The batch in the form it came, with `negatives` and the columns that explain them.

@@ -183,7 +183,9 @@ def save_known_positives(directory: Path, groups: np.ndarray, positives: Positiv
         positives (`PositiveList`): (n,) entries; `query` is not used.
     """
     keys, first, member = np.unique(positives.key, return_index=True, return_inverse=True)
-    pairs = np.unique(np.array(list(zip(groups, member, strict=True)), dtype=[("group", KEY), ("member", np.int64)]))
+    entries = np.empty(len(member), dtype=[("group", KEY), ("member", np.int64)])
+    entries["group"], entries["member"] = groups, member
+    pairs = np.unique(entries)
     table, starts = np.unique(pairs["group"], return_index=True)
     rows = positives.row[first]
     texts = [positives.text[i] for i in first[rows < 0]]
@@ -209,6 +211,7 @@ def _mapped(directory: Path, name: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _load(path: str) -> np.ndarray:
+    store.check(Path(path).parent)
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     return array.view(np.ndarray)
 

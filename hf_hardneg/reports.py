@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from hf_hardneg.errors import ColumnError
 if TYPE_CHECKING:
     from datasets import Dataset
 
+BATCH = 10_000
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NEEDED = ("negatives", "negative_scores", "negative_ranks", "negative_sources", "positive_scores", "mining")
 
@@ -84,27 +86,58 @@ def report(dataset: Dataset) -> Report:
             f"report() needs the columns of mined data and {', '.join(map(repr, missing))} are missing; it has "
             f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, before to_format()."
         )
-    table = dataset.with_format("arrow", columns=list(NEEDED))[:].combine_chunks()
+    parts = [_part(table) for table in dataset.with_format("arrow", columns=list(NEEDED)).iter(BATCH)]
+    if not parts:
+        return _joined([_part(dataset.data.select(list(NEEDED)).slice(0, 0))])
+    return _joined(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The figures of a batch: counts to add up, and the numbers whose quantiles are asked."""
+
+    per_row: np.ndarray
+    short: np.ndarray
+    counts: dict[str, int]
+    sources: Counter[str]
+    numbers: dict[str, np.ndarray]
+    repeated: int
+
+
+def _part(table: pa.Table) -> _Part:
     columns = {name: _one(table.column(name)) for name in NEEDED}
-    counts = dict(zip((f.name for f in columns["mining"].type), columns["mining"].flatten(), strict=True))
-    short = counts["short"].to_numpy(zero_copy_only=False)
-    per_row = pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False)
-    scores = _numbers(columns["negative_scores"])
-    margins = _margins(columns["positive_scores"], columns["negative_scores"])
+    counts = dict(zip((entry.name for entry in columns["mining"].type), columns["mining"].flatten(), strict=True))
     sources = pc.value_counts(columns["negative_sources"].flatten()).to_pylist()
+    return _Part(
+        per_row=pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False),
+        short=counts["short"].to_numpy(zero_copy_only=False),
+        counts={name: int(pc.sum(values).as_py() or 0) for name, values in counts.items() if name != "short"},
+        sources=Counter({entry["values"]: entry["counts"] for entry in sources}),
+        numbers={
+            "ranks": _numbers(columns["negative_ranks"]),
+            "negative_scores": _numbers(columns["negative_scores"]),
+            "positive_scores": _numbers(columns["positive_scores"]),
+            "margins": _margins(columns["positive_scores"], columns["negative_scores"]),
+        },
+        repeated=_repeated(columns["negatives"]),
+    )
+
+
+def _joined(parts: list[_Part]) -> Report:
+    per_row, short = (np.concatenate([getattr(part, name) for part in parts]) for name in ("per_row", "short"))
+    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers}
+    sources = sum((part.sources for part in parts), Counter[str]())
+    margins = numbers["margins"]
     return Report(
         rows=len(per_row),
         negatives=int(per_row.sum()),
-        funnel={name: int(pc.sum(values).as_py() or 0) for name, values in counts.items() if name != "short"},
-        sources={entry["values"]: entry["counts"] for entry in sorted(sources, key=lambda entry: entry["values"])},
-        negative_scores=_quantiles(scores),
-        positive_scores=_quantiles(_numbers(columns["positive_scores"])),
-        margins=_quantiles(margins),
-        ranks=_quantiles(_numbers(columns["negative_ranks"])),
+        funnel={name: sum(part.counts[name] for part in parts) for name in parts[0].counts},
+        sources=dict(sorted(sources.items())),
+        **{name: _quantiles(values) for name, values in numbers.items()},
         above_positive=float((margins < 0).mean()) if len(margins) else 0.0,
         short_rows=int((short > 0).sum()),
         empty_rows=int((per_row == 0).sum()),
-        repeated_negatives=_repeated(columns["negatives"]),
+        repeated_negatives=sum(part.repeated for part in parts),
     )
 
 

@@ -18,8 +18,8 @@ from hf_hardneg.retrieval import COLUMNS, COUNTS, Aggregate, Found, from_columns
 from hf_hardneg.retrievers import RandomSearcher
 from hf_hardneg.samplers import Sampler
 
-MissingPositive = Literal["error", "skip_filter"]
-MISSING_POSITIVE: tuple[MissingPositive, ...] = ("error", "skip_filter")
+MissingPositive = Literal["compute", "skip_filter", "drop_row"]
+MISSING_POSITIVE: tuple[MissingPositive, ...] = ("compute", "skip_filter", "drop_row")
 Shortage = Literal["keep_fewer", "drop_row", "pad_next", "pad_random", "error"]
 SHORTAGE: tuple[Shortage, ...] = ("keep_fewer", "drop_row", "pad_next", "pad_random", "error")
 
@@ -36,6 +36,7 @@ class Chosen:
         source (`np.ndarray`): (n,) strings: the retriever, `"pad_next"` or `"pad_random"`.
         removed (`dict[str, np.ndarray]`): (queries,) candidates that each stage removed, by its name.
         kept (`np.ndarray`): (queries,) how many were chosen before any padding.
+        stays (`np.ndarray`): (queries,) whether the row stays in the output.
     """
 
     counts: np.ndarray
@@ -45,6 +46,7 @@ class Chosen:
     source: np.ndarray
     removed: dict[str, np.ndarray]
     kept: np.ndarray
+    stays: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,7 @@ class Selection:
         for stage in self.filters:
             self._check_anchors(stage.name, stage.needs_positive, candidates, queries)
             keep = stage.keep(candidates)
-            if stage.needs_positive and self.on_missing_positive_score == "skip_filter":
+            if stage.needs_positive and self.on_missing_positive_score != "compute":
                 keep = keep | np.isnan(candidates.anchor())
             before, candidates = candidates.counts(), candidates.take(keep)
             removed[_fresh(stage.name, removed)] = before - candidates.counts()
@@ -99,9 +101,19 @@ class Selection:
             ids = self.reader.corpus.ids(docs).to_pylist()
             return keyed_uniforms(self.seed, salt, queries.identity[query], ids)
 
-        chosen = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
-        removed["not_chosen"] = candidates.counts() - chosen.counts()
-        return self._relieve(_as_chosen(chosen, removed), found, queries)
+        taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
+        removed["not_chosen"] = candidates.counts() - taken.counts()
+        chosen = self._relieve(_as_chosen(taken, removed), found, queries)
+        return replace(chosen, stays=self._staying(chosen, np.isnan(candidates.positive)))
+
+    def _staying(self, chosen: Chosen, unscored: np.ndarray) -> np.ndarray:
+        compares = self.sampler.needs_positive or any(stage.needs_positive for stage in self.filters)
+        stays = np.ones(len(chosen.counts), bool)
+        if compares and self.on_missing_positive_score == "drop_row":
+            stays &= ~unscored
+        if self.on_shortage == "drop_row":
+            stays &= chosen.counts >= self.num_negatives
+        return stays
 
     def _anchors(self, found: Found) -> np.ndarray:
         scores, counts = found.positive_score, found.positive_counts
@@ -129,12 +141,12 @@ class Selection:
 
     def _check_anchors(self, name: str, needed: bool, candidates: Candidates, queries: Queries) -> None:
         missing = np.isnan(candidates.positive) & (candidates.counts() > 0)
-        if needed and self.on_missing_positive_score == "error" and missing.any():
+        if needed and self.on_missing_positive_score == "compute" and missing.any():
             text = queries.texts[int(np.flatnonzero(missing)[0])]
             raise ConfigError(
                 f"{name} compares with the positive's score, and {int(missing.sum())} queries of this batch have none, "
                 f"such as {text[:60]!r}. Give positives the retriever can score (in the corpus, or with encoder=), "
-                "or pass on_missing_positive_score='skip_filter'."
+                "or pass on_missing_positive_score='skip_filter' or 'drop_row'."
             )
 
     def _relieve(self, chosen: Chosen, found: Found, queries: Queries) -> Chosen:
@@ -188,6 +200,7 @@ class Selection:
             source=np.full(len(flat), "pad_random"),
             removed={},
             kept=counts,
+            stays=np.ones(len(counts), bool),
         )
 
     def emit(self, rows: Batch, found: Found, chosen: Chosen) -> Any:
@@ -213,11 +226,10 @@ class Selection:
                 [pa.array(values, pa.int32()) for values in counts.values()], names=list(counts)
             ),
         }
-        keep = None
-        if self.on_shortage == "drop_row" and (short > 0).any():
-            keep = short == 0
-            added = {name: values.filter(pa.array(keep)) for name, values in added.items()}
-        return rows.with_columns(added, removed=COLUMNS, keep=keep)
+        if chosen.stays.all():
+            return rows.with_columns(added, removed=COLUMNS)
+        added = {name: values.filter(pa.array(chosen.stays)) for name, values in added.items()}
+        return rows.with_columns(added, removed=COLUMNS, keep=chosen.stays)
 
 
 def _fresh(name: str, taken: dict[str, np.ndarray]) -> str:
@@ -239,6 +251,7 @@ def _as_chosen(candidates: Candidates, removed: dict[str, np.ndarray]) -> Chosen
         source=np.full(len(candidates), candidates.source),
         removed=removed,
         kept=candidates.counts(),
+        stays=np.ones(candidates.queries, bool),
     )
 
 

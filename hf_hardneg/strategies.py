@@ -67,7 +67,7 @@ def concise(stage: object) -> str:
     from dataclasses import MISSING, fields
 
     shown = []
-    for one in fields(stage):  # type: ignore[arg-type]
+    for one in (declared for declared in fields(stage) if declared.repr):  # type: ignore[arg-type]
         value = getattr(stage, one.name)
         default = one.default_factory() if one.default_factory is not MISSING else one.default
         if value != default:

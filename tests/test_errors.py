@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_hardneg import AbsoluteMargin, Dense, HardNegatives, RankWindow, ScoreBounds, Strategy, Top, mine, to_format
+from hf_hardneg import (
+    BM25,
+    AbsoluteMargin,
+    BM25Config,
+    Dense,
+    HardNegatives,
+    RankWindow,
+    ScoreBounds,
+    Strategy,
+    Top,
+    mine,
+    to_format,
+)
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError, UnknownNameError
 from tests.worlds import encode
 
@@ -53,7 +65,7 @@ def without(columns, name, **more):
         ({"dedupe": "fuzzy"}, UnknownNameError, "Unknown dedupe 'fuzzy'; known are exact, normalized, off"),
         ({"positive_agg": "mediam"}, UnknownNameError, "Unknown positive_agg 'mediam'"),
         ({"on_shortage": "pad"}, UnknownNameError, "Unknown on_shortage 'pad'"),
-        ({"on_missing_positive_score": "guess"}, UnknownNameError, "known are error, skip_filter"),
+        ({"on_missing_positive_score": "guess"}, UnknownNameError, "known are compute, drop_row, skip_filter"),
         ({"text_column": "body"}, ColumnError, "no column 'body'; it has '_id', 'text'"),
         ({"encoder": 3, "strategy": "dense"}, ConfigError, "encoder= got a int; allowed are a Hub id"),
         ({"exclude_ids_column": "skip"}, ColumnError, "no column 'skip'"),
@@ -113,6 +125,7 @@ def test_a_margin_needs_a_positive_score():
         run(pairs, corpus, strategy, **options)
     kept = run(pairs, corpus, strategy, on_missing_positive_score="skip_filter", **options)[0]
     assert kept["negative_ids"] == ["a", "d", "c", "b"] and kept["positive_scores"] == [None]
+    assert len(run(pairs, corpus, strategy, on_missing_positive_score="drop_row", **options)) == 0
 
 
 def test_one_positive_for_each_row_where_it_counts():
@@ -171,6 +184,27 @@ def test_shortage_rules():
     relaxed = run(strategy=strategy, encoder=encode, on_shortage="pad_next", num_negatives=3)[0]
     assert relaxed["negative_sources"] == ["dense", "dense", "pad_next"]
     assert relaxed["negative_ranks"][2] == min(relaxed["negative_ranks"])
+
+
+def test_rows_can_be_dropped_from_batches_only():
+    miner = HardNegatives(Dataset.from_dict(CORPUS), on_shortage="drop_row", num_negatives=9)
+    stream = Dataset.from_dict(PAIRS).to_iterable_dataset()
+    assert list(stream.map(miner, batched=True)) == []
+    with pytest.raises(ConfigError, match="met one row at a time, which cannot be left out"):
+        Dataset.from_dict(PAIRS).map(miner)
+
+
+def test_a_users_tokenizer_and_a_recipe_that_prints():
+    strategy = Strategy([BM25(config=BM25Config(tokenizer=letters))])
+    assert run(PAIRS | {"query": ["tam"]}, strategy=strategy)[0]["negative_ids"] == ["d", "b"]
+    shown = repr(HardNegatives(Dataset.from_dict(CORPUS), "bm25+rank_zone", seed=7))
+    assert shown.startswith(
+        "HardNegatives(strategy=Strategy(retrievers=(BM25(),), filters=(), sampler=RankZone()), seed=7"
+    )
+
+
+def letters(text):
+    return list(text.replace(" ", ""))
 
 
 def test_exclusions_of_a_row():

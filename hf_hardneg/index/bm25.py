@@ -184,6 +184,7 @@ class Opened(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def _opened(directory: Path) -> Opened:
+    store.check(directory)
     arrays = [
         np.load(directory / f"{name}.csc.index.npy", mmap_mode="r").view(np.ndarray)
         for name in ("data", "indices", "indptr")

@@ -244,14 +244,8 @@ class DenseIndex:
 
 @functools.lru_cache(maxsize=8)
 def _opened(path: str) -> Any:
-    import faiss
-
-    try:
-        return faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
-        raise StoreError(
-            f"{path} cannot be opened: {error}. Delete its directory to rebuild it on the next run."
-        ) from error
+    store.check(Path(path).parent)
+    return _mapped_file(Path(path))
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

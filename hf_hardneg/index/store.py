@@ -55,16 +55,20 @@ def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable
 
     target = root / f"{kind}-{digest_of(parameters)}"
     if target.exists():
-        check(target)
-        logger.info("reusing %s", target)
-        return target
+        return _reused(target, parameters)
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{target.name}.lock"):
         if target.exists():
-            check(target)
-            logger.info("reusing %s, built by another process", target)
-            return target
+            return _reused(target, parameters)
         _build_and_publish(target, kind, parameters, build)
+    return target
+
+
+def _reused(target: Path, parameters: Mapping[str, Any]) -> Path:
+    check(target)
+    if read_manifest(target)["parameters"] != parameters:
+        raise StoreError(f"{target} was built for another corpus, encoder or setting. {_rebuild(target)}")
+    logger.info("reusing %s", target)
     return target
 
 

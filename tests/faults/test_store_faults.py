@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from hf_hardneg import mine
+from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index import store
 from tests.worlds import SMALL, encode, world
@@ -148,6 +148,25 @@ def test_damage_is_named_with_the_way_out(published, damage, text):
     with pytest.raises(StoreError, match=text) as caught:
         _again(published)
     assert f"rm -r {published}" in str(caught.value)
+
+
+def test_a_directory_of_something_else_is_refused(published):
+    other = store.obtain(published.parent, "thing", {"a": 2}, lambda directory: (directory / "x").write_text("x"))
+    shutil.rmtree(published)
+    other.rename(published)
+    with pytest.raises(StoreError, match="was built for another corpus, encoder or setting"):
+        _again(published)
+
+
+@pytest.mark.parametrize("strategy", ["bm25", "dense"])
+def test_a_worker_that_finds_its_index_gone_says_so(tmp_path, strategy):
+    """A miner unpickled in a fresh process, after somebody cleaned the cache."""
+    pairs, corpus = world(4)
+    miner = HardNegatives(corpus, SMALL[strategy], encoder=encode, cache_dir=str(tmp_path / "cache"))
+    for directory in (tmp_path / "cache").glob(f"{strategy}-*"):
+        shutil.rmtree(directory)
+    with pytest.raises(StoreError, match=f"{strategy}-.*manifest.json is missing. Delete the directory to rebuild"):
+        miner(pairs[:2])
 
 
 def test_a_copied_cache_is_accepted(published, tmp_path):
