@@ -76,7 +76,7 @@ def test_a_vector_does_not_depend_on_what_is_encoded_with_it(minilm):
             assert np.array_equal(minilm.encode(TEXTS, kind="query"), whole)
             assert np.array_equal(minilm.encode(TEXTS[::-1], kind="query")[::-1], whole)
             assert np.array_equal(np.concatenate([minilm.encode([one], kind="query") for one in TEXTS]), whole)
-            assert np.array_equal(replace(minilm, batch_size=3).encode(TEXTS, kind="query"), whole)
+            assert np.array_equal(replace(minilm, batch_tokens=300).encode(TEXTS, kind="query"), whole)
     finally:
         torch.set_num_threads(threads)
 

@@ -20,6 +20,7 @@ LAYERS = [
     {"index.dense", "index.bm25"},
     {"encode.model_files"},
     {"encode.encoder"},
+    {"encode.embeddings"},
     {"index.search"},
     {"index.attach"},
     {"retrievers", "filters"},

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["query", "document"]
 LENGTH_STEP = 8
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 
 
 @runtime_checkable
@@ -43,14 +44,13 @@ class Encoder(Protocol):
         """Vectors of texts, (n, d) float32."""
 
 
-def load_encoder(encoder: Any, *, cache_dir: Path, device: str | None = None, batch_size: int = 32) -> Encoder:
+def load_encoder(encoder: Any, *, cache_dir: Path, device: str | None = None) -> Encoder:
     """The encoder behind what a user passes; fails early, before any text is encoded.
 
     Args:
         encoder (`str`, `Path`, `SentenceTransformer`, `Callable[[list[str]], array (n, d)]` or `Encoder`): the model.
         cache_dir (`Path`): where a live model is saved once, so that workers can load it.
         device (`str`, *optional*): such as `"cuda"`; by default a GPU if there is one.
-        batch_size (`int`, defaults to 32): texts per forward pass.
 
     Raises:
         ModelError: the model cannot be loaded, or describes something that is not supported.
@@ -59,9 +59,9 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str | None = None, ba
     if isinstance(encoder, Encoder):
         return encoder
     if isinstance(encoder, (str, os.PathLike)):
-        return _from_files(os.fspath(encoder), device, batch_size)
+        return _from_files(os.fspath(encoder), device)
     if hasattr(encoder, "state_dict") and hasattr(encoder, "encode_query"):
-        return _from_live_model(encoder, cache_dir, batch_size)
+        return _from_live_model(encoder, cache_dir)
     if callable(encoder):
         return CallableEncoder(function=encoder, digest=_callable_digest(encoder))
     raise ConfigError(
@@ -91,13 +91,13 @@ class TransformersEncoder:
         files (`ModelFiles`): where it lies and what its files say.
         digest (`str`): of the files' content; checked again when the weights are loaded.
         device (`str`): `"cpu"`, `"cuda"` or `"mps"`.
-        batch_size (`int`): texts per forward pass; does not change the vectors.
+        batch_tokens (`int`): padded tokens per forward pass; does not change the vectors on CPU.
     """
 
     files: ModelFiles
     digest: str
     device: str
-    batch_size: int = 32
+    batch_tokens: int = BATCH_TOKENS["cpu"]
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
         """Vectors of texts, (n, d) float32.
@@ -120,7 +120,7 @@ class TransformersEncoder:
         )["input_ids"]
         vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
         with torch.inference_mode():
-            for rows, length in _buckets([len(ids) for ids in tokens], self.files.max_length, self.batch_size):
+            for rows, length in _buckets([len(ids) for ids in tokens], self.files.max_length, self.batch_tokens):
                 batch = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, padding="max_length", max_length=length)
                 inputs = {
                     name: torch.tensor(batch[name], device=self.device) for name in ("input_ids", "attention_mask")
@@ -130,23 +130,23 @@ class TransformersEncoder:
         return checked_vectors(vectors, what="encoded texts")
 
 
-def _buckets(lengths: list[int], limit: int, size: int) -> list[tuple[np.ndarray, int]]:
+def _buckets(lengths: list[int], limit: int, budget: int) -> list[tuple[np.ndarray, int]]:
     """Rows to run together, and the length to pad them to, longest first."""
     padded = np.minimum(-(-np.array(lengths, dtype=np.int64) // LENGTH_STEP) * LENGTH_STEP, max(limit, 1))
     batches = []
     for length in np.unique(padded)[::-1]:
-        rows = np.flatnonzero(padded == length)
+        rows, size = np.flatnonzero(padded == length), max(1, budget // max(int(length), 1))
         batches += [(rows[start : start + size], int(length)) for start in range(0, len(rows), size)]
     return batches
 
 
-def _from_files(name: str, device: str | None, batch_size: int) -> TransformersEncoder:
+def _from_files(name: str, device: str | None) -> TransformersEncoder:
     files = read_model_files(name)
-    encoder = TransformersEncoder(
-        files=files, digest=files.digest(), device=device or _best_device(), batch_size=batch_size
-    )
-    if not encoder.device.startswith("cuda") or not in_child():
-        _loaded(files, encoder.digest, encoder.device)
+    device = device or _best_device()
+    budget = BATCH_TOKENS["cpu" if device == "cpu" else "cuda"]
+    encoder = TransformersEncoder(files=files, digest=files.digest(), device=device, batch_tokens=budget)
+    if not (device.startswith("cuda") and in_child()):
+        _loaded(files, encoder.digest, device)
     return encoder
 
 
@@ -189,13 +189,11 @@ class SentenceTransformerEncoder:
         folder (`Path`): where it was saved.
         digest (`str`): of its weights and configuration.
         device (`str`): where the live model was.
-        batch_size (`int`): texts per forward pass.
     """
 
     folder: Path
     digest: str
     device: str
-    batch_size: int = 32
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
         """Vectors of texts, (n, d) float32, by `encode_query` or `encode_document`."""
@@ -203,7 +201,7 @@ class SentenceTransformerEncoder:
         single_thread_in_child()
         model = _live_model(self.folder, self.device)
         encode = model.encode_query if kind == "query" else model.encode_document
-        vectors = encode(list(texts), batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True)
+        vectors = encode(list(texts), show_progress_bar=False, convert_to_numpy=True)
         return checked_vectors(vectors, what="encoded texts")
 
 
@@ -213,7 +211,7 @@ def _live_model(folder: Path, device: str) -> Any:
     return module.SentenceTransformer(str(folder / "model"), device=device)
 
 
-def _from_live_model(model: Any, cache_dir: Path, batch_size: int) -> SentenceTransformerEncoder:
+def _from_live_model(model: Any, cache_dir: Path) -> SentenceTransformerEncoder:
     weights = blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
         weights.update(name.encode())
@@ -225,9 +223,7 @@ def _from_live_model(model: Any, cache_dir: Path, batch_size: int) -> SentenceTr
         "max_length": model.max_seq_length,
     }
     folder = obtain(cache_dir, "encoder", parameters, lambda path: model.save(str(path / "model")))
-    return SentenceTransformerEncoder(
-        folder=folder, digest=digest_of(parameters), device=str(model.device), batch_size=batch_size
-    )
+    return SentenceTransformerEncoder(folder=folder, digest=digest_of(parameters), device=str(model.device))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,9 @@ def index_corpus(
     if vector_column is not None:
         blocks, digest = _column(dataset, vector_column), f"{dataset._fingerprint}/{vector_column}"
     elif encoder is not None:
-        blocks, digest = _encoded(corpus, encoder), encoder.digest
+        from hf_hardneg.encode.embeddings import embedded
+
+        blocks, digest = embedded(corpus, encoder), encoder.digest
     else:
         raise ConfigError(
             "A dense strategy needs vectors and got none. Pass encoder= (Hub id, path, SentenceTransformer, callable), "
@@ -107,12 +109,3 @@ def _column(dataset: Dataset, name: str) -> Iterator[np.ndarray]:
     if name not in dataset.column_names:
         raise missing_column(name, dataset.column_names, "corpus", "vector_column")
     return (batch[name] for batch in dataset.with_format("numpy", columns=[name]).iter(ENCODE_BLOCK))
-
-
-def _encoded(corpus: Corpus, encoder: Encoder) -> Iterator[np.ndarray]:
-    from hf_hardneg.progress import bar
-
-    with bar(total=len(corpus), desc="Encoding corpus", unit=" texts") as progress:
-        for texts in corpus.batches(ENCODE_BLOCK):
-            yield encoder.encode(texts.to_pylist(), kind="document")
-            progress.update(len(texts))
