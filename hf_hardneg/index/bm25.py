@@ -28,6 +28,7 @@ from hf_hardneg.progress import bar
 Variant = Literal["lucene", "robertson", "atire"]
 VARIANTS: tuple[Variant, ...] = ("lucene", "robertson", "atire")
 PARAMETERS = "hf_hardneg.json"
+BLOCK = 1 << 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,59 +224,70 @@ def _sift_down(scores, docs, size):  # type: ignore[no-untyped-def]  # noqa: ANN
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _best(total, touched, count, k, heap_scores, heap_docs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Fill the heap with the `k` best touched documents, then order it best first; returns how many."""
-    size = 0
-    for i in range(count):
-        doc = touched[i]
-        score = total[doc]
-        if size < k:
-            place = size
-            heap_scores[place], heap_docs[place] = score, doc
-            size += 1
-            while place > 0:
-                parent = (place - 1) >> 1
-                if not _worse(heap_scores[place], heap_docs[place], heap_scores[parent], heap_docs[parent]):
-                    break
-                heap_scores[place], heap_scores[parent] = heap_scores[parent], heap_scores[place]
-                heap_docs[place], heap_docs[parent] = heap_docs[parent], heap_docs[place]
-                place = parent
-        elif _worse(heap_scores[0], heap_docs[0], score, doc):
-            heap_scores[0], heap_docs[0] = score, doc
-            _sift_down(heap_scores, heap_docs, size)
-    for last in range(size - 1, 0, -1):
-        heap_scores[0], heap_scores[last] = heap_scores[last], heap_scores[0]
-        heap_docs[0], heap_docs[last] = heap_docs[last], heap_docs[0]
-        _sift_down(heap_scores, heap_docs, last)
+def _offer(scores, docs, size, k, score, doc):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Put a document on a heap of at most `k`, whose root is the worst; returns the heap's size."""
+    if size < k:
+        place = size
+        scores[place], docs[place] = score, doc
+        while place > 0:
+            parent = (place - 1) >> 1
+            if not _worse(scores[place], docs[place], scores[parent], docs[parent]):
+                break
+            scores[place], scores[parent] = scores[parent], scores[place]
+            docs[place], docs[parent] = docs[parent], docs[place]
+            place = parent
+        return size + 1
+    if k and _worse(scores[0], docs[0], score, doc):
+        scores[0], docs[0] = score, doc
+        _sift_down(scores, docs, size)
     return size
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _best_first(scores, docs, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Turn a heap whose root is the worst into a list with the best first."""
+    for last in range(size - 1, 0, -1):
+        scores[0], scores[last] = scores[last], scores[0]
+        docs[0], docs[last] = docs[last], docs[0]
+        _sift_down(scores, docs, last)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _search(flat, pointers, k, data, indices, indptr, documents):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Walk the postings of all terms of a query together, in blocks of documents that stay in the cache."""
     queries = len(pointers) - 1
     limits = np.minimum(k, documents)
     room = limits.sum()
-    out_query = np.empty(room, np.int64)
-    out_doc = np.empty(room, np.int64)
-    out_score = np.empty(room, np.float32)
-    total = np.zeros(documents, np.float32)
-    touched = np.empty(documents, np.int64)
+    out_query, out_doc, out_score = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
+    total, touched = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.int32)
+    cursor = np.empty(max(1, np.max(pointers[1:] - pointers[:-1]) if queries else 1), np.int64)
     filled = 0
     for q in range(queries):
-        count = 0
-        for position in range(pointers[q], pointers[q + 1]):
-            term = flat[position]
-            for j in range(indptr[term], indptr[term + 1]):
-                doc = indices[j]
-                if total[doc] == 0:
-                    touched[count] = doc
-                    count += 1
-                total[doc] += data[j]
-        size = _best(total, touched, count, limits[q], out_score[filled:], out_doc[filled:])
+        terms = flat[pointers[q] : pointers[q + 1]]
+        for t in range(len(terms)):
+            cursor[t] = indptr[terms[t]]
+        heap_scores, heap_docs, size = out_score[filled:], out_doc[filled:], 0
+        for start in range(0, documents, BLOCK):
+            count = 0
+            for t in range(len(terms)):
+                end, j = indptr[terms[t] + 1], cursor[t]
+                while j < end and indices[j] < start + BLOCK:
+                    local = indices[j] - start
+                    if total[local] == 0:
+                        touched[count] = local
+                        count += 1
+                    total[local] += data[j]
+                    j += 1
+                cursor[t] = j
+            for i in range(count):
+                local = touched[i]
+                score = total[local]
+                total[local] = 0
+                if size < limits[q] or score >= heap_scores[0]:
+                    size = _offer(heap_scores, heap_docs, size, limits[q], score, start + local)
+        _best_first(heap_scores, heap_docs, size)
         out_query[filled : filled + size] = q
         filled += size
-        for i in range(count):
-            total[touched[i]] = 0
     return out_query[:filled], out_doc[:filled], out_score[:filled]
 
 
