@@ -68,7 +68,8 @@ def test_a_build_killed_at_any_point_is_built_again(tmp_path, strategy):
         child.start()
         child.join()
         killed += child.exitcode == -signal.SIGKILL
-        for directory in cache.glob("[!.]*"):
+        published = [path for path in cache.glob("[!.]*") if not path.name.startswith("vectors-")]
+        for directory in published:
             store.check(directory)
         assert _mine(cache, strategy) == expected
         assert not list(cache.glob(".*.partial"))
