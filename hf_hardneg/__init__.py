@@ -26,6 +26,7 @@ _MODULES = {
     "attach_dense": "index.attach",
     "mine": "mining",
     "report": "reports",
+    "sweep": "sweeps",
     "to_format": "formats",
 }
 

@@ -29,6 +29,7 @@ LAYERS = [
     {"selection"},
     {"negatives"},
     {"mining", "formats", "reports", "demo", "inputs"},
+    {"sweeps"},
     {"cli"},
 ]
 """From the bottom up; a module may import only from layers below its own."""
