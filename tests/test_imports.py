@@ -10,13 +10,14 @@ import hf_hardneg
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "draws", "process"},
-    {"optional"},
+    {"errors", "blake2", "process"},
+    {"optional", "draws"},
     {"progress", "candidates", "batches", "index.store", "index.hits"},
     {"corpus"},
     {"positives"},
     {"queries"},
     {"index.analysis"},
+    {"index.exact"},
     {"index.dense", "index.bm25"},
     {"encode.model_files"},
     {"encode.encoder"},

@@ -1,24 +1,25 @@
 """Dense indexes: FAISS files on disk, opened memory-mapped, searched with scores that do not depend on the batch.
 
-FAISS chooses other kernels for other batch shapes, so its scores differ in the last bits between batch sizes. On flat
-indexes the hits are therefore scored again, pair by pair in a fixed order, and cut in (-score, row) order.
+A flat inner product index is a FAISS file, so that `datasets` can search it, with 8-bit codes of its vectors beside it,
+with which we search it faster (`index/exact.py`). Any other index is searched by FAISS, which chooses other kernels for
+other batch shapes, so the scores of its hits are computed again where it stores the vectors.
 """
 
 from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit
 
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.errors import ConfigError, DataError, StoreError
 from hf_hardneg.index import store
+from hf_hardneg.index.exact import Codes, distance_pairs, nearest, open_codes, save_codes, score_pairs
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.optional import require
 from hf_hardneg.process import single_thread_in_child
@@ -26,7 +27,10 @@ from hf_hardneg.process import single_thread_in_child
 Similarity = Literal["cosine", "dot", "l2"]
 SIMILARITIES: tuple[Similarity, ...] = ("cosine", "dot", "l2")
 FILE = "index.faiss"
+LAYOUT = 2
 TIE_SLACK = 32
+COUNT_AT, SIZE_AT = 8, 37
+"""Where a flat FAISS file holds the number of vectors, and of their components; FAISS reads what is written here."""
 
 
 def load_faiss(needed_by: str) -> Any:
@@ -92,25 +96,55 @@ def build_dense(
     """
 
     def build(directory: Path) -> None:
-        faiss = load_faiss("a dense index")
-        index = None
-        for block in blocks:
-            rows = 0 if index is None else index.ntotal
-            vectors = checked_vectors(
-                block, what="corpus vectors", width=None if index is None else index.d, start=rows
-            )
-            if index is None:
-                index = (
-                    faiss.IndexFlatL2(vectors.shape[1]) if similarity == "l2" else faiss.IndexFlatIP(vectors.shape[1])
-                )
-            index.add(normalized(vectors) if similarity == "cosine" else vectors)
-        _check_length(0 if index is None else index.ntotal, len(corpus))
-        faiss.write_index(index, str(directory / FILE))
+        rows = write_flat(directory / FILE, _prepared(blocks, similarity), similarity)
+        _check_length(rows, len(corpus))
+        _save_codes(directory)
 
     if similarity not in SIMILARITIES:
         raise ConfigError(f"similarity={similarity!r} is not known; allowed are {', '.join(SIMILARITIES)}.")
-    parameters = {"corpus": corpus.digest, "vectors": vectors_digest, "similarity": similarity, "type": "Flat"}
+    parameters = {
+        "corpus": corpus.digest,
+        "vectors": vectors_digest,
+        "similarity": similarity,
+        "type": "Flat",
+        "layout": LAYOUT,
+    }
     return DenseIndex(directory=store.obtain(corpus.cache, "dense", parameters, build), similarity=similarity)
+
+
+def _prepared(blocks: Iterable[np.ndarray], similarity: Similarity) -> Iterator[np.ndarray]:
+    """Checked blocks of vectors, normalised where the similarity is cosine."""
+    rows, width = 0, None
+    for block in blocks:
+        vectors = checked_vectors(block, what="corpus vectors", width=width, start=rows)
+        rows, width = rows + len(vectors), vectors.shape[1]
+        yield normalized(vectors) if similarity == "cosine" else vectors
+
+
+def write_flat(path: Path, blocks: Iterator[np.ndarray], similarity: Similarity) -> int:
+    """Write a flat FAISS index block by block, so that memory stays that of a block; returns the number of vectors.
+
+    Args:
+        path (`Path`): the file.
+        blocks (`Iterator[np.ndarray]`): (n_i, d) float32 each.
+        similarity (`str`): `"l2"` writes an L2 index, others an inner product index.
+    """
+    faiss = load_faiss("a dense index")
+    rows, width = 0, 0
+    with path.open("wb") as stream:
+        for block in blocks:
+            width = block.shape[1]
+            if not rows:
+                kind = faiss.IndexFlatL2 if similarity == "l2" else faiss.IndexFlatIP
+                one = kind(width)
+                one.add(np.zeros((1, width), np.float32))
+                stream.write(faiss.serialize_index(one)[: -4 * width].tobytes())
+            stream.write(block.tobytes())
+            rows += len(block)
+        for place, value in ((COUNT_AT, rows), (SIZE_AT, rows * width)) if rows else ():
+            stream.seek(place)
+            stream.write(value.to_bytes(8, "little"))
+    return rows
 
 
 def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = None) -> DenseIndex:
@@ -135,8 +169,13 @@ def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = N
         digest, save = store.bytes_digest(content), content.tofile
     _check_length(index.ntotal, len(corpus))
     similarity = _similarity_of(index, similarity)
-    parameters = {"corpus": corpus.digest, "index": digest, "similarity": similarity}
-    directory = store.obtain(corpus.cache, "faiss", parameters, lambda path: save(path / FILE))
+    parameters = {"corpus": corpus.digest, "index": digest, "similarity": similarity, "layout": LAYOUT}
+
+    def build(directory: Path) -> None:
+        save(directory / FILE)
+        _save_codes(directory)
+
+    directory = store.obtain(corpus.cache, "faiss", parameters, build)
     return DenseIndex(directory=directory, similarity=similarity)
 
 
@@ -207,8 +246,10 @@ class DenseIndex:
             vectors (`np.ndarray`): (n, d) float32, as returned by `queries`.
             k (`np.ndarray`): (n,) int64, how many, for each query.
         """
-        index = self.faiss_index()
-        found = []
+        stored, codes = self.flat_vectors(), self.codes()
+        if stored is not None and codes is not None:
+            return nearest(vectors, stored, codes, k)
+        index, found = self.faiss_index(), []
         for depth in np.unique(k):
             rows = np.flatnonzero(k == depth)
             scores, docs = index.search(vectors[rows], int(min(depth + TIE_SLACK, index.ntotal)))
@@ -217,49 +258,55 @@ class DenseIndex:
             query = np.repeat(rows, docs.shape[1])[hit]
             found.append(Hits(query, docs.ravel()[hit], signed.ravel()[hit]))
         hits = Hits(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-        if self.flat_vectors() is not None:
+        if stored is not None:
             hits = hits._replace(score=self.score_rows(vectors, hits.query, hits.doc))
         return best_first(hits, k)
 
     def flat_vectors(self) -> np.ndarray | None:
         """The stored vectors (documents, d), memory-mapped, or `None` where the index is compressed."""
-        import faiss
+        return _flat_vectors(self.faiss_index())
 
-        index = faiss.downcast_index(self.faiss_index())
-        if not isinstance(index, faiss.IndexFlat):
-            return None
-        return faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
+    def codes(self) -> Codes | None:
+        """The 8-bit codes of the stored vectors, or `None` where it is no flat inner product index."""
+        return _codes(self.directory)
 
     def score_rows(self, vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Scores of chosen (query, corpus row) pairs, (n,) float32."""
         stored = self.flat_vectors()
         if stored is None:
             stored, rows = self.faiss_index().reconstruct_batch(rows), np.arange(len(rows))
-        return _score_pairs(vectors, stored, query, rows, self.similarity == "l2")
+        return self._score(vectors, stored, query, rows)
 
     def score_vectors(self, vectors: np.ndarray, query: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Scores of chosen (query, vector) pairs, (n,) float32; `documents` is (n, d)."""
-        return _score_pairs(vectors, documents, query, np.arange(len(query)), self.similarity == "l2")
+        return self._score(vectors, documents, query, np.arange(len(query)))
+
+    def _score(self, vectors: np.ndarray, documents: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        score = distance_pairs if self.similarity == "l2" else score_pairs
+        return score(vectors, documents, query, rows)
+
+
+def _flat_vectors(index: Any) -> np.ndarray | None:
+    faiss = load_faiss("a dense index")
+    index = faiss.downcast_index(index)
+    if not isinstance(index, faiss.IndexFlat):
+        return None
+    return faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
+
+
+def _save_codes(directory: Path) -> None:
+    index = _mapped_file(directory / FILE)
+    stored = _flat_vectors(index)
+    if stored is not None and index.metric_type == load_faiss("a dense index").METRIC_INNER_PRODUCT:
+        save_codes(directory, stored)
+
+
+@functools.lru_cache(maxsize=8)
+def _codes(directory: Path) -> Codes | None:
+    return open_codes(directory) if (directory / "codes.npy").exists() else None
 
 
 @functools.lru_cache(maxsize=8)
 def _opened(path: str) -> Any:
     store.check(Path(path).parent)
     return _mapped_file(Path(path))
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _score_pairs(queries, documents, query, rows, distance):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    scores = np.empty(len(rows), np.float32)
-    for i in range(len(rows)):
-        q, d = queries[query[i]], documents[rows[i]]
-        total = 0.0
-        if distance:
-            for j in range(len(q)):
-                gap = np.float64(q[j]) - np.float64(d[j])
-                total -= gap * gap
-        else:
-            for j in range(len(q)):
-                total += np.float64(q[j]) * np.float64(d[j])
-        scores[i] = total
-    return scores
