@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hf_hardneg.corpus import open_corpus
 from hf_hardneg.errors import ConfigError, UnknownNameError
 from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.index.bm25 import BM25Config, BM25Index, build_bm25
+from hf_hardneg.index.bm25 import BM25Index, build_bm25
+from hf_hardneg.index.bm25_weights import BM25Config
 
 PLAIN = Analyzer(language=None)
 DOCS = ["cat sat mat", "cat cat dog", "dog barks", "the mat is red mat"]

@@ -17,6 +17,8 @@ LAYERS = [
     {"positives"},
     {"queries"},
     {"index.analysis"},
+    {"index.bm25_kernel", "index.bm25_weights", "index.vocabulary"},
+    {"index.bm25_build"},
     {"index.dense", "index.bm25"},
     {"encode.model_files"},
     {"encode.encoder"},
