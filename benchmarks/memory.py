@@ -4,8 +4,7 @@
 
 Vectors are synthetic. Each worker is a process of `Dataset.map(num_proc=...)`; at the end of its last batch it writes
 down the private pages of its own smaps, minus those the parent had when it forked. A page of an index that only one
-worker happened to read counts as private there, so BM25, over all documents and a tenth of them, shows anonymous
-memory too: what cannot be given back to the page cache.
+worker happened to read counts as private there. BM25 is measured over all documents and over a tenth of them.
 """
 
 import argparse
@@ -26,13 +25,10 @@ from hf_hardneg.index.dense import build_dense
 BLOCK = 10_000
 
 
-def megabytes(*kinds):
+def private_megabytes():
+    kinds = ("Private_Clean", "Private_Dirty")
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(kinds)) / 1024
-
-
-def memory():
-    return {"private": megabytes("Private_Clean", "Private_Dirty"), "anonymous": megabytes("Anonymous")}
 
 
 class Measured:
@@ -43,11 +39,10 @@ class Measured:
 
     def __call__(self, batch):
         note = Path(self.folder, f"{os.getpid()}.json")
-        before = json.loads(note.read_text())["before"] if note.exists() else memory()
+        before = json.loads(note.read_text())["before"] if note.exists() else private_megabytes()
         mined = self.miner(batch)
-        after = memory()
-        added = {name: after[name] - before[name] for name in after}
-        note.write_text(json.dumps({"before": before, "after": after, "added": added}))
+        after = private_megabytes()
+        note.write_text(json.dumps({"before": before, "after": after, "added": after - before}))
         return mined
 
 

@@ -58,12 +58,15 @@ def oracle(matrix, queries, limits):
 
 @st.composite
 def worlds(draw):
-    """Weights from a few values, so that they tie, or from many, so that sums round; zeros too."""
+    """Weights from a few values, so that they tie, or far apart or close together, so that sums round; zeros too."""
     documents, terms = draw(st.sampled_from([1, 3, 64, 65, 200, 700])), draw(st.integers(1, 12))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    matrix = random.choice([0.0, 0.1, 0.3, 1.7], size=(documents, terms))
-    if draw(st.booleans()):
-        matrix = random.exponential(size=(documents, terms)) * random.choice([1e-3, 1, 30], size=terms)
+    shape = (documents, terms)
+    matrix = {
+        "tied": random.choice([0.0, 0.1, 0.3, 1.7], size=shape),
+        "apart": random.exponential(size=shape) * random.choice([1e-3, 1, 30], size=terms),
+        "close": 1 + random.integers(0, 1000, size=shape) * 2.0**-22,
+    }[draw(st.sampled_from(["tied", "apart", "close"]))]
     density = random.choice([0.02, 0.3, 0.95], size=terms)
     matrix = np.where(random.random(matrix.shape) < density, matrix, np.nan).astype(np.float32)
     queries = draw(st.lists(st.lists(st.integers(0, terms - 1), max_size=9), max_size=5))
