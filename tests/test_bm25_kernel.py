@@ -1,0 +1,170 @@
+"""The kernel and the files it reads, against slow oracles and bm25s' own indexer."""
+
+import json
+from collections import Counter
+
+import bm25s
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_hardneg.index import bm25, bm25_build, bm25_kernel
+from hf_hardneg.index.analysis import Analyzer
+from hf_hardneg.index.bm25_build import write_index
+from hf_hardneg.index.bm25_weights import VARIANTS, BM25Config
+from hf_hardneg.index.vocabulary import open_vocabulary, save_vocabulary
+
+PLAIN = Analyzer(language=None)
+LETTERS = "abcdefgh"
+WINDOWS = (64, 128, bm25_kernel.WINDOW)
+
+
+def postings_of(matrix, share=2):
+    """The index of a (documents, terms) matrix of weights, NaN where a document lacks a term."""
+    having = ~np.isnan(matrix)
+    rows = [np.flatnonzero(column).astype(np.int32) for column in having.T]
+    starts = np.cumsum([0, *map(len, rows)])
+    weights = np.concatenate([matrix[r, t] for t, r in enumerate(rows)]).astype(np.float32)
+    common = np.flatnonzero(np.diff(starts) * share >= len(matrix)).astype(np.int32)
+    bits = np.zeros((len(common), -(-len(matrix) // 64)), np.uint64)
+    before = np.zeros(bits.shape, np.int32)
+    for slot, term in enumerate(common):
+        for row in rows[term]:
+            bits[slot, row // 64] |= np.uint64(1) << np.uint64(row % 64)
+        before[slot] = [(rows[term] < 64 * word).sum() for word in range(bits.shape[1])]
+    largest = np.zeros((len(rows), len(bm25_kernel.RANKS)), np.float32)
+    for term in range(len(rows)):
+        descending = np.sort(weights[starts[term] : starts[term + 1]])[::-1]
+        for column, rank in enumerate(bm25_kernel.RANKS):
+            largest[term, column] = descending[rank - 1] if rank <= len(descending) else 0
+    arrays = np.concatenate([np.zeros(0, np.int32), *rows]), starts, largest, common, bits, before
+    return bm25_kernel.Postings(len(matrix), weights, *arrays)
+
+
+def oracle(matrix, queries, limits):
+    """Hits of each query: float32 sums in the order of the terms, ties by row."""
+    hits = []
+    for number, (terms, k) in enumerate(zip(queries, limits, strict=True)):
+        scores = {}
+        for term in terms:
+            for row in np.flatnonzero(~np.isnan(matrix[:, term])):
+                scores[int(row)] = np.float32(scores.get(int(row), np.float32(0)) + matrix[row, term])
+        best = sorted(scores, key=lambda row: (-scores[row], row))[:k]
+        hits += [(number, row, scores[row]) for row in best]
+    return hits
+
+
+@st.composite
+def worlds(draw):
+    """Weights from a few values, so that they tie, or far apart or close together, so that sums round; zeros too."""
+    documents, terms = draw(st.sampled_from([1, 3, 64, 65, 200, 700])), draw(st.integers(1, 12))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (documents, terms)
+    matrix = {
+        "tied": random.choice([0.0, 0.1, 0.3, 1.7], size=shape),
+        "apart": random.exponential(size=shape) * random.choice([1e-3, 1, 30], size=terms),
+        "close": 1 + random.integers(0, 1000, size=shape) * 2.0**-22,
+    }[draw(st.sampled_from(["tied", "apart", "close"]))]
+    density = random.choice([0.02, 0.3, 0.95], size=terms)
+    matrix = np.where(random.random(matrix.shape) < density, matrix, np.nan).astype(np.float32)
+    queries = draw(st.lists(st.lists(st.integers(0, terms - 1), max_size=9), max_size=5))
+    limits = draw(st.lists(st.sampled_from([0, 1, 2, 16, 33, 900]), min_size=len(queries), max_size=len(queries)))
+    return matrix, queries, limits, draw(st.sampled_from(WINDOWS)), draw(st.sampled_from([0, 2, 1000]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(worlds())
+def test_search_equals_summing_everything(world):
+    matrix, queries, limits, window, share = world
+    flat = np.array([term for terms in queries for term in terms], np.int64)
+    pointers = np.cumsum([0, *map(len, queries)])
+    postings = postings_of(matrix, share)
+    found = bm25_kernel.search(flat, pointers, np.array(limits, np.int64), postings, window)
+    expected = oracle(matrix, queries, limits)
+    assert list(zip(*(part.tolist() for part in found), strict=True)) == [(q, d, float(s)) for q, d, s in expected]
+    query, rows = found[0], found[1]
+    assert bm25_kernel.score_rows(flat, pointers, query, rows, postings).tolist() == found[2].tolist()
+
+
+texts_of_letters = st.lists(
+    st.lists(st.sampled_from([letter * 2 for letter in LETTERS]), max_size=9).map(" ".join), min_size=1, max_size=40
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts_of_letters, st.sampled_from(VARIANTS), st.sampled_from([(1.5, 0.75), (0.9, 0.4), (0.0, 1.0)]))
+def test_the_index_is_that_of_bm25s_bit_for_bit(tmp_path_factory, texts, variant, parameters):
+    k1, b = parameters
+    config = BM25Config(k1=k1, b=b, variant=variant, tokenizer=PLAIN)
+    if not any(texts):
+        return
+    directory = tmp_path_factory.mktemp("index")
+    write_index(directory, [pa.array(texts[:7]), pa.array(texts[7:], pa.string())], len(texts), config)
+    vocabulary = {}
+    tokens = [[vocabulary.setdefault(term, len(vocabulary)) for term in PLAIN(text)] for text in texts]
+    theirs = bm25s.BM25(k1=k1, b=b, method=variant)
+    theirs.index(bm25s.tokenization.Tokenized(ids=tokens, vocab=vocabulary), False, False)
+    ours = bm25s.BM25.load(str(directory), mmap=True)
+    assert ours.vocab_dict == theirs.vocab_dict
+    for name in ("data", "indices", "indptr"):
+        assert ours.scores[name].dtype == theirs.scores[name].dtype
+        assert ours.scores[name].tolist() == theirs.scores[name].tolist()
+    for query in (["aa"], ["bb", "aa", "aa"]):
+        known = [term for term in query if term in vocabulary]
+        assert not known or ours.get_scores(known).tolist() == theirs.get_scores(known).tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts_of_letters, st.integers(1, 1000))
+def test_bounds_and_bitmaps_describe_the_postings(tmp_path_factory, texts, share):
+    if not any(texts):
+        return
+    directory = tmp_path_factory.mktemp("index")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bm25_build, "SHARE", share)
+        patch.setattr(bm25_build, "CHUNK", 5)
+        write_index(directory, [pa.array(texts)], len(texts), BM25Config(tokenizer=PLAIN))
+    having = Counter(term for text in texts for term in set(PLAIN(text)))
+    matrix = np.full((len(texts), len(having)), np.nan, np.float32)
+    built = [np.load(directory / name) for name in bm25_build.ARRAYS]
+    for term in range(len(having)):
+        part = slice(built[2][term], built[2][term + 1])
+        matrix[built[1][part], term] = built[0][part]
+    for ours, expected in zip(built, postings_of(matrix, share)[1:], strict=True):
+        assert ours.tolist() == expected.tolist()
+    assert sorted(np.diff(built[2])) == sorted(having.values())
+    assert not list(directory.glob("*.partial"))
+
+
+@given(st.lists(st.text(max_size=5), unique=True), st.lists(st.text(max_size=5)))
+def test_vocabulary_finds_what_is_there(tmp_path_factory, terms, others):
+    directory = tmp_path_factory.mktemp("vocabulary")
+    save_vocabulary(directory, terms)
+    vocabulary = open_vocabulary(directory)
+    asked = [*others, *terms]
+    expected = [terms.index(term) if term in terms else -1 for term in asked]
+    assert vocabulary.ids(asked).tolist() == expected
+
+
+def test_documents_that_share_only_a_term_without_weight_come_last(tmp_path):
+    texts = ["aa bb", "aa", "aa bb", "aa cc"]
+    config = BM25Config(variant="atire", tokenizer=PLAIN)
+    write_index(tmp_path, [pa.array(texts)], len(texts), config)
+    arrays = [np.load(tmp_path / name) for name in bm25_build.ARRAYS]
+    postings = bm25_kernel.Postings(len(texts), *arrays)
+    terms = open_vocabulary(tmp_path).ids(["aa", "cc", "aa"])
+    _, doc, score = bm25_kernel.search(terms, np.array([0, 3]), np.array([3]), postings, 64)
+    assert doc.tolist() == [3, 0, 1]
+    assert score[0] > 0 and score[1:].tolist() == [0, 0]
+
+
+def test_a_layout_that_changed_is_another_index(tmp_path):
+    from datasets import Dataset
+
+    from hf_hardneg.corpus import open_corpus
+
+    corpus = open_corpus(Dataset.from_dict({"text": ["aa bb", "cc"]}), cache_dir=str(tmp_path))
+    manifest = json.loads((bm25.build_bm25(corpus, BM25Config()) / "manifest.json").read_text())
+    assert manifest["parameters"]["layout"] == bm25.LAYOUT
