@@ -121,6 +121,9 @@ def test_models_that_cannot_be_loaded(tmp_path):
     _, folder = tiny(tmp_path)
     (folder / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError, match="cannot be loaded: .*Give a complete model folder"):
+        load_encoder(folder, cache_dir=tmp_path).encode([], kind="query")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="has no weights in .*Give a complete model folder"):
         load_encoder(folder, cache_dir=tmp_path)
     (folder / "modules.json").write_text("[")
     with pytest.raises(ModelError, match="modules.json cannot be read"):
