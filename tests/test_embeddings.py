@@ -40,7 +40,9 @@ def small_shards(monkeypatch):
 
 def run(cache, log, die_at=None):
     corpus = open_corpus(Dataset.from_dict({"text": TEXTS}), cache_dir=str(cache))
-    return np.concatenate(list(embeddings.embedded(corpus, load_encoder(Logged(log, die_at), cache_dir=cache))))
+    encoder = load_encoder(Logged(log, die_at), cache_dir=cache)
+    with embeddings.CorpusVectors(corpus, encoder) as vectors:
+        return np.concatenate(list(vectors))
 
 
 def test_vectors_are_in_row_order_and_identical_texts_are_encoded_once(tmp_path):
@@ -90,5 +92,5 @@ def test_another_encoder_has_its_own_shards(tmp_path):
     def doubled(texts):
         return 2 * encode(texts)
 
-    vectors = np.concatenate(list(embeddings.embedded(corpus, load_encoder(doubled, cache_dir=tmp_path))))
+    vectors = np.concatenate(list(embeddings.CorpusVectors(corpus, load_encoder(doubled, cache_dir=tmp_path))))
     assert np.array_equal(vectors, 2 * encode(TEXTS))

@@ -18,7 +18,7 @@ LAYERS = [
     {"queries"},
     {"index.analysis"},
     {"index.dense", "index.bm25"},
-    {"encode.model_files", "encode.packed", "encode.ranks"},
+    {"encode.model_files", "encode.packed", "encode.ranks", "encode.shards"},
     {"encode.encoder"},
     {"encode.embeddings"},
     {"index.search"},

@@ -49,9 +49,7 @@ class Encoder(Protocol):
         """Vectors of texts, (n, d) float32."""
 
 
-def load_encoder(
-    encoder: Any, *, cache_dir: Path, device: str = "auto", precision: Precision = "float32"
-) -> Encoder:
+def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precision: Precision = "float32") -> Encoder:
     """The encoder behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
 
     Args:
