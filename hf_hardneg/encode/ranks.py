@@ -5,8 +5,11 @@ Without a launch neither Accelerate nor torch is imported.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +42,18 @@ class Ranks:
 
 def launched_ranks() -> Ranks:
     """The ranks of this launch, as its environment and Accelerate say; one where there is no launch."""
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+    launched = int(os.environ.get("WORLD_SIZE") or 1)
+    if launched == 1:
         return Ranks()
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
-    state = PartialState()
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    if state.num_processes != launched:
+        logger.warning(
+            "WORLD_SIZE is %d, but Accelerate knows %d processes, so they do not share the encoding. "
+            "On CPU set ACCELERATE_USE_CPU=true.",
+            launched,
+            state.num_processes,
+        )
     return Ranks(rank=state.process_index, world=state.num_processes)
