@@ -30,9 +30,9 @@ HALF_ABOVE = 2_000_000_000
 class CorpusVectors:
     """Vectors of all documents in row order, in blocks of up to `SHARD` rows, (n, d) float32, encoded when first read.
 
-    Where there are several ranks, all must enter it as a context, at the same time: rank 0 decides by reading it that the vectors are
-    needed, and shard i is encoded by rank i modulo their number. Shards that an earlier run finished are not encoded
-    again. Above `HALF_ABOVE` bytes of float32 they are stored as float16.
+    Where there are several ranks, all must enter it as a context, at the same time: rank 0 decides by reading it that
+    the vectors are needed, and shard i is encoded by rank i modulo their number. Shards that an earlier run finished
+    are not encoded again. Above `HALF_ABOVE` bytes of float32 they are stored as float16.
 
     Args:
         corpus (`Corpus`): the documents; all ranks must see one cache folder.
