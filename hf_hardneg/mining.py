@@ -63,8 +63,12 @@ def mine(
 
 
 def _check_processes(searcher: Any, num_proc: int | None) -> None:
-    device = getattr(getattr(searcher, "encoder", None), "device", "cpu")
-    if (num_proc or 1) > 1 and str(device).startswith("cuda"):
+    if (num_proc or 1) == 1 or getattr(searcher, "encoder", None) is None:
+        return
+    from hf_hardneg.encode.encoder import resolved_device
+
+    device = resolved_device(str(getattr(searcher.encoder, "device", "cpu")))
+    if device.startswith("cuda"):
         raise ConfigError(
             f"num_proc={num_proc} with an encoder on {device}: workers cannot use CUDA. Use num_proc=1: the GPU is the "
             "fast part; or pass query_vector_column= with vectors you have."

@@ -1,5 +1,6 @@
 """Encoding survives kills, encodes identical texts once, and reuses what is finished."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ from datasets import Dataset
 from hf_hardneg.corpus import open_corpus
 from hf_hardneg.encode import embeddings
 from hf_hardneg.encode.encoder import load_encoder
+from hf_hardneg.errors import DataError
 from tests.worlds import encode
 
 TEXTS = [f"word{row % 300} word{row % 6}" for row in range(400)]
@@ -40,7 +42,9 @@ def small_shards(monkeypatch):
 
 def run(cache, log, die_at=None):
     corpus = open_corpus(Dataset.from_dict({"text": TEXTS}), cache_dir=str(cache))
-    return np.concatenate(list(embeddings.embedded(corpus, load_encoder(Logged(log, die_at), cache_dir=cache))))
+    encoder = load_encoder(Logged(log, die_at), cache_dir=cache)
+    with embeddings.CorpusVectors(corpus, encoder) as vectors:
+        return np.concatenate(list(vectors))
 
 
 def test_vectors_are_in_row_order_and_identical_texts_are_encoded_once(tmp_path):
@@ -90,5 +94,50 @@ def test_another_encoder_has_its_own_shards(tmp_path):
     def doubled(texts):
         return 2 * encode(texts)
 
-    vectors = np.concatenate(list(embeddings.embedded(corpus, load_encoder(doubled, cache_dir=tmp_path))))
+    vectors = np.concatenate(list(embeddings.CorpusVectors(corpus, load_encoder(doubled, cache_dir=tmp_path))))
     assert np.array_equal(vectors, 2 * encode(TEXTS))
+
+
+def test_the_manifest_says_what_the_vectors_are(tmp_path):
+    run(tmp_path, tmp_path / "log")
+    (path,) = tmp_path.glob("vectors-*/manifest.json")
+    manifest = json.loads(path.read_text())
+    assert manifest.pop("texts")
+    assert manifest == {
+        "kind": "vectors",
+        "encoder": "logged",
+        "settings": {"function": "Logged"},
+        "count": len(set(TEXTS)),
+        "shard": 32,
+        "width": encode(TEXTS[:1]).shape[1],
+        "dtype": "float32",
+    }
+
+
+def test_vectors_above_a_size_are_stored_as_float16(tmp_path, monkeypatch):
+    size = encode(sorted(set(TEXTS))).nbytes
+    monkeypatch.setattr(embeddings, "HALF_ABOVE", size)
+    assert np.array_equal(run(tmp_path, tmp_path / "log"), encode(TEXTS))
+    monkeypatch.setattr(embeddings, "HALF_ABOVE", size - 1)
+    vectors = run(tmp_path / "half", tmp_path / "log")
+    assert vectors.dtype == np.float32
+    assert np.array_equal(vectors, encode(TEXTS).astype(np.float16).astype(np.float32))
+    (manifest,) = (tmp_path / "half").glob("vectors-*/manifest.json")
+    assert json.loads(manifest.read_text())["dtype"] == "float16"
+    assert {np.load(path).dtype.name for path in manifest.parent.glob("*.npy")} == {"float16"}
+
+
+def test_values_beyond_float16_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "HALF_ABOVE", 0)
+    corpus = open_corpus(Dataset.from_dict({"text": TEXTS}), cache_dir=str(tmp_path))
+    encoder = load_encoder(lambda texts: 1e6 * encode(texts), cache_dir=tmp_path)
+    with pytest.raises(DataError, match="vectors stored as float16 hold NaN or infinite values, in rows 0"):
+        list(embeddings.CorpusVectors(corpus, encoder))
+
+
+def test_the_same_texts_under_other_ids_share_their_vectors(tmp_path):
+    run(tmp_path, tmp_path / "log")
+    named = Dataset.from_dict({"_id": [f"d{row}" for row in range(len(TEXTS))], "text": TEXTS})
+    encoder = load_encoder(Logged(tmp_path / "again"), cache_dir=tmp_path)
+    vectors = np.concatenate(list(embeddings.CorpusVectors(open_corpus(named, cache_dir=str(tmp_path)), encoder)))
+    assert np.array_equal(vectors, encode(TEXTS)) and not (tmp_path / "again").exists()

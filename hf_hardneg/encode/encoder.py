@@ -1,8 +1,11 @@
 """Encoders: transformers models with sentence-transformers files beside them, live models, callables.
 
 The vector of a text does not depend on what else is encoded with it: texts are padded to a length that is a function of
-their own token count (the next multiple of 8), which on CPU makes the result the same to the last bit for any batch
-size, order and thread count. Mined rows therefore do not change with the batch size of `Dataset.map`.
+their own token count (the next multiple of 8), and on CPU each batch is run by one thread, which makes the result the
+same to the last bit for any batch size, order and thread count. Mined rows therefore do not change with the batch size
+of `Dataset.map`.
+
+Opening an encoder reads its files and no more; torch is imported and the model loaded when the first text is encoded.
 """
 
 from __future__ import annotations
@@ -11,14 +14,16 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from hf_hardneg.encode.model_files import ModelFiles, read_model_files
+from hf_hardneg.encode.model_files import ModelFiles, Precision, read_model_files
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.index.dense import checked_vectors
 from hf_hardneg.index.store import digest_of, obtain
@@ -29,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["query", "document"]
 LENGTH_STEP = 8
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
+BATCH_TOKENS = {"cpu": 1024, "gpu": 65536}
 
 
 @runtime_checkable
@@ -44,22 +49,24 @@ class Encoder(Protocol):
         """Vectors of texts, (n, d) float32."""
 
 
-def load_encoder(encoder: Any, *, cache_dir: Path, device: str | None = None) -> Encoder:
-    """The encoder behind what a user passes; fails early, before any text is encoded.
+def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precision: Precision = "float32") -> Encoder:
+    """The encoder behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
 
     Args:
         encoder (`str`, `Path`, `SentenceTransformer`, `Callable[[list[str]], array (n, d)]` or `Encoder`): the model.
         cache_dir (`Path`): where a live model is saved once, so that workers can load it.
-        device (`str`, *optional*): such as `"cuda"`; by default a GPU if there is one.
+        device (`str`, defaults to `"auto"`): for a path or Hub id, such as `"cuda"`; a GPU if there is one.
+        precision (`str`, defaults to `"float32"`): for a path or Hub id on a GPU, `"float16"` or `"bfloat16"`.
 
     Raises:
-        ModelError: the model cannot be loaded, or describes something that is not supported.
+        ModelError: there is no such model, or it describes something that is not supported.
         ConfigError: something else was passed.
     """
     if isinstance(encoder, Encoder):
         return encoder
     if isinstance(encoder, (str, os.PathLike)):
-        return _from_files(os.fspath(encoder), device)
+        files = replace(read_model_files(os.fspath(encoder)), precision=precision)
+        return TransformersEncoder(files=files, digest=files.digest(), device=device)
     if hasattr(encoder, "state_dict") and hasattr(encoder, "encode_query"):
         return _from_live_model(encoder, cache_dir)
     if callable(encoder):
@@ -68,6 +75,15 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str | None = None) ->
         f"encoder= got a {type(encoder).__name__}; allowed are a Hub id, a local path, a SentenceTransformer, "
         "or a callable list[str] -> (n, d)."
     )
+
+
+def resolved_device(device: str) -> str:
+    """The device that `"auto"` means here; any other is returned as it is."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def refuse_cuda_in_worker(device: str) -> None:
@@ -90,49 +106,73 @@ class TransformersEncoder:
     Args:
         files (`ModelFiles`): where it lies and what its files say.
         digest (`str`): of the files' content; checked again when the weights are loaded.
-        device (`str`): `"cpu"`, `"cuda"` or `"mps"`.
-        batch_tokens (`int`): padded tokens per forward pass; does not change the vectors on CPU.
+        device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"` or `"mps"`; a GPU if there is one.
+        batch_tokens (`int`, *optional*): padded tokens per forward pass; does not change the vectors on CPU.
     """
 
     files: ModelFiles
     digest: str
-    device: str
-    batch_tokens: int = BATCH_TOKENS["cpu"]
+    device: str = "auto"
+    batch_tokens: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What changes a vector besides the weights, to be read by people."""
+        return {field.name: getattr(self.files, field.name) for field in fields(self.files)}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
         """Vectors of texts, (n, d) float32.
 
         Raises:
             DataError: a vector is not finite.
-            ModelError: the weights on disk are no longer those the digest was made of.
+            ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
+            ConfigError: half precision on a CPU, or a GPU in a worker.
         """
         import torch
 
-        refuse_cuda_in_worker(self.device)
+        device = resolved_device(self.device)
+        refuse_cuda_in_worker(device)
         single_thread_in_child()
-        model, tokenizer = _loaded(self.files, self.digest, self.device)
+        half = _half_precision(self.files.precision, device)
+        model, tokenizer = _loaded(self.files, self.digest, device)
+        vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
         if not texts:
-            return np.zeros((0, model.config.hidden_size), dtype=np.float32)
+            return vectors
         prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
         lower = str.lower if self.files.lower_case else str
         tokens = tokenizer(
             [lower((prompt + text).strip()) for text in texts], truncation=True, max_length=self.files.max_length
         )["input_ids"]
-        vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-        with torch.inference_mode():
-            for rows, length in _buckets([len(ids) for ids in tokens], self.files.max_length, self.batch_tokens):
-                batch = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, padding="max_length", max_length=length)
-                inputs = {
-                    name: torch.tensor(batch[name], device=self.device) for name in ("input_ids", "attention_mask")
-                }
+
+        def run(batch: tuple[np.ndarray, int]) -> None:
+            rows, length = batch
+            padded = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, padding="max_length", max_length=length)
+            inputs = {name: torch.tensor(padded[name], device=device) for name in ("input_ids", "attention_mask")}
+            with torch.inference_mode(), half:
                 hidden = model(**inputs).last_hidden_state
                 vectors[rows] = self.files.pool(hidden, inputs["attention_mask"]).float().cpu().numpy()
+
+        threads = torch.get_num_threads() if device == "cpu" else 1
+        budget = self.batch_tokens or BATCH_TOKENS["cpu" if device == "cpu" else "gpu"]
+        batches = _buckets([len(ids) for ids in tokens], self.files.max_length, budget, threads)
+        _run_all(run, batches, threads)
         return checked_vectors(vectors, what="encoded texts")
 
 
-def _buckets(lengths: list[int], limit: int, budget: int) -> list[tuple[np.ndarray, int]]:
-    """Rows to run together, and the length to pad them to, longest first."""
+def _half_precision(precision: Precision, device: str) -> AbstractContextManager[Any]:
+    if precision == "float32":
+        return nullcontext()
+    if not device.startswith("cuda"):
+        raise ConfigError(f'precision="{precision}" on {device}: only a GPU computes in half. Use precision="float32".')
+    import torch
+
+    return torch.autocast("cuda", dtype=getattr(torch, precision))
+
+
+def _buckets(lengths: list[int], limit: int, budget: int, threads: int) -> list[tuple[np.ndarray, int]]:
+    """Rows to run together, and the length to pad them to, longest first; small enough to occupy all threads."""
     padded = np.minimum(-(-np.array(lengths, dtype=np.int64) // LENGTH_STEP) * LENGTH_STEP, max(limit, 1))
+    budget = min(budget, -(-int(padded.sum()) // threads))
     batches = []
     for length in np.unique(padded)[::-1]:
         rows, size = np.flatnonzero(padded == length), max(1, budget // max(int(length), 1))
@@ -140,20 +180,19 @@ def _buckets(lengths: list[int], limit: int, budget: int) -> list[tuple[np.ndarr
     return batches
 
 
-def _from_files(name: str, device: str | None) -> TransformersEncoder:
-    files = read_model_files(name)
-    device = device or _best_device()
-    budget = BATCH_TOKENS["cpu" if device == "cpu" else "cuda"]
-    encoder = TransformersEncoder(files=files, digest=files.digest(), device=device, batch_tokens=budget)
-    if not (device.startswith("cuda") and in_child()):
-        _loaded(files, encoder.digest, device)
-    return encoder
-
-
-def _best_device() -> str:
+def _run_all(run: Callable[[Any], None], batches: list[Any], threads: int) -> None:
+    """Run batches on all threads, each batch on one: faster than all threads on each batch, and the same to the bit."""
+    if threads == 1:
+        for batch in batches:
+            run(batch)
+        return
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(run, batches))
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.lru_cache(maxsize=2)
@@ -169,8 +208,8 @@ def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, padding_side="right")
         model = AutoModel.from_pretrained(files.folder).eval().to(device)
-        return model, AutoTokenizer.from_pretrained(files.folder, padding_side="right")
     except Exception as error:
         raise ModelError(
             f"The model at {files.folder} cannot be loaded: {type(error).__name__}: {error}. "
@@ -179,6 +218,11 @@ def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
+    if device == "cpu":
+        from hf_hardneg.encode.packed import pack
+
+        pack(model, dict(tokenizer("a probe of a few words", return_tensors="pt")))
+    return model, tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +238,11 @@ class SentenceTransformerEncoder:
     folder: Path
     digest: str
     device: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Where what changes a vector can be read."""
+        return {"model": str(self.folder)}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
         """Vectors of texts, (n, d) float32, by `encode_query` or `encode_document`."""
@@ -237,6 +286,11 @@ class CallableEncoder:
 
     function: Callable[[list[str]], Any]
     digest: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The function's name."""
+        return {"function": getattr(self.function, "__qualname__", type(self.function).__qualname__)}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
         """Vectors of texts, (n, d) float32.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hf_hardneg.errors import ModelError
+from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.index.store import digest_of, file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Precision = Literal["float32", "float16", "bfloat16"]
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*/config.json")
 
@@ -28,6 +30,7 @@ class ModelFiles:
         query_prompt, document_prompt (`str`): prepended to texts.
         max_length (`int`): tokens after which texts are cut.
         lower_case (`bool`): whether texts are lower-cased first.
+        precision (`str`): of matrix products; half precision needs a GPU.
     """
 
     folder: str
@@ -37,12 +40,19 @@ class ModelFiles:
     document_prompt: str = ""
     max_length: int = 512
     lower_case: bool = False
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ConfigError(
+                f"precision={self.precision!r} is not known; allowed are {', '.join(get_args(Precision))}."
+            )
 
     def digest(self) -> str:
         """Identity of the model: the content of every file that can change a vector, and the fields above."""
         root = Path(self.folder)
         paths = sorted({path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()})
-        content = {str(path.relative_to(root)): file_digest(path) for path in paths}
+        content = {str(path.relative_to(root)): _content_digest(path) for path in paths}
         options = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "folder"}
         return digest_of({"files": content, "options": options})
 
@@ -70,6 +80,17 @@ class ModelFiles:
         return torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
 
 
+def _content_digest(path: Path) -> str:
+    stat = path.stat()
+    return _digest_of_version(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_of_version(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    """Digest of a file, read once per process as long as its size, time and inode stay."""
+    return file_digest(path)
+
+
 def read_model_files(name: str) -> ModelFiles:
     """What the files of a model folder, or of a Hub id, say.
 
@@ -93,6 +114,7 @@ def read_model_files(name: str) -> ModelFiles:
                 "Normalize are. Run `pip install 'hf-hardneg[sentence-transformers]'` and pass "
                 f"encoder=SentenceTransformer({name!r})."
             )
+    _check_complete(weights, name)
     settings = _json(root / "config_sentence_transformers.json", default={})
     limits = _json(weights / "sentence_bert_config.json", default={})
     prompts = settings.get("prompts") or {}
@@ -103,7 +125,7 @@ def read_model_files(name: str) -> ModelFiles:
         normalize=normalize,
         query_prompt=prompts.get("query") or default,
         document_prompt=prompts.get("document") or prompts.get("passage") or default,
-        max_length=int(limits.get("max_seq_length") or _longest(weights, name)),
+        max_length=int(limits.get("max_seq_length") or _longest(weights)),
         lower_case=bool(limits.get("do_lower_case")),
     )
 
@@ -144,10 +166,13 @@ def _pooling(config: dict[str, Any], name: str) -> str:
     return str(modes[0])
 
 
-def _longest(folder: Path, name: str) -> int:
-    config = _json(folder / "config.json", default={})
-    if not config:
-        raise ModelError(f"The model {name!r} has no config.json in {folder}. Give a complete model folder.")
-    tokenizer = _json(folder / "tokenizer_config.json", default={})
+def _check_complete(folder: Path, name: str) -> None:
+    for needed, patterns in (("config.json", ["config.json"]), ("weights", ["*.safetensors", "*.bin"])):
+        if not any(path for pattern in patterns for path in folder.glob(pattern)):
+            raise ModelError(f"The model {name!r} has no {needed} in {folder}. Give a complete model folder.")
+
+
+def _longest(folder: Path) -> int:
+    config, tokenizer = _json(folder / "config.json"), _json(folder / "tokenizer_config.json", default={})
     limits = [config.get("max_position_embeddings"), tokenizer.get("model_max_length")]
     return int(min((limit for limit in limits if limit), default=512))

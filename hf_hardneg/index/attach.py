@@ -93,17 +93,17 @@ def index_corpus(
         ColumnError: the column is missing.
     """
     if vector_column is not None:
-        blocks, digest = _column(dataset, vector_column), f"{dataset._fingerprint}/{vector_column}"
-    elif encoder is not None:
-        from hf_hardneg.encode.embeddings import embedded
-
-        blocks, digest = embedded(corpus, encoder), encoder.digest
-    else:
+        column, digest = _column(dataset, vector_column), f"{dataset._fingerprint}/{vector_column}"
+        return build_dense(corpus, column, vectors_digest=digest, similarity=similarity)
+    if encoder is None:
         raise ConfigError(
             "A dense strategy needs vectors and got none. Pass encoder= (Hub id, path, SentenceTransformer, callable), "
             "or vector_column= with query_vector_column=."
         )
-    return build_dense(corpus, blocks, vectors_digest=digest, similarity=similarity)
+    from hf_hardneg.encode.embeddings import CorpusVectors
+
+    with CorpusVectors(corpus, encoder) as vectors:
+        return build_dense(corpus, vectors, vectors_digest=encoder.digest, similarity=similarity)
 
 
 def _column(dataset: Dataset, name: str) -> Iterator[np.ndarray]:

@@ -1,0 +1,59 @@
+"""The processes of one launch, by torchrun or Accelerate, that share the work.
+
+Without a launch neither Accelerate nor torch is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among those of its launch.
+
+    Args:
+        rank (`int`, defaults to 0): its number.
+        world (`int`, defaults to 1): how many there are.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def decided(self, decision: bool = False) -> bool:
+        """What rank 0 decided, on every rank; every rank must call it."""
+        if self.world == 1:
+            return decision
+        from accelerate.utils import broadcast_object_list
+
+        return bool(broadcast_object_list([decision])[0])
+
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        if self.world > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+
+def launched_ranks() -> Ranks:
+    """The ranks of this launch, as its environment and Accelerate say; one where there is no launch."""
+    launched = int(os.environ.get("WORLD_SIZE") or 1)
+    if launched == 1:
+        return Ranks()
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    if state.num_processes != launched:
+        logger.warning(
+            "WORLD_SIZE is %d, but Accelerate knows %d processes, so they do not share the encoding. "
+            "On CPU set ACCELERATE_USE_CPU=true.",
+            launched,
+            state.num_processes,
+        )
+    return Ranks(rank=state.process_index, world=state.num_processes)
