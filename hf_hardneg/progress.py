@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 
@@ -16,3 +17,10 @@ def bar(**options: Any) -> Any:
 
     rank = int(os.environ.get("RANK", "0") or 0)
     return tqdm(disable=True if rank else None, **options)
+
+
+def show(text: str) -> None:
+    """Write a text where the bars go, unless they are switched off or this is not the first rank."""
+    with bar(total=0, desc="", leave=False) as quiet:
+        if not quiet.disable:
+            quiet.write(text, file=sys.stderr)

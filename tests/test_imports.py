@@ -10,10 +10,10 @@ import hf_hardneg
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "draws", "process"},
+    {"errors", "draws", "process", "costs"},
     {"optional"},
     {"progress", "candidates", "batches", "index.store", "index.hits"},
-    {"corpus"},
+    {"corpus", "index.inventory"},
     {"positives"},
     {"queries"},
     {"index.analysis"},
@@ -28,6 +28,9 @@ LAYERS = [
     {"strategies", "retrieval"},
     {"selection"},
     {"negatives"},
+    {"probes"},
+    {"jobs"},
+    {"plans"},
     {"mining", "formats", "reports", "demo", "inputs"},
     {"sweeps"},
     {"cli"},

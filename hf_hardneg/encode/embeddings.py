@@ -34,7 +34,7 @@ def embedded(corpus: Corpus, encoder: Encoder) -> Iterator[np.ndarray]:
         encoder (`Encoder`): the model.
     """
     first, place = _distinct(corpus)
-    folder = corpus.cache / f"vectors-{store.digest_of({'corpus': corpus.digest, 'encoder': encoder.digest})}"
+    folder = _folder(corpus, encoder)
     folder.mkdir(parents=True, exist_ok=True)
     shards = _shards(corpus, encoder, first, folder)
     for start in range(0, len(place), SHARD):
@@ -44,6 +44,15 @@ def embedded(corpus: Corpus, encoder: Encoder) -> Iterator[np.ndarray]:
             here = rows // SHARD == number
             block[here] = shards[number][rows[here] % SHARD]
         yield block
+
+
+def finished(corpus: Corpus, encoder: Encoder) -> int:
+    """How many vectors earlier runs left behind, by the names of the shards alone; the last shard counts as full."""
+    return SHARD * len(list(_folder(corpus, encoder).glob("*.npy")))
+
+
+def _folder(corpus: Corpus, encoder: Encoder) -> Path:
+    return corpus.cache / f"vectors-{store.digest_of({'corpus': corpus.digest, 'encoder': encoder.digest})}"
 
 
 def _distinct(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
