@@ -15,12 +15,16 @@ def bar(**options: Any) -> Any:
     """
     from datasets.utils import tqdm
 
-    rank = int(os.environ.get("RANK", "0") or 0)
-    return tqdm(disable=True if rank else None, **options)
+    return tqdm(disable=True if _rank() else None, **options)
 
 
 def show(text: str) -> None:
     """Write a text where the bars go, unless they are switched off or this is not the first rank."""
-    with bar(total=0, desc="", leave=False) as quiet:
-        if not quiet.disable:
-            quiet.write(text, file=sys.stderr)
+    from datasets.utils import are_progress_bars_disabled, tqdm
+
+    if not _rank() and not are_progress_bars_disabled():
+        tqdm.write(text, file=sys.stderr)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0") or 0)
