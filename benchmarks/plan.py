@@ -4,17 +4,17 @@
 
 DATA_FOLDER holds `scifact/`, `cranfield/` and `packages/`. Each job is planned in one fresh process and mined in
 another, with an empty cache (but for `..._reused`, whose index is there). Times are taken after the data are loaded;
-true memory is the peak of the process, with workers the sum of its own and the largest worker's for each of them; true
-disk is what the cache grew by.
+true memory is the peak over the process and its workers, pages they share counted once; true disk is what the cache
+grew by.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -103,10 +103,33 @@ def size(folder):
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
-def peak(workers):
-    mine = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return 1024 * (mine + (workers * largest if workers > 1 else 0))
+class Peak:
+    """The most memory this process and its children hold, shared pages shared out among those that map them."""
+
+    def __enter__(self):
+        self.bytes, self.done = 0, threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def watch(self):
+        while not self.done.wait(0.03):
+            self.bytes = max(self.bytes, sum(map(self.proportional, [os.getpid(), *self.children()])))
+
+    def children(self):
+        found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+        return [int(child) for path in found for child in path.read_text().split()]
+
+    def proportional(self, process):
+        try:
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        except (OSError, ProcessLookupError):
+            return 0
+        return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.thread.join()
 
 
 def one_side(data, name, side):
@@ -126,9 +149,10 @@ def one_side(data, name, side):
         took = time.perf_counter() - start
         figures = {"seconds": made.seconds, "memory": made.memory, "disk": made.disk}
         return {**figures, "took": took, "steps": {step.name: step.seconds for step in made.steps}}
-    mine(pairs, corpus, strategy, confirm_cost=True, **options)
+    with Peak() as peak:
+        mine(pairs, corpus, strategy, confirm_cost=True, **options)
     seconds, grown = time.perf_counter() - start, size(config.HF_DATASETS_CACHE) - before
-    return {"seconds": seconds, "memory": peak(options.get("num_proc", 1)), "disk": grown}
+    return {"seconds": seconds, "memory": peak.bytes, "disk": grown}
 
 
 def in_a_process(data, name, side, cache):

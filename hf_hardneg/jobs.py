@@ -65,7 +65,7 @@ class Job:
         strategy (`Strategy`): resolved.
         options (`Mapping`): further arguments of `HardNegatives`.
         encoder (`Encoder`, *optional*): of a dense strategy.
-        reading (`float`): seconds it took to open the corpus.
+        reading, loading (`float`): seconds it took to open the corpus, and to load the model.
     """
 
     dataset: Dataset
@@ -74,6 +74,7 @@ class Job:
     options: Mapping[str, Any]
     encoder: Encoder | None
     reading: float
+    loading: float
 
     @classmethod
     def open(cls, dataset: Dataset, strategy: str | Strategy, options: Mapping[str, Any]) -> Job:
@@ -82,8 +83,17 @@ class Job:
         corpus = open_corpus(dataset, **{name: options[name] for name in CORPUS_OPTIONS if name in options})
         reading = time.perf_counter() - start
         recipe = resolve(strategy)
+        start = time.perf_counter()
         encoder = load(options.get("encoder"), corpus) if recipe.retrievers[0].name == "dense" else None
-        return cls(dataset=dataset, corpus=corpus, strategy=recipe, options=options, encoder=encoder, reading=reading)
+        return cls(
+            dataset=dataset,
+            corpus=corpus,
+            strategy=recipe,
+            options=options,
+            encoder=encoder,
+            reading=reading,
+            loading=time.perf_counter() - start,
+        )
 
     def look_up(self, splits: Sequence[Dataset]) -> Cached:
         """What the cache has; builds nothing, save that a FAISS index of the user's is copied into it."""
@@ -128,7 +138,7 @@ class Job:
         last = taken[-1]
         if last.outside and documents is None and queries is not None:
             documents = self._rate("document", self._documents())
-        start += sum(rate.load for rate in (queries, documents) if rate is not None)
+        start += self.loading + sum(rate.load for rate in (queries, documents) if rate is not None)
         stages = [
             Stage(name="load libraries", wall=Law(fixed=start), basis="measured; once in a process"),
             Stage(name="read corpus", wall=Law(fixed=self.reading), basis="measured on all of it; once in a process"),
@@ -142,7 +152,10 @@ class Job:
         ]
         if queries is not None:
             stages.append(_encoding_queries(queries, documents, last.outside))
-        return (*stages, *self._searching(cached, taken, queries), _per_row("select", last), _per_row("write", last))
+        writing = _per_row("write", last)
+        if not pairs.cache_files:
+            writing = replace(writing, disk=Law(), basis=f"{writing.basis}; stays in memory, as the pairs do")
+        return (*stages, *self._searching(cached, taken, queries), _per_row("select", last), writing)
 
     def _encodes_queries(self) -> bool:
         return self.encoder is not None and self.options.get("query_vector_column") is None

@@ -176,8 +176,8 @@ def plan(
     rows = sum(map(len, splits))
     if not rows:
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
-    held = resident()
     job = Job.open(corpus, strategy, options)
+    held = resident()
     made = Plan(
         recipe=repr(job.strategy),
         documents=len(job.corpus),
