@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from hf_hardneg.corpus import Corpus, missing_column, open_corpus
 from hf_hardneg.costs import Law, Stage, over_documents, over_rows, proportional, sorting
@@ -172,8 +172,7 @@ class Job:
         return texts
 
     def _rate(self, kind: Literal["query", "document"], texts: list[str]) -> EncodeRate:
-        assert self.encoder is not None
-        return encode_rate(self.encoder, texts, kind=kind)
+        return encode_rate(cast("Encoder", self.encoder), texts, kind=kind)
 
     def _stand_in(self, cached: Cached, documents: EncodeRate | None) -> dict[str, Any]:
         """Options for samples: with vectors as wide as the real ones, which take no time."""
