@@ -25,6 +25,7 @@ _MODULES = {
     "attach_bm25": "index.attach",
     "attach_dense": "index.attach",
     "mine": "mining",
+    "plan": "plans",
     "report": "reports",
     "sweep": "sweeps",
     "to_format": "formats",

@@ -1,16 +1,20 @@
-"""The command line: `hf-hardneg mine` and `hf-hardneg demo`."""
+"""The command line: `hf-hardneg mine`, `plan`, `index`, `cache` and `demo`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.costs import data_size, duration
 from hf_hardneg.errors import HardNegError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from datasets import Dataset
 
 SHOWN_ROWS = 3
@@ -33,43 +37,129 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     mine = commands.add_parser("mine", help="mine hard negatives for pairs against a corpus")
-    mine.add_argument(
-        "--pairs", required=True, help="rows of query with positive and / or positive_ids: file or Hub id"
-    )
-    mine.add_argument("--corpus", required=True, help="rows of _id and text: file or Hub id")
-    mine.add_argument("--split", default="train", help="split of both (default: train)")
-    mine.add_argument("--encoder", help="Hub id or path of the model of dense strategies")
-    mine.add_argument("--text-column", nargs="+", default=["text"], help="corpus columns, joined by a space")
-    mine.add_argument("--id-column", default="_id", help="corpus column (default: _id)")
-    mine.add_argument("--query-column", default="query")
-    mine.add_argument("--positive-column", default="positive")
-    mine.add_argument("--positive-ids-column", default="positive_ids")
+    plan = commands.add_parser("plan", help="what mining will cost: time, memory, disk, and something cheaper")
+    index = commands.add_parser("index", help="build the index of a corpus, or say where it lies")
     demo = commands.add_parser("demo", help="mine the documentation of Python's standard library, offline")
-    for command, strategy in ((mine, None), (demo, "bm25")):
+    for command in (mine, plan):
+        _pairs(command)
+    for command in (mine, plan, index):
+        _corpus(command)
+    for command, strategy in ((mine, None), (plan, None), (demo, "bm25")):
         command.add_argument("--strategy", default=strategy, required=strategy is None, help="such as bm25 or margin")
         command.add_argument("--num-negatives", type=int, default=4)
         command.add_argument("--num-proc", type=int, help="worker processes")
         command.add_argument("--seed", type=int, default=42)
+    for command in (mine, demo):
         command.add_argument("--out", required=True, help="folder for the mined dataset; load_from_disk() reads it")
         command.add_argument("--format", default="list", help="list, triplet, n-tuple, labeled-pair or labeled-list")
+    mine.add_argument("--confirm-cost", action="store_true", help="run a job whose plan is above an hour")
+    index.add_argument("--kind", choices=("bm25", "dense"), default="bm25")
+    index.add_argument("--vector-column", help="corpus column of vectors, instead of an encoder")
+    _cache_parser(commands.add_parser("cache", help="what lies in the cache"))
     return parser
 
 
+def _pairs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--pairs", required=True, help="rows of query with positive and / or positive_ids: file or Hub id"
+    )
+    command.add_argument("--query-column", default="query")
+    command.add_argument("--positive-column", default="positive")
+    command.add_argument("--positive-ids-column", default="positive_ids")
+
+
+def _corpus(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--corpus", required=True, help="rows of _id and text: file or Hub id")
+    command.add_argument("--split", default="train", help="split of what is read (default: train)")
+    command.add_argument("--encoder", help="Hub id or path of the model of dense strategies")
+    command.add_argument("--text-column", nargs="+", default=["text"], help="corpus columns, joined by a space")
+    command.add_argument("--id-column", default="_id", help="corpus column (default: _id)")
+    command.add_argument("--cache-dir", help="where indexes lie (default: under the datasets cache)")
+
+
+def _cache_parser(cache: argparse.ArgumentParser) -> None:
+    actions = cache.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("ls", help="every index and table, the one used longest ago first")
+    pruning = actions.add_parser("prune", help="remove what dead builds left, and what you name")
+    pruning.add_argument("--older-than", type=float, metavar="DAYS", help="not used for so many days")
+    pruning.add_argument("--kind", nargs="+", default=[], help="such as bm25, dense or vectors")
+    pruning.add_argument("--all", action="store_true", help="everything")
+    pruning.add_argument("--dry-run", action="store_true", help="only say what would go")
+    for action in (listing, pruning):
+        action.add_argument("--cache-dir", help="where indexes lie (default: under the datasets cache)")
+
+
 def _mine(options: argparse.Namespace) -> None:
+    pairs, corpus = _tables(options)
+    _run(pairs, corpus, options, confirm_cost=options.confirm_cost, **_columns(options))
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from hf_hardneg.plans import plan
+
+    pairs, corpus = _tables(options)
+    print(plan(pairs, corpus, options.strategy, **_shared(options), **_columns(options)))
+
+
+def _tables(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
     from hf_hardneg.inputs import load_table
 
-    pairs, corpus = (load_table(source, split=options.split) for source in (options.pairs, options.corpus))
-    _run(
-        pairs,
-        corpus,
-        options,
-        encoder=options.encoder,
-        text_column=options.text_column,
-        id_column=options.id_column,
-        query_column=options.query_column,
-        positive_column=options.positive_column,
-        positive_ids_column=options.positive_ids_column,
+    return load_table(options.pairs, split=options.split), load_table(options.corpus, split=options.split)
+
+
+def _shared(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("num_negatives", "num_proc", "seed")}
+
+
+def _columns(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("query_column", "positive_column", "positive_ids_column", "text_column", "id_column")
+    return {name: getattr(options, name) for name in (*names, "encoder", "cache_dir")}
+
+
+def _index(options: argparse.Namespace) -> None:
+    from hf_hardneg.corpus import open_corpus
+    from hf_hardneg.index import store
+    from hf_hardneg.index.attach import index_corpus, load
+    from hf_hardneg.index.bm25 import build_bm25
+    from hf_hardneg.index.bm25_weights import BM25Config
+    from hf_hardneg.index.inventory import entry_of
+    from hf_hardneg.inputs import load_table
+
+    dataset = load_table(options.corpus, split=options.split)
+    corpus = open_corpus(
+        dataset, text_column=options.text_column, id_column=options.id_column, cache_dir=options.cache_dir
     )
+
+    def obtain() -> Path:
+        if options.kind == "bm25":
+            return build_bm25(corpus, BM25Config())
+        return index_corpus(dataset, corpus, encoder, options.vector_column, "cosine").directory
+
+    encoder = load(options.encoder, corpus) if options.kind == "dense" else None
+    start = time.perf_counter()
+    try:
+        with store.without_building():
+            directory, how = obtain(), "reused"
+    except store.NotPublished:
+        directory = obtain()
+        how = f"built in {duration(time.perf_counter() - start)}"
+    print(f"{options.kind} index of {len(corpus):,} documents, {how}\n{directory}")
+    print(entry_of(directory))
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from hf_hardneg.index.inventory import inventory, prune
+    from hf_hardneg.index.store import cache_root
+
+    root = cache_root(options.cache_dir)
+    if options.action == "prune":
+        conditions = {"older_than": options.older_than, "kinds": options.kind, "everything": options.all}
+        print(prune(root, **conditions, dry_run=options.dry_run))
+        return
+    entries = inventory(root)
+    for entry in entries:
+        print(entry)
+    print(f"{data_size(sum(entry.size for entry in entries))} in {len(entries)} directories under {root}")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -96,9 +186,7 @@ def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **columns
         pairs,
         corpus,
         options.strategy,
-        num_negatives=options.num_negatives,
-        num_proc=options.num_proc,
-        seed=options.seed,
+        **_shared(options),
         **columns,
     )
     names = {name: columns[name] for name in ("query_column", "positive_column") if name in columns}
@@ -128,7 +216,7 @@ def _line(text: str) -> str:
     return textwrap.shorten(text, 88, placeholder=" …")
 
 
-_COMMANDS = {"mine": _mine, "demo": _demo}
+_COMMANDS = {"mine": _mine, "plan": _plan, "index": _index, "cache": _cache, "demo": _demo}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 BATCH = 10_000
 DEFAULT_ID_COLUMN = "_id"
+
+_digests: WeakKeyDictionary[Any, dict[tuple[str, ...], str]] = WeakKeyDictionary()
+"""Digests of datasets that this process has read, by the columns they cover; the rows of a dataset never change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +103,10 @@ def open_corpus(
         raise DataError("The corpus is empty: 0 rows. Give a dataset with at least one document.")
     columns = [*((id_column,) if has_ids else ()), *(name for name in text_columns if name != id_column)]
     plain = dataset.with_format("arrow", columns=columns)
-    digest = content_digest(plain, columns)
+    known = _digests.setdefault(dataset, {})
+    if tuple(columns) not in known:
+        known[tuple(columns)] = content_digest(plain, columns)
+    digest = known[tuple(columns)]
     cache = store.cache_root(cache_dir)
     return Corpus(
         table=_mapped_table(dataset, plain, columns, digest, cache),
@@ -176,7 +183,7 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
         with pa.OSFile(str(directory / "corpus.arrow"), "wb") as sink:
             writer = None
             for table in plain.iter(batch_size=BATCH):
-                table = table.select(columns).replace_schema_metadata(None)
+                table = table.select(columns).replace_schema_metadata(None).combine_chunks()
                 writer = writer or pa.ipc.new_stream(sink, table.schema)
                 writer.write_table(table)
             if writer is not None:

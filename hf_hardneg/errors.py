@@ -2,7 +2,8 @@
 
     HardNegError
     ├── ConfigError        (ValueError)   an argument that cannot work
-    │   └── UnknownNameError (KeyError)   a name that no table holds
+    │   ├── UnknownNameError (KeyError)   a name that no table holds
+    │   └── CostError                     a job that costs more than was agreed to
     ├── ColumnError        (ValueError)   a column that is missing or of the wrong type
     ├── DataError          (ValueError)   rows, ids or vectors that cannot be used
     ├── StoreError         (ValueError)   files on disk that are missing, altered or foreign
@@ -31,6 +32,10 @@ class UnknownNameError(ConfigError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class CostError(ConfigError):
+    """A job whose plan is above the budget; `confirm_cost=True` runs it."""
 
 
 class ColumnError(HardNegError, ValueError):

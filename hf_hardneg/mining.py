@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.plans import guard
 from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def mine(
     *,
     num_proc: int | None = None,
     batch_size: int = BATCH,
+    confirm_cost: bool = False,
     **options: Any,
 ) -> Dataset | DatasetDict:
     """The pairs with their hard negatives.
@@ -34,10 +36,12 @@ def mine(
         strategy (`str` or `Strategy`, defaults to `"bm25"`): see `HardNegatives`.
         num_proc (`int`, *optional*): worker processes.
         batch_size (`int`, defaults to 1000): rows at a time; does not change the result.
+        confirm_cost (`bool`, defaults to `False`): whether a job whose `plan` is above an hour may run.
         **options: every other argument of `HardNegatives`.
 
     Raises:
         HardNegError: see `HardNegatives`; raised before anything is searched.
+        CostError: the job would take more than `plans.BUDGET` and nobody confirmed it.
 
     Example:
         >>> mined = mine(pairs, corpus, "bm25", num_negatives=5)
@@ -51,6 +55,7 @@ def mine(
             "all positives first. For a stream use pairs.map(HardNegatives(corpus, ...), batched=True)."
         )
     splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
+    guard(list(splits.values()), corpus, strategy, options, num_proc=num_proc, confirm_cost=confirm_cost)
     miner = HardNegatives(corpus, strategy, known_positives=list(splits.values()), **options)
     _check_processes(miner.retrieval.searcher, num_proc)
     mined = {}

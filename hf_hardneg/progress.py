@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 
@@ -14,5 +15,16 @@ def bar(**options: Any) -> Any:
     """
     from datasets.utils import tqdm
 
-    rank = int(os.environ.get("RANK", "0") or 0)
-    return tqdm(disable=True if rank else None, **options)
+    return tqdm(disable=True if _rank() else None, **options)
+
+
+def show(text: str) -> None:
+    """Write a text where the bars go, unless they are switched off or this is not the first rank."""
+    from datasets.utils import are_progress_bars_disabled, tqdm
+
+    if not _rank() and not are_progress_bars_disabled():
+        tqdm.write(text, file=sys.stderr)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0") or 0)

@@ -24,6 +24,59 @@ def test_mine(suffix, tmp_path, capsys):
     assert load_from_disk(str(tmp_path / "triplets")).column_names == ["query", "positive", "negative"]
 
 
+def saved(folder):
+    for name, data in zip(("pairs", "corpus"), world(1), strict=True):
+        data.to_parquet(folder / f"{name}.parquet")
+    return [f"--{name}={folder}/{name}.parquet" for name in ("pairs", "corpus")]
+
+
+def run(capsys, *arguments):
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_an_index_is_built_once_and_mining_reuses_it(tmp_path, capsys):
+    pairs, corpus = saved(tmp_path)
+    where = f"--cache-dir={tmp_path}/indexes"
+    built = run(capsys, "index", corpus, where)
+    folder = built.splitlines()[1]
+    assert "bm25 index of 60 documents, built in" in built and folder in str(list((tmp_path / "indexes").iterdir()))
+    assert run(capsys, "index", corpus, where).splitlines()[:2] == ["bm25 index of 60 documents, reused", folder]
+    run(capsys, "mine", pairs, corpus, where, "--strategy=bm25", f"--out={tmp_path}/out")
+    assert run(capsys, "cache", "ls", where).count("bm25-") == 1
+
+
+def test_a_dense_index_from_a_column_of_vectors(tmp_path, capsys):
+    _, corpus = world(1)
+    vectors = corpus.add_column("v", [[float(row), 1.0] for row in range(len(corpus))])
+    vectors.to_parquet(tmp_path / "corpus.parquet")
+    given = ["--kind=dense", f"--corpus={tmp_path}/corpus.parquet", f"--cache-dir={tmp_path}/indexes"]
+    assert "dense index of 60 documents, built in" in run(capsys, "index", *given, "--vector-column=v")
+    assert main(["index", *given]) == 2
+    assert "Pass encoder=" in capsys.readouterr().err
+
+
+def test_plan(tmp_path, capsys):
+    files = saved(tmp_path)
+    shown = run(capsys, "plan", *files, "--strategy=bm25", "--num-proc=2", f"--cache-dir={tmp_path}/indexes")
+    assert "60 documents, 36 pairs, 2 processes: about" in shown and "cheaper:" in shown
+    assert not list((tmp_path / "indexes").glob("bm25-*"))
+
+
+def test_the_cache_is_listed_and_pruned(tmp_path, capsys):
+    where = f"--cache-dir={tmp_path}/indexes"
+    assert "0 B in 0 directories" in run(capsys, "cache", "ls", where)
+    run(capsys, "mine", *saved(tmp_path), where, "--strategy=bm25", f"--out={tmp_path}/out")
+    listed = run(capsys, "cache", "ls", where)
+    assert {line.split()[0] for line in listed.splitlines()[:-1]} >= {"keys", "positives", "bm25"}
+    assert "freed 0 B" in run(capsys, "cache", "prune", where)
+    assert "would free" in run(capsys, "cache", "prune", where, "--all", "--dry-run")
+    assert "freed 0 B" in run(capsys, "cache", "prune", where, "--older-than=1")
+    assert run(capsys, "cache", "prune", where, "--kind", "bm25").count("bm25-") == 1
+    run(capsys, "cache", "prune", where, "--all")
+    assert "0 B in 0 directories" in run(capsys, "cache", "ls", where)
+
+
 def test_what_was_wrong_is_said_without_a_traceback(tmp_path, capsys):
     Dataset.from_dict({"q": ["x"]}).to_parquet(tmp_path / "pairs.parquet")
     Dataset.from_dict({"text": ["x"]}).to_parquet(tmp_path / "corpus.parquet")

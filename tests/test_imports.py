@@ -10,10 +10,10 @@ import hf_hardneg
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "blake2", "process"},
+    {"errors", "blake2", "process", "costs"},
     {"optional", "draws"},
     {"progress", "candidates", "batches", "index.store", "index.hits"},
-    {"corpus"},
+    {"corpus", "index.inventory"},
     {"positives"},
     {"queries"},
     {"index.analysis"},
@@ -30,6 +30,9 @@ LAYERS = [
     {"strategies", "retrieval"},
     {"selection"},
     {"negatives"},
+    {"probes"},
+    {"jobs"},
+    {"plans"},
     {"mining", "formats", "reports", "demo", "inputs"},
     {"sweeps"},
     {"cli"},

@@ -64,6 +64,10 @@ class CorpusVectors:
         for start in range(0, len(place), SHARD):
             yield self._shards.gather(place[start : start + SHARD])
 
+    def finished(self) -> int:
+        """How many vectors earlier runs left behind, by the names of the shards alone; the last counts as full."""
+        return SHARD * len(self._shards.paths())
+
     @functools.cached_property
     def _texts(self) -> _Texts:
         return _distinct(self.corpus)

@@ -7,11 +7,13 @@ a killed build leaves nothing that is later taken for an index, and a second pro
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,22 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+
+_may_build: ContextVar[bool] = ContextVar("_may_build", default=True)
+
+
+class NotPublished(StoreError):
+    """Nothing is published under those parameters, and building is not wanted here."""
+
+
+@contextlib.contextmanager
+def without_building() -> Iterator[None]:
+    """Inside, `obtain` opens what is published and raises `NotPublished` where it would build."""
+    token = _may_build.set(False)
+    try:
+        yield
+    finally:
+        _may_build.reset(token)
 
 
 def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -50,12 +68,15 @@ def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable
 
     Raises:
         StoreError: the directory exists and its files are missing, truncated or altered.
+        NotPublished: it does not exist, `without_building()`.
     """
     from filelock import FileLock
 
     target = root / f"{kind}-{digest_of(parameters)}"
     if target.exists():
         return _reused(target, parameters)
+    if not _may_build.get():
+        raise NotPublished(f"{target} does not exist, and here only what exists is opened. Build it first.")
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{target.name}.lock"):
         if target.exists():
@@ -69,6 +90,8 @@ def _reused(target: Path, parameters: Mapping[str, Any]) -> Path:
     if read_manifest(target)["parameters"] != parameters:
         raise StoreError(f"{target} was built for another corpus, encoder or setting. {_rebuild(target)}")
     logger.info("reusing %s", target)
+    with contextlib.suppress(OSError):
+        os.utime(target / MANIFEST)
     return target
 
 

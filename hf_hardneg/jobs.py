@@ -1,0 +1,297 @@
+"""A mining job before it runs: what it asks for, what the cache has of it, and the stages that are left."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from hf_hardneg.corpus import Corpus, missing_column, open_corpus
+from hf_hardneg.costs import Law, Stage, over_documents, over_rows, proportional, sorting
+from hf_hardneg.index import store
+from hf_hardneg.index.attach import load
+from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.positives import corpus_keys
+from hf_hardneg.probes import QUERIES, EncodeRate, Sample, Stand, encode_rate, samples, search_rate, spread
+from hf_hardneg.retrievers import Searcher, Sources
+from hf_hardneg.strategies import Strategy, resolve
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_hardneg.encode.encoder import Encoder
+
+T = TypeVar("T")
+
+TEXTS = 4096
+CORPUS_OPTIONS = ("text_column", "id_column", "cache_dir")
+
+CEILING = {
+    "byte": 2e-6,  # of a text: its key, its terms
+    "document": 1e-4,
+    "encode": 0.1,  # a text: a small model on one processor
+    "row": 2e-3,
+    "bm25": 5e-9,  # a document and a query
+    "dense": 1e-7,
+    "random": 5e-7,
+}
+"""Seconds that a unit of work hardly exceeds; they only tell which jobs are too short to be worth measuring."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cached:
+    """What the cache has of a job.
+
+    Args:
+        keys, positives (`bool`): the text keys of the corpus, the known positives of the pairs.
+        searcher (`Searcher`, *optional*): over the index, where there is one.
+        vectors (`float`): the share of the corpus that needs no encoding.
+    """
+
+    keys: bool = False
+    positives: bool = False
+    searcher: Searcher | None = None
+    vectors: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What `mine` was asked for, with the corpus opened and the model at hand.
+
+    Args:
+        dataset (`Dataset`), corpus (`Corpus`): the documents, as given and opened.
+        strategy (`Strategy`): resolved.
+        options (`Mapping`): further arguments of `HardNegatives`.
+        encoder (`Encoder`, *optional*): of a dense strategy.
+        reading, loading (`float`): seconds it took to open the corpus, and to load the model.
+    """
+
+    dataset: Dataset
+    corpus: Corpus
+    strategy: Strategy
+    options: Mapping[str, Any]
+    encoder: Encoder | None
+    reading: float
+    loading: float
+
+    @classmethod
+    def open(cls, dataset: Dataset, strategy: str | Strategy, options: Mapping[str, Any]) -> Job:
+        """The job behind the arguments of `mine`; reads the corpus once, builds nothing."""
+        start = time.perf_counter()
+        corpus = open_corpus(dataset, **{name: options[name] for name in CORPUS_OPTIONS if name in options})
+        reading = time.perf_counter() - start
+        recipe = resolve(strategy)
+        start = time.perf_counter()
+        encoder = load(options.get("encoder"), corpus) if recipe.retrievers[0].name == "dense" else None
+        return cls(
+            dataset=dataset,
+            corpus=corpus,
+            strategy=recipe,
+            options=options,
+            encoder=encoder,
+            reading=reading,
+            loading=time.perf_counter() - start,
+        )
+
+    def look_up(self, splits: Sequence[Dataset]) -> Cached:
+        """What the cache has; builds nothing, save that a FAISS index of the user's is copied into it."""
+        own, vectors = self.options.get("index_name"), self.options.get("vector_column")
+        sources = Sources(
+            dataset=self.dataset,
+            corpus=self.corpus,
+            encoder=self.encoder,
+            vector_column=vectors,
+            index=own,
+            seed=self.options.get("seed", 42),
+        )
+        with store.without_building():
+            keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
+        with contextlib.nullcontext() if own is not None else store.without_building():
+            searcher = _there(lambda: self.strategy.retrievers[0].bind(sources))
+        miner = None
+        if keys is not None and searcher is not None:
+            options = {**self.options, "encoder": self.encoder, "known_positives": splits}
+            with store.without_building():
+                miner = _there(lambda: HardNegatives(self.dataset, self.strategy, **options))
+        encoded = 1.0
+        if searcher is None and vectors is None and self.encoder is not None:
+            from hf_hardneg.encode.embeddings import CorpusVectors
+
+            encoded = min(1.0, CorpusVectors(self.corpus, self.encoder).finished() / len(self.corpus))
+        return Cached(keys=keys is not None, positives=miner is not None, searcher=searcher, vectors=encoded)
+
+    def ceiling(self, splits: Sequence[Dataset]) -> float:
+        """Seconds that what is left of the job hardly exceeds."""
+        return ceiling(self.dataset, sum(map(len, splits)), self.strategy, self.options, self.look_up(splits))
+
+    def stages(self, splits: Sequence[Dataset]) -> tuple[Stage, ...]:
+        """What is to be done, in order, with costs measured on samples."""
+        cached, pairs = self.look_up(splits), max(splits, key=len)
+        queries = self._rate("query", self._queries(pairs)) if self._encodes_queries() else None
+        documents = self._rate("document", self._documents()) if cached.vectors < 1 else None
+        stand_in = self._stand_in(cached, documents)
+        start, taken = samples(
+            self.corpus, self.dataset, pairs, self.strategy, stand_in, grow=not cached.keys or cached.searcher is None
+        )
+        last = taken[-1]
+        if last.outside and documents is None and queries is not None:
+            documents = self._rate("document", self._documents())
+        start += self.loading + sum(rate.load for rate in (queries, documents) if rate is not None)
+        stages = [
+            Stage(name="load libraries", wall=Law(fixed=start), basis="measured; once in a process"),
+            Stage(name="read corpus", wall=Law(fixed=self.reading), basis="measured on all of it; once in a process"),
+            self._built("text keys", taken, sorting, "n log n", cached.keys),
+        ]
+        if documents is not None and cached.vectors < 1:
+            stages.append(_encoding_corpus(documents, cached.vectors))
+        stages += [
+            self._built("build index", taken, over_documents, "linear", cached.searcher is not None),
+            _per_row("known positives", last, reused=cached.positives),
+        ]
+        if queries is not None:
+            stages.append(_encoding_queries(queries, documents, last.outside))
+        writing = _per_row("write", last)
+        if not pairs.cache_files:
+            writing = replace(writing, disk=Law(), basis=f"{writing.basis}; stays in memory, as the pairs do")
+        return (*stages, *self._searching(cached, taken, queries), _per_row("select", last), writing)
+
+    def _encodes_queries(self) -> bool:
+        return self.encoder is not None and self.options.get("query_vector_column") is None
+
+    def _queries(self, pairs: Dataset) -> list[str]:
+        name = self.options.get("query_column", "query")
+        if name not in pairs.column_names:
+            raise missing_column(name, pairs.column_names, "dataset", "query_column")
+        texts: list[str] = pairs.with_format("arrow", columns=[name])[spread(len(pairs), QUERIES)][name].to_pylist()
+        return texts
+
+    def _documents(self) -> list[str]:
+        texts: list[str] = self.corpus.texts(spread(len(self.corpus), TEXTS)).to_pylist()
+        return texts
+
+    def _rate(self, kind: Literal["query", "document"], texts: list[str]) -> EncodeRate:
+        return encode_rate(cast("Encoder", self.encoder), texts, kind=kind)
+
+    def _stand_in(self, cached: Cached, documents: EncodeRate | None) -> dict[str, Any]:
+        """Options for samples: with vectors as wide as the real ones, which take no time."""
+        options = {name: value for name, value in self.options.items() if name not in ("index_name", "encoder")}
+        if self.strategy.retrievers[0].name != "dense":
+            return options
+        if documents is not None:
+            width = documents.vectors.shape[1]
+        elif cached.searcher is not None:
+            width = cached.searcher.index.width  # type: ignore[attr-defined]
+        else:
+            return options
+        return {**options, "encoder": Stand(width=width)}
+
+    def _built(self, name: str, taken: list[Sample], law: Callable[..., Law], grows: str, reused: bool) -> Stage:
+        last = taken[-1].documents
+        how = f"measured on {last:,} documents" + (f", {grows}" if last < len(self.corpus) else "")
+        points = {what: _points(taken, name, what) for what in ("wall", "memory", "disk")}
+        return Stage(
+            name=name,
+            wall=law(points["wall"]),
+            memory=proportional(points["memory"]),
+            disk=proportional(points["disk"]),
+            basis=how,
+            left=0.0 if reused else 1.0,
+        )
+
+    def _searching(self, cached: Cached, taken: list[Sample], encoded: EncodeRate | None) -> list[Stage]:
+        """Opening the index and searching it, on the index itself where there is one, else on samples."""
+        last = taken[-1]
+        cost, inner, depth = last.costs["search"], last.costs["inner search"], self._depth()
+        mapped = proportional(_points(taken, "build index", "disk"))
+        memory = replace(mapped, row=cost.memory / last.rows)
+        disk = Law(row=cost.disk / last.rows)
+        if cached.searcher is None:
+            how = f"{last.rows:,} queries on {last.documents:,} documents"
+            how += ", linear" if last.documents < len(self.corpus) else ""
+            wall, cpu = (over_rows(_points(taken, "search", what, per_row=True)) for what in ("wall", "cpu"))
+            return [Stage(name="search", wall=wall, cpu=cpu, memory=memory, disk=disk, basis=how, in_workers=True)]
+        queries = last.queries
+        if encoded is not None:
+            queries = replace(queries, vectors=encoded.vectors)
+        opened, rate, count = search_rate(cached.searcher, queries, depth)
+        size = len(self.corpus)
+        wall = Law(row=max(cost.wall - inner.wall, 0) / last.rows, pair=rate.wall / size)
+        cpu = Law(row=max(cost.cpu - inner.cpu, 0) / last.rows, pair=rate.cpu / size)
+        how = f"{count:,} queries on the index itself"
+        return [
+            Stage(name="open index", wall=Law(fixed=opened), basis="measured; once in a process"),
+            Stage(name="search", wall=wall, cpu=cpu, memory=memory, disk=disk, basis=how, in_workers=True),
+        ]
+
+    def _depth(self) -> int:
+        return self.strategy.depth(self.options.get("num_negatives", 4))
+
+
+def ceiling(
+    dataset: Dataset, rows: int, strategy: Strategy, options: Mapping[str, Any], cached: Cached | None = None
+) -> float:
+    """Seconds that a job hardly exceeds, from its sizes alone.
+
+    Args:
+        dataset (`Dataset`), rows (`int`), strategy (`Strategy`), options (`Mapping`): the job.
+        cached (`Cached`, *optional*): what need not be built; by default nothing is known.
+    """
+    cached = cached or Cached()
+    columns = options.get("text_column", "text")
+    names = [columns] if isinstance(columns, str) else columns
+    size = sum(dataset.data.column(name).nbytes for name in names if name in dataset.column_names)
+    kind, documents = strategy.retrievers[0].name, len(dataset)
+    reading = CEILING["byte"] * size + CEILING["document"] * documents
+    seconds = reading * ((not cached.keys) + (cached.searcher is None))
+    if kind == "dense" and options.get("encoder") is not None:
+        encoded = 0 if options.get("vector_column") else documents * (1 - cached.vectors)
+        seconds += CEILING["encode"] * (encoded + (0 if options.get("query_vector_column") else rows))
+    deep = max(1.0, strategy.depth(options.get("num_negatives", 4)) / 100)
+    return seconds + rows * (CEILING["row"] * deep + CEILING.get(kind, CEILING["dense"]) * documents)
+
+
+def _there(look: Callable[[], T]) -> T | None:
+    try:
+        return look()
+    except store.NotPublished:
+        return None
+
+
+def _points(taken: list[Sample], name: str, what: str, *, per_row: bool = False) -> list[tuple[int, float]]:
+    return [(one.documents, getattr(one.costs[name], what) / (one.rows if per_row else 1)) for one in taken]
+
+
+def _per_row(name: str, last: Sample, *, reused: bool = False) -> Stage:
+    cost = last.costs[name]
+    return Stage(
+        name=name,
+        wall=Law(row=cost.wall / last.rows),
+        cpu=Law(row=cost.cpu / last.rows),
+        memory=Law(row=cost.memory / last.rows),
+        disk=Law(row=cost.disk / last.rows),
+        basis=f"measured on {last.rows:,} pairs, linear",
+        in_workers=name != "known positives",
+        left=0.0 if reused else 1.0,
+    )
+
+
+def _encoding_corpus(rate: EncodeRate, encoded: float) -> Stage:
+    return Stage(
+        name="encode corpus",
+        wall=Law(document=rate.wall),
+        memory=Law(fixed=rate.memory),
+        basis=f"measured on {rate.texts} texts stratified by length, linear",
+        left=1.0 - encoded,
+    )
+
+
+def _encoding_queries(queries: EncodeRate, documents: EncodeRate | None, outside: float) -> Stage:
+    wall, cpu = queries.wall, queries.cpu
+    how = f"measured on {queries.texts} queries stratified by length, linear"
+    if documents is not None and outside:
+        wall, cpu = wall + outside * documents.wall, cpu + outside * documents.cpu
+        how += f"; with {outside:.2f} positives outside the corpus each"
+    memory = Law(fixed=queries.memory)
+    return Stage(name="encode queries", wall=Law(row=wall), cpu=Law(row=cpu), memory=memory, basis=how, in_workers=True)

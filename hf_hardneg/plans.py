@@ -1,0 +1,229 @@
+"""`plan`: what a job will cost, before it runs; and the guard that `mine` asks first.
+
+A job is a list of stages. What each costs is a law, linear in documents, rows and their product, whose factors were
+measured on samples; a plan evaluates the laws for the sizes at hand, or for any other sizes.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.costs import Stage, Step, data_size, duration, processors
+from hf_hardneg.errors import ColumnError, CostError
+from hf_hardneg.jobs import Job, ceiling
+from hf_hardneg.probes import resident
+from hf_hardneg.progress import show
+from hf_hardneg.strategies import Strategy, resolve
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+logger = logging.getLogger(__name__)
+
+SHOWN_ABOVE = 60.0
+"""Seconds above which `mine` shows its plan."""
+
+BUDGET = 3600.0
+"""Seconds above which `mine` raises unless `confirm_cost=True`."""
+
+WORKER_SECONDS = 0.7
+"""Starting the worker processes of a job."""
+
+BATCH = 1000
+WORTH_SAYING = 0.8
+DENSE_ONLY = ("encoder", "vector_column", "query_vector_column", "index_name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a job will cost; `str()` renders it.
+
+    Args:
+        recipe (`str`): the strategy.
+        documents, rows (`int`): of the corpus and the pairs.
+        num_proc (`int`): worker processes, 1 for none.
+        stages (`tuple[Stage, ...]`): the parts of the job.
+        held (`int`): bytes of memory that this process holds already.
+        cache (`Path`): where indexes go.
+        lexical (`Plan`, *optional*): the same job with BM25, where that would save encoding.
+    """
+
+    recipe: str
+    documents: int
+    rows: int
+    num_proc: int
+    stages: tuple[Stage, ...]
+    held: int
+    cache: Path
+    lexical: Plan | None = None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The costs of each stage at these sizes."""
+        return tuple(self._step(stage) for stage in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole job, on the clock."""
+        return sum(step.seconds for step in self.steps)
+
+    @property
+    def memory(self) -> float:
+        """Bytes of memory at the peak, over all processes; pages of mapped index files count."""
+        return self.held + max(step.memory for step in self.steps)
+
+    @property
+    def disk(self) -> float:
+        """Bytes that will be written."""
+        return sum(step.disk for step in self.steps)
+
+    @property
+    def cheaper(self) -> str:
+        """The alternative that saves most among those that fit this job, with its estimate."""
+        if self.seconds < SHOWN_ABOVE:
+            return "not needed"
+        cores = processors()
+        found = [(replace(self, num_proc=cores), f"num_proc={cores}")] if cores > self.num_proc else []
+        if self.lexical is not None:
+            found.append((self.lexical, "'bm25' instead of a dense strategy"))
+        best = min(found, key=lambda one: one[0].seconds, default=None)
+        if best is not None and best[0].seconds < WORTH_SAYING * self.seconds:
+            return f"{best[1]}: about {duration(best[0].seconds)}"
+        tenth = replace(self, rows=max(1, self.rows // 10))
+        if tenth.seconds < WORTH_SAYING * self.seconds:
+            return f"a sample of {tenth.rows:,} of the pairs: about {duration(tenth.seconds)}"
+        again = replace(self, stages=tuple(replace(stage, left=0.0) for stage in self.stages if not stage.in_workers))
+        rest = replace(self, stages=tuple(stage for stage in self.stages if stage.in_workers))
+        return f"none; but what is built stays: a second run takes about {duration(again.seconds + rest.seconds)}"
+
+    def at(self, *, documents: int | None = None, rows: int | None = None) -> Plan:
+        """The plan of the same job at other sizes, with texts like these; another corpus reuses nothing.
+
+        Args:
+            documents, rows (`int`, *optional*): sizes; by default these.
+        """
+        stages, lexical = self.stages, self.lexical
+        if documents is not None and documents != self.documents:
+            stages = tuple(replace(stage, left=1.0) for stage in stages)
+        if lexical is not None:
+            lexical = lexical.at(documents=documents, rows=rows)
+        documents, rows = documents or self.documents, rows or self.rows
+        return replace(self, stages=stages, lexical=lexical, documents=documents, rows=rows)
+
+    def _step(self, stage: Stage) -> Step:
+        sizes = self.documents, self.rows
+        wall, batch = stage.wall(*sizes), min(self.rows, BATCH)
+        if stage.in_workers and self.num_proc > 1:
+            wall = stage.cpu(*sizes) / min(self.num_proc, processors()) + WORKER_SECONDS * (stage.name == "search")
+            batch *= self.num_proc
+        return Step(
+            name=stage.name,
+            seconds=wall * stage.left,
+            memory=stage.memory(self.documents, batch) * (stage.left > 0),
+            disk=stage.disk(*sizes) * stage.left,
+            reused=stage.left == 0,
+            basis=stage.basis if stage.left in (0, 1) else f"{stage.basis}; {1 - stage.left:.0%} is in the cache",
+        )
+
+    def __str__(self) -> str:
+        folder = next(path for path in (self.cache, *self.cache.parents) if path.exists())
+        free = shutil.disk_usage(folder).free
+        workers = f", {self.num_proc} processes" if self.num_proc > 1 else ""
+        lines = [
+            f"{self.recipe}",
+            f"{self.documents:,} documents, {self.rows:,} pairs{workers}: about {duration(self.seconds)}, "
+            f"{data_size(self.memory)} of memory, {data_size(self.disk)} of disk",
+            f"  {'step':<16} {'time':>10} {'memory':>10} {'disk':>10}   known from",
+            *map(str, self.steps),
+            f"  cheaper: {self.cheaper}",
+        ]
+        if self.disk > free:
+            lines.append(f"  not enough room: {folder} has {data_size(free)} free; name another with cache_dir=")
+        return "\n".join(lines)
+
+
+def plan(
+    pairs: Dataset | DatasetDict,
+    corpus: Dataset,
+    strategy: str | Strategy = "bm25",
+    *,
+    num_proc: int | None = None,
+    **options: Any,
+) -> Plan:
+    """What `mine` with these arguments will cost: time, memory, disk, what is reused, and something cheaper.
+
+    Takes a few seconds whatever the size: stages run on samples, a model on a few hundred texts. Besides that the
+    corpus is read once, as mining itself must (and does not repeat in this process), and a FAISS index of the user's
+    is taken into the cache. Nothing else is built.
+
+    Args:
+        pairs, corpus (`Dataset`), strategy (`str` or `Strategy`), num_proc (`int`, *optional*): as for `mine`.
+        **options: every other argument of `HardNegatives`.
+
+    Raises:
+        HardNegError: what `mine` would raise for these arguments.
+
+    Example:
+        >>> costs = plan(pairs, corpus, "dense", encoder=model)
+        >>> print(costs, costs.at(documents=8_800_000), sep="\\n")
+    """
+    splits = list(pairs.values()) if isinstance(pairs, dict) else [pairs]
+    rows = sum(map(len, splits))
+    if not rows:
+        raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
+    job = Job.open(corpus, strategy, options)
+    held = resident()
+    made = Plan(
+        recipe=repr(job.strategy),
+        documents=len(job.corpus),
+        rows=rows,
+        num_proc=num_proc or 1,
+        stages=job.stages(splits),
+        held=held,
+        cache=job.corpus.cache,
+    )
+    encoding = sum(step.seconds for step in made.steps if step.name.startswith("encode"))
+    if encoding > SHOWN_ABOVE:
+        lexical = {name: value for name, value in options.items() if name not in DENSE_ONLY}
+        made = replace(made, lexical=plan(pairs, corpus, "bm25", num_proc=num_proc, **lexical))
+    return made
+
+
+def guard(
+    splits: Sequence[Dataset],
+    corpus: Dataset,
+    strategy: str | Strategy,
+    options: Mapping[str, Any],
+    *,
+    num_proc: int | None,
+    confirm_cost: bool,
+) -> None:
+    """Show the plan of a job that takes more than `SHOWN_ABOVE`; stop one above `BUDGET` that nobody confirmed.
+
+    Jobs that are surely short, by their sizes and by what the cache has, are not measured at all.
+
+    Raises:
+        CostError: the job is above the budget and not confirmed.
+    """
+    from datasets import Dataset
+
+    rows = sum(map(len, splits))
+    if not isinstance(corpus, Dataset) or ceiling(corpus, rows, resolve(strategy), options) < SHOWN_ABOVE:
+        return
+    job = Job.open(corpus, strategy, options)
+    if job.ceiling(splits) < SHOWN_ABOVE:
+        return
+    made = plan(dict(enumerate(splits)), corpus, strategy, num_proc=num_proc, **{**options, "encoder": job.encoder})
+    logger.info("%s", made)
+    if made.seconds > BUDGET and not confirm_cost:
+        raise CostError(
+            f"mine() would take about {duration(made.seconds)}; more than {duration(BUDGET)} must be confirmed. "
+            f"Pass confirm_cost=True to run it, or try something cheaper: {made.cheaper}.\n{made}"
+        )
+    if made.seconds > SHOWN_ABOVE:
+        show(str(made))

@@ -1,0 +1,137 @@
+"""What lies in the cache is listed as it is, and only what was asked for goes."""
+
+import os
+import time
+
+import pytest
+from datasets import Dataset
+from filelock import FileLock
+
+from hf_hardneg import mine
+from hf_hardneg.errors import UnknownNameError
+from hf_hardneg.index import store
+from hf_hardneg.index.inventory import inventory, prune
+from tests.worlds import encode, world
+
+DAY = 86400
+
+
+def filled(root, strategy="bm25", **options):
+    pairs, corpus = world(3)
+    return mine(pairs, corpus, strategy, cache_dir=str(root), **options)
+
+
+def aged(path, days):
+    when = time.time() - days * DAY
+    os.utime(path / store.MANIFEST, (when, when))
+
+
+def by_kind(root):
+    return {entry.kind: entry for entry in inventory(root)}
+
+
+def test_every_directory_is_listed_with_its_size_and_what_it_was_built_from(tmp_path):
+    filled(tmp_path, "dense", encoder=encode)
+    found = by_kind(tmp_path)
+    assert {"corpus", "keys", "positives", "dense", "vectors"} <= set(found)
+    for entry in found.values():
+        on_disk = sum(
+            os.path.getsize(os.path.join(top, name)) for top, _, names in os.walk(entry.path) for name in names
+        )
+        assert entry.size == on_disk > 0
+        assert abs(entry.used - time.time()) < 60 and entry.path.name in str(entry)
+    assert "similarity=cosine" in found["dense"].built_from
+    assert [entry.used for entry in inventory(tmp_path)] == sorted(entry.used for entry in found.values())
+
+
+def test_what_is_not_ours_is_neither_listed_nor_removed(tmp_path):
+    for name in ("data", ".hidden.partial", "bm25-notes", "vectors-old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / store.MANIFEST).write_text("{}")
+    assert inventory(tmp_path) == []
+    prune(tmp_path, everything=True)
+    assert len(list(tmp_path.iterdir())) == 4
+    assert inventory(tmp_path / "missing") == []
+
+
+def test_only_remains_of_dead_builds_go_unasked(tmp_path):
+    filled(tmp_path)
+    before = by_kind(tmp_path)
+    partial = tmp_path / f".bm25-{'0' * 32}.partial"
+    partial.mkdir()
+    (partial / "data").write_bytes(b"12345")
+    result = prune(tmp_path)
+    assert [entry.path for entry in result.removed] == [partial] and result.removed[0].size == 5
+    assert "freed 5 B in 1 directories" in str(result)
+    assert by_kind(tmp_path) == before and not partial.exists()
+
+
+def test_a_build_that_holds_its_lock_is_left_alone(tmp_path):
+    filled(tmp_path, "dense", encoder=encode)
+    found = by_kind(tmp_path)
+    dense = found["dense"].path
+    with FileLock(tmp_path / f".{dense.name}.lock"):
+        result = prune(tmp_path, kinds=["dense", "vectors", "keys"])
+        assert {entry.kind for entry in result.in_use} == {"dense", "vectors"}
+        assert dense.exists() and found["vectors"].path.exists() and not found["keys"].path.exists()
+        assert str(result).count("in use, kept") == 2
+    assert len(prune(tmp_path, kinds=["dense", "vectors"]).removed) == 2
+
+
+def test_age_and_kind_are_both_required(tmp_path):
+    filled(tmp_path)
+    found = by_kind(tmp_path)
+    for kind, days in (("bm25", 10), ("keys", 10), ("positives", 2)):
+        aged(found[kind].path, days)
+    assert {entry.kind for entry in prune(tmp_path, older_than=5, dry_run=True).removed} == {"bm25", "keys"}
+    assert set(by_kind(tmp_path)) == set(found)
+    result = prune(tmp_path, older_than=5, kinds=["keys", "positives"])
+    assert [entry.kind for entry in result.removed] == ["keys"]
+    assert set(by_kind(tmp_path)) == set(found) - {"keys"}
+
+
+def test_reuse_counts_as_use_and_does_not_disturb_the_checks(tmp_path):
+    filled(tmp_path)
+    old = by_kind(tmp_path)["bm25"].path
+    aged(old, 30)
+    filled(tmp_path)
+    store.check(old)
+    assert prune(tmp_path, older_than=5).removed == ()
+
+
+def test_everything_goes_and_mining_builds_it_again(tmp_path):
+    first = filled(tmp_path)
+    held = sum(entry.size for entry in inventory(tmp_path))
+    result = prune(tmp_path, everything=True)
+    assert sum(entry.size for entry in result.removed) == held and inventory(tmp_path) == []
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert filled(tmp_path)[:] == first[:]
+
+
+def test_an_unknown_kind_and_a_damaged_manifest_are_named(tmp_path):
+    filled(tmp_path)
+    with pytest.raises(UnknownNameError, match="Unknown kind 'bm26'; known are bm25"):
+        prune(tmp_path, kinds=["bm26"])
+    broken = by_kind(tmp_path)["bm25"].path
+    (broken / store.MANIFEST).write_text("{")
+    assert "damaged" in by_kind(tmp_path)["bm25"].built_from
+    assert prune(tmp_path, kinds=["bm25"]).removed[0].path == broken
+
+
+def test_without_building_opens_what_exists_and_builds_nothing(tmp_path):
+    built = []
+    with store.without_building(), pytest.raises(store.NotPublished, match="does not exist"):
+        store.obtain(tmp_path, "bm25", {"a": 1}, built.append)
+    directory = store.obtain(tmp_path, "bm25", {"a": 1}, lambda path: (path / "x").write_text("x"))
+    with store.without_building():
+        assert store.obtain(tmp_path, "bm25", {"a": 1}, built.append) == directory
+    assert built == []
+
+
+def test_a_dataset_object_is_read_once(tmp_path):
+    from hf_hardneg.corpus import open_corpus
+
+    texts = Dataset.from_dict({"text": ["one", "two"], "other": ["three", "four"]})
+    digests = {open_corpus(texts, text_column=name, cache_dir=str(tmp_path)).digest for name in ("text", "other") * 2}
+    again = {open_corpus(Dataset.from_dict({"text": ["one", "two"]}), cache_dir=str(tmp_path)).digest}
+    assert len(digests) == 2 and again < digests

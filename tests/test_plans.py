@@ -1,0 +1,301 @@
+"""A plan costs little, builds nothing, knows what is there, and follows its own laws."""
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict, disable_progress_bars, enable_progress_bars
+
+from hf_hardneg import HardNegatives, mine, plan, plans
+from hf_hardneg.costs import (
+    Law,
+    Stage,
+    data_size,
+    duration,
+    over_documents,
+    over_rows,
+    processors,
+    proportional,
+    sorting,
+)
+from hf_hardneg.encode import embeddings
+from hf_hardneg.errors import ConfigError, CostError, HardNegError
+from hf_hardneg.index.inventory import inventory, prune
+from hf_hardneg.plans import Plan
+from hf_hardneg.probes import encode_rate, measured, stratified
+from tests.worlds import SMALL, WIDTH, encode, world
+
+
+class Counted:
+    digest = "counted"
+
+    def __init__(self):
+        self.texts = 0
+
+    def __call__(self, texts):
+        self.texts += len(texts)
+        return encode(texts)
+
+
+def kinds(root):
+    return {entry.kind for entry in inventory(root)}
+
+
+def steps(made):
+    return {step.name: step for step in made.steps}
+
+
+def made_by_hand(**changes):
+    stages = (
+        Stage(name="build index", wall=Law(document=0.01), memory=Law(document=50), disk=Law(document=8), basis="a"),
+        Stage(name="search", wall=Law(pair=1e-3), cpu=Law(pair=2e-3), memory=Law(row=7), basis="b", in_workers=True),
+    )
+    fields = {"recipe": "r", "documents": 1000, "rows": 500, "num_proc": 1, "stages": stages, "held": 10}
+    return Plan(**{**fields, "cache": Path("/"), **changes})
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_plan_of_every_strategy_builds_nothing_and_changes_nothing(name, tmp_path):
+    pairs, corpus = world(2)
+    options = {"encoder": encode} if any(part in name for part in ("dense", "margin", "aware", "semi", "rank")) else {}
+    expected = mine(pairs, corpus, SMALL[name], cache_dir=str(tmp_path / "one"), **options)[:]
+    made = plan(pairs, corpus, SMALL[name], cache_dir=str(tmp_path / "two"), **options)
+    assert kinds(tmp_path / "two") <= {"corpus"}
+    assert made.seconds > 0 and made.memory > 0 and made.disk > 0 and (made.documents, made.rows) == (60, len(pairs))
+    assert mine(pairs, corpus, SMALL[name], cache_dir=str(tmp_path / "two"), **options)[:] == expected
+
+
+def test_the_text_says_what_it_takes_and_how_it_is_known(tmp_path):
+    pairs, corpus = world(2)
+    text = str(plan(pairs, corpus, "dense", encoder=encode, cache_dir=str(tmp_path)))
+    assert re.search(r"60 documents, 36 pairs: about .* s, .* of memory, .* of disk", text)
+    assert re.search(r"encode corpus .* measured on \d+ texts stratified by length, linear", text)
+    assert re.search(r"build index .* measured on 60 documents\n", text)
+    assert "cheaper: not needed" in text
+
+
+@pytest.mark.parametrize("strategy", ["bm25", "dense"])
+def test_what_the_cache_has_is_said_to_be_reused(strategy, tmp_path):
+    pairs, corpus = world(2)
+    options = {"cache_dir": str(tmp_path), **({"encoder": encode} if strategy == "dense" else {})}
+    first = plan(pairs, corpus, strategy, **options)
+    assert not any(step.reused for step in first.steps)
+    mine(pairs, corpus, strategy, **options)
+    again = plan(pairs, corpus, strategy, **options)
+    reused = {step.name for step in again.steps if step.reused}
+    assert reused == {"text keys", "build index", "known positives"}
+    assert "encode corpus" in steps(first) or strategy == "bm25"
+    assert "encode corpus" not in steps(again)
+    assert all(step.seconds == step.memory == step.disk == 0 for step in again.steps if step.reused)
+    prune(tmp_path, kinds=["positives"])
+    assert {step.name for step in plan(pairs, corpus, strategy, **options).steps if step.reused} == reused - {
+        "known positives"
+    }
+    assert not any(step.reused for step in again.at(documents=10_000).steps)
+
+
+def test_finished_shards_count_as_reused(tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "SHARD", 10)
+    pairs, corpus = world(2)
+    options = {"encoder": encode, "cache_dir": str(tmp_path)}
+    mine(pairs, corpus, "dense", **options)
+    prune(tmp_path, kinds=["dense"])
+    shards = sorted(tmp_path.glob("vectors-*/*.npy"))
+    assert len(shards) == 6
+    for shard in shards[2:]:
+        shard.unlink()
+    step = steps(plan(pairs, corpus, "dense", **options))["encode corpus"]
+    assert step.basis.endswith("; 33% is in the cache") and not step.reused
+
+
+def test_only_a_sample_is_encoded(tmp_path):
+    texts = [f"word{row} " * (1 + row % 50) for row in range(5000)]
+    corpus = Dataset.from_dict({"text": texts})
+    pairs = Dataset.from_dict({"query": texts[:900], "positive": texts[:900]})
+    encoder = Counted()
+    plan(pairs, corpus, "dense", encoder=encoder, cache_dir=str(tmp_path))
+    assert 100 < encoder.texts <= 2 * (16 * 16 + 4)
+
+
+def test_vectors_in_columns_need_no_encoding(tmp_path):
+    pairs, corpus = world(2)
+    corpus = corpus.add_column("v", encode(corpus["text"]).tolist())
+    pairs = pairs.add_column("w", encode(pairs["query"]).tolist())
+    made = plan(pairs, corpus, "dense", vector_column="v", query_vector_column="w", cache_dir=str(tmp_path))
+    assert not any(name.startswith("encode") for name in steps(made))
+
+
+def test_an_index_of_the_users_own_is_searched_itself(tmp_path):
+    import faiss
+
+    pairs, corpus = world(2)
+    pairs = pairs.add_column("w", encode(pairs["query"]).tolist())
+    index = faiss.IndexHNSWFlat(WIDTH, 8, faiss.METRIC_INNER_PRODUCT)
+    index.add(encode(corpus["text"]))
+    made = plan(pairs, corpus, "dense", index_name=index, query_vector_column="w", cache_dir=str(tmp_path))
+    assert "36 queries on the index itself" in steps(made)["search"].basis and steps(made)["build index"].reused
+
+
+def test_splits_are_planned_together(tmp_path):
+    pairs, corpus = world(2)
+    splits = DatasetDict({"a": pairs.select(range(6)), "b": pairs.select(range(6, len(pairs)))})
+    assert plan(splits, corpus, "bm25", cache_dir=str(tmp_path)).rows == len(pairs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "strategy", "options"),
+    [
+        ({}, "bm26", {}),
+        ({}, "dense", {}),
+        ({}, "bm25", {"text_column": "body"}),
+        ({}, "bm25", {"num_negatives": 0}),
+        ({}, "bm25", {"query_column": "question"}),
+        ({}, "dense", {"query_column": "question", "encoder": encode}),
+        ({"positive_ids": ["nowhere"]}, "bm25", {}),
+        ({"query": None}, "bm25", {}),
+    ],
+)
+def test_a_plan_fails_as_mining_would(changes, strategy, options, tmp_path):
+    pairs, corpus = world(2)
+    pairs = pairs.map(lambda row: {**row, **changes})
+    with pytest.raises(HardNegError) as planned:
+        plan(pairs, corpus, strategy, cache_dir=str(tmp_path), **options)
+    with pytest.raises(type(planned.value)):
+        mine(pairs, corpus, strategy, cache_dir=str(tmp_path), **options)
+
+
+def test_a_job_above_the_budget_needs_to_be_confirmed(tmp_path, monkeypatch):
+    monkeypatch.setattr(plans, "SHOWN_ABOVE", 0.0)
+    monkeypatch.setattr(plans, "BUDGET", 1e-3)
+    pairs, corpus = world(2)
+    with pytest.raises(CostError, match=r"would take about .* s; more than 0.0 s must be confirmed. Pass confirm_cost"):
+        mine(pairs, corpus, "bm25", cache_dir=str(tmp_path))
+    assert issubclass(CostError, ConfigError) and kinds(tmp_path) <= {"corpus"}
+    assert len(mine(pairs, corpus, "bm25", cache_dir=str(tmp_path), confirm_cost=True)) == len(pairs)
+
+
+def test_the_plan_is_shown_where_the_bars_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plans, "SHOWN_ABOVE", 0.0)
+    pairs, corpus = world(2)
+    mine(pairs, corpus, "bm25", cache_dir=str(tmp_path / "one"))
+    silent = capsys.readouterr()
+    enable_progress_bars()
+    try:
+        mine(pairs, corpus, "bm25", cache_dir=str(tmp_path / "two"))
+    finally:
+        disable_progress_bars()
+    shown = capsys.readouterr()
+    assert "known from" not in silent.err and "known from" in shown.err and not shown.out + silent.out
+
+
+def test_short_and_cached_jobs_are_not_measured(tmp_path, monkeypatch):
+    pairs, corpus = world(2)
+    encoder = Counted()
+    options = {"encoder": encoder, "cache_dir": str(tmp_path)}
+    HardNegatives(corpus, "dense", known_positives=[pairs], **options)
+    built = encoder.texts
+    assert built == len(set(corpus["text"]))
+    splits = [pairs]
+    plans.guard(splits, corpus, "dense", options, num_proc=None, confirm_cost=False)
+    assert encoder.texts == built
+    monkeypatch.setattr(plans, "SHOWN_ABOVE", 4.0)
+    plans.guard(splits, corpus, "dense", options, num_proc=None, confirm_cost=False)
+    assert encoder.texts == built
+    prune(tmp_path, everything=True)
+    plans.guard(splits, corpus, "dense", options, num_proc=None, confirm_cost=False)
+    assert encoder.texts > built
+
+
+def test_laws_go_through_what_was_measured():
+    points = [(100, 5.0), (400, 8.0), (1000, 14.0)]
+    law = over_documents(points)
+    assert [law(documents, 9) for documents, _ in points] == pytest.approx([5, 8, 14])
+    assert law(8_800_000, 0) == pytest.approx(4 + 0.01 * 8_800_000)
+    assert over_rows(points)(1000, 7) == pytest.approx(98)
+    assert sorting(points)(1000, 0) == pytest.approx(14) and sorting(points)(10**6, 0) == pytest.approx(4 + 2e4)
+    assert proportional(points)(500, 3) == pytest.approx(7)
+    assert over_documents([(10, 3.0)])(20, 0) == pytest.approx(6)
+    assert over_documents([(10, 9.0), (20, 3.0)])(20_000, 0) == pytest.approx(3)
+    assert over_documents([(10, 1.0), (20, 9.0)])(0, 0) == pytest.approx(0)
+
+
+def test_a_plan_adds_up_its_steps():
+    made = made_by_hand()
+    assert made.seconds == pytest.approx(10 + 500) and made.memory == 10 + 50_000 and made.disk == 8000
+    workers = made_by_hand(num_proc=2)
+    share = 1000 / min(2, processors())
+    assert workers.seconds == pytest.approx(10 + share + plans.WORKER_SECONDS)
+    larger = made.at(documents=8_800_000, rows=10)
+    assert larger.seconds == pytest.approx(88_000 + 88_000) and larger.disk == 8 * 8_800_000
+    assert made.at() == made
+
+
+def test_the_cheaper_way_is_the_one_that_holds_for_the_job():
+    long = made_by_hand()
+    assert long.cheaper == "a sample of 50 of the pairs: about 1 min 0 s"
+    single = tuple(
+        Stage(name=stage.name, wall=stage.wall, cpu=stage.wall, basis="", in_workers=stage.in_workers)
+        for stage in long.stages
+    )
+    if processors() > 1:
+        assert made_by_hand(stages=single).cheaper.startswith(f"num_proc={processors()}: about ")
+    short = made_by_hand(documents=10)
+    assert short.cheaper == "not needed"
+    encoding = Stage(name="encode corpus", wall=Law(document=3.0), basis="c")
+    dense = made_by_hand(stages=(encoding,), lexical=short)
+    assert dense.cheaper == "'bm25' instead of a dense strategy: about 5.1 s"
+    assert dense.at(documents=2000).cheaper == "'bm25' instead of a dense strategy: about 17 min 0 s"
+    alone = made_by_hand(stages=(encoding,))
+    assert alone.cheaper == "none; but what is built stays: a second run takes about 0.0 s"
+
+
+def test_texts_are_drawn_from_every_class_of_length():
+    sizes = np.random.default_rng(3).permutation(np.arange(1000)) ** 2
+    chosen = sizes[stratified(sizes, 4, 10)]
+    ordered = sorted(sizes)
+    for number in range(4):
+        low, high = ordered[250 * number], ordered[250 * number + 249]
+        inside = sorted(size for size in chosen if low <= size <= high)
+        place = ordered.index(inside[0])
+        assert inside == ordered[place : place + 10] and abs(place + 5 - (250 * number + 125)) <= 1
+    assert sorted(stratified(np.arange(3), 16, 16)) == [0, 1, 2]
+
+
+def test_an_encoder_that_waits_is_timed():
+    def slow(texts):
+        time.sleep(0.002 * len(texts))
+        return encode(texts)
+
+    class Waiting:
+        digest = "waiting"
+
+        def encode(self, texts, *, kind):
+            return slow(texts)
+
+    rate = encode_rate(Waiting(), [f"text {row}" for row in range(400)], kind="document")
+    assert rate.wall >= 0.002 and rate.cpu < 0.002 and rate.texts == 256 and rate.vectors.shape == (256, WIDTH)
+
+
+def test_memory_is_that_of_the_peak():
+    def work():
+        held = np.ones(20_000_000)
+        time.sleep(0.05)
+        return held[:1].sum()
+
+    _, cost = measured(work)
+    assert 150e6 < cost.memory < 250e6 and cost.wall >= 0.05
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (12.4, "12 s"), (61, "1 min 1 s"), (3599.6, "1 h 0 min"), (7260, "2 h 1 min"), (1e6, "12 days")],
+)
+def test_times_are_readable(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1500, "2 kB"), (8_000_000, "8 MB"), (13.5e9, "13.5 GB")])
+def test_sizes_are_readable(size, text):
+    assert data_size(size) == text
