@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.index import store
+from hf_hardneg.strings import Strings, strings_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,13 +51,28 @@ class Corpus:
 
     def texts(self, rows: np.ndarray) -> pa.Array:
         """Texts of the given rows, a string array of the same length."""
-        return _join([_gather(self.table.column(name), rows) for name in self.text_columns])
+        return _join([self._take(name, rows) for name in self.text_columns])
 
     def ids(self, rows: np.ndarray) -> pa.Array:
         """Ids of the given rows, a string array of the same length."""
         if self.id_column is None:
             return pa.array(rows).cast(pa.string())
-        return _gather(self.table.column(self.id_column), rows).cast(pa.string())
+        return self._take(self.id_column, rows)
+
+    def _take(self, name: str, rows: np.ndarray) -> pa.Array:
+        if name not in self._strings:
+            self._strings[name] = strings_of(self.table.column(name))
+        strings = self._strings[name]
+        if strings is None:
+            return self.table.column(name).take(pa.array(rows)).combine_chunks().cast(pa.string())
+        return strings.take(rows)
+
+    @functools.cached_property
+    def _strings(self) -> dict[str, Strings | None]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def batches(self, size: int = BATCH) -> Iterator[pa.Array]:
         """All texts in row order, as string arrays of up to `size`."""
@@ -191,28 +207,6 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
 
     directory = store.obtain(cache, "corpus", {"digest": digest}, write)
     return MemoryMappedTable.from_file(str(directory / "corpus.arrow"))
-
-
-def _gather(column: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:
-    """Values at the given rows, reading only the chunks that hold them."""
-    starts = np.cumsum([0, *(len(chunk) for chunk in column.chunks)])
-    chunk_of = np.searchsorted(starts, rows, side="right") - 1
-    order = np.argsort(chunk_of, kind="stable")
-    parts = []
-    for number, positions in _runs(chunk_of[order]):
-        parts.append(column.chunk(number).take(pa.array(rows[order[positions]] - starts[number])))
-    if not parts:
-        return pa.array([], column.type)
-    back = np.empty(len(rows), dtype=np.int64)
-    back[order] = np.arange(len(rows))
-    return pa.concat_arrays(parts).take(pa.array(back))
-
-
-def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
-    edges = np.flatnonzero(np.diff(values)) + 1
-    bounds = [0, *edges.tolist(), len(values)] if len(values) else []
-    for start, stop in itertools.pairwise(bounds):
-        yield int(values[start]), slice(start, stop)
 
 
 def _join(columns: list[pa.Array]) -> pa.Array:

@@ -5,10 +5,13 @@ The answer therefore does not depend on batch size, row order, worker count, pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.blake2 import digests
 
 
 def keyed_uniforms(seed: int, salt: str, query: str, documents: Iterable[str]) -> np.ndarray:
@@ -36,8 +39,28 @@ def keyed_uniforms(seed: int, salt: str, query: str, documents: Iterable[str]) -
     return (np.array(numbers, dtype=np.float64) + 0.5) * 2.0**-52
 
 
-def sample_without_replacement(log_weights: np.ndarray, uniforms: np.ndarray, size: int) -> np.ndarray:
-    """Positions of a weighted sample without replacement, ascending.
+def keyed_uniforms_of_pairs(
+    seed: int, salt: str, queries: Sequence[str], query: np.ndarray, documents: pa.Array
+) -> np.ndarray:
+    """`keyed_uniforms` of many (query, document) pairs at once, (n,) float64.
+
+    Args:
+        seed (`int`), salt (`str`): as there.
+        queries (`Sequence[str]`): identities of the queries.
+        query (`np.ndarray`): (n,) int64, which of them each pair is of.
+        documents (`pa.Array`): (n,) strings without nulls, identities of the documents.
+    """
+    prefixes = [f"{seed}\x1f{salt}\x1f{one}\x1f".encode() for one in queries]
+    _, offsets, data = documents.cast(pa.large_string()).buffers()
+    bounds = np.frombuffer(offsets, np.int64)[documents.offset : documents.offset + len(documents) + 1]
+    numbers = digests(prefixes, query, bounds, np.frombuffer(data or b"", np.uint8)) >> np.uint64(12)
+    return (numbers.astype(np.float64) + 0.5) * 2.0**-52
+
+
+def sample_without_replacement(
+    log_weights: np.ndarray, uniforms: np.ndarray, size: int, offsets: np.ndarray | None = None
+) -> np.ndarray:
+    """Positions of a weighted sample without replacement, ascending; of each group by itself where there are several.
 
     Gumbel top-k: the `size` largest of `l - log(-log u)` are exactly a successive draw without replacement
     proportional to `exp(l)`, in log space. `-inf` weights are never drawn, unless every weight is `-inf`, when the
@@ -46,13 +69,17 @@ def sample_without_replacement(log_weights: np.ndarray, uniforms: np.ndarray, si
     Args:
         log_weights (`np.ndarray`): (n,) float64.
         uniforms (`np.ndarray`): (n,) float64 inside (0, 1).
-        size (`int`): how many; more than there are returns them all.
+        size (`int`): how many of each group; more than there are returns them all.
+        offsets (`np.ndarray`, *optional*): (groups + 1,) where groups begin and end; one group by default.
     """
-    keys = gumbel_keys(log_weights, uniforms)
-    if not np.isfinite(keys).any():
-        keys = gumbel_keys(np.zeros_like(uniforms), uniforms)
-    possible = np.flatnonzero(np.isfinite(keys))
-    return np.sort(possible[np.argsort(-keys[possible], kind="stable")[:size]])
+    offsets = np.array([0, len(uniforms)]) if offsets is None else offsets
+    group = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    possible = np.isfinite(log_weights)
+    alive = np.bincount(group[possible], minlength=len(offsets) - 1) > 0
+    keys = gumbel_keys(np.where(alive[group], log_weights, 0.0), uniforms)
+    order = np.lexsort((-keys, group))
+    order = order[np.arange(len(order)) - offsets[group] < size]
+    return np.sort(order[np.isfinite(keys[order])])
 
 
 def gumbel_keys(log_weights: np.ndarray, uniforms: np.ndarray) -> np.ndarray:

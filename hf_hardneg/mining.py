@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.plans import guard
+from hf_hardneg.steps import BATCH, Steps
 from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
-
-BATCH = 1000
 
 
 def mine(
@@ -28,7 +28,8 @@ def mine(
     """The pairs with their hard negatives.
 
     Every known positive of a query is excluded, in whatever row it stands, also over the splits of a `DatasetDict`.
-    Two cached maps do the work: candidates, then their selection. Another margin or sampler re-runs only the second.
+    Two stored steps do the work: candidates, then their selection. Once the candidates are there, another margin,
+    sampler or seed touches no model and no index, in any process.
 
     Args:
         pairs (`Dataset` or `DatasetDict`): rows of `query` with `positive` (text or texts) and / or `positive_ids`.
@@ -55,16 +56,26 @@ def mine(
             "all positives first. For a stream use pairs.map(HardNegatives(corpus, ...), batched=True)."
         )
     splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
-    guard(list(splits.values()), corpus, strategy, options, num_proc=num_proc, confirm_cost=confirm_cost)
-    miner = HardNegatives(corpus, strategy, known_positives=list(splits.values()), **options)
-    _check_processes(miner.retrieval.searcher, num_proc)
-    mined = {}
-    for name, split in splits.items():
-        plain = split.with_format("arrow")
-        how = {"batched": True, "batch_size": batch_size, "num_proc": num_proc}
-        found = plain.map(miner.retrieval, desc=f"Searching ({miner.retrieval.source})", **how)
-        mined[name] = found.map(miner.selection, desc="Selecting negatives", **how).with_format(None)
+    rows = list(splits.values())
+    miner = _opened(rows, corpus, strategy, options)
+    if miner is None or not all(Steps.of(miner).has_candidates(split, miner.retrieval) for split in rows):
+        guard(rows, corpus, strategy, options, num_proc=num_proc, confirm_cost=confirm_cost)
+        miner = miner or HardNegatives(corpus, strategy, known_positives=rows, **options)
+        _check_processes(miner.retrieval.searcher, num_proc)
+    steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
+    mined = {name: steps.negatives(split, miner.retrieval, miner.selection) for name, split in splits.items()}
     return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
+
+
+def _opened(
+    rows: list[Dataset], corpus: Dataset, strategy: str | Strategy, options: dict[str, Any]
+) -> HardNegatives | None:
+    """The miner, where all it needs is built already."""
+    try:
+        with store.without_building():
+            return HardNegatives(corpus, strategy, known_positives=rows, **options)
+    except store.NotPublished:
+        return None
 
 
 def _check_processes(searcher: Any, num_proc: int | None) -> None:

@@ -24,6 +24,7 @@ from hf_hardneg.index import store
 Dedupe = Literal["normalized", "exact", "off"]
 DEDUPE: tuple[Dedupe, ...] = ("normalized", "exact", "off")
 KEY = np.dtype("S16")
+LAYOUT = 2
 
 
 def text_keys(texts: Iterable[str], dedupe: Dedupe) -> np.ndarray:
@@ -64,6 +65,10 @@ class CorpusKeys:
         """Keys of corpus rows, (n,) of 16 bytes."""
         return _mapped(self.directory, "keys")[rows]
 
+    def groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each corpus row the first row with the same key, (n,) int64, and whether others share that, (n,) bool."""
+        return _mapped(self.directory, "groups"), _mapped(self.directory, "shared")
+
     def row_of_keys(self, keys: np.ndarray) -> np.ndarray:
         """First corpus row with each key, (n,) int64; -1 where the text is not in the corpus."""
         order = _mapped(self.directory, "by_key")
@@ -102,12 +107,25 @@ def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
             order = np.argsort(values, kind="stable")
             np.save(directory / f"by_{name}.npy", order)
             np.save(directory / f"sorted_{name}s.npy", values[order])
+            if name == "key":
+                _save_groups(directory, order, values[order])
         np.save(directory / "keys.npy", keys)
         _refuse_repeated_ids(corpus, ids)
 
     mode = "exact" if dedupe == "off" else dedupe
-    directory = store.obtain(corpus.cache, "keys", {"corpus": corpus.digest, "dedupe": mode}, build)
+    directory = store.obtain(corpus.cache, "keys", {"corpus": corpus.digest, "dedupe": mode, "layout": LAYOUT}, build)
     return CorpusKeys(directory=directory, dedupe=dedupe)
+
+
+def _save_groups(directory: Path, order: np.ndarray, ordered: np.ndarray) -> None:
+    """Which rows have equal keys, from the rows in stable order of their keys."""
+    new = np.append(True, ordered[1:] != ordered[:-1])
+    number = np.cumsum(new) - 1
+    groups, shared = np.empty(len(order), np.int64), np.empty(len(order), bool)
+    groups[order] = order[new][number]
+    shared[order] = np.bincount(number)[number] > 1
+    np.save(directory / "groups.npy", groups)
+    np.save(directory / "shared.npy", shared)
 
 
 def _refuse_repeated_ids(corpus: Corpus, ids: np.ndarray) -> None:

@@ -62,12 +62,26 @@ class Columns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Queries:
-    """A batch of queries.
+class Names:
+    """What tells the queries of a batch apart.
 
     Args:
         texts (`list[str]`): n.
         identity (`list[str]`): n, what draws are keyed by.
+    """
+
+    texts: list[str]
+    identity: list[str]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queries(Names):
+    """A batch of queries, with what may not come out for them.
+
+    Args:
         positives (`PositiveList`): every known positive, each once for a query.
         listed (`np.ndarray`): (m,) entry in `positives` of each positive the rows themselves list, in their order.
         listed_counts (`np.ndarray`): (n,) how many each row lists.
@@ -75,17 +89,12 @@ class Queries:
         vectors (`np.ndarray`, *optional*): (n, d) as given in a column.
     """
 
-    texts: list[str]
-    identity: list[str]
     positives: PositiveList
     listed: np.ndarray
     listed_counts: np.ndarray
     excluded_query: np.ndarray
     excluded_key: np.ndarray
     vectors: Any = None
-
-    def __len__(self) -> int:
-        return len(self.texts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +120,11 @@ class Reader:
             DataError: a query or positive is null, or a positive id is not in the corpus.
         """
         self.columns.check(list(table))
-        texts = _strings(table[self.columns.query], self.columns.query)
+        names = self.names(table)
+        texts = names.texts
         own = self.listed_positives(table, texts)
         keys = text_keys(texts, self.keys.dedupe)
-        identity, ids = texts, None
-        if self.columns.query_id in table:
-            identity = ids = _strings(table[self.columns.query_id], self.columns.query_id)
+        ids = names.identity if self.columns.query_id in table else None
         positives, listed = _merged(own, self._known(keys, ids))
         is_listed = own.query[: len(listed)]
         excluded = [(positives.query, positives.key)]
@@ -129,14 +137,21 @@ class Reader:
         counts = self._listed_counts(table, is_listed, len(texts))
         return Queries(
             texts=texts,
-            identity=identity,
+            identity=names.identity,
             positives=positives,
             listed=listed[: int(counts.sum())],
             listed_counts=counts,
             excluded_query=np.concatenate([query for query, _ in excluded]),
             excluded_key=np.concatenate([key for _, key in excluded]),
-            vectors=None if wide is None else table[wide].to_pylist(),
+            vectors=None if wide is None else _vectors(table[wide]),
         )
+
+    def names(self, table: Mapping[str, pa.ChunkedArray]) -> Names:
+        """Texts and identities alone."""
+        texts = _strings(table[self.columns.query], self.columns.query)
+        if self.columns.query_id not in table:
+            return Names(texts=texts, identity=texts)
+        return Names(texts=texts, identity=_strings(table[self.columns.query_id], self.columns.query_id))
 
     def listed_positives(self, table: Mapping[str, pa.ChunkedArray], texts: list[str]) -> PositiveList:
         """The positives that the rows list: first the texts of all rows, then the ids of all rows."""
@@ -266,6 +281,16 @@ def _strings(column: pa.ChunkedArray, name: str) -> list[str]:
         row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
         raise DataError(f"Column {name!r} is null in row {row} of the batch; drop such rows with .filter() first.")
     return array.cast(pa.string()).to_pylist()
+
+
+def _vectors(column: pa.ChunkedArray) -> Any:
+    """Rows of numbers as a matrix (n, d) where they are equally long, else as lists."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    values = array.flatten() if hasattr(array, "flatten") else array
+    regular = pa.types.is_fixed_size_list(array.type) or len(pc.unique(pc.list_value_length(array))) == 1
+    if not regular or array.null_count or values.null_count or not len(array):
+        return array.to_pylist()
+    return values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
 
 
 def _flat_strings(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, list[str]]:

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from hf_hardneg.batches import Batch, flat, ragged
 from hf_hardneg.candidates import Candidates
+from hf_hardneg.exclusion import ALLOWED, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
 from hf_hardneg.index.hits import Hits
-from hf_hardneg.positives import isin_sorted
 from hf_hardneg.queries import Queries, Reader
 from hf_hardneg.retrievers import Searcher
 
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 Aggregate = Literal["min", "max", "mean", "per_positive"]
 AGGREGATES: tuple[Aggregate, ...] = ("min", "max", "mean", "per_positive")
 EXCLUSION_STEP = 8
+SPARE = 16
 COUNTS = ("retrieved", "known_positive", "duplicate", "not_a_number")
 COLUMNS = (
     "candidates",
@@ -55,7 +56,7 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """The first half of mining, itself a map callable: it adds the columns in `COLUMNS`.
+    """The first half of mining, itself a map callable: its output is the columns in `COLUMNS`.
 
     Args:
         reader (`Reader`): reads the batch.
@@ -70,10 +71,9 @@ class Retrieval:
     depth: int
 
     def __call__(self, batch: Any) -> Any:
-        """The batch with its candidates as columns."""
+        """The candidates of a batch, as a table with a row for each of its rows."""
         rows = Batch.of(batch, self.reader.columns.query)
-        found = self.search(self.reader.read(rows.columns))
-        return rows.with_columns(to_columns(found))
+        return pa.table(to_columns(self.search(self.reader.read(rows.columns))))
 
     def search(self, queries: Queries) -> Found:
         """The candidates of a batch, and the scores of its known positives by the same scorer.
@@ -82,14 +82,14 @@ class Retrieval:
         """
         prepared = self.searcher.prepare(queries)
         known = np.bincount(queries.excluded_query, minlength=len(queries))
-        wanted = self.depth + -(-known // EXCLUSION_STEP) * EXCLUSION_STEP
+        wanted = self.depth + self.depth // SPARE + -(-known // EXCLUSION_STEP) * EXCLUSION_STEP
         open_rows = np.arange(len(queries))
         parts = []
         while len(open_rows):
             hits = self.searcher.search(prepared, open_rows, wanted[open_rows])
             raw = np.bincount(hits.query, minlength=len(open_rows))
             table = self._judge(queries, Hits(open_rows[hits.query], hits.doc, hits.score))
-            allowed = np.bincount(table["query"][table["reason"] == 0], minlength=len(queries))[open_rows]
+            allowed = np.bincount(table["query"][table["reason"] == ALLOWED], minlength=len(queries))[open_rows]
             again = open_rows[(allowed < self.depth) & (raw >= wanted[open_rows]) & (raw < len(self.reader.corpus))]
             parts.append(table[~np.isin(table["query"], again)])
             wanted[again] *= 2
@@ -99,23 +99,14 @@ class Retrieval:
 
     def _judge(self, queries: Queries, hits: Hits) -> np.ndarray:
         """Every hit with its raw rank, its place among the allowed ones, and why it is not allowed (0 where it is)."""
-        keys = self.reader.keys.of_rows(hits.doc)
-        distinct, code = np.unique(np.concatenate([keys, queries.excluded_key]), return_inverse=True)
-        pair = np.concatenate([hits.query, queries.excluded_query]) * len(distinct) + code
-        mine, excluded = pair[: len(keys)], np.unique(pair[len(keys) :])
-        table = np.zeros(len(keys), TABLE)
+        table = np.zeros(len(hits.doc), TABLE)
         table["query"], table["doc"], table["score"] = hits
         table["rank"] = _counted_from_zero(hits.query)
-        table["reason"][isin_sorted(mine, excluded)[1]] = 1
-        if self.reader.keys.dedupe != "off":
-            first = np.zeros(len(keys), bool)
-            first[np.unique(mine, return_index=True)[1]] = True
-            table["reason"][~first & (table["reason"] == 0)] = 2
-        table["reason"][np.isnan(hits.score)] = 3
+        table["reason"] = judged(queries, hits, self.reader.keys)
         return table
 
     def _found(self, queries: Queries, table: np.ndarray, prepared: Any) -> Found:
-        allowed = table["reason"] == 0
+        allowed = table["reason"] == ALLOWED
         before = np.cumsum(allowed) - allowed
         starts = np.searchsorted(table["query"], np.arange(len(queries)))
         position = before - np.append(before, 0)[starts][table["query"]] if len(table) else before
@@ -136,7 +127,7 @@ class Retrieval:
                 rank=kept["rank"],
                 position=position[allowed & seen].astype(np.int32),
                 positive=np.full(len(queries), np.nan),
-                positive_rank=_best_positive_rank(queries, self.reader, table),
+                positive_rank=best_positive_rank(queries, table["query"], table["doc"], self.reader.keys),
                 score_kind=self.searcher.score_kind,
                 source=self.source,
             ),
@@ -154,27 +145,13 @@ TABLE = np.dtype(
 
 
 def _reasons(table: np.ndarray) -> list[np.ndarray]:
-    return [np.ones(len(table), bool), *(table["reason"] == reason for reason in (1, 2, 3))]
+    return [np.ones(len(table), bool), *(table["reason"] == reason for reason in (EXCLUDED, REPEATED, UNSCORED))]
 
 
 def _counted_from_zero(query: np.ndarray) -> np.ndarray:
     starts = np.concatenate([[0], np.flatnonzero(np.diff(query)) + 1]) if len(query) else np.zeros(0, np.int64)
     lengths = np.diff(np.append(starts, len(query)))
     return np.arange(len(query)) - np.repeat(starts, lengths)
-
-
-def _best_positive_rank(queries: Queries, reader: Reader, table: np.ndarray) -> np.ndarray:
-    """Best raw rank of a known positive of each query, -1 where none was retrieved."""
-    excluded = table[table["reason"] == 1]
-    best = np.full(len(queries), -1, np.int32)
-    if len(excluded):
-        keys = reader.keys.of_rows(excluded["doc"])
-        distinct, code = np.unique(np.concatenate([keys, queries.positives.key]), return_inverse=True)
-        pair = np.concatenate([excluded["query"], queries.positives.query]) * len(distinct) + code
-        hit = excluded[np.isin(pair[: len(keys)], pair[len(keys) :])]
-        first = np.unique(hit["query"], return_index=True)
-        best[first[0]] = hit["rank"][first[1]]
-    return best
 
 
 def to_columns(found: Found) -> dict[str, pa.Array]:

@@ -16,8 +16,8 @@ from hf_hardneg.draws import sample_without_replacement
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import Basis, check_basis, rank_by
 
-Uniforms = Callable[[str, int, np.ndarray], np.ndarray]
-"""Keyed draws for (salt, query, docs): (n,) float64 inside (0, 1)."""
+Uniforms = Callable[[str, Candidates], np.ndarray]
+"""Keyed draws under a salt for each candidate: (n,) float64 inside (0, 1)."""
 
 
 class Sampler(Protocol):
@@ -116,13 +116,8 @@ class RankZone:
 
 
 def _uniform_sample(candidates: Candidates, size: int, salt: str, uniforms: Uniforms) -> np.ndarray:
-    offsets = candidates.offsets()
-    chosen = [np.zeros(0, np.int64)]
-    for query in np.unique(candidates.query):
-        start, stop = offsets[query], offsets[query + 1]
-        draws = uniforms(salt, int(query), candidates.doc[start:stop])
-        chosen.append(start + sample_without_replacement(np.zeros(stop - start), draws, size))
-    return np.concatenate(chosen)
+    weights, draws = np.zeros(len(candidates)), uniforms(salt, candidates)
+    return sample_without_replacement(weights, draws, size, candidates.offsets())
 
 
 SAMPLERS: dict[str, type[Sampler]] = {"top": Top, "uniform": Uniform, "rank_zone": RankZone}

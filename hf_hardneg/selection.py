@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.batches import Batch, ragged
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.draws import keyed_uniforms
+from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.filters import Filter
-from hf_hardneg.queries import Queries, Reader
+from hf_hardneg.queries import Names, Queries, Reader
 from hf_hardneg.retrieval import COLUMNS, COUNTS, Aggregate, Found, from_columns
 from hf_hardneg.retrievers import RandomSearcher
 from hf_hardneg.samplers import Sampler
@@ -77,10 +77,11 @@ class Selection:
         """The batch with its candidate columns replaced by negatives."""
         rows = Batch.of(batch, self.reader.columns.query)
         found = from_columns(rows.columns, score_kind=self.score_kind, source=self.source)
-        return self.emit(rows, found, self.choose(found, self.reader.read(rows.columns)))
+        needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
+        return self.emit(rows, found, self.choose(found, needed(rows.columns)))
 
-    def choose(self, found: Found, queries: Queries) -> Chosen:
-        """The negatives of a batch.
+    def choose(self, found: Found, queries: Names) -> Chosen:
+        """The negatives of a batch; to pad with random ones, `queries` must be `Queries`, with the exclusion sets.
 
         Raises:
             ConfigError: a filter compares with a positive's score and there is none.
@@ -97,9 +98,9 @@ class Selection:
             removed[_fresh(stage.name, removed)] = before - candidates.counts()
         self._check_anchors(self.sampler.name, self.sampler.needs_positive, candidates, queries)
 
-        def uniforms(salt: str, query: int, docs: np.ndarray) -> np.ndarray:
-            ids = self.reader.corpus.ids(docs).to_pylist()
-            return keyed_uniforms(self.seed, salt, queries.identity[query], ids)
+        def uniforms(salt: str, drawn: Candidates) -> np.ndarray:
+            ids = self.reader.corpus.ids(drawn.doc)
+            return keyed_uniforms_of_pairs(self.seed, salt, queries.identity, drawn.query, ids)
 
         taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
         removed["not_chosen"] = candidates.counts() - taken.counts()
@@ -139,7 +140,7 @@ class Selection:
             anchors[some] = np.where(usable > 0, mean, np.nan)
         return anchors
 
-    def _check_anchors(self, name: str, needed: bool, candidates: Candidates, queries: Queries) -> None:
+    def _check_anchors(self, name: str, needed: bool, candidates: Candidates, queries: Names) -> None:
         missing = np.isnan(candidates.positive) & (candidates.counts() > 0)
         if needed and self.on_missing_positive_score == "compute" and missing.any():
             text = queries.texts[int(np.flatnonzero(missing)[0])]
@@ -149,7 +150,7 @@ class Selection:
                 "or pass on_missing_positive_score='skip_filter' or 'drop_row'."
             )
 
-    def _relieve(self, chosen: Chosen, found: Found, queries: Queries) -> Chosen:
+    def _relieve(self, chosen: Chosen, found: Found, queries: Names) -> Chosen:
         short = np.flatnonzero(chosen.counts < self.num_negatives)
         if not len(short) or self.on_shortage in ("keep_fewer", "drop_row"):
             return chosen
@@ -162,7 +163,7 @@ class Selection:
             )
         if self.on_shortage == "pad_next":
             return _joined(chosen, self._next(found, chosen, short))
-        return _joined(chosen, self._random(queries, chosen, short))
+        return _joined(chosen, self._random(cast(Queries, queries), chosen, short))
 
     def _next(self, found: Found, chosen: Chosen, short: np.ndarray) -> Chosen:
         """The best-ranked candidates that filters removed."""

@@ -11,6 +11,7 @@ from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import FILTERS, Filter
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.reports import Report, report
+from hf_hardneg.steps import Steps
 from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
@@ -75,12 +76,10 @@ def sweep(
     recipes = [replace(resolve(miner.strategy), filters=(*miner.selection.filters, *one)) for one in combinations]
     deepest = max(recipe.depth(miner.num_negatives) for recipe in recipes)
     retrieval = replace(miner.retrieval, depth=deepest)
-    found = pairs.with_format("arrow").map(retrieval, batched=True, desc="Searching")
-    settings = []
+    steps, settings = Steps.of(miner), []
     for filters, recipe in zip(combinations, recipes, strict=True):
         selection = replace(miner.selection, filters=tuple(recipe.filters))
-        mined = found.map(selection, batched=True, desc="Selecting").with_format(None)
-        settings.append(Setting(filters=filters, report=report(mined)))
+        settings.append(Setting(filters=filters, report=report(steps.negatives(pairs, retrieval, selection))))
     return settings
 
 

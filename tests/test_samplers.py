@@ -13,8 +13,9 @@ from tests.test_filters import table
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 
 
-def uniforms(salt, query, docs):
-    return keyed_uniforms(42, salt, f"q{query}", [NAMES[doc] for doc in docs])
+def uniforms(salt, candidates):
+    pairs = zip(candidates.query, candidates.doc, strict=True)
+    return np.array([keyed_uniforms(42, salt, f"q{query}", NAMES[doc])[0] for query, doc in pairs])
 
 
 def test_rank_zone_pools_of_the_published_vector():

@@ -57,6 +57,11 @@ def digest_of(parameters: Mapping[str, Any]) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def place(root: Path, kind: str, parameters: Mapping[str, Any]) -> Path:
+    """Where `obtain` puts what is built from some parameters."""
+    return root / f"{kind}-{digest_of(parameters)}"
+
+
 def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> Path:
     """The checked directory of `kind` for `parameters`, built first if it does not exist.
 
@@ -72,7 +77,7 @@ def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable
     """
     from filelock import FileLock
 
-    target = root / f"{kind}-{digest_of(parameters)}"
+    target = place(root, kind, parameters)
     if target.exists():
         return _reused(target, parameters)
     if not _may_build.get():

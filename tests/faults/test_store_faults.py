@@ -180,5 +180,5 @@ def test_the_manifest_says_what_it_was_built_from(tmp_path):
     _mine(tmp_path, "bm25")
     manifests = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/manifest.json")}
     kinds = sorted(one["kind"] for one in manifests.values())
-    assert kinds == ["bm25", "corpus", "keys", "positives"]
+    assert kinds == ["bm25", "candidates", "corpus", "keys", "negatives", "positives"]
     assert all(name.startswith(one["kind"]) for name, one in manifests.items())

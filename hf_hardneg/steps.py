@@ -1,0 +1,91 @@
+"""The two steps of mining as maps whose results are stored: candidates, and what is selected from them.
+
+`Dataset.map` itself stores nothing for a dataset in memory, and carries all columns through every step. Here candidates
+are columns of their own, named by what they depend on, so another margin, sampler or process finds them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.index import store
+from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.retrieval import Retrieval
+from hf_hardneg.selection import Selection
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BATCH = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """How to run the steps, none of which changes a result.
+
+    Args:
+        cache (`Path`): where results are stored.
+        num_proc (`int`, *optional*): worker processes.
+        batch_size (`int`, defaults to 1000): rows at a time.
+    """
+
+    cache: Path
+    num_proc: int | None = None
+    batch_size: int = BATCH
+
+    @classmethod
+    def of(cls, miner: HardNegatives, **how: Any) -> Steps:
+        """The steps of a miner, stored where its indexes are."""
+        return cls(cache=miner.retrieval.reader.corpus.cache, **how)
+
+    def has_candidates(self, pairs: Dataset, retrieval: Retrieval) -> bool:
+        """Whether the candidates of some pairs are stored."""
+        return store.place(self.cache, "candidates", _origin(pairs, retrieval)).exists()
+
+    def candidates(self, pairs: Dataset, retrieval: Retrieval) -> Dataset:
+        """The pairs with the columns that retrieval adds, from the store where they are there."""
+        from datasets import concatenate_datasets
+
+        plain = pairs.with_format("arrow")
+        if not len(pairs):
+            return plain.map(retrieval, batched=True)
+        origin = _origin(pairs, retrieval)
+        found = self._stored("candidates", origin, plain, retrieval, f"Searching ({retrieval.source})")
+        return concatenate_datasets([plain, found], axis=1).with_format("arrow")
+
+    def negatives(self, pairs: Dataset, retrieval: Retrieval, selection: Selection) -> Dataset:
+        """The pairs with their negatives, from the store where they are there."""
+        from datasets.fingerprint import Hasher
+
+        found = self.candidates(pairs, retrieval)
+        parameters = {**_origin(pairs, retrieval), "selection": Hasher.hash(selection)}
+        return self._stored("negatives", parameters, found, selection, "Selecting negatives").with_format(None)
+
+    def _stored(
+        self, kind: str, parameters: dict[str, str], rows: Dataset, function: Callable[[Any], Any], desc: str
+    ) -> Dataset:
+        from datasets import Dataset, concatenate_datasets
+
+        def build(directory: Path) -> None:
+            rows.map(
+                function,
+                batched=True,
+                batch_size=self.batch_size,
+                num_proc=self.num_proc,
+                cache_file_name=str(directory / "rows.arrow"),
+                load_from_cache_file=False,
+                desc=desc,
+            )
+
+        directory = store.obtain(self.cache, kind, parameters, build)
+        return concatenate_datasets([Dataset.from_file(str(path)) for path in sorted(directory.glob("rows*.arrow"))])
+
+
+def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, str]:
+    """What candidates depend on."""
+    from datasets.fingerprint import Hasher
+
+    return {"pairs": pairs._fingerprint, "retrieval": Hasher.hash(retrieval)}

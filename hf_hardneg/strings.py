@@ -1,0 +1,87 @@
+"""Strings at chosen rows of an Arrow column of many chunks, copied straight from where they are mapped.
+
+`ChunkedArray.take` joins the chunks first, which copies the whole column; a take per chunk costs a call for nearly
+every string. Here the chunks' buffers are read in place, so the work is that of copying the strings asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+
+class Strings(NamedTuple):
+    """Where the strings of a column lie; valid in this process, as long as the column lives.
+
+    `memory` uint8 spans all buffers; `starts` (chunks + 1,) int64 are the chunks' first rows; `offsets` and `data`
+    (chunks,) int64 say where in `memory` the chunks' int64 or int32 offsets, `width` bytes each, and characters begin.
+    """
+
+    memory: np.ndarray
+    starts: np.ndarray
+    offsets: np.ndarray
+    data: np.ndarray
+    width: int
+
+    def take(self, rows: np.ndarray) -> pa.Array:
+        """The strings at some rows (n,) int64, as a string array; large where they need 64-bit offsets."""
+        begins, ends = _bounds(self.memory, self.starts, self.offsets, self.data, self.width, rows)
+        characters = _copied(self.memory, begins, ends)
+        small = ends[-1] < 2**31 if len(rows) else True
+        kind, array = (np.int32, pa.StringArray) if small else (np.int64, pa.LargeStringArray)
+        offsets = np.append(0, ends).astype(kind)
+        return array.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(characters))
+
+
+def strings_of(column: pa.ChunkedArray) -> Strings | None:
+    """The strings of a column without nulls; `None` where it holds another type."""
+    if column.type not in (pa.string(), pa.large_string()):
+        return None
+    width = 4 if column.type == pa.string() else 8
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    buffers = [chunk.buffers() for chunk in chunks]
+    offsets = np.array([held[1].address + chunk.offset * width for held, chunk in zip(buffers, chunks, strict=True)])
+    data = np.array([held[2].address if held[2] else held[1].address for held in buffers])
+    starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])])
+    first = min([*offsets, *data], default=0) // 8 * 8
+    last = max([held.address + held.size for pair in buffers for held in pair[1:] if held], default=0)
+    memory = np.ctypeslib.as_array((ctypes.c_uint8 * int(last - first)).from_address(int(first)))
+    return Strings(memory, starts.astype(np.int64), (offsets - first).astype(np.int64), data - first, width)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _number(memory, place, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """A little-endian integer of `width` bytes."""
+    value = np.int64(0)
+    for i in range(width):
+        value |= np.int64(memory[place + i]) << np.int64(8 * i)
+    return value
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _bounds(memory, starts, offsets, data, width, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Where each string begins in memory, and where it ends in the result."""
+    begins, ends, total = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64), np.int64(0)
+    for i in range(len(rows)):
+        chunk = np.searchsorted(starts, rows[i], side="right") - 1
+        place = offsets[chunk] + (rows[i] - starts[chunk]) * width
+        begin = _number(memory, place, width)
+        begins[i] = data[chunk] + begin
+        total += _number(memory, place + width, width) - begin
+        ends[i] = total
+    return begins, ends
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _copied(memory, begins, ends):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    out, start = np.empty(ends[-1] if len(ends) else 0, np.uint8), 0
+    for i in range(len(ends)):
+        size = ends[i] - start
+        for j in range(size):
+            out[start + j] = memory[begins[i] + j]
+        start = ends[i]
+    return out
