@@ -10,6 +10,7 @@ from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
+from numba import njit
 
 from hf_hardneg.blake2 import digests
 
@@ -74,12 +75,28 @@ def sample_without_replacement(
     """
     offsets = np.array([0, len(uniforms)]) if offsets is None else offsets
     group = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    possible = np.isfinite(log_weights)
-    alive = np.bincount(group[possible], minlength=len(offsets) - 1) > 0
-    keys = gumbel_keys(np.where(alive[group], log_weights, 0.0), uniforms)
-    order = np.lexsort((-keys, group))
-    order = order[np.arange(len(order)) - offsets[group] < size]
-    return np.sort(order[np.isfinite(keys[order])])
+    alive = np.bincount(group[np.isfinite(log_weights)], minlength=len(offsets) - 1) > 0
+    return _largest(gumbel_keys(np.where(alive[group], log_weights, 0.0), uniforms), offsets, size)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _largest(keys, offsets, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Positions of the `size` largest finite keys of each group, ascending."""
+    chosen, filled = np.empty(len(keys), np.int64), 0
+    for group in range(len(offsets) - 1):
+        part = keys[offsets[group] : offsets[group + 1]]
+        least, ties = np.float64(-np.inf), 0
+        if len(part) > size:
+            least, ties = np.partition(part, len(part) - size)[len(part) - size], size
+            for key in part:
+                ties -= key > least
+        for i in range(len(part)):
+            tied = part[i] == least and ties > 0
+            if part[i] > -np.inf and (tied or part[i] > least):
+                ties -= tied
+                chosen[filled] = offsets[group] + i
+                filled += 1
+    return chosen[:filled]
 
 
 def gumbel_keys(log_weights: np.ndarray, uniforms: np.ndarray) -> np.ndarray:

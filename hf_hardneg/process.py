@@ -6,8 +6,14 @@ killed by numba's OpenMP layer, unless it sets those libraries to one thread fir
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _IMPORTED_IN = os.getpid()
 _limited_in: set[int] = set()
@@ -44,3 +50,33 @@ def threads() -> int:
     if in_child():
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads(work: Callable[[slice], T], size: int, *, at_least: int) -> list[T]:
+    """What `work` returns for consecutive parts of `size` things, one part for each thread.
+
+    Args:
+        work (`Callable[[slice], T]`): called with parts; worth it where it spends its time outside the interpreter.
+        size (`int`): how many things.
+        at_least (`int`): things that are worth a thread.
+    """
+    count = max(1, min(threads(), size // at_least))
+    bounds = [size * number // count for number in range(count + 1)]
+    parts = [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    if count == 1:
+        return [work(parts[0])]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(work, parts))
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads in each of which torch computes alone; as many as `count`."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)

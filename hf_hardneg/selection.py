@@ -13,10 +13,13 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.filters import Filter
+from hf_hardneg.process import in_threads
 from hf_hardneg.queries import Names, Queries, Reader
 from hf_hardneg.retrieval import COLUMNS, COUNTS, Aggregate, Found, from_columns
 from hf_hardneg.retrievers import RandomSearcher
 from hf_hardneg.samplers import Sampler
+
+DRAWS = 10_000
 
 MissingPositive = Literal["compute", "skip_filter", "drop_row"]
 MISSING_POSITIVE: tuple[MissingPositive, ...] = ("compute", "skip_filter", "drop_row")
@@ -99,8 +102,11 @@ class Selection:
         self._check_anchors(self.sampler.name, self.sampler.needs_positive, candidates, queries)
 
         def uniforms(salt: str, drawn: Candidates) -> np.ndarray:
-            ids = self.reader.corpus.ids(drawn.doc)
-            return keyed_uniforms_of_pairs(self.seed, salt, queries.identity, drawn.query, ids)
+            def part(rows: slice) -> np.ndarray:
+                ids = self.reader.corpus.ids(drawn.doc[rows])
+                return keyed_uniforms_of_pairs(self.seed, salt, queries.identity, drawn.query[rows], ids)
+
+            return np.concatenate(in_threads(part, len(drawn), at_least=DRAWS))
 
         taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
         removed["not_chosen"] = candidates.counts() - taken.counts()

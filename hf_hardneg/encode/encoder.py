@@ -14,7 +14,6 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
@@ -28,7 +27,7 @@ from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.index.dense import checked_vectors
 from hf_hardneg.index.store import digest_of, obtain
 from hf_hardneg.optional import require
-from hf_hardneg.process import in_child, single_thread_in_child
+from hf_hardneg.process import in_child, single_thread_in_child, torch_threads
 
 logger = logging.getLogger(__name__)
 
@@ -186,13 +185,8 @@ def _run_all(run: Callable[[Any], None], batches: list[Any], threads: int) -> No
         for batch in batches:
             run(batch)
         return
-    import torch
-
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(run, batches))
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(threads) as pool:
+        list(pool.map(run, batches))
 
 
 @functools.lru_cache(maxsize=2)

@@ -9,11 +9,8 @@ result is that of a float64 scan rounded to float32, ties in corpus order, whate
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from hf_hardneg.index.hits import Hits
-from hf_hardneg.process import single_thread_in_child, threads
+from hf_hardneg.process import single_thread_in_child, threads, torch_threads
 
 LEVELS = 127
 BLOCK = 1024
@@ -131,27 +128,12 @@ def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray
         part = slice(bounds[number], bounds[number + 1])
         return _nearest_of_block(vectors[part], stored, codes, limits[part], capacity, integers)
 
-    with _workers(len(starts)) as workers:
+    with torch_threads(min(threads(), max(len(starts), 1))) as workers:
         found = list(workers.map(run, range(len(starts))))
     counts = np.concatenate([np.zeros(0, np.int64), *(counts for counts, _, _ in found)])
     docs = np.concatenate([np.zeros(0, np.int64), *(docs for _, docs, _ in found)])
     scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, _, scores in found)])
     return Hits(np.repeat(np.arange(len(counts)), counts), docs, scores)
-
-
-@contextlib.contextmanager
-def _workers(tasks: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each multiply alone, with their own tile in their own cache."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(
-            min(threads(), max(tasks, 1)), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
 
 
 def _nearest_of_block(
