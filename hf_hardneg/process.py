@@ -7,6 +7,7 @@ killed by numba's OpenMP layer, unless it sets those libraries to one thread fir
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -62,7 +63,7 @@ def in_threads(work: Callable[[slice], T], size: int, *, at_least: int) -> list[
     """
     count = max(1, min(threads(), size // at_least))
     bounds = [size * number // count for number in range(count + 1)]
-    parts = [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
     if count == 1:
         return [work(parts[0])]
     with ThreadPoolExecutor(count) as pool:

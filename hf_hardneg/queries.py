@@ -112,6 +112,12 @@ class Reader:
     columns: Columns
     known: KnownPositives | None = None
 
+    @property
+    def identity(self) -> str:
+        """What reading depends on, besides the rows: the tables of keys and positives, and the names of columns."""
+        known = "" if self.known is None else self.known.directory.name
+        return f"{self.corpus.digest} {self.keys.directory.name} {self.keys.dedupe} {known} {self.columns}"
+
     def read(self, table: Mapping[str, pa.ChunkedArray]) -> Queries:
         """The queries of a batch.
 

@@ -70,6 +70,11 @@ class Retrieval:
     source: str
     depth: int
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the candidates depend on, besides the rows, as plain values."""
+        return {"reader": self.reader.identity, "searcher": self.searcher.identity, "depth": self.depth}
+
     def __call__(self, batch: Any) -> Any:
         """The candidates of a batch, as a table with a row for each of its rows."""
         rows = Batch.of(batch, self.reader.columns.query)

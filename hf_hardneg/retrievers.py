@@ -55,6 +55,10 @@ class Searcher(Protocol):
     def score_kind(self) -> str:
         """`"bm25"`, `"cosine"`, `"dot"`, `"l2"`, or `"none"` where nothing is scored."""
 
+    @property
+    def identity(self) -> str:
+        """What its hits depend on, besides the queries: equal for equal indexes and models, wherever they lie."""
+
     def prepare(self, queries: Queries) -> Any:
         """What `search` and `score_positives` need of the queries, computed once."""
 
@@ -111,6 +115,11 @@ class BM25Searcher:
 
     index: BM25Index
     score_kind: ClassVar[str] = "bm25"
+
+    @property
+    def identity(self) -> str:
+        """The index."""
+        return self.index.directory.name
 
     def prepare(self, queries: Queries) -> list[str]:
         """The texts themselves."""
@@ -190,6 +199,11 @@ class DenseSearcher:
         """`"cosine"`, `"dot"` or `"l2"` (negative squared distance)."""
         return self.index.similarity
 
+    @property
+    def identity(self) -> str:
+        """The index, and the model of the queries."""
+        return self.index.directory.name + (f" {self.encoder.digest}" if self.encoder is not None else "")
+
     def prepare(self, queries: Queries) -> np.ndarray:
         """Vectors of the queries, (n, d): from their column, else encoded."""
         if queries.vectors is not None:
@@ -242,6 +256,11 @@ class RandomSearcher:
     corpus: Corpus
     seed: int
     score_kind: ClassVar[str] = "none"
+
+    @property
+    def identity(self) -> str:
+        """The documents' ids and texts, and the seed."""
+        return f"random {self.corpus.digest} {self.seed}"
 
     def prepare(self, queries: Queries) -> list[str]:
         """The identities of the queries."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -76,12 +76,29 @@ class Selection:
     score_kind: str
     source: str
 
+    @property
+    def drops_rows(self) -> bool:
+        """Whether a rule may leave rows out."""
+        return "drop_row" in (self.on_shortage, self.on_missing_positive_score)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the choice depends on, besides the candidates, as plain values."""
+        from datasets.fingerprint import Hasher
+
+        parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reader"}
+        stages = {name: parts.pop(name) for name in ("filters", "sampler")}
+        return {**parts, "stages": repr(stages), "content": Hasher.hash(stages)}
+
     def __call__(self, batch: Any) -> Any:
-        """The batch with its candidate columns replaced by negatives."""
+        """The columns of mined data for a batch that has candidates; all its columns where a rule may drop rows."""
         rows = Batch.of(batch, self.reader.columns.query)
         found = from_columns(rows.columns, score_kind=self.score_kind, source=self.source)
         needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
-        return self.emit(rows, found, self.choose(found, needed(rows.columns)))
+        chosen = self.choose(found, needed(rows.columns))
+        if self.drops_rows:
+            return self.emit(rows, found, chosen)
+        return pa.table(self.columns(rows, found, chosen))
 
     def choose(self, found: Found, queries: Names) -> Chosen:
         """The negatives of a batch; to pad with random ones, `queries` must be `Queries`, with the exclusion sets.
@@ -212,6 +229,14 @@ class Selection:
 
     def emit(self, rows: Batch, found: Found, chosen: Chosen) -> Any:
         """The batch in the form it came, with the columns of mined data."""
+        added = self.columns(rows, found, chosen)
+        if chosen.stays.all():
+            return rows.with_columns(added, removed=COLUMNS)
+        added = {name: values.filter(pa.array(chosen.stays)) for name, values in added.items()}
+        return rows.with_columns(added, removed=COLUMNS, keep=chosen.stays)
+
+    def columns(self, rows: Batch, found: Found, chosen: Chosen) -> dict[str, pa.Array]:
+        """The columns of mined data, one value for each row of the batch."""
         texts = self.reader.corpus.texts(chosen.doc)
         scores = pa.array(chosen.score, mask=np.isnan(chosen.score))
         listed = pa.array(found.listed, mask=np.isnan(found.listed))
@@ -233,10 +258,7 @@ class Selection:
                 [pa.array(values, pa.int32()) for values in counts.values()], names=list(counts)
             ),
         }
-        if chosen.stays.all():
-            return rows.with_columns(added, removed=COLUMNS)
-        added = {name: values.filter(pa.array(chosen.stays)) for name, values in added.items()}
-        return rows.with_columns(added, removed=COLUMNS, keep=chosen.stays)
+        return added
 
 
 def _fresh(name: str, taken: dict[str, np.ndarray]) -> str:

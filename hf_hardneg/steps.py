@@ -58,14 +58,20 @@ class Steps:
 
     def negatives(self, pairs: Dataset, retrieval: Retrieval, selection: Selection) -> Dataset:
         """The pairs with their negatives, from the store where they are there."""
-        from datasets.fingerprint import Hasher
+        from datasets import concatenate_datasets
 
         found = self.candidates(pairs, retrieval)
-        parameters = {**_origin(pairs, retrieval), "selection": Hasher.hash(selection)}
-        return self._stored("negatives", parameters, found, selection, "Selecting negatives").with_format(None)
+        if not len(pairs):
+            return found.map(selection, batched=True).with_format(None)
+        origin = {**_origin(pairs, retrieval), **selection.identity}
+        made = self._stored("negatives", origin, found, selection, "Selecting negatives")
+        if not selection.drops_rows:
+            kept = [name for name in pairs.column_names if name not in made.column_names]
+            made = concatenate_datasets([pairs.select_columns(kept), made], axis=1)
+        return made.with_format(None)
 
     def _stored(
-        self, kind: str, parameters: dict[str, str], rows: Dataset, function: Callable[[Any], Any], desc: str
+        self, kind: str, parameters: dict[str, Any], rows: Dataset, function: Callable[[Any], Any], desc: str
     ) -> Dataset:
         from datasets import Dataset, concatenate_datasets
 
@@ -84,8 +90,6 @@ class Steps:
         return concatenate_datasets([Dataset.from_file(str(path)) for path in sorted(directory.glob("rows*.arrow"))])
 
 
-def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, str]:
+def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, Any]:
     """What candidates depend on."""
-    from datasets.fingerprint import Hasher
-
-    return {"pairs": pairs._fingerprint, "retrieval": Hasher.hash(retrieval)}
+    return {"pairs": pairs._fingerprint, **retrieval.identity}
