@@ -1,6 +1,6 @@
 """Does an approximate index pay at 831,790 documents, and is the recall that it reports true?
 
-    python benchmarks/dense_scale.py CORPUS.parquet WORK FACTORY ...
+    python benchmarks/dense_scale.py CORPUS.parquet WORK FACTORY ... [--documents N]
 
 FACTORY is `auto` or a FAISS factory string; each adds an entry to the JSON, so that a long run can be cut in pieces.
 Vectors are hashed n-grams (`hashed.py`), kept in WORK with the indexes. Queries are documents cut to every second word:
@@ -82,23 +82,25 @@ def main():
     parser.add_argument("corpus")
     parser.add_argument("work", type=Path)
     parser.add_argument("factories", nargs="+")
+    parser.add_argument("--documents", type=int, help="only the first ones, for indexes that take long to build")
     options = parser.parse_args()
     dataset = load_dataset("parquet", data_files=options.corpus, split="train")
     texts = dataset["text"][:]
     chosen = np.random.default_rng(1).choice(len(texts), SEARCHED + SAMPLE, replace=False)
     base = kept(options.work / "documents.npy", lambda: embed(texts))
     queries = np.array(kept(options.work / "queries.npy", lambda: embed([shortened(texts[row]) for row in chosen])))
-    corpus = open_corpus(dataset, cache_dir=options.work)
+    count = options.documents or len(base)
+    corpus, base = open_corpus(dataset.select(range(count)), cache_dir=options.work), base[:count]
     exact, built = timed(lambda: build_dense(corpus, np.array_split(base, 100), vectors_digest="hashed"))
     queries = exact.queries(queries)
     peer = faiss.IndexFlatIP(exact.width)
     peer.add(exact.flat_vectors())
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    result |= {"documents": len(base), "width": exact.width, "top": TOP, "threads": faiss.omp_get_max_threads()}
-    result.setdefault("build_exact_seconds", built)
+    here = result.setdefault(str(count), {"width": exact.width, "top": TOP, "threads": faiss.omp_get_max_threads()})
+    here.setdefault("build_exact_seconds", built)
     for factory in options.factories:
-        result[factory] = measured(factory, exact, peer, queries)
-        print(factory, json.dumps(result[factory], indent=2), flush=True)
+        here[factory] = measured(factory, exact, peer, queries)
+        print(factory, json.dumps(here[factory], indent=2), flush=True)
         RESULT.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -159,11 +159,12 @@ class Dense:
     similarity: Similarity | None = None
     factory: str = "auto"
     recall: float = 0.98
-    sample: Sequence[Any] = field(default=(), repr=False)
+    sample: Sequence[Any] = field(default=(), repr=False, compare=False)
     name: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
         _check_depth(self.depth)
+        object.__setattr__(self, "sample", tuple(self.sample))
         if not 0 < self.recall <= 1:
             raise ConfigError(f"recall={self.recall} is no share of documents to find; give one in (0, 1], as 0.98.")
         if self.factory not in EXACT and self.similarity == "l2":

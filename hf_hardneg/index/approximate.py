@@ -199,7 +199,7 @@ def _sample(vectors: np.ndarray) -> np.ndarray:
 
 
 def _tuned(exact: DenseIndex, index: Any, asked: np.ndarray, target: float, sample: str) -> Measured:
-    """The least effort, by doubling what helps most, that reaches the target; else the best there is."""
+    """The least effort, in steps of one half on what helps most, that reaches the target; else the best there is."""
     depth = min(DEPTH, index.ntotal)
     k = np.full(len(asked), depth)
     begun = time.perf_counter()
@@ -226,7 +226,8 @@ def _tuned(exact: DenseIndex, index: Any, asked: np.ndarray, target: float, samp
 
     best = measure({name: value for name, value in FIRST.items() if name == REFINE or _accepts(index, name)})
     while best.recall < target:
-        efforts = [{**best.effort, name: 2 * value} for name, value in best.effort.items() if 2 * value <= last[name]]
+        higher = {name: (3 * value + 1) // 2 for name, value in best.effort.items()}
+        efforts = [{**best.effort, name: value} for name, value in higher.items() if value <= last[name]]
         tried = max(map(measure, efforts), key=lambda one: one.recall, default=best)
         if tried.recall <= best.recall:
             break

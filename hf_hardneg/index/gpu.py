@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,17 +59,28 @@ def _likeliest(device: str, vectors: np.ndarray, tensor: Any, depth: int) -> np.
     import torch
 
     queries = torch.from_numpy(vectors).to(device)
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        scores = torch.empty((len(queries), 0), device=device)
-        docs = torch.empty((len(queries), 0), dtype=torch.int64, device=device)
+    scores = torch.empty((len(queries), 0), device=device)
+    docs = torch.empty((len(queries), 0), dtype=torch.int64, device=device)
+    with _full_precision():
         for start in range(0, len(tensor), BLOCK):
             block = queries @ tensor[start : start + BLOCK].to(device).T
             best, places = block.topk(min(depth, block.shape[1]))
             scores, docs = torch.cat([scores, best], 1), torch.cat([docs, places + start], 1)
             scores, places = scores.topk(min(depth, scores.shape[1]))
             docs = docs.gather(1, places)
-    finally:
-        torch.set_float32_matmul_precision(precision)
     return docs.cpu().numpy()
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Products of float32 in float32, not TF32, whatever the process has set."""
+    import torch
+
+    matmul: Any = torch.backends.cuda.matmul
+    name, full = ("fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else ("allow_tf32", False)
+    before = getattr(matmul, name)
+    setattr(matmul, name, full)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)
