@@ -50,7 +50,7 @@ def agreement(answer, truth):
 def measured(factory, exact, peer, queries):
     """One entry: what it costs to build, what it finds, and how fast, beside the two exact searches."""
     asked, sample, k = queries[:SEARCHED], queries[SEARCHED:], np.full(SEARCHED, TOP)
-    chosen = chosen_factory(factory, peer.ntotal, exact.width)
+    chosen = chosen_factory(factory, peer.ntotal, exact)
     try:
         index, built = timed(
             lambda: exact if chosen == "exact" else build_approximate(exact, chosen, recall=0.98, sample=sample)

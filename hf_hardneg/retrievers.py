@@ -187,7 +187,7 @@ class Dense:
             index = index_corpus(
                 sources.dataset, sources.corpus, encoder, sources.vector_column, self.similarity or "cosine"
             )
-            return DenseSearcher(self._approximate(index, encoder), encoder)
+            return DenseSearcher(self._approximate(index, len(sources.corpus), encoder), encoder)
         if self.factory not in EXACT:
             raise ConfigError(
                 f"factory={self.factory!r} cannot rebuild your own index, {sources.index!r}. Drop factory=, or drop "
@@ -196,9 +196,8 @@ class Dense:
         index = adopt_faiss(sources.corpus, _user_index(sources), similarity=self.similarity)
         return DenseSearcher(index, encoder)
 
-    def _approximate(self, exact: DenseIndex, encoder: Encoder | None) -> DenseIndex:
-        documents = exact.faiss_index().ntotal
-        factory = "exact" if exact.similarity == "l2" else chosen_factory(self.factory, documents, exact.width)
+    def _approximate(self, exact: DenseIndex, documents: int, encoder: Encoder | None) -> DenseIndex:
+        factory = chosen_factory(self.factory, documents, exact)
         if factory == "exact":
             return exact
         asked: Any = list(self.sample)

@@ -33,7 +33,7 @@ BASE, ASKED = draw(DOCUMENTS, 1), np.random.default_rng(2).normal(size=(800, WID
 
 def exact_index(similarity="cosine", base=BASE):
     corpus = open_corpus(Dataset.from_dict({"text": [f"text {row}" for row in range(len(base))]}))
-    return build_dense(corpus, [base], vectors_digest="drawn", similarity=similarity)
+    return build_dense(corpus, [base], vectors_digest=f"drawn {base.shape}", similarity=similarity)
 
 
 def built(factory, recall=0.98, similarity="cosine"):
@@ -169,9 +169,12 @@ def test_a_users_own_index_and_a_factory_exclude_each_other():
 
 
 def test_what_auto_stands_for():
-    assert chosen_factory("auto", 200_000, 10**9) == "exact" == chosen_factory("auto", 831_790, 384)
-    assert [chosen_factory("auto", 10**12, width) for width in (384, 50, 7)] == ["PQ96x4fs", "PQ25x4fs", "PQ7x4fs"]
-    assert chosen_factory("HNSW32", 5, 384) == "HNSW32" and chosen_factory("exact", 10**12, 384) == "exact"
+    index = exact_index()
+    assert [chosen_factory("auto", count, index) for count in (200_000, 831_790)] == ["exact", "exact"]
+    assert chosen_factory("HNSW32", 5, index) == "HNSW32" and chosen_factory("exact", 10**12, index) == "exact"
+    for width, factory in ((32, "PQ8x4fs"), (50, "PQ25x4fs"), (7, "PQ7x4fs")):
+        assert chosen_factory("auto", 10**12, exact_index(base=np.ones((3, width), np.float32))) == factory
+    assert chosen_factory("auto", 10**12, exact_index("l2")) == "exact"
 
 
 def test_a_retriever_says_its_recall():

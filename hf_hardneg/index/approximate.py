@@ -90,7 +90,7 @@ class ApproximateIndex(DenseIndex):
         return _search(self, index, vectors, k, measured.effort[REFINE])
 
 
-def chosen_factory(factory: str, documents: int, width: int) -> str:
+def chosen_factory(factory: str, documents: int, exact: DenseIndex) -> str:
     """What `"auto"` stands for: exact search up to 200,000 documents, and while 8-bit codes fill half the memory.
 
     Beyond, 4-bit product quantisation: its codes are eight times smaller, and of all indexes that we measured it came
@@ -98,9 +98,11 @@ def chosen_factory(factory: str, documents: int, width: int) -> str:
     """
     if factory != "auto":
         return factory
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if documents <= EXACT_UP_TO or exact.similarity == "l2":
+        return "exact"
+    width, memory = exact.width, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     parts = next((width // size for size in (4, 3, 2) if width % size == 0), width)
-    return "exact" if documents <= EXACT_UP_TO or 2 * documents * width <= memory else f"PQ{parts}x4fs"
+    return "exact" if 2 * documents * width <= memory else f"PQ{parts}x4fs"
 
 
 def checked_factory(factory: str, width: int | None = None) -> None:
