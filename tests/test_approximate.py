@@ -17,7 +17,7 @@ from hf_hardneg.retrievers import Dense, Sources
 from tests.worlds import encode, world
 
 DOCUMENTS, WIDTH, DEPTH = 5000, 32, 100
-FACTORIES = ["IVF64,Flat", "HNSW16", "PQ16x4fs", "IVF64,PQ16x4fs", "OPQ16,PQ16x4fs", "SQ8"]
+FACTORIES = ["IVF64,Flat", "HNSW16", "PQ16x4fs", "IVF64,PQ16x4fs", "PCA28,SQ8", "SQ8"]
 
 
 def draw(count, seed):
