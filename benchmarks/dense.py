@@ -2,7 +2,7 @@
 
     python benchmarks/dense.py CORPUS.parquet [--documents 100000]
 
-Documents are evenly spaced texts of the corpus, queries every second word of each; both are hashed n-grams (`hashed.py`).
+Documents are evenly spaced texts of the corpus, queries every second word of each, both as hashed n-grams.
 Ranks 10 to 100, relative margin 0.05, 5 random negatives. Each side runs in a process of its own: sentence-transformers
 with `use_faiss=True` and its embedding cache filled; ours with vector columns. Both import and warm up first; then the
 job is timed, and again with another margin. Candidates are compared over a sample of the queries. Memory is sampled:

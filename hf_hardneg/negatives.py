@@ -116,6 +116,7 @@ class HardNegatives:
             seed=self.seed,
             score_kind=retrieval.searcher.score_kind,
             source=retrieval.source,
+            search_recall=retrieval.searcher.recall,
         )
         for name, value in (("strategy", strategy), ("retrieval", retrieval), ("selection", selection)):
             object.__setattr__(self, name, value)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BATCH = 10_000
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+RECALL = "search_recall"
 NEEDED = ("negatives", "negative_scores", "negative_ranks", "negative_sources", "positive_scores", "mining")
 
 
@@ -34,6 +35,8 @@ class Report:
         above_positive (`float`): share of negatives that score above their positive; likely unlabelled positives.
         short_rows, empty_rows (`int`): rows with fewer negatives than asked, and with none.
         repeated_negatives (`int`): rows in which one text stands twice among the negatives.
+        search_recall (`float`, *optional*): share of the exact nearest documents that an approximate search finds, as
+            it measured itself; mean over rows. `None` where all search was exact.
     """
 
     rows: int
@@ -48,6 +51,7 @@ class Report:
     short_rows: int
     empty_rows: int
     repeated_negatives: int
+    search_recall: float | None = None
 
     def __str__(self) -> str:
         retrieved = max(self.funnel["retrieved"], 1)
@@ -65,6 +69,8 @@ class Report:
         lines.append(f"  short rows {self.short_rows:,}, of which empty {self.empty_rows:,}")
         if self.repeated_negatives:
             lines.append(f"  rows with a repeated negative {self.repeated_negatives:,}")
+        if self.search_recall is not None:
+            lines.append(f"  recall of approximate search {self.search_recall:.4f}")
         return "\n".join(lines)
 
 
@@ -107,6 +113,7 @@ class _Part:
 def _part(table: pa.Table) -> _Part:
     columns = {name: _one(table.column(name)) for name in NEEDED}
     counts = dict(zip((entry.name for entry in columns["mining"].type), columns["mining"].flatten(), strict=True))
+    recalls = counts.pop(RECALL, pa.nulls(0, pa.float32()))
     sources = pc.value_counts(columns["negative_sources"].flatten()).to_pylist()
     return _Part(
         per_row=pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False),
@@ -118,6 +125,7 @@ def _part(table: pa.Table) -> _Part:
             "negative_scores": _numbers(columns["negative_scores"]),
             "positive_scores": _numbers(columns["positive_scores"]),
             "margins": _margins(columns["positive_scores"], columns["negative_scores"]),
+            RECALL: recalls.drop_null().to_numpy(zero_copy_only=False).astype(np.float64),
         },
         repeated=_repeated(columns["negatives"]),
     )
@@ -127,7 +135,7 @@ def _joined(parts: list[_Part]) -> Report:
     per_row, short = (np.concatenate([getattr(part, name) for part in parts]) for name in ("per_row", "short"))
     numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers}
     sources = sum((part.sources for part in parts), Counter[str]())
-    margins = numbers["margins"]
+    margins, recalls = numbers["margins"], numbers.pop(RECALL)
     return Report(
         rows=len(per_row),
         negatives=int(per_row.sum()),
@@ -138,6 +146,7 @@ def _joined(parts: list[_Part]) -> Report:
         short_rows=int((short > 0).sum()),
         empty_rows=int((per_row == 0).sum()),
         repeated_negatives=sum(part.repeated for part in parts),
+        search_recall=float(recalls.mean()) if len(recalls) else None,
     )
 
 

@@ -5,6 +5,7 @@ To add one, write the configuration and its searcher here and list it in `RETRIE
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.index.approximate import ApproximateIndex, build_approximate, checked_factory, chosen_factory
 from hf_hardneg.index.attach import index_corpus, load
 from hf_hardneg.index.bm25 import BM25Index, build_bm25
 from hf_hardneg.index.bm25_weights import BM25Config
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_hardneg.encode.encoder import Encoder
+
+
+EXACT = ("auto", "exact")
+"""Values of `factory` that are no FAISS factory strings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,10 @@ class Searcher(Protocol):
     @property
     def identity(self) -> str:
         """What its hits depend on, besides the queries: equal for equal indexes and models, wherever they lie."""
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the exact nearest documents that the search finds; `None` where it is exact."""
 
     def prepare(self, queries: Queries) -> Any:
         """What `search` and `score_positives` need of the queries, computed once."""
@@ -115,6 +125,7 @@ class BM25Searcher:
 
     index: BM25Index
     score_kind: ClassVar[str] = "bm25"
+    recall: ClassVar[None] = None
 
     @property
     def identity(self) -> str:
@@ -147,21 +158,42 @@ class Dense:
     Args:
         depth (`int`, *optional*): candidates for each query; by default what the other parts need.
         similarity (`str`, *optional*): `"cosine"` (default), `"dot"`; a user's own index brings its own.
+        factory (`str`, defaults to `"auto"`): `"exact"`, or a FAISS factory string for an approximate index that
+            proposes documents; they are scored exactly. `"auto"` is exact search while the corpus has at most 200,000
+            documents or its 8-bit codes fill at most half of the memory: it outran every approximate index we
+            measured (`index/approximate.py`).
+        recall (`float`, defaults to 0.98): share of the 100 nearest documents that an approximate index must find; its
+            search effort is raised until it does, on `sample`.
+        sample (`Sequence`, *optional*): queries like those to come, texts or vectors; 512 are used. Without, documents
+            stand in, and recall on the queries themselves may be lower.
     """
 
     depth: int | None = None
     _: KW_ONLY
     similarity: Similarity | None = None
+    factory: str = "auto"
+    recall: float = 0.98
+    sample: Sequence[Any] = field(default=(), repr=False, compare=False)
     name: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
         _check_depth(self.depth)
+        object.__setattr__(self, "sample", tuple(self.sample))
+        if not 0 < self.recall <= 1:
+            raise ConfigError(f"recall={self.recall} is no share of documents to find; give one in (0, 1], as 0.98.")
+        if self.factory not in EXACT and self.similarity == "l2":
+            raise ConfigError(
+                f"factory={self.factory!r} needs similarity 'cosine' or 'dot', not 'l2'. Drop one of both, or pass "
+                "your own L2 index as index_name=."
+            )
+        if self.factory not in EXACT:
+            checked_factory(self.factory)
 
     def bind(self, sources: Sources) -> Searcher:
         """The dense searcher over a corpus.
 
         Raises:
-            ConfigError: there is nothing that gives vectors.
+            ConfigError: there is nothing that gives vectors, or the factory does not suit them or a user's own index.
             UnknownNameError: the corpus has no index of that name.
         """
         encoder = load(sources.encoder, sources.corpus)
@@ -169,9 +201,26 @@ class Dense:
             index = index_corpus(
                 sources.dataset, sources.corpus, encoder, sources.vector_column, self.similarity or "cosine"
             )
-        else:
-            index = adopt_faiss(sources.corpus, _user_index(sources), similarity=self.similarity)
+            return DenseSearcher(self._approximate(index, len(sources.corpus), encoder), encoder)
+        if self.factory not in EXACT:
+            raise ConfigError(
+                f"factory={self.factory!r} cannot rebuild your own index, {sources.index!r}. Drop factory=, or drop "
+                "index_name= to have the corpus indexed by it."
+            )
+        index = adopt_faiss(sources.corpus, _user_index(sources), similarity=self.similarity)
         return DenseSearcher(index, encoder)
+
+    def _approximate(self, exact: DenseIndex, documents: int, encoder: Encoder | None) -> DenseIndex:
+        factory = chosen_factory(self.factory, documents, exact)
+        if factory == "exact":
+            return exact
+        asked: Any = list(self.sample)
+        if asked and isinstance(asked[0], str):
+            if encoder is None:
+                raise ConfigError("sample= holds texts and there is no encoder=. Pass one, or give vectors.")
+            asked = encoder.encode(asked, kind="query")
+        given = exact.queries(asked, what="sample vectors") if len(asked) else None
+        return build_approximate(exact, factory, recall=self.recall, sample=given)
 
 
 def _user_index(sources: Sources) -> Any:
@@ -202,7 +251,12 @@ class DenseSearcher:
     @property
     def identity(self) -> str:
         """The index, and the model of the queries."""
-        return self.index.directory.name + (f" {self.encoder.digest}" if self.encoder is not None else "")
+        return self.index.identity + (f" {self.encoder.digest}" if self.encoder is not None else "")
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the exact 100 nearest that search finds, as measured on a sample; `None` where it is exact."""
+        return self.index.measured.recall if isinstance(self.index, ApproximateIndex) else None
 
     def prepare(self, queries: Queries) -> np.ndarray:
         """Vectors of the queries, (n, d): from their column, else encoded."""
@@ -256,6 +310,7 @@ class RandomSearcher:
     corpus: Corpus
     seed: int
     score_kind: ClassVar[str] = "none"
+    recall: ClassVar[None] = None
 
     @property
     def identity(self) -> str:

@@ -63,6 +63,7 @@ class Selection:
         num_negatives (`int`): at most so many.
         positive_agg, on_missing_positive_score, on_shortage, seed: see `HardNegatives`.
         score_kind, source (`str`): of the retriever that made the columns.
+        search_recall (`float`, *optional*): of its search, where that is approximate.
     """
 
     reader: Reader
@@ -75,6 +76,7 @@ class Selection:
     seed: int
     score_kind: str
     source: str
+    search_recall: float | None = None
 
     @property
     def drops_rows(self) -> bool:
@@ -254,11 +256,15 @@ class Selection:
             "negative_ranks": ragged(pa.array(chosen.rank.astype(np.int32)), chosen.counts),
             "negative_sources": ragged(pa.array(chosen.source.tolist(), pa.string()), chosen.counts),
             "positive_scores": ragged(listed, found.listed_counts),
-            "mining": pa.StructArray.from_arrays(
-                [pa.array(values, pa.int32()) for values in counts.values()], names=list(counts)
-            ),
+            "mining": self._mining(counts),
         }
         return added
+
+    def _mining(self, counts: dict[str, np.ndarray]) -> pa.StructArray:
+        fields = {name: pa.array(values, pa.int32()) for name, values in counts.items()}
+        if self.search_recall is not None:
+            fields["search_recall"] = pa.array(np.full(len(counts["kept"]), self.search_recall, np.float32))
+        return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
 
 
 def _fresh(name: str, taken: dict[str, np.ndarray]) -> str:

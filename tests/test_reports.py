@@ -31,6 +31,15 @@ def test_worked_out_by_hand():
     assert "rows with a repeated negative 1" in shown and "above their positive 50.00 %" in shown
 
 
+def test_recall_of_approximate_search_is_shown_and_is_no_count():
+    recalls = [0.9921875, 0.9765625, None]
+    rows = [{**row, "search_recall": recall} for row, recall in zip(MINED["mining"], recalls, strict=True)]
+    made, exact = report(Dataset.from_dict({**MINED, "mining": rows})), report(Dataset.from_dict(MINED))
+    assert made.search_recall == 0.984375 and "recall of approximate search 0.9844" in str(made)
+    assert exact.search_recall is None and "approximate" not in str(exact)
+    assert made.funnel == exact.funnel
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_the_funnel_adds_up(name):
     pairs, corpus = world(2)

@@ -1,8 +1,9 @@
 """Dense indexes: FAISS files on disk, opened memory-mapped, searched with scores that do not depend on the batch.
 
 A flat inner product index is a FAISS file, so that `datasets` can search it, with 8-bit codes of its vectors beside it,
-with which we search it faster (`index/exact.py`). Any other index is searched by FAISS, which chooses other kernels for
-other batch shapes, so the scores of its hits are computed again where it stores the vectors.
+with which we search it faster (`index/exact.py`), or in torch where there is a GPU (`index/gpu.py`). Any other index is
+searched by FAISS, which chooses other kernels for other batch shapes, so the scores of its hits are computed again
+where it stores the vectors.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hf_hardneg.corpus import Corpus
 from hf_hardneg.errors import ConfigError, DataError, StoreError
 from hf_hardneg.index import store
 from hf_hardneg.index.exact import Codes, distance_pairs, nearest, open_codes, save_codes, score_pairs
+from hf_hardneg.index.gpu import gpu, nearest_on, placed
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.optional import require
 from hf_hardneg.process import single_thread_in_child
@@ -162,7 +164,7 @@ def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = N
     """
     if isinstance(index, (str, Path)):
         source = Path(index)
-        index, digest = _mapped_file(source), store.file_digest(source)
+        index, digest = mapped_file(source), store.file_digest(source)
         save = functools.partial(shutil.copyfile, source)
     else:
         content = load_faiss("a FAISS index").serialize_index(index)
@@ -179,7 +181,8 @@ def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = N
     return DenseIndex(directory=directory, similarity=similarity)
 
 
-def _mapped_file(path: Path) -> Any:
+def mapped_file(path: Path) -> Any:
+    """The FAISS index in a file, memory-mapped."""
     faiss = load_faiss("a FAISS index")
     try:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
@@ -225,6 +228,11 @@ class DenseIndex:
     similarity: Similarity
 
     @property
+    def identity(self) -> str:
+        """What hits depend on, besides the queries."""
+        return self.directory.name
+
+    @property
     def width(self) -> int:
         """Dimension of the vectors."""
         return self.faiss_index().d
@@ -248,6 +256,9 @@ class DenseIndex:
         """
         stored, codes = self.flat_vectors(), self.codes()
         if stored is not None and codes is not None:
+            device = gpu()
+            if device is not None:
+                return nearest_on(device, vectors, stored, _placed(self.directory, device), k)
             return nearest(vectors, stored, codes, k)
         index, found = self.faiss_index(), []
         for depth in np.unique(k):
@@ -295,7 +306,7 @@ def _flat_vectors(index: Any) -> np.ndarray | None:
 
 
 def _save_codes(directory: Path) -> None:
-    index = _mapped_file(directory / FILE)
+    index = mapped_file(directory / FILE)
     stored = _flat_vectors(index)
     if stored is not None and index.metric_type == load_faiss("a dense index").METRIC_INNER_PRODUCT:
         save_codes(directory, stored)
@@ -306,7 +317,13 @@ def _codes(directory: Path) -> Codes | None:
     return open_codes(directory) if (directory / "codes.npy").exists() else None
 
 
+@functools.lru_cache(maxsize=1)
+def _placed(directory: Path, device: str) -> Any:
+    stored = _flat_vectors(_opened(str(directory / FILE)))
+    return None if stored is None else placed(stored, device)
+
+
 @functools.lru_cache(maxsize=8)
 def _opened(path: str) -> Any:
     store.check(Path(path).parent)
-    return _mapped_file(Path(path))
+    return mapped_file(Path(path))
