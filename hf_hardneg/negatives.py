@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class HardNegatives:
     """Mines hard negatives for a batch of (query, positive) rows: pass it to any `datasets` verb that takes a function.
 
-    Constructing it builds or opens the index. It pickles as paths and digests, a few kilobytes, and what it returns for
-    a row depends on that row and these arguments alone, never on the rest of the batch.
+    Constructing it builds or opens the index; under a launcher such as `torchrun` all ranks must construct it, and each
+    encodes its share. It pickles as paths and digests, a few kilobytes, and what it returns for a row depends on that
+    row and these arguments alone, never on the rest of the batch.
 
     Args:
         corpus (`Dataset`): the documents.
