@@ -200,10 +200,10 @@ def _seconds(matrix: np.ndarray) -> float:
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _above(row, scales, residuals, spread, least):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """How many documents of a chunk may score `least` or are NaN; a loop that compilers vectorise."""
-    count = np.int32(0)
+    below = np.int32(0)
     for j in range(row.shape[0]):
-        count += np.int32(not np.float32(row[j]) * scales[j] + residuals[j] * spread < least)
-    return count
+        below += np.int32(np.float32(row[j]) * scales[j] + residuals[j] * spread < least)
+    return row.shape[0] - below
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
