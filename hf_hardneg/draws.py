@@ -52,8 +52,9 @@ def keyed_uniforms_of_pairs(
         documents (`pa.Array`): (n,) strings without nulls, identities of the documents.
     """
     prefixes = [f"{seed}\x1f{salt}\x1f{one}\x1f".encode() for one in queries]
-    _, offsets, data = documents.cast(pa.large_string()).buffers()
-    bounds = np.frombuffer(offsets, np.int64)[documents.offset : documents.offset + len(documents) + 1]
+    large = documents.cast(pa.large_string())
+    _, offsets, data = large.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[large.offset : large.offset + len(large) + 1]
     numbers = digests(prefixes, query, bounds, np.frombuffer(data or b"", np.uint8)) >> np.uint64(12)
     return (numbers.astype(np.float64) + 0.5) * 2.0**-52
 
@@ -85,8 +86,8 @@ def _largest(keys, offsets, size):  # type: ignore[no-untyped-def]  # noqa: ANN0
     chosen, filled = np.empty(len(keys), np.int64), 0
     for group in range(len(offsets) - 1):
         part = keys[offsets[group] : offsets[group + 1]]
-        least, ties = np.float64(-np.inf), 0
-        if len(part) > size:
+        least, ties = np.float64(-np.inf if size else np.inf), 0
+        if len(part) > size > 0:
             least, ties = np.partition(part, len(part) - size)[len(part) - size], size
             for key in part:
                 ties -= key > least

@@ -135,8 +135,8 @@ def write_flat(path: Path, blocks: Iterator[np.ndarray], similarity: Similarity)
     rows, width = 0, 0
     with path.open("wb") as stream:
         for block in blocks:
-            width = block.shape[1]
-            if not rows:
+            if not width:
+                width = block.shape[1]
                 kind = faiss.IndexFlatL2 if similarity == "l2" else faiss.IndexFlatIP
                 one = kind(width)
                 one.add(np.zeros((1, width), np.float32))

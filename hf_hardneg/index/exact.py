@@ -28,6 +28,10 @@ POOL_BYTES = 1 << 26
 CHUNK = 64
 SAVED = 1 << 14
 ROUNDING = 2.0**-23
+WIDTHS = (2, 1 << 17)
+"""Where 8-bit products are right: torch 2.13 gives others for width 1, and beyond they overflow 32 bits."""
+SMALLEST, LARGEST = 2.0**-126, 1e37
+"""Below, float32 loses more than relative precision; products of lengths above may overflow it."""
 
 
 class Codes(NamedTuple):
@@ -35,6 +39,7 @@ class Codes(NamedTuple):
 
     `codes` (n, d) int8 (or the float32 vectors themselves); `scales` (n,) float32, so that `codes * scales` stands for
     the vectors; `residuals` (n,) float32, lengths of what is missing; `norms` (n,) float32, lengths of the vectors.
+    Lengths are rounded up.
     """
 
     codes: np.ndarray
@@ -65,8 +70,9 @@ class Pool(NamedTuple):
 def quantized(vectors: np.ndarray) -> Codes:
     """The 8-bit codes of vectors (n, d) float32; each vector has its own scale."""
     largest = np.abs(vectors).max(axis=1, initial=0)
-    scales = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
-    codes = np.rint(vectors / scales[:, None]).astype(np.int8)
+    scales = (largest / LEVELS).astype(np.float32)
+    scales[scales == 0] = 1
+    codes = np.rint(vectors / scales[:, None]).clip(-LEVELS, LEVELS).astype(np.int8)
     missing = vectors - codes.astype(np.float32) * scales[:, None]
     return Codes(codes, scales, _lengths(missing), _lengths(vectors))
 
@@ -104,7 +110,9 @@ def unquantized(vectors: np.ndarray, norms: np.ndarray | None = None) -> Codes:
 
 
 def _lengths(vectors: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).astype(np.float32)
+        return np.nextafter(lengths, np.float32(np.inf))
 
 
 def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray) -> Hits:
@@ -122,7 +130,7 @@ def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray
     block = int(np.clip(POOL_BYTES // (12 * capacity), 16, QUERIES))
     starts = range(0, len(vectors), min(block, max(16, -(-len(vectors) // threads()))))
     bounds = [*starts, len(vectors)]
-    integers = _integers_pay()
+    integers = WIDTHS[0] <= vectors.shape[1] <= WIDTHS[1] and _integers_pay()
 
     def run(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         part = slice(bounds[number], bounds[number + 1])
@@ -191,17 +199,17 @@ def _seconds(matrix: np.ndarray) -> float:
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _above(row, scales, residuals, spread, least):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """How many documents of a chunk may score `least`; a loop that compilers vectorise."""
-    count = np.int32(0)
+    """How many documents of a chunk may score `least` or are NaN; a loop that compilers vectorise."""
+    below = np.int32(0)
     for j in range(row.shape[0]):
-        count += np.int32(np.float32(row[j]) * scales[j] + residuals[j] * spread >= least)
-    return count
+        below += np.int32(np.float32(row[j]) * scales[j] + residuals[j] * spread < least)
+    return row.shape[0] - below
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _mark(row, scales, residuals, spread, least, marks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     for j in range(row.shape[0]):
-        marks[j] = np.float32(row[j]) * scales[j] + residuals[j] * spread >= least
+        marks[j] = not np.float32(row[j]) * scales[j] + residuals[j] * spread < least
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -209,38 +217,50 @@ def _admit(tile, start, codes, queries, vectors, stored, pool):  # type: ignore[
     """Put documents of a block that may be among the best of a query into its pool."""
     width, marks = tile.shape[1], np.empty(CHUNK, np.bool_)
     groups = marks.view(np.uint64)
-    rounding = np.float32((vectors.shape[1] + 16) * ROUNDING)
-    longest = np.max(codes.norms)
+    terms, longest = vectors.shape[1] + 16, np.float64(np.max(codes.norms))
     for q in range(len(pool.sizes)):
-        scale, length = queries.scales[q], queries.norms[q]
-        lost = queries.residuals[q] + length * rounding
+        scale, length = np.float64(queries.scales[q]), np.float64(queries.norms[q])
         spread = (length + queries.residuals[q]) / scale
-        least = (pool.limit[q] - lost * longest) / scale
-        products = tile[q]
+        finite = max(length, spread) * longest < LARGEST
+        lost = queries.residuals[q] + length * terms * ROUNDING if finite else np.inf
+        margin = lost * longest / scale + terms * SMALLEST
+        least = _least(pool.limit[q], scale, margin)
+        products, reach = tile[q], np.float32(spread)
         for left in range(0, width, CHUNK):
             right = min(left + CHUNK, width)
             row, scales, residuals = products[left:right], codes.scales[left:right], codes.residuals[left:right]
-            if _above(row, scales, residuals, spread, least) == 0:
+            if _above(row, scales, residuals, reach, least) == 0:
                 continue
-            _mark(row, scales, residuals, spread, least, marks)
+            _mark(row, scales, residuals, reach, least, marks)
             marks[right - left :] = False
             for group in range(0, CHUNK, 8):
                 if groups[group >> 3] == 0:
                     continue
                 for j in range(group, group + 8):
                     if marks[j]:
-                        middle = np.float32(row[j]) * scales[j] * scale
-                        error = residuals[j] * spread * scale + lost * codes.norms[left + j]
-                        if _put(q, start + left + j, middle - error, middle + error, pool):
+                        middle = np.float64(row[j]) * scales[j] * scale
+                        error = (residuals[j] * spread + terms * SMALLEST) * scale + lost * codes.norms[left + j]
+                        if _put(q, start + left + j, middle, error, pool):
                             _make_room(q, vectors, stored, pool)
-                            least = (pool.limit[q] - lost * longest) / scale
+                            least = _least(pool.limit[q], scale, margin)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _put(q, doc, low, high, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Add a document to a pool; returns whether that is full now."""
-    n = pool.sizes[q]
-    pool.docs[q, n], pool.low[q, n], pool.high[q, n] = doc, low, high
+def _least(limit, scale, margin):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """What a product must reach, in units of the query's scale, to be worth a closer look."""
+    return np.float32(min(limit / scale - margin, LARGEST))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _put(q, doc, middle, error, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Add a document to a pool, its interval open until it is scored; returns whether the pool is full now.
+
+    Rounding to float32 keeps order, so ends rounded from float64 hold the rounded score.
+    """
+    n, low, high = pool.sizes[q], np.float32(middle - error), np.float32(middle + error)
+    if not low <= high:
+        low, high = np.float32(-np.inf), np.float32(np.inf)
+    pool.docs[q, n], pool.low[q, n], pool.high[q, n] = doc, low, np.nextafter(high, np.float32(np.inf))
     pool.sizes[q] = n + 1
     return n + 1 == pool.docs.shape[1]
 
