@@ -70,27 +70,30 @@ from datasets import Dataset, disable_progress_bars
 disable_progress_bars()
 from hf_hardneg import Strategy, mine
 from hf_hardneg.filters import RankWindow
-from hf_hardneg.retrievers import BM25
-folder, first = sys.argv[1:]
+from hf_hardneg.index import bm25, dense
+from hf_hardneg.retrievers import BM25, Dense
+from tests.worlds import encode
+folder, kind, first = sys.argv[1:]
 corpus, pairs = (Dataset.load_from_disk(f"{folder}/{name}") for name in ("corpus", "pairs"))
-mine(pairs, corpus, Strategy([BM25(100)], [RankWindow(int(first))]), cache_dir=f"{folder}/cache")
-import hf_hardneg.index.bm25 as bm25
-heavy = [name for name in ("torch", "faiss", "transformers", "sentence_transformers") if name in sys.modules]
-print(bm25._opened.cache_info().misses, heavy)
+strategy = Strategy([{"bm25": BM25, "dense": Dense}[kind](100)], [RankWindow(int(first))])
+mine(pairs, corpus, strategy, encoder=encode, cache_dir=f"{folder}/cache")
+opened = bm25._opened.cache_info().misses + dense._opened.cache_info().misses
+print(opened, *(name for name in ("torch", "faiss", "transformers", "sentence_transformers") if name in sys.modules))
 """
 
 
-def test_another_process_opens_no_index_and_no_model(tmp_path):
+@pytest.mark.parametrize("kind", ["bm25", "dense"])
+def test_another_process_opens_no_index_and_no_model(tmp_path, kind):
     pairs, corpus = world(3)
     corpus.save_to_disk(tmp_path / "corpus")
     pairs.save_to_disk(tmp_path / "pairs")
-    runs = []
+    runs, names = [], []
     for first in ("0", "2"):
-        command = [sys.executable, "-W", "ignore", "-c", SECOND, str(tmp_path), first]
-        runs.append(subprocess.check_output(command, text=True).strip().split(" ", 1))
-        runs[-1].append(stored(tmp_path / "cache", "candidates"))
-    assert int(runs[0][0]) > 0 and runs[1][0] == "0" and runs[1][1] == "[]"
-    assert runs[0][2] == runs[1][2] and len(stored(tmp_path / "cache", "negatives")) == 2
+        command = [sys.executable, "-W", "ignore", "-c", SECOND, str(tmp_path), kind, first]
+        runs.append(subprocess.check_output(command, text=True).split())
+        names.append(stored(tmp_path / "cache", "candidates"))
+    assert runs[0][0] == "1" and runs[1] == ["0"]
+    assert names[0] == names[1] and len(stored(tmp_path / "cache", "negatives")) == 2
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
