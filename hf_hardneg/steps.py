@@ -54,7 +54,8 @@ class Steps:
             return plain.map(retrieval, batched=True)
         origin = _origin(pairs, retrieval)
         found = self._stored("candidates", origin, plain, retrieval, f"Searching ({retrieval.source})")
-        return concatenate_datasets([plain, found], axis=1).with_format("arrow")
+        kept = [name for name in plain.column_names if name not in found.column_names]
+        return concatenate_datasets([plain.select_columns(kept), found], axis=1).with_format("arrow")
 
     def negatives(self, pairs: Dataset, retrieval: Retrieval, selection: Selection) -> Dataset:
         """The pairs with their negatives, from the store where they are there."""

@@ -1,5 +1,9 @@
 import pytest
 from datasets import Dataset, disable_progress_bars
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,0 +1,229 @@
+"""Stored candidates and negatives: when they are found again, and when they must not be."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from hf_hardneg import HardNegatives, Strategy, mine
+from hf_hardneg.filters import AbsoluteMargin, RelativeMargin
+from hf_hardneg.index import store
+from hf_hardneg.retrievers import Dense
+from hf_hardneg.samplers import RankZone
+from hf_hardneg.steps import Steps
+from tests.worlds import SMALL, encode, world
+
+MINED = [
+    "negatives",
+    "negative_ids",
+    "negative_scores",
+    "negative_ranks",
+    "negative_sources",
+    "positive_scores",
+    "mining",
+]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "store"
+
+
+def stored(cache, kind):
+    return sorted(path.name for path in cache.glob(f"{kind}-*"))
+
+
+def mined(cache, pairs, corpus, strategy="bm25", **options):
+    return mine(pairs, corpus, SMALL.get(strategy, strategy), encoder=encode, cache_dir=str(cache), **options)
+
+
+def test_another_margin_sampler_or_seed_searches_nothing(cache, monkeypatch):
+    pairs, corpus = world(3)
+    dense = [Dense(200)]
+    mined(cache, pairs, corpus, Strategy(dense))
+    candidates = stored(cache, "candidates")
+
+    def search(*_):
+        raise AssertionError("searched again")
+
+    monkeypatch.setattr("hf_hardneg.retrieval.Retrieval.search", search)
+    for stages, options in (
+        (([AbsoluteMargin(0.1)],), {}),
+        (([RelativeMargin(0.2)],), {}),
+        (([], RankZone(1, 12)), {}),
+        (([], RankZone(1, 12)), {"seed": 7}),
+        (([],), {"num_negatives": 2}),
+        (([],), {"on_shortage": "pad_random", "num_negatives": 20}),
+    ):
+        again = mined(cache, pairs, corpus, Strategy(dense, *stages), **options)
+        assert len(again) == len(pairs) and stored(cache, "candidates") == candidates
+    assert len(stored(cache, "negatives")) == 7
+
+
+SECOND = """
+import sys
+from datasets import Dataset, disable_progress_bars
+disable_progress_bars()
+from hf_hardneg import Strategy, mine
+from hf_hardneg.filters import RankWindow
+from hf_hardneg.index import bm25, dense
+from hf_hardneg.retrievers import BM25, Dense
+from tests.worlds import encode
+folder, kind, first = sys.argv[1:]
+corpus, pairs = (Dataset.load_from_disk(f"{folder}/{name}") for name in ("corpus", "pairs"))
+strategy = Strategy([{"bm25": BM25, "dense": Dense}[kind](100)], [RankWindow(int(first))])
+mine(pairs, corpus, strategy, encoder=encode, cache_dir=f"{folder}/cache")
+opened = bm25._opened.cache_info().misses + dense._opened.cache_info().misses
+print(opened, *(name for name in ("torch", "faiss", "transformers", "sentence_transformers") if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize("kind", ["bm25", "dense"])
+def test_another_process_opens_no_index_and_no_model(tmp_path, kind):
+    pairs, corpus = world(3)
+    corpus.save_to_disk(tmp_path / "corpus")
+    pairs.save_to_disk(tmp_path / "pairs")
+    runs, names = [], []
+    for first in ("0", "2"):
+        command = [sys.executable, "-W", "ignore", "-c", SECOND, str(tmp_path), kind, first]
+        runs.append(subprocess.check_output(command, text=True).split())
+        names.append(stored(tmp_path / "cache", "candidates"))
+    assert runs[0][0] == "1" and runs[1] == ["0"]
+    assert names[0] == names[1] and len(stored(tmp_path / "cache", "negatives")) == 2
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("strategy", ["bm25", "positive_aware"])
+def test_pairs_in_memory_and_on_disk_with_any_workers(tmp_path, cache, strategy, on_disk):
+    pairs, corpus = world(5)
+    if on_disk:
+        pairs.save_to_disk(tmp_path / "pairs")
+        pairs = Dataset.load_from_disk(str(tmp_path / "pairs"))
+    one = mined(cache, pairs, corpus, strategy)
+    names = stored(cache, "candidates"), stored(cache, "negatives")
+    two = mined(cache, pairs, corpus, strategy, num_proc=2, batch_size=5)
+    assert (stored(cache, "candidates"), stored(cache, "negatives")) == names
+    fresh = mined(tmp_path / "other", pairs, corpus, strategy, num_proc=2, batch_size=5)
+    direct = pairs.map(
+        HardNegatives(corpus, SMALL[strategy], encoder=encode, known_positives=[pairs], cache_dir=str(cache)),
+        batched=True,
+    )
+    assert one[:] == two[:] == fresh[:] == direct[:] and one.features == fresh.features
+    assert one.column_names == direct.column_names
+
+
+def other_encoder(texts):
+    return encode(texts)[:, ::-1]
+
+
+other_encoder.digest = "another"
+
+
+@pytest.mark.parametrize("change", ["corpus", "query", "encoder", "depth", "known positive", "dedupe"])
+def test_what_candidates_depend_on(cache, change):
+    pairs, corpus = world(6)
+    strategy, options = Strategy([Dense(20)]), {"encoder": encode}
+    mine(pairs, corpus, strategy, cache_dir=str(cache), **options)
+    table, texts = pairs.to_dict(), corpus.to_dict()
+    if change == "corpus":
+        texts["text"][9] += " more"
+    if change == "query":
+        table["query"][0] += " more"
+    if change == "encoder":
+        options = {"encoder": other_encoder}
+    if change == "depth":
+        strategy = Strategy([Dense(21)])
+    if change == "known positive":
+        table["positive_ids"][0] = [*table["positive_ids"][0], "d9"]
+    if change == "dedupe":
+        options["dedupe"] = "exact"
+    pairs, corpus = Dataset.from_dict(table), Dataset.from_dict(texts)
+    again = mine(pairs, corpus, strategy, cache_dir=str(cache), **options)
+    assert len(stored(cache, "candidates")) == 2
+    assert again[:] == mine(pairs, corpus, strategy, cache_dir=str(cache.parent / "fresh"), **options)[:]
+
+
+def test_a_known_positive_of_another_split_is_another_search(cache):
+    pairs, corpus = world(7)
+    first, rest = pairs.select(range(6)), pairs.select(range(6, len(pairs)))
+    mined(cache, first, corpus)
+    both = mined(cache, DatasetDict({"a": first, "b": rest}), corpus)
+    assert len(stored(cache, "candidates")) == 3
+    assert [*both["a"]["negative_ids"], *both["b"]["negative_ids"]] == mined(cache, pairs, corpus)["negative_ids"][:]
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_rows_with_drop_rules(cache, num_proc):
+    pairs, corpus = world(8)
+    options = {"num_negatives": 6, "num_proc": num_proc}
+    whole = mined(cache, pairs, corpus, "positive_aware", **options)
+    full = [row for row in whole if len(row["negatives"]) == 6]
+    assert 0 < len(full) < len(whole)
+    assert list(mined(cache, pairs, corpus, "positive_aware", on_shortage="drop_row", **options)) == full
+    none = mined(cache, pairs, corpus, "positive_aware", on_shortage="drop_row", num_negatives=59, num_proc=num_proc)
+    assert not len(none) and none.features == whole.features
+
+
+def test_columns_that_are_named_like_ours(cache):
+    pairs, corpus = world(9)
+    size = len(pairs)
+    named = pairs.add_column("negatives", ["mine"] * size).add_column("candidates", list(range(size)))
+    named = named.add_column("mining", [0] * size)
+    for on_shortage in ("keep_fewer", "drop_row"):
+        plain = mined(cache, pairs, corpus, on_shortage=on_shortage)
+        again = mined(cache, named, corpus, on_shortage=on_shortage)
+        for name in MINED:
+            assert again[name][:] == plain[name][:]
+
+
+def test_only_what_mining_made_is_stored(cache):
+    pairs, corpus = world(10)
+    result = mined(cache, pairs, corpus)
+    (negatives,) = stored(cache, "negatives")
+    (candidates,) = stored(cache, "candidates")
+    rows = Dataset.from_file(str(cache / negatives / "rows.arrow"))
+    assert rows.column_names == MINED and len(rows) == len(pairs)
+    assert not set(Dataset.from_file(str(cache / candidates / "rows.arrow")).column_names) & set(pairs.column_names)
+    assert result.column_names == [*pairs.column_names, *MINED]
+
+
+def test_pairs_without_rows(cache):
+    pairs, corpus = world(10)
+    splits = mined(cache, DatasetDict({"some": pairs, "none": pairs.select([])}), corpus)
+    assert not len(splits["none"]) and len(splits["some"]) == len(pairs)
+
+
+def _killed(cache, after):
+    pairs, corpus = world(11)
+    called = []
+    search = Steps._stored
+
+    def stored_then_die(self, kind, parameters, rows, function, desc):
+        def dying(batch):
+            called.append(1)
+            if len(called) > after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(batch)
+
+        return search(self, kind, parameters, rows, dying, desc)
+
+    Steps._stored = stored_then_die
+    mined(cache, pairs, corpus, batch_size=10)
+
+
+@pytest.mark.parametrize("after", [0, 2, 4, 6])
+def test_a_killed_mine_leaves_nothing_half_published(cache, tmp_path, after):
+    pairs, corpus = world(11)
+    child = multiprocessing.get_context("fork").Process(target=_killed, args=(cache, after))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    for path in cache.glob("[!.]*"):
+        store.check(path)
+    assert len(stored(cache, "candidates")) == (after >= 4) and not stored(cache, "negatives")
+    assert mined(cache, pairs, corpus)[:] == mined(tmp_path / "clean", pairs, corpus)[:]
+    assert not list(cache.glob(".*.partial"))
