@@ -29,7 +29,7 @@ def mine(
 
     Every known positive of a query is excluded, in whatever row it stands, also over the splits of a `DatasetDict`.
     Two stored steps do the work: candidates, then their selection. Once the candidates are there, another margin,
-    sampler or seed touches no model and no index, in any process.
+    sampler or seed that asks for candidates of the same depth touches no model and no index, in any process.
 
     Args:
         pairs (`Dataset` or `DatasetDict`): rows of `query` with `positive` (text or texts) and / or `positive_ids`.
