@@ -7,6 +7,7 @@ killed by numba's OpenMP layer, unless it sets those libraries to one thread fir
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import sys
@@ -72,12 +73,23 @@ def in_threads(work: Callable[[slice], T], size: int, *, at_least: int) -> list[
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads in each of which torch computes alone; as many as `count`."""
+    """A pool of `count` threads, in each of which torch computes alone.
+
+    The threads stay, idle: one that ends still holds a lock of MKL for a moment after Python has joined it, and a
+    process forked in that moment waits for that lock for ever.
+    """
     import torch
 
     before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
+        yield _torch_pool(os.getpid(), count)
     finally:
         torch.set_num_threads(before)
+
+
+@functools.cache
+def _torch_pool(process: int, count: int) -> ThreadPoolExecutor:
+    import torch
+
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
