@@ -105,12 +105,14 @@ def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
         ids = text_keys(corpus.ids(np.arange(len(corpus))).to_pylist(), "exact")
         for name, values in (("key", keys), ("id", ids)):
             order = np.argsort(values, kind="stable")
+            ordered = values[order]
             np.save(directory / f"by_{name}.npy", order)
-            np.save(directory / f"sorted_{name}s.npy", values[order])
+            np.save(directory / f"sorted_{name}s.npy", ordered)
             if name == "key":
-                _save_groups(directory, order, values[order])
+                _save_groups(directory, order, ordered)
+            else:
+                _refuse_repeated_ids(corpus, order, ordered)
         np.save(directory / "keys.npy", keys)
-        _refuse_repeated_ids(corpus, ids)
 
     mode = "exact" if dedupe == "off" else dedupe
     directory = store.obtain(corpus.cache, "keys", {"corpus": corpus.digest, "dedupe": mode, "layout": LAYOUT}, build)
@@ -128,13 +130,12 @@ def _save_groups(directory: Path, order: np.ndarray, ordered: np.ndarray) -> Non
     np.save(directory / "shared.npy", shared)
 
 
-def _refuse_repeated_ids(corpus: Corpus, ids: np.ndarray) -> None:
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        row = int(np.flatnonzero(ids == unique[counts > 1][0])[0])
-        name = corpus.ids(np.array([row]))[0].as_py()
+def _refuse_repeated_ids(corpus: Corpus, order: np.ndarray, ordered: np.ndarray) -> None:
+    repeats = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(repeats):
+        name = corpus.ids(order[repeats[:1]])[0].as_py()
         raise DataError(
-            f"{len(ids) - len(unique)} documents repeat the id of another, such as {name!r}. "
+            f"{len(repeats)} documents repeat the id of another, such as {name!r}. "
             "Ids must be unique: drop the repeats, or name another id column with id_column=."
         )
 
