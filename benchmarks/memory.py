@@ -26,9 +26,14 @@ BLOCK = 10_000
 
 
 def private_megabytes():
-    kinds = ("Private_Clean", "Private_Dirty")
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(kinds)) / 1024
+    """Private memory of this process: all of it, and what it wrote; the rest is mapped files that no other maps now."""
+    held = dict.fromkeys(("private", "written"), 0.0)
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Private_Clean", "Private_Dirty")):
+            held["private"] += int(line.split()[1]) / 1024
+        if line.startswith("Private_Dirty"):
+            held["written"] += int(line.split()[1]) / 1024
+    return held
 
 
 class Measured:
@@ -42,7 +47,8 @@ class Measured:
         before = json.loads(note.read_text())["before"] if note.exists() else private_megabytes()
         mined = self.miner(batch)
         after = private_megabytes()
-        note.write_text(json.dumps({"before": before, "after": after, "added": after - before}))
+        added = {kind: after[kind] - before[kind] for kind in after}
+        note.write_text(json.dumps({"before": before, "after": after, "added": added}))
         return mined
 
 
@@ -70,6 +76,27 @@ def measure_bm25(dataset, queries, workers):
         yield {"documents": len(documents), "index_megabytes": size / 2**20, **measured}
 
 
+def measure_dense(dataset, queries, width, workers):
+    """The same queries over a tenth of the documents, and over all."""
+    vectors = np.random.default_rng(1).normal(size=(len(queries), width)).astype(np.float32)
+    queries = queries.add_column("vector", vectors.tolist())
+    for documents in (dataset.select(range(len(dataset) // 10)), dataset):
+        with tempfile.TemporaryDirectory() as cache:
+            corpus = open_corpus(documents, cache_dir=cache)
+            index = build_dense(corpus, synthetic(len(corpus), width), vectors_digest="synthetic")
+            path = str(index.directory / "index.faiss")
+            miner = HardNegatives(documents, "dense", index_name=path, query_vector_column="vector", cache_dir=cache)
+            measured = measure(queries, miner, workers)
+            size = os.path.getsize(path)
+        yield {"documents": len(documents), "width": width, "index_megabytes": size / 2**20, **measured}
+
+
+def synthetic(documents, width):
+    for start in range(0, documents, BLOCK):
+        generator = np.random.default_rng(start)
+        yield generator.normal(size=(min(BLOCK, documents - start), width)).astype(np.float32)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("corpus")
@@ -78,35 +105,15 @@ def main():
     parser.add_argument("--queries", type=int, default=200)
     options = parser.parse_args()
     dataset = load_dataset("parquet", data_files=options.corpus, split="train")
-    corpus = open_corpus(dataset)
 
-    def blocks():
-        for start in range(0, len(corpus), BLOCK):
-            generator = np.random.default_rng(start)
-            yield generator.normal(size=(min(BLOCK, len(corpus) - start), options.width)).astype(np.float32)
+    def asked(step):
+        rows = dataset.select(range(0, len(dataset) // 10, step))
+        return Dataset.from_dict({"query": rows["text"], "positive_ids": [[one] for one in rows["_id"]]})
 
-    index = build_dense(corpus, blocks(), vectors_digest=f"synthetic {options.width}")
-    chosen = range(0, len(dataset), len(dataset) // options.queries)
-    queries = Dataset.from_dict(
-        {
-            "query": [f"synthetic query {row}" for row in chosen],
-            "positive_ids": [[dataset[row]["_id"]] for row in chosen],
-            "vector": np.random.default_rng(1).normal(size=(len(chosen), options.width)).astype(np.float32),
-        }
-    )
-    path = str(index.directory / "index.faiss")
-    miner = HardNegatives(dataset, "dense", index_name=path, query_vector_column="vector")
-    dense = measure(queries, miner, options.workers)
-    texts = dataset.select(range(0, len(dataset) // 10, 20))
-    texts = Dataset.from_dict({"query": texts["text"], "positive_ids": [[_id] for _id in texts["_id"]]})
+    few = asked(len(dataset) // 10 // options.queries)
     result = {
-        "dense": {
-            "documents": len(corpus),
-            "width": options.width,
-            "index_megabytes": os.path.getsize(path) / 2**20,
-            **dense,
-        },
-        "bm25": list(measure_bm25(dataset, texts, options.workers)),
+        "dense": list(measure_dense(dataset, few, options.width, options.workers)),
+        "bm25": list(measure_bm25(dataset, asked(20), options.workers)),
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
