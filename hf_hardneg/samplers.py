@@ -5,18 +5,28 @@ To add one, write the class here and list it in `SAMPLERS`; the contract tests r
 
 from __future__ import annotations
 
+import functools
+import logging
+from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.draws import sample_without_replacement
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.diagnostics import intrinsic_dimension
+from hf_hardneg.draws import effective_sample_sizes, sample_without_replacement
+from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import Basis, check_basis, rank_by
 from hf_hardneg.retrievers import Searcher
 from hf_hardneg.signals import Signal
+
+logger = logging.getLogger(__name__)
+
+POOL = 200
+FLAT, PEAKED = 0.95, 2.0
+SAMPLED = 1000
 
 Uniforms = Callable[[str, Candidates], np.ndarray]
 """Keyed draws under a salt for each candidate: (n,) float64 inside (0, 1)."""
@@ -35,6 +45,7 @@ class Sampler(Protocol):
 
     def fitted(self, searcher: Searcher) -> Sampler:
         """The same, with constants that depend on the index; raises where it does not suit the scores."""
+        self.check_kind(searcher.score_kind)
         return self
 
     def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
@@ -44,6 +55,14 @@ class Sampler(Protocol):
     def depth(self, num_negatives: int) -> int:
         """How many candidates retrieval should bring."""
         raise NotImplementedError
+
+    def check_kind(self, score_kind: str) -> None:
+        """Raise where scores of a kind mean nothing to it.
+
+        Raises:
+            ConfigError: naming the kinds that do.
+        """
+        return
 
 
 @dataclass(frozen=True)
@@ -130,5 +149,204 @@ def _uniform_sample(candidates: Candidates, size: int, salt: str, uniforms: Unif
     return sample_without_replacement(weights, draws, size, candidates.offsets())
 
 
-SAMPLERS: dict[str, type[Sampler]] = {"top": Top, "uniform": Uniform, "rank_zone": RankZone}
+class Weighted(Sampler):
+    """A keyed draw without replacement, in proportion to weights of the candidates.
+
+    Warns, once in a process, where the weights draw like another sampler: where the effective sample size `1 / sum p^2`
+    is nearly the pool (`Uniform` does that) or under 2 (`Top`), on the mean over a batch.
+    """
+
+    @abstractmethod
+    def log_weights(self, candidates: Candidates) -> np.ndarray:
+        """Logarithms of the weights, (n,) float64; `-inf` is never drawn while a query has another."""
+
+    def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
+        """Positions of a keyed weighted sample of each query."""
+        weights, offsets = self.log_weights(candidates), candidates.offsets()
+        self._warn_of_degenerate_draws(weights, offsets, size)
+        return sample_without_replacement(weights, uniforms(self.name, candidates), size, offsets)
+
+    def depth(self, num_negatives: int) -> int:
+        """200, or the request."""
+        return max(POOL, num_negatives)
+
+    def _warn_of_degenerate_draws(self, weights: np.ndarray, offsets: np.ndarray, size: int) -> None:
+        pools = np.diff(offsets)
+        drawing = pools > size
+        if not drawing.any():
+            return
+        effective = effective_sample_sizes(weights, offsets)[drawing]
+        if (effective / pools[drawing]).mean() > FLAT:
+            _warn_once(repr(self), "draws almost uniformly: its weights are flat on scores of this scale")
+        elif effective.mean() < PEAKED:
+            _warn_once(repr(self), "draws almost always the same few: its weights are all but zero for the others")
+
+
+@functools.lru_cache(maxsize=256)
+def _warn_once(sampler: str, finding: str) -> None:
+    logger.warning("%s %s. Look at report(mined), and change its scale, temperature or dimension.", sampler, finding)
+
+
+@dataclass(frozen=True)
+class SimANS(Weighted):
+    """Candidates that score like the positive, wherever they rank: `p ~ exp(-a (s - s+ - b)^2)` (arXiv 2210.11773).
+
+    `s+` is the miner's `positive_agg` of the positives' scores; the paper's code draws one positive instead. We draw
+    without replacement, exactly in proportion; the paper's code only nearly so.
+
+    Args:
+        a (`float`, defaults to 0.5): how fast weights fall. The paper's value is for dot products, whose gaps are of
+            several units: on cosines it draws uniformly, and warns, unless `score_scale` says otherwise.
+        b (`float`, defaults to 0): how far above the positive the weights have their top, in units of the scaled score.
+        kernel (`str`, defaults to `"gaussian"`): or `"laplace"`, `exp(-a |s - s+ - b|)`, with a = 3 in their MS MARCO
+            passage code.
+        sign (`str`, defaults to `"paper"`): `"code"` takes `b` with the opposite sign, as their scripts do.
+        score_scale (`float` or `"auto"`, defaults to 1): scores are multiplied by it; `"auto"` divides them by the
+            standard deviation of the query's candidates.
+    """
+
+    a: float = 0.5
+    b: float = 0.0
+    _: KW_ONLY
+    kernel: Literal["gaussian", "laplace"] = "gaussian"
+    sign: Literal["paper", "code"] = "paper"
+    score_scale: float | Literal["auto"] = 1.0
+    name: ClassVar[str] = "simans"
+    needs_positive: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_choice("SimANS", "kernel", self.kernel, ("gaussian", "laplace"))
+        _check_choice("SimANS", "sign", self.sign, ("paper", "code"))
+        _check_above_zero("SimANS", "a", self.a, 0.5)
+        if self.score_scale != "auto":
+            _check_above_zero("SimANS", "score_scale", self.score_scale, "'auto'")
+
+    def log_weights(self, candidates: Candidates) -> np.ndarray:
+        """See `Weighted`."""
+        shift = self.b if self.sign == "paper" else -self.b
+        gap = self._scale(candidates) * (candidates.score - candidates.anchor()) - shift
+        return -self.a * (gap**2 if self.kernel == "gaussian" else np.abs(gap))
+
+    def _scale(self, candidates: Candidates) -> float | np.ndarray:
+        if self.score_scale != "auto":
+            return self.score_scale
+        counts = np.maximum(candidates.counts(), 1)
+        query, size = candidates.query, candidates.queries
+        mean = np.bincount(query, candidates.score, minlength=size) / counts
+        variance = np.bincount(query, (candidates.score - mean[query]) ** 2, minlength=size) / counts
+        return (1 / np.sqrt(np.where(variance > 0, variance, 1.0)))[query]
+
+
+@dataclass(frozen=True)
+class Importance(Weighted):
+    """A softmax over the candidates' scores, `p ~ exp(s / temperature)`.
+
+    In proportion to what InfoNCE would make of each; not the sampler of Wu et al., which is `DistanceWeighted`.
+
+    Args:
+        temperature (`float`, defaults to 0.1): in units of the scores; near 0 the best-ranked are taken.
+    """
+
+    temperature: float = 0.1
+    name: ClassVar[str] = "importance"
+
+    def __post_init__(self) -> None:
+        _check_above_zero("Importance", "temperature", self.temperature, 0.1)
+
+    def check_kind(self, score_kind: str) -> None:
+        """Raise for candidates without scores."""
+        _refuse_unscored("Importance", score_kind)
+
+    def log_weights(self, candidates: Candidates) -> np.ndarray:
+        """See `Weighted`."""
+        return candidates.score / self.temperature
+
+
+@dataclass(frozen=True)
+class DistanceWeighted(Weighted):
+    """Distances drawn evenly: weights are one over the density of distances on the sphere (Wu et al., 1706.07567).
+
+    Args:
+        cutoff (`float`, defaults to 0.5): nearer candidates count as if at this distance.
+        nonzero_loss_cutoff (`float`, *optional*, defaults to 1.4): candidates beyond have no weight. It belongs to the
+            paper's margin loss; InfoNCE has no such distance, so `None` may be right.
+        dim (`str` or `int`, defaults to `"embedding"`): dimension of the sphere; `"intrinsic"` fits it to distances of
+            the corpus. Text vectors fill a narrow cone, and with hundreds of dimensions what is nearest has all the
+            weight.
+    """
+
+    cutoff: float = 0.5
+    nonzero_loss_cutoff: float | None = 1.4
+    dim: int | Literal["embedding", "intrinsic"] = "embedding"
+    name: ClassVar[str] = "distance_weighted"
+
+    def __post_init__(self) -> None:
+        end = 2.0 if self.nonzero_loss_cutoff is None else self.nonzero_loss_cutoff
+        if not 0 < self.cutoff < end <= 2:
+            raise ConfigError(
+                f"DistanceWeighted(cutoff={self.cutoff}, nonzero_loss_cutoff={self.nonzero_loss_cutoff}) leaves no "
+                "distances: those of unit vectors lie in (0, 2). Give 0 < cutoff < nonzero_loss_cutoff <= 2."
+            )
+        if self.dim not in ("embedding", "intrinsic") and (not isinstance(self.dim, int) or self.dim < 4):
+            raise ConfigError(
+                f"DistanceWeighted(dim={self.dim!r}): allowed are 'embedding', 'intrinsic' and whole numbers from 4; "
+                "give the dimension of the vectors, or what they fill of it."
+            )
+
+    def check_kind(self, score_kind: str) -> None:
+        """Raise for scores that are not cosines."""
+        if score_kind != "cosine":
+            raise ConfigError(
+                f"DistanceWeighted needs distances of unit vectors, and these scores are {score_kind!r}, not 'cosine'. "
+                "Retrieve with Dense(similarity='cosine'), or draw with Importance(temperature)."
+            )
+
+    def fitted(self, searcher: Any) -> DistanceWeighted:
+        """The same with its dimension as a number."""
+        self.check_kind(searcher.score_kind)
+        if self.dim == "embedding":
+            return replace(self, dim=max(searcher.index.width, 4))
+        if self.dim == "intrinsic":
+            rows = np.unique(np.linspace(0, len(searcher.index) - 1, SAMPLED).astype(np.int64))
+            return replace(self, dim=max(round(intrinsic_dimension(searcher.index.vectors(rows))), 4))
+        return self
+
+    def log_weights(self, candidates: Candidates) -> np.ndarray:
+        """See `Weighted`."""
+        if isinstance(self.dim, str):
+            raise ConfigError(f"{self!r} has no number for dim: call fitted(searcher) first, or give one.")
+        distance = np.sqrt(np.maximum(2 - 2 * candidates.score, 0.0))
+        clipped = np.maximum(distance, self.cutoff)
+        outside = np.log(np.maximum(1 - clipped**2 / 4, 1e-8))
+        weights = (2 - self.dim) * np.log(clipped) - (self.dim - 3) / 2 * outside
+        end = np.inf if self.nonzero_loss_cutoff is None else self.nonzero_loss_cutoff
+        return np.where(clipped < end, weights, -np.inf)
+
+
+def _check_choice(sampler: str, parameter: str, given: str, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise unknown_name(f"{sampler}({parameter}=...)", given, allowed)
+
+
+def _check_above_zero(sampler: str, parameter: str, given: float, usual: float | str) -> None:
+    if not (isinstance(given, int | float) and given > 0):
+        raise ConfigError(f"{sampler}({parameter}={given!r}): numbers above 0 are allowed; give one, such as {usual}.")
+
+
+def _refuse_unscored(sampler: str, score_kind: str) -> None:
+    if score_kind == "none":
+        raise ConfigError(
+            f"{sampler} weighs candidates by their scores, but random retrieval scores nothing. "
+            "Use a bm25 or dense retriever, or the sampler Uniform()."
+        )
+
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    "top": Top,
+    "uniform": Uniform,
+    "rank_zone": RankZone,
+    "simans": SimANS,
+    "importance": Importance,
+    "distance_weighted": DistanceWeighted,
+}
 """Every sampler by its name."""

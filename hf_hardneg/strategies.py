@@ -54,6 +54,7 @@ class Strategy:
                 )
         if not hasattr(self.sampler, "choose"):
             raise ConfigError(f"{self.sampler!r} is not a sampler: it has no choose(). Give an instance such as Top().")
+        self.sampler.check_kind(self.retriever.score_kind)
 
     def __repr__(self) -> str:
         return (
