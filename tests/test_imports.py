@@ -27,6 +27,7 @@ LAYERS = [
     {"index.attach"},
     {"retrievers"},
     {"signals"},
+    {"topics", "unremix"},
     {"filters"},
     {"samplers"},
     {"strategies", "exclusion"},
