@@ -517,6 +517,12 @@ class HybridSearcher:
         return self.members[self.scorer].score_rows(prepared[self.scorer], query, rows)
 
 
+def dense_part(searcher: Searcher) -> DenseSearcher | None:
+    """The part of a searcher that holds vectors."""
+    parts = searcher.members if isinstance(searcher, HybridSearcher) else (searcher,)
+    return next((part for part in parts if isinstance(part, DenseSearcher)), None)
+
+
 def _scoring(kinds: Sequence[str]) -> int:
     """Which of a union's members scores: the dense one, else the first that does."""
     return min(range(len(kinds)), key=lambda i: (kinds[i] == "none", kinds[i] == "bm25"))

@@ -8,19 +8,26 @@ from __future__ import annotations
 import functools
 import logging
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.diagnostics import intrinsic_dimension
-from hf_hardneg.draws import effective_sample_sizes, sample_without_replacement
+from hf_hardneg.draws import effective_sample_sizes, largest, sample_without_replacement
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import Basis, check_basis, rank_by
-from hf_hardneg.retrievers import Searcher
+from hf_hardneg.positives import Dedupe
+from hf_hardneg.queries import Columns, query_keys
+from hf_hardneg.retrievers import Searcher, dense_part
 from hf_hardneg.signals import Signal
+from hf_hardneg.topics import SameTopic
+from hf_hardneg.unremix import Representativeness, Uncertainty
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +62,18 @@ class Sampler(Protocol):
     def depth(self, num_negatives: int) -> int:
         """How many candidates retrieval should bring."""
         raise NotImplementedError
+
+    def check_known(self, known: Sequence[Dataset], columns: Columns, dedupe: Dedupe) -> None:
+        """Raise where the known pairs are too few for it.
+
+        Raises:
+            ConfigError: naming how many it needs.
+        """
+        return
+
+    def for_one_query(self) -> Sampler:
+        """The same where a single query is known: what plans measure on samples."""
+        return self
 
     def check_kind(self, score_kind: str) -> None:
         """Raise where scores of a kind mean nothing to it.
@@ -301,15 +320,16 @@ class DistanceWeighted(Weighted):
                 "Retrieve with Dense(similarity='cosine'), or draw with Importance(temperature)."
             )
 
-    def fitted(self, searcher: Any) -> DistanceWeighted:
+    def fitted(self, searcher: Searcher) -> DistanceWeighted:
         """The same with its dimension as a number."""
         self.check_kind(searcher.score_kind)
+        part = dense_part(searcher)
+        if isinstance(self.dim, int) or part is None:
+            return self
         if self.dim == "embedding":
-            return replace(self, dim=max(searcher.index.width, 4))
-        if self.dim == "intrinsic":
-            rows = np.unique(np.linspace(0, len(searcher.index) - 1, SAMPLED).astype(np.int64))
-            return replace(self, dim=max(round(intrinsic_dimension(searcher.index.vectors(rows))), 4))
-        return self
+            return replace(self, dim=max(part.index.width, 4))
+        rows = np.unique(np.linspace(0, part.index.documents - 1, SAMPLED).astype(np.int64))
+        return replace(self, dim=max(round(intrinsic_dimension(part.index.vectors(rows))), 4))
 
     def log_weights(self, candidates: Candidates) -> np.ndarray:
         """See `Weighted`."""
@@ -321,6 +341,119 @@ class DistanceWeighted(Weighted):
         weights = (2 - self.dim) * np.log(clipped) - (self.dim - 3) / 2 * outside
         end = np.inf if self.nonzero_loss_cutoff is None else self.nonzero_loss_cutoff
         return np.where(clipped < end, weights, -np.inf)
+
+
+@dataclass(frozen=True)
+class UnReMix(Weighted):
+    """Candidates that are similar, uncertain and representative (arXiv 2206.01197), by a weighted sum of the three.
+
+    Each is scaled to 0 to 1 over the query's candidates; one that cannot be told counts as 0. See `hf_hardneg.unremix`
+    for what they are. The weights are ours: the paper's could not be verified.
+
+    Args:
+        similarity, uncertainty, representativeness (`float`, default to 1/3): weights.
+        temperature (`float`, defaults to 0.5): of the softmax that uncertainty is taken from.
+        draw_temperature (`float`, *optional*): draws by `exp(sum / draw_temperature)`; by default the highest sums are
+            taken.
+    """
+
+    similarity: float = 1 / 3
+    uncertainty: float = 1 / 3
+    representativeness: float = 1 / 3
+    _: KW_ONLY
+    temperature: float = 0.5
+    draw_temperature: float | None = None
+    name: ClassVar[str] = "unremix"
+
+    def __post_init__(self) -> None:
+        _check_above_zero("UnReMix", "temperature", self.temperature, 0.5)
+        if self.draw_temperature is not None:
+            _check_above_zero("UnReMix", "draw_temperature", self.draw_temperature, 0.1)
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The two components that are no score."""
+        return (Uncertainty(self.temperature), Representativeness())
+
+    def check_kind(self, score_kind: str) -> None:
+        """Raise for candidates without scores."""
+        _refuse_unscored("UnReMix", score_kind)
+
+    def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
+        """Positions of the highest sums of each query, or of a keyed sample."""
+        if self.draw_temperature is None:
+            return largest(self.sums(candidates), size, candidates.offsets())
+        return super().choose(candidates, size, uniforms)
+
+    def log_weights(self, candidates: Candidates) -> np.ndarray:
+        """See `Weighted`."""
+        return self.sums(candidates) / (self.draw_temperature or 1.0)
+
+    def sums(self, candidates: Candidates) -> np.ndarray:
+        """The weighted sum for each candidate, (n,) float64."""
+        components = (candidates.score, *(candidates.signals[signal.name] for signal in self.signals))
+        weights = (self.similarity, self.uncertainty, self.representativeness)
+        scaled = [_min_max(values, candidates) for values in components]
+        return sum(weight * values for weight, values in zip(weights, scaled, strict=True)) + np.zeros(len(candidates))
+
+
+@dataclass(frozen=True)
+class TopicNegatives(Sampler):
+    """A uniform sample from the candidates of the query's topic.
+
+    Topics are clusters of the known queries' vectors, by k-means; a document belongs to the nearest. A sketch that
+    TAS-B (arXiv 2104.06967) is often taken for, which composes training batches of one topic instead.
+
+    Args:
+        topics (`int`, defaults to 100): how many; at most the known queries.
+        seed (`int`, defaults to 42): of k-means.
+    """
+
+    topics: int = 100
+    seed: int = 42
+    name: ClassVar[str] = "topic_negatives"
+
+    def __post_init__(self) -> None:
+        if self.topics < 1:
+            raise ConfigError(f"TopicNegatives(topics={self.topics}) has no topic; give at least 1, such as 100.")
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """Whether a candidate is of the query's topic."""
+        return (SameTopic(self.topics, self.seed),)
+
+    def check_known(self, known: Sequence[Dataset], columns: Columns, dedupe: Dedupe) -> None:
+        """Raise for more topics than known queries."""
+        keys = [query_keys(rows, columns, dedupe) for rows in known]
+        found = len(np.unique(np.concatenate(keys))) if keys else self.topics
+        if found < self.topics:
+            raise ConfigError(
+                f"TopicNegatives(topics={self.topics}) makes topics of {found} different queries; at most one for each "
+                f"is allowed. Give fewer, such as {max(found // 10, 1)}, or more pairs."
+            )
+
+    def for_one_query(self) -> TopicNegatives:
+        """The same with one topic."""
+        return replace(self, topics=1)
+
+    def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
+        """Positions of a keyed uniform sample of the topic's candidates of each query."""
+        inside = np.flatnonzero(candidates.signals[self.signals[0].name] == 1)
+        return inside[_uniform_sample(candidates.take(inside), size, self.name, uniforms)]
+
+    def depth(self, num_negatives: int) -> int:
+        """200, or ten times the request."""
+        return max(POOL, 10 * num_negatives)
+
+
+def _min_max(values: np.ndarray, candidates: Candidates) -> np.ndarray:
+    """Values scaled to 0 to 1 over each query's candidates; 0 where they are all alike, or NaN."""
+    low, high = np.full(candidates.queries, np.inf), np.full(candidates.queries, -np.inf)
+    np.fmin.at(low, candidates.query, values)
+    np.fmax.at(high, candidates.query, values)
+    low, high = low[candidates.query], high[candidates.query]
+    scaled = np.divide(values - low, high - low, out=np.zeros(len(values)), where=high > low)
+    return np.nan_to_num(scaled)
 
 
 def _check_choice(sampler: str, parameter: str, given: str, allowed: tuple[str, ...]) -> None:
@@ -348,5 +481,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "simans": SimANS,
     "importance": Importance,
     "distance_weighted": DistanceWeighted,
+    "unremix": UnReMix,
+    "topic_negatives": TopicNegatives,
 }
 """Every sampler by its name."""

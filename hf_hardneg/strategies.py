@@ -20,7 +20,18 @@ from hf_hardneg.filters import (
     TooSimilar,
 )
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever
-from hf_hardneg.samplers import SAMPLERS, DistanceWeighted, Importance, RankZone, Sampler, SimANS, Top, Uniform
+from hf_hardneg.samplers import (
+    SAMPLERS,
+    DistanceWeighted,
+    Importance,
+    RankZone,
+    Sampler,
+    SimANS,
+    Top,
+    TopicNegatives,
+    Uniform,
+    UnReMix,
+)
 from hf_hardneg.signals import Signal
 
 
@@ -207,6 +218,20 @@ RECIPES: dict[str, Recipe] = {
         ENCODING,
         "Wu et al., [1706.07567](https://arxiv.org/abs/1706.07567), in the dimension that vectors fill",
     ),
+    "unremix": Recipe(
+        Strategy([Dense(200)], [], UnReMix()),
+        "the most similar, uncertain and representative of 200",
+        VECTORS,
+        f"{ENCODING}; distances of each 200",
+        "UnReMix, [2206.01197](https://arxiv.org/abs/2206.01197), with weights of ours",
+    ),
+    "topic_negatives": Recipe(
+        Strategy([Dense(200)], [], TopicNegatives(100)),
+        "uniform draws from the query's topic, one of 100, among 200",
+        f"{VECTORS}; 100 queries",
+        f"{ENCODING}; k-means of queries",
+        "what TAS-B, [2104.06967](https://arxiv.org/abs/2104.06967), is often taken for",
+    ),
     "ance_offline": Recipe(
         Strategy([Dense(200)], [], Uniform(200)),
         "uniform draws from the 200 nearest: one refresh of ANCE, STAR or ADORE",
@@ -250,6 +275,7 @@ ALIASES = {
     "importance_sampling": "importance",
     "wu2017": "distance_weighted",
     "sampling_matters": "distance_weighted",
+    "undimix": "unremix",
     "adore_offline": "ance_offline",
     "star_offline": "ance_offline",
     "uniform": "random",
@@ -274,7 +300,7 @@ TRAINING_TIME = {
     "in_batch": ("takes the documents of the other rows of a training batch", "random"),
     "gist": ("masks the documents of a training batch with a guide model", "positive_aware"),
     "cross_batch": ("takes the documents of all ranks' training batches", "random"),
-    "tas_balanced": ("composes training batches of one topic", "rank_zone"),
+    "tas_balanced": ("composes training batches of one topic", "topic_negatives"),
     "mochi": ("mixes vectors of hard negatives within the loss", "dense"),
 }
 """Strategies of the trainer rather than the miner: what each does, and the offline strategy that comes nearest."""

@@ -2,13 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
+from hf_hardneg.candidates import Candidates
 from hf_hardneg.diagnostics import squared_distances
+from hf_hardneg.index.dense import DenseIndex
+from hf_hardneg.queries import Queries
+from hf_hardneg.signals import BoundSignal, Context
+from hf_hardneg.topics import OfDocument, of_corpus
 
-BLOCK = 8192
+REFERENCES = 256
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """How unclear it is which query a document belongs to, see `uncertainty`.
+
+    The queries are the 256 known ones with the smallest text keys, never the batch, whose size must not matter.
+
+    Args:
+        temperature (`float`, defaults to 0.5): of the softmax over queries.
+    """
+
+    temperature: float = 0.5
+
+    @property
+    def name(self) -> str:
+        """Such as `"uncertainty@0.5"`."""
+        return f"uncertainty@{self.temperature}"
+
+    def bind(self, context: Context) -> BoundSignal:
+        """See `Signal`."""
+
+        def of(documents: np.ndarray, queries: np.ndarray) -> np.ndarray:
+            return uncertainty(documents, queries, temperature=self.temperature)
+
+        directory = of_corpus(context, "uncertainty", REFERENCES, {"temperature": self.temperature}, lambda q: q, of)
+        return OfDocument(directory)
+
+
+@dataclass(frozen=True)
+class Representativeness:
+    """Mean distance of a candidate to the other candidates of its query, see `representativeness`."""
+
+    name: ClassVar[str] = "representativeness"
+
+    def bind(self, context: Context) -> BoundSignal:
+        """See `Signal`."""
+        return _Representativeness(context.vectors().index)
+
+
+@dataclass(frozen=True)
+class _Representativeness:
+    index: DenseIndex
+
+    @property
+    def identity(self) -> str:
+        return f"representativeness {self.index.identity}"
+
+    def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
+        return representativeness(self.index.vectors(candidates.doc), candidates.offsets())
 
 
 def uncertainty(documents: np.ndarray, references: np.ndarray, *, temperature: float) -> np.ndarray:
@@ -21,16 +78,12 @@ def uncertainty(documents: np.ndarray, references: np.ndarray, *, temperature: f
         references (`np.ndarray`): (r, d), at least 2 queries, the same ones for every batch.
         temperature (`float`): above 0.
     """
-    queries = references.astype(np.float64)
-    lengths = np.empty(len(documents))
-    for start in range(0, len(documents), BLOCK):
-        block = documents[start : start + BLOCK].astype(np.float64)
-        logits = block @ queries.T / temperature
-        residual = np.exp(logits - logits.max(axis=1, keepdims=True))
-        residual /= residual.sum(axis=1, keepdims=True)
-        residual[np.arange(len(block)), residual.argmax(axis=1)] -= 1
-        lengths[start : start + BLOCK] = np.linalg.norm(residual, axis=1) * np.linalg.norm(block, axis=1)
-    return lengths
+    exact = documents.astype(np.float64)
+    logits = exact @ references.astype(np.float64).T / temperature
+    residual = np.exp(logits - logits.max(axis=1, keepdims=True))
+    residual /= residual.sum(axis=1, keepdims=True)
+    residual[np.arange(len(residual)), residual.argmax(axis=1)] -= 1
+    return np.linalg.norm(residual, axis=1) * np.linalg.norm(exact, axis=1)
 
 
 def representativeness(documents: np.ndarray, offsets: np.ndarray) -> np.ndarray:

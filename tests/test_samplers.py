@@ -18,7 +18,7 @@ from hf_hardneg.draws import (
 )
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.dense import normalized
-from hf_hardneg.samplers import SAMPLERS, DistanceWeighted, Importance, SimANS
+from hf_hardneg.samplers import SAMPLERS, DistanceWeighted, Importance, SimANS, TopicNegatives, UnReMix
 from tests.test_filters import table
 from tests.worlds import encode, world
 
@@ -76,6 +76,7 @@ def test_contract(name):
     """Every sampler gives ascending positions, at most as many as asked, and does not look at the candidates' order."""
     sampler = SCALED.get(name) or SAMPLERS[name]()
     candidates = table(np.linspace(1, 0.1, 20), 0.5)
+    candidates = candidates.with_signals({signal.name: np.ones(20) for signal in sampler.signals})
     chosen = sampler.choose(candidates, 5, uniforms)
     assert sampler.name == name and len(chosen) == 5 and (np.diff(chosen) > 0).all()
     assert len(sampler.choose(candidates, 100, uniforms)) == 20
@@ -200,6 +201,46 @@ def test_distances_beyond_the_loss_are_drawn_only_where_there_is_nothing_else():
     assert np.isfinite(DistanceWeighted(nonzero_loss_cutoff=None, dim=8).log_weights(far)).all()
 
 
+def of_unremix():
+    """The published vector: query (1, 0), three documents, and what is known of them."""
+    similarity = table([0.96, 0.6, 0.8], np.nan)
+    signals = [0.2888394055, 0.5675413538, 0.5675413538], [0.4951132042, 0.4576491223, 0.3203067944]
+    names = [signal.name for signal in UnReMix().signals]
+    return similarity.with_signals({name: np.array(values) for name, values in zip(names, signals, strict=True)})
+
+
+def test_unremix_matches_the_published_vector():
+    candidates, offsets = of_unremix(), np.array([0, 3])
+    sums = [0.6666666667, 0.5952274824, 0.5185185185]
+    assert UnReMix().sums(candidates) == close(sums)
+    assert UnReMix().choose(candidates, 2, uniforms).tolist() == [0, 1]
+    assert UnReMix(0, 0, 1).choose(candidates, 1, uniforms).tolist() == [0]
+    assert UnReMix(0, 1, 0.5).choose(candidates, 1, uniforms).tolist() == [1]
+    drawn = UnReMix(draw_temperature=0.1)
+    expected = np.exp(np.array(sums) / 0.1)
+    assert probabilities(drawn.log_weights(candidates), offsets) == close(expected / expected.sum())
+    sampled = sample_without_replacement(np.array(sums) / 0.1, uniforms("unremix", candidates), 2)
+    assert drawn.choose(candidates, 2, uniforms).tolist() == sampled.tolist()
+
+
+def test_what_unremix_cannot_tell_counts_as_nothing():
+    candidates = of_unremix()
+    first, second = (signal.name for signal in UnReMix().signals)
+    unknown = candidates.with_signals({first: np.array([np.nan, 0.2, 0.4]), second: np.full(3, 0.7)})
+    assert UnReMix(0, 1, 1).sums(unknown) == close([0, 0, 1])
+
+
+def test_topic_negatives_are_uniform_draws_from_the_topic():
+    candidates, sampler = table(np.linspace(1, 0.1, 20), 0.5), TopicNegatives(4)
+    name = sampler.signals[0].name
+    same = np.isin(np.arange(20), [1, 5, 6, 18])
+    candidates = candidates.with_signals({name: same.astype(float)})
+    assert sampler.choose(candidates, 9, uniforms).tolist() == [1, 5, 6, 18]
+    drawn = uniforms("topic_negatives", candidates.take(same))
+    expected = np.sort(np.array([1, 5, 6, 18])[np.argsort(-drawn)[:2]])
+    assert sampler.choose(candidates, 2, uniforms).tolist() == expected.tolist()
+
+
 SCORES = table(COSINES, 0.80)
 
 
@@ -220,7 +261,7 @@ def test_frequencies_of_one_draw_are_the_probabilities(sampler, name):
         query=np.repeat(np.arange(queries), 5),
         positive=np.full(queries, 0.80),
         positive_rank=np.full(queries, -1, np.int32),
-        **{key: np.tile(getattr(SCORES, key), queries) for key in ("doc", "score", "rank", "position")},
+        **{key: np.tile(getattr(SCORES, key), queries) for key in ("doc", "score", "rank", "position", "source")},
     )
 
     def uniforms(salt, candidates):
@@ -268,6 +309,10 @@ def test_the_dimension_comes_from_the_index():
         (lambda: SimANS(kernel="gauss"), "Did you mean 'gaussian'"),
         (lambda: SimANS(sign="minus"), "known are code, paper"),
         (lambda: Importance(-0.1), "Importance\\(temperature=-0.1\\): numbers above 0"),
+        (lambda: UnReMix(temperature=0), "UnReMix\\(temperature=0\\)"),
+        (lambda: UnReMix(draw_temperature=-1), "UnReMix\\(draw_temperature=-1\\)"),
+        (lambda: TopicNegatives(0), "TopicNegatives\\(topics=0\\) has no topic"),
+        (lambda: Strategy([Random()], [], UnReMix()), "random retrieval scores nothing"),
         (lambda: DistanceWeighted(cutoff=1.4), "Give 0 < cutoff < nonzero_loss_cutoff <= 2"),
         (lambda: DistanceWeighted(nonzero_loss_cutoff=2.5), "leaves no distances"),
         (lambda: DistanceWeighted(dim=3), "whole numbers from 4"),

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
+from hf_hardneg import BM25, Dense, HardNegatives, Strategy
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.index.dense import normalized
+from hf_hardneg.positives import text_keys
+from hf_hardneg.samplers import UnReMix
 from hf_hardneg.unremix import representativeness, uncertainty
+from tests.worlds import encode, world
 
 QUERIES = np.array([[1.0, 0.0], [0.0, 1.0]])
 DOCUMENTS = np.array([[0.96, 0.28], [0.6, 0.8], [0.8, 0.6]])
@@ -41,3 +47,32 @@ def test_groups_do_not_see_one_another():
         for row in range(start, end):
             others = [np.linalg.norm(vectors[row] - vectors[k]) for k in range(start, end) if k != row]
             assert found[row] == pytest.approx(np.mean(others) if others else 0.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("retrievers", [[Dense(15)], [BM25(15)], [BM25(15), Dense(15)]])
+def test_signals_of_mined_candidates(retrievers):
+    """Against the formulas over whole matrices, on what each kind of retriever brings."""
+    pairs, corpus = world(1)
+    miner = HardNegatives(corpus, Strategy(retrievers, [], UnReMix()), encoder=encode, known_positives=[pairs])
+    vectors = normalized(encode(corpus["text"])).astype(float)
+    texts = sorted(set(pairs["query"]), key=lambda text: text_keys([text], "normalized")[0])
+    references = normalized(encode(texts)).astype(float)
+    rows = pairs.with_format("arrow")[:]
+    queries = miner.retrieval.reader.read(dict(zip(rows.column_names, rows.columns, strict=True)))
+    candidates = miner.rescoring.add(miner.retrieval.search(queries), queries).candidates
+    softmax = np.exp(vectors @ references.T / 0.5)
+    softmax /= softmax.sum(axis=1, keepdims=True)
+    unclear = np.linalg.norm(softmax - (softmax == softmax.max(axis=1, keepdims=True)), axis=1)
+    lengths = np.linalg.norm(vectors, axis=1)
+    assert candidates.signals["uncertainty@0.5"] == pytest.approx((unclear * lengths)[candidates.doc], abs=1e-6)
+    assert candidates.queries == len(pairs) and len(candidates) > 10 * len(pairs)
+    for query in range(candidates.queries):
+        own = vectors[candidates.doc[candidates.query == query]]
+        distances = np.linalg.norm(own[:, None] - own, axis=2).sum(axis=1) / (len(own) - 1)
+        assert candidates.signals["representativeness"][candidates.query == query] == pytest.approx(distances, abs=1e-6)
+
+
+def test_words_alone_give_no_vectors():
+    _, corpus = world(1)
+    with pytest.raises(ConfigError, match="encoder"):
+        HardNegatives(corpus, "bm25+unremix", safeguards=False)

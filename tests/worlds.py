@@ -9,7 +9,7 @@ from datasets import Dataset
 from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
 from hf_hardneg.filters import AbsoluteMargin, Disagreement, NearDuplicate
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random
-from hf_hardneg.samplers import DistanceWeighted, Importance, SimANS, Uniform
+from hf_hardneg.samplers import DistanceWeighted, Importance, SimANS, TopicNegatives, Uniform, UnReMix
 from hf_hardneg.strategies import STRATEGIES, resolve
 
 WORDS = [f"word{number}" for number in range(24)]
@@ -39,6 +39,8 @@ SMALL = {
     "simans": Strategy([Dense(20)], [], SimANS(score_scale="auto")),
     "importance": Strategy([Dense(20)], [], Importance(0.1)),
     "distance_weighted": Strategy([Dense(20)], [], DistanceWeighted(dim="intrinsic")),
+    "unremix": Strategy([Dense(20)], [], UnReMix()),
+    "topic_negatives": Strategy([Dense(20)], [], TopicNegatives(1)),
     "ance_offline": Strategy([Dense(20)], [], Uniform(20)),
     "hybrid": Strategy([BM25(20), Dense(20)]),
     "random": Strategy([Random()]),
