@@ -27,6 +27,7 @@ from hf_hardneg.positives import corpus_keys
 from hf_hardneg.queries import Queries
 from hf_hardneg.retrieval import to_columns
 from hf_hardneg.retrievers import Searcher
+from hf_hardneg.strategies import resolve
 
 if TYPE_CHECKING:
     from datasets import Dataset

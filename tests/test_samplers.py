@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset
 
-from hf_hardneg import BM25, Dense, HardNegatives, Random, RankZone, Strategy, Top, Uniform, samplers
+from hf_hardneg import BM25, Dense, HardNegatives, Random, RankZone, Strategy, Top, Uniform
 from hf_hardneg.diagnostics import intrinsic_dimension
 from hf_hardneg.draws import (
     effective_sample_sizes,
@@ -19,6 +19,7 @@ from hf_hardneg.draws import (
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.dense import normalized
 from hf_hardneg.samplers import SAMPLERS, DistanceWeighted, Importance, SimANS, TopicNegatives, UnReMix
+from hf_hardneg.samplers.weighted import _warn_once
 from tests.test_filters import table
 from tests.worlds import encode, world
 
@@ -206,7 +207,7 @@ def of_unremix():
     similarity = table([0.96, 0.6, 0.8], np.nan)
     signals = [0.2888394055, 0.5675413538, 0.5675413538], [0.4951132042, 0.4576491223, 0.3203067944]
     names = [signal.name for signal in UnReMix().signals]
-    return similarity.with_signals({name: np.array(values) for name, values in zip(names, signals, strict=True)})
+    return replace(similarity, signals={name: np.array(values) for name, values in zip(names, signals, strict=True)})
 
 
 def test_unremix_matches_the_published_vector():
@@ -277,7 +278,7 @@ def test_frequencies_of_one_draw_are_the_probabilities(sampler, name):
 
 def test_draws_like_another_sampler_are_warned_of_once(caplog):
     few, peaked = table(COSINES, 0.80), table(1 - DISTANCES**2 / 2, np.nan)
-    samplers._warn_once.cache_clear()
+    _warn_once.cache_clear()
     for _ in range(2):
         SimANS().choose(few, 2, uniforms)
         Importance(0.001).choose(peaked, 2, uniforms)
