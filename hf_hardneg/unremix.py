@@ -22,7 +22,8 @@ REFERENCES = 256
 class Uncertainty:
     """How unclear it is which query a document belongs to, see `uncertainty`.
 
-    The queries are the 256 known ones with the smallest text keys, never the batch, whose size must not matter.
+    The queries are the 256 known ones with the smallest text keys, never the batch, whose size must not matter; where
+    none is known, documents stand in.
 
     Args:
         temperature (`float`, defaults to 0.5): of the softmax over queries.
@@ -65,7 +66,9 @@ class _Representativeness:
         return f"representativeness {self.index.identity}"
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        return representativeness(self.index.vectors(candidates.doc), candidates.offsets())
+        parts = (candidates.doc[start:end] for start, end in pairwise(candidates.offsets()))
+        means = [representativeness(self.index.vectors(docs)) for docs in parts]
+        return np.concatenate([np.zeros(0), *means])
 
 
 def uncertainty(documents: np.ndarray, references: np.ndarray, *, temperature: float) -> np.ndarray:
@@ -86,16 +89,10 @@ def uncertainty(documents: np.ndarray, references: np.ndarray, *, temperature: f
     return np.linalg.norm(residual, axis=1) * np.linalg.norm(exact, axis=1)
 
 
-def representativeness(documents: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Mean distance of each document to the others of its group, (n,) float64; 0 where it is alone.
+def representativeness(documents: np.ndarray) -> np.ndarray:
+    """Mean distance of each document to the others, (n,) float64; 0 where it is alone.
 
     Args:
-        documents (`np.ndarray`): (n, d), sorted by group.
-        offsets (`np.ndarray`): (groups + 1,) where groups begin and end.
+        documents (`np.ndarray`): (n, d), the candidates of one query.
     """
-    means = np.zeros(len(documents))
-    for start, end in pairwise(offsets):
-        if end - start > 1:
-            distances = np.sqrt(squared_distances(documents[start:end]))
-            means[start:end] = distances.sum(axis=1) / (end - start - 1)
-    return means
+    return np.sqrt(squared_distances(documents)).sum(axis=1) / max(len(documents) - 1, 1)

@@ -16,7 +16,7 @@ DOCUMENTS = np.array([[0.96, 0.28], [0.6, 0.8], [0.8, 0.6]])
 def test_the_published_signals():
     found = uncertainty(DOCUMENTS, QUERIES, temperature=0.5)
     assert found == pytest.approx([0.2888394055, 0.5675413538, 0.5675413538], rel=1e-8)
-    found = representativeness(DOCUMENTS, np.array([0, 3]))
+    found = representativeness(DOCUMENTS)
     assert found == pytest.approx([0.4951132042, 0.4576491223, 0.3203067944], rel=1e-8)
 
 
@@ -39,14 +39,8 @@ def test_uncertainty_is_the_length_of_the_last_layers_gradient():
     assert found / t == pytest.approx(np.linalg.norm(slopes), rel=1e-6)
 
 
-def test_groups_do_not_see_one_another():
-    rng = np.random.default_rng(1)
-    vectors = rng.normal(size=(7, 3))
-    found = representativeness(vectors, np.array([0, 4, 4, 5, 7]))
-    for start, end in ((0, 4), (4, 5), (5, 7)):
-        for row in range(start, end):
-            others = [np.linalg.norm(vectors[row] - vectors[k]) for k in range(start, end) if k != row]
-            assert found[row] == pytest.approx(np.mean(others) if others else 0.0, rel=1e-12)
+def test_a_document_alone_has_no_others():
+    assert representativeness(DOCUMENTS[:1]).tolist() == [0.0] and len(representativeness(DOCUMENTS[:0])) == 0
 
 
 @pytest.mark.parametrize("retrievers", [[Dense(15)], [BM25(15)], [BM25(15), Dense(15)]])

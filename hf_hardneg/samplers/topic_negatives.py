@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class TopicNegatives(Sampler):
     """A uniform sample from the candidates of the query's topic.
 
-    Topics are clusters of the known queries' vectors, by k-means; a document belongs to the nearest. A sketch that
-    TAS-B (arXiv 2104.06967) is often taken for, which composes training batches of one topic instead.
+    Topics are clusters of the known queries' vectors, by k-means, or of documents' where no query is known; a document
+    belongs to the nearest. TAS-B (arXiv 2104.06967), often taken for this, composes training batches of one topic.
 
     Args:
         topics (`int`, defaults to 100): how many; at most the known queries.

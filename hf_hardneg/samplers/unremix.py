@@ -63,10 +63,12 @@ class UnReMix(Weighted):
 
     def sums(self, candidates: Candidates) -> np.ndarray:
         """The weighted sum for each candidate, (n,) float64."""
-        components = (candidates.score, *(candidates.signals[signal.name] for signal in self.signals))
-        weights = (self.similarity, self.uncertainty, self.representativeness)
-        scaled = [_min_max(values, candidates) for values in components]
-        return sum(weight * values for weight, values in zip(weights, scaled, strict=True)) + np.zeros(len(candidates))
+        first, second = (candidates.signals[signal.name] for signal in self.signals)
+        return (
+            self.similarity * _min_max(candidates.score, candidates)
+            + self.uncertainty * _min_max(first, candidates)
+            + self.representativeness * _min_max(second, candidates)
+        )
 
 
 def _min_max(values: np.ndarray, candidates: Candidates) -> np.ndarray:
