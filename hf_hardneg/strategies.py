@@ -83,7 +83,9 @@ class Strategy:
     def uses_vectors(self) -> bool:
         """Whether documents and queries must have vectors."""
         kinds = {member.name for member in getattr(self.retriever, "members", self.retrievers)}
-        return "dense" in kinds or (kinds == {"bm25"} and any(isinstance(one, Disagreement) for one in self.filters))
+        if "dense" in kinds or any(getattr(signal, "needs_vectors", False) for signal in self.signals):
+            return True
+        return kinds == {"bm25"} and any(isinstance(one, Disagreement) for one in self.filters)
 
     @property
     def signals(self) -> tuple[Signal, ...]:

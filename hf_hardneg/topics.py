@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -99,6 +99,7 @@ class SameTopic:
 
     topics: int
     seed: int = 42
+    needs_vectors: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

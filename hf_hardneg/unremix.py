@@ -30,6 +30,7 @@ class Uncertainty:
     """
 
     temperature: float = 0.5
+    needs_vectors: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -51,6 +52,7 @@ class Representativeness:
     """Mean distance of a candidate to the other candidates of its query, see `representativeness`."""
 
     name: ClassVar[str] = "representativeness"
+    needs_vectors: ClassVar[bool] = True
 
     def bind(self, context: Context) -> BoundSignal:
         """See `Signal`."""

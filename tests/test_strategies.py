@@ -5,7 +5,7 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.retrievers import BM25
 from hf_hardneg.samplers import SAMPLERS, SimANS, Uniform
 from hf_hardneg.strategies import ALIASES, STRATEGIES, TRAINING_TIME, resolve, table
-from tests.worlds import world
+from tests.worlds import encode, world
 
 OFFLINE = [name for name, target in ALIASES.items() if target in STRATEGIES]
 TRAINING = [*TRAINING_TIME, *(name for name, target in ALIASES.items() if target in TRAINING_TIME)]
@@ -30,6 +30,25 @@ def test_training_names_refuse_and_name_what_comes_nearest(name):
         HardNegatives(corpus, name)
     with pytest.raises(ConfigError, match=f"^Strategy '{name}' "):
         HardNegatives(corpus, f"bm25+{name}")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return world(5, documents=150, queries=110)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_name_mines_as_it_is(name, rows):
+    pairs, corpus = rows
+    miner = HardNegatives(corpus, name, encoder=encode, known_positives=[pairs])
+    assert sum(map(len, miner(pairs[:40])["negatives"])) > 0
+    assert type(resolve(name).sampler).__name__ in repr(miner.strategy)
+
+
+def test_what_needs_vectors_says_so():
+    assert not resolve("bm25").uses_vectors
+    for name in ("dense", "hybrid", "bm25+unremix", "bm25+topic_negatives"):
+        assert resolve(name).uses_vectors
 
 
 def test_samplers_are_strategies_and_compose():
