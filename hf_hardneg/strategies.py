@@ -147,7 +147,7 @@ class Recipe(NamedTuple):
     source: str
 
 
-VECTORS, ENCODING = "encoder or vectors", "encoding the corpus, once; a dense search"
+VECTORS, ENCODING = "encoder or vectors", "encoding the corpus, once"
 
 RECIPES: dict[str, Recipe] = {
     "bm25": Recipe(
@@ -245,7 +245,7 @@ RECIPES: dict[str, Recipe] = {
         Strategy([BM25(100), Dense(100)]),
         "the best of BM25 and vectors, by reciprocal rank fusion",
         VECTORS,
-        "encoding the corpus, once; both searches",
+        ENCODING,
         "Cormack et al. 2009",
     ),
     "random": Recipe(
