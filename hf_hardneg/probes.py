@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,7 @@ from hf_hardneg.positives import corpus_keys
 from hf_hardneg.queries import Queries
 from hf_hardneg.retrieval import to_columns
 from hf_hardneg.retrievers import Searcher
+from hf_hardneg.strategies import resolve
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -323,10 +324,12 @@ class _Runner:
         opened = open_corpus(dataset, **{name: options[name] for name in names if name in options})
         costs = {}
         _, costs["text keys"] = measured(lambda: corpus_keys(opened, options.get("dedupe", "normalized")), folder)
-        built, costs["build index"] = measured(lambda: HardNegatives(dataset, self.strategy, **options), folder)
+        strategy = resolve(self.strategy, safeguards=options.get("safeguards", True))
+        strategy = replace(strategy, sampler=strategy.sampler.for_one_query())
+        built, costs["build index"] = measured(lambda: HardNegatives(dataset, strategy, **options), folder)
         searcher = built.retrieval.searcher
         make = {"known_positives": [pairs], **options}
-        miner, costs["known positives"] = measured(lambda: HardNegatives(dataset, self.strategy, **make), folder)
+        miner, costs["known positives"] = measured(lambda: HardNegatives(dataset, strategy, **make), folder)
         table = pairs.with_format("arrow")[:]
         columns = Batch.of(table, miner.query_column).columns
         miner(table.slice(0, FEW))

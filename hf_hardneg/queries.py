@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.positives import CorpusKeys, KnownPositives, PositiveList, save_known_positives, text_keys
+from hf_hardneg.positives import CorpusKeys, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -284,6 +284,41 @@ def known_positives_of(
         **({"by": by} if by != "query" else {}),
     }
     return KnownPositives(directory=store.obtain(reader.corpus.cache, "positives", parameters, build))
+
+
+def sampled_queries(known: Sequence[Dataset], reader: Reader, size: int) -> Queries:
+    """A sample of the distinct queries of some datasets: the `size` with the smallest text keys, in whatever rows.
+
+    Args:
+        known (`Sequence[Dataset]`): rows of pairs, at least one.
+        reader (`Reader`): how they are read.
+        size (`int`): how many, at most.
+    """
+    plain = replace(reader, columns=replace(reader.columns, exclude_ids=None, answer=None))
+    keys = [query_keys(rows, reader.columns, reader.keys.dedupe) for rows in known]
+    _, first = np.unique(np.concatenate(keys), return_index=True)
+    places = np.sort(first[:size])
+    starts = np.cumsum([0, *map(len, keys)])
+    tables = []
+    for rows, start, end in zip(known, starts[:-1], starts[1:], strict=True):
+        inside = places[(places >= start) & (places < end)] - start
+        tables.append(rows.with_format("arrow", columns=_names_of(rows, plain.columns))[inside])
+    order = np.searchsorted(places, first[:size])
+    table = pa.concat_tables(tables, promote_options="default").take(pa.array(order)).combine_chunks()
+    return plain.read(dict(zip(table.column_names, table.columns, strict=True)))
+
+
+def query_keys(rows: Dataset, columns: Columns, dedupe: Dedupe) -> np.ndarray:
+    """Text keys of the queries of a dataset, one for each row."""
+    if not len(rows):
+        return text_keys([], dedupe)
+    column = rows.with_format("arrow", columns=[columns.query])[:][columns.query]
+    return text_keys(_strings(column, columns.query), dedupe)
+
+
+def _names_of(rows: Dataset, columns: Columns) -> list[str]:
+    wanted = (columns.query, columns.query_id, columns.positive, columns.positive_ids, columns.query_vector)
+    return [name for name in wanted if name is not None and name in rows.column_names]
 
 
 def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList, np.ndarray]:

@@ -99,6 +99,10 @@ class Retriever(Protocol):
     def depth(self) -> int | None:
         """How many candidates it brings; `None` leaves it to the other parts."""
 
+    @property
+    def score_kind(self) -> str:
+        """Kind of its scores, see `Searcher`; of a user's own index it is known once bound."""
+
     def bind(self, sources: Sources) -> Searcher:
         """The searcher over a corpus; builds or opens the index."""
 
@@ -121,6 +125,7 @@ class BM25:
     _: KW_ONLY
     config: BM25Config = field(default_factory=BM25Config)
     name: ClassVar[str] = "bm25"
+    score_kind: ClassVar[str] = "bm25"
 
     def __post_init__(self) -> None:
         _check_depth(self.depth)
@@ -208,6 +213,11 @@ class Dense:
             )
         if self.factory not in EXACT:
             checked_factory(self.factory)
+
+    @property
+    def score_kind(self) -> str:
+        """See `Retriever`."""
+        return self.similarity or "cosine"
 
     def bind(self, sources: Sources) -> Searcher:
         """The dense searcher over a corpus.
@@ -330,6 +340,7 @@ class Random:
 
     depth: int | None = None
     name: ClassVar[str] = "random"
+    score_kind: ClassVar[str] = "none"
 
     def __post_init__(self) -> None:
         _check_depth(self.depth)
@@ -427,6 +438,12 @@ class Hybrid:
         """The deepest member's."""
         return max(member.depth or 0 for member in self.members) or None
 
+    @property
+    def score_kind(self) -> str:
+        """That of the member that scores."""
+        kinds = [member.score_kind for member in self.members]
+        return kinds[_scoring(kinds)]
+
     def bind(self, sources: Sources) -> Searcher:
         """The searchers of all members over a corpus."""
         return HybridSearcher(tuple(member.bind(sources) for member in self.members), self.quotas)
@@ -442,8 +459,7 @@ class HybridSearcher:
     @property
     def scorer(self) -> int:
         """Which member scores."""
-        kinds = [member.score_kind for member in self.members]
-        return next(i for i in sorted(range(len(kinds)), key=lambda i: (kinds[i] == "none", kinds[i] == "bm25")))
+        return _scoring([member.score_kind for member in self.members])
 
     @property
     def encoder(self) -> Encoder | None:
@@ -499,6 +515,17 @@ class HybridSearcher:
     def score_rows(self, prepared: list[Any], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """See `Searcher`."""
         return self.members[self.scorer].score_rows(prepared[self.scorer], query, rows)
+
+
+def dense_part(searcher: Searcher) -> DenseSearcher | None:
+    """The part of a searcher that holds vectors."""
+    parts = searcher.members if isinstance(searcher, HybridSearcher) else (searcher,)
+    return next((part for part in parts if isinstance(part, DenseSearcher)), None)
+
+
+def _scoring(kinds: Sequence[str]) -> int:
+    """Which of a union's members scores: the dense one, else the first that does."""
+    return min(range(len(kinds)), key=lambda i: (kinds[i] == "none", kinds[i] == "bm25"))
 
 
 def fused(

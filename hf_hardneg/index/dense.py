@@ -237,6 +237,11 @@ class DenseIndex:
         """Dimension of the vectors."""
         return self.faiss_index().d
 
+    @property
+    def documents(self) -> int:
+        """How many vectors it holds."""
+        return int(self.faiss_index().ntotal)
+
     def faiss_index(self) -> Any:
         """The memory-mapped FAISS index. Never call `.add` on it: FAISS aborts the process."""
         load_faiss("a dense index")
