@@ -13,6 +13,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.filters import Filter
+from hf_hardneg.pages import release
 from hf_hardneg.process import in_threads
 from hf_hardneg.queries import Names, Queries, Reader
 from hf_hardneg.retrieval import COLUMNS, COUNTS, Aggregate, Found, from_columns
@@ -98,9 +99,9 @@ class Selection:
         found = from_columns(rows.columns, score_kind=self.score_kind, source=self.source)
         needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
         chosen = self.choose(found, needed(rows.columns))
-        if self.drops_rows:
-            return self.emit(rows, found, chosen)
-        return pa.table(self.columns(rows, found, chosen))
+        made = self.emit(rows, found, chosen) if self.drops_rows else pa.table(self.columns(rows, found, chosen))
+        release(rows.columns.values())
+        return made
 
     def choose(self, found: Found, queries: Names) -> Chosen:
         """The negatives of a batch; to pad with random ones, `queries` must be `Queries`, with the exclusion sets.
