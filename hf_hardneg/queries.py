@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.batches import matrix
 from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.index import store
@@ -159,7 +160,7 @@ class Reader:
             listed_counts=counts,
             excluded_query=np.concatenate([query for query, _ in excluded]),
             excluded_key=np.concatenate([key for _, key in excluded]),
-            vectors=None if wide is None else _vectors(table[wide]),
+            vectors=None if wide is None else matrix(table[wide]),
             answer_query=answers[0],
             answer=answers[1],
         )
@@ -346,16 +347,6 @@ def _strings(column: pa.ChunkedArray, name: str) -> list[str]:
         row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
         raise DataError(f"Column {name!r} is null in row {row} of the batch; drop such rows with .filter() first.")
     return array.cast(pa.string()).to_pylist()
-
-
-def _vectors(column: pa.ChunkedArray) -> Any:
-    """Rows of numbers as a matrix (n, d) where they are equally long, else as lists."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values = array.flatten() if hasattr(array, "flatten") else array
-    regular = pa.types.is_fixed_size_list(array.type) or len(pc.unique(pc.list_value_length(array))) == 1
-    if not regular or array.null_count or values.null_count or not len(array):
-        return array.to_pylist()
-    return values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
 
 
 def _flat_strings(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, list[str]]:

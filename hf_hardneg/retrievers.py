@@ -6,7 +6,7 @@ To add one, write the configuration and its searcher here and list it in `RETRIE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from hf_hardneg.index.attach import index_corpus, load
 from hf_hardneg.index.bm25 import BM25Index, build_bm25
 from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.dense import DenseIndex, Similarity, adopt_faiss
+from hf_hardneg.index.gpu import Device, check_device
 from hf_hardneg.index.hits import Fused, Hits
 from hf_hardneg.positives import PositiveList
 from hf_hardneg.queries import Queries
@@ -191,6 +192,9 @@ class Dense:
             search effort is raised until it does, on `sample`.
         sample (`Sequence`, *optional*): queries like those to come, texts or vectors; 512 are used. Without, documents
             stand in, and recall on the queries themselves may be lower.
+        device (`str`, defaults to `"auto"`): exact search runs on a GPU where there is one, approximate search on the
+            CPU. `"cpu"` leaves GPUs alone; `"cuda"` takes the first one for both, or is an error. Approximate search
+            on it needs the extra `[gpu]`; what is deeper than 2,048 documents for a query stays on the CPU.
     """
 
     depth: int | None = None
@@ -199,6 +203,7 @@ class Dense:
     factory: str = "auto"
     recall: float = 0.98
     sample: Sequence[Any] = field(default=(), repr=False, compare=False)
+    device: Device = "auto"
     name: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
@@ -213,6 +218,7 @@ class Dense:
             )
         if self.factory not in EXACT:
             checked_factory(self.factory)
+        check_device(self.device, None if self.factory in EXACT else self.factory)
 
     @property
     def score_kind(self) -> str:
@@ -231,6 +237,7 @@ class Dense:
             index = index_corpus(
                 sources.dataset, sources.corpus, encoder, sources.vector_column, self.similarity or "cosine"
             )
+            index = replace(index, device=self.device)
             return DenseSearcher(self._approximate(index, len(sources.corpus), encoder), encoder)
         if self.factory not in EXACT:
             raise ConfigError(
@@ -238,10 +245,16 @@ class Dense:
                 "index_name= to have the corpus indexed by it."
             )
         index = adopt_faiss(sources.corpus, _user_index(sources), similarity=self.similarity)
-        return DenseSearcher(index, encoder)
+        if self.device == "cuda" and index.codes() is None:
+            raise ConfigError(
+                f"device='cuda' cannot search your own index, {sources.index!r}; only a flat inner product index can "
+                "be, in torch. Drop device=, or drop index_name= to have the corpus indexed."
+            )
+        return DenseSearcher(replace(index, device=self.device), encoder)
 
     def _approximate(self, exact: DenseIndex, documents: int, encoder: Encoder | None) -> DenseIndex:
-        factory = chosen_factory(self.factory, documents, exact)
+        on_gpu = self.device == "cuda" and self.factory == "auto"
+        factory = "exact" if on_gpu else chosen_factory(self.factory, documents, exact)
         if factory == "exact":
             return exact
         asked: Any = list(self.sample)

@@ -10,7 +10,7 @@ import hf_hardneg
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "blake2", "process", "costs", "diagnostics"},
+    {"errors", "blake2", "process", "costs", "diagnostics", "pages"},
     {"optional", "draws"},
     {"progress", "candidates", "batches", "strings", "index.store", "index.hits"},
     {"corpus", "index.inventory"},
