@@ -67,6 +67,7 @@ class Selection:
         on_shortage, seed: see `HardNegatives`.
         score_kind (`str`), sources (`tuple[str, ...]`): of the retriever that made the columns.
         search_recall (`float`, *optional*): of its search, where that is approximate.
+        generation (`int`, *optional*): of refreshed negatives; each draws anew.
     """
 
     reader: Reader
@@ -78,6 +79,7 @@ class Selection:
     score_kind: str
     sources: tuple[str, ...]
     search_recall: float | None = None
+    generation: int | None = None
 
     @property
     def drops_rows(self) -> bool:
@@ -121,6 +123,8 @@ class Selection:
         self.filtering.check(self.sampler.name, self.sampler.needs_positive, candidates, queries)
 
         def uniforms(salt: str, drawn: Candidates) -> np.ndarray:
+            salt = salt if self.generation is None else f"{salt}@{self.generation}"
+
             def part(rows: slice) -> np.ndarray:
                 ids = self.reader.corpus.ids(drawn.doc[rows])
                 return keyed_uniforms_of_pairs(self.seed, salt, queries.identity, drawn.query[rows], ids)

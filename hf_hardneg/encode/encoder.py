@@ -189,6 +189,12 @@ def _run_all(run: Callable[[Any], None], batches: list[Any], threads: int) -> No
         list(pool.map(run, batches))
 
 
+def unload_models() -> None:
+    """Forget the models that this process has loaded, so that their memory is free."""
+    _loaded.cache_clear()
+    _live_model.cache_clear()
+
+
 @functools.lru_cache(maxsize=2)
 def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
     if files.digest() != digest:
@@ -254,13 +260,18 @@ def _live_model(folder: Path, device: str) -> Any:
     return module.SentenceTransformer(str(folder / "model"), device=device)
 
 
-def _from_live_model(model: Any, cache_dir: Path) -> SentenceTransformerEncoder:
+def weights_digest(model: Any) -> str:
+    """Hex digest of the weights of a live torch model, by their names."""
     weights = blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
         weights.update(name.encode())
         weights.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).tobytes())
+    return weights.hexdigest()
+
+
+def _from_live_model(model: Any, cache_dir: Path) -> SentenceTransformerEncoder:
     parameters = {
-        "weights": weights.hexdigest(),
+        "weights": weights_digest(model),
         "modules": [f"{name}: {module}" for name, module in model.named_children()],
         "prompts": {**model.prompts, "default": model.default_prompt_name},
         "max_length": model.max_seq_length,

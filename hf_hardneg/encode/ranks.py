@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from hf_hardneg.errors import RanksError
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +34,44 @@ class Ranks:
             return decision
         from accelerate.utils import broadcast_object_list
 
-        return bool(broadcast_object_list([decision])[0])
+        with self._together():
+            return bool(broadcast_object_list([decision])[0])
 
     def wait(self) -> None:
         """Return when every rank has come here."""
         if self.world > 1:
             from accelerate import PartialState
 
-            PartialState().wait_for_everyone()
+            with self._together():
+                PartialState().wait_for_everyone()
+
+    def agree(self, value: str, what: str) -> None:
+        """Return when every rank has come here, if all bring the same value.
+
+        Raises:
+            RanksError: they do not; names what differs, and the value of each rank.
+        """
+        if self.world == 1:
+            return
+        from accelerate.utils import gather_object
+
+        with self._together():
+            found = gather_object([value])
+        if len(set(found)) > 1:
+            raise RanksError(
+                f"The {what} differ between the {self.world} processes: {', '.join(found)}. All must have the same; "
+                "give every process the same data, seeds and weights, and one shared folder."
+            )
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise RanksError(
+                f"Rank {self.rank} of {self.world} cannot reach another, which was killed, failed or hangs: {error}. "
+                "All must run to the end; what was published before is intact. Start the run again from its checkpoint."
+            ) from error
 
 
 def launched_ranks() -> Ranks:

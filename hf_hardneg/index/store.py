@@ -86,7 +86,7 @@ def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable
     with FileLock(root / f".{target.name}.lock"):
         if target.exists():
             return _reused(target, parameters)
-        _build_and_publish(target, kind, parameters, build)
+        publish(target, kind, parameters, build)
     return target
 
 
@@ -100,7 +100,13 @@ def _reused(target: Path, parameters: Mapping[str, Any]) -> Path:
     return target
 
 
-def _build_and_publish(target: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
+def publish(target: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
+    """Build a directory in a sibling and rename it into place, whole and synced, or leave nothing of that name.
+
+    Args:
+        target (`Path`): must not exist.
+        kind, parameters, build: as for `obtain`, whose lock is not taken here.
+    """
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -109,9 +115,9 @@ def _build_and_publish(target: Path, kind: str, parameters: Mapping[str, Any], b
     manifest = {"format": FORMAT, "kind": kind, "parameters": dict(parameters), "files": files}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
     for path in [*partial.rglob("*"), partial]:
-        _sync(path)
+        sync(path)
     os.rename(partial, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -133,7 +139,8 @@ def bytes_digest(content: Any) -> str:
     return blake2b(memoryview(content), digest_size=16).hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the entries of a directory, written to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

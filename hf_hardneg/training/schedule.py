@@ -1,0 +1,107 @@
+"""When negatives are refreshed: pure functions of the count of optimizer steps (ANCE, arXiv 2007.00808).
+
+The count is global: never of one epoch, never of micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+from hf_hardneg.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A refresh after step `first`, and after every `every` steps from there on.
+
+    Args:
+        every (`int`, defaults to 10,000): optimizer steps between two refreshes.
+        first (`int`, *optional*): the step of the first; `every` by default, 0 refreshes before training.
+
+    Raises:
+        ConfigError: a number below 1, or a first step below 0.
+    """
+
+    every: int = 10_000
+    first: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ConfigError(f"refresh_every={self.every}: at least 1 step is allowed; give one, such as 1000.")
+        if self.first is None:
+            object.__setattr__(self, "first", self.every)
+        if self.start < 0:
+            raise ConfigError(f"first_refresh={self.first}: steps count from 0; give 0 or more, such as {self.every}.")
+
+    @property
+    def start(self) -> int:
+        """The step of the first refresh."""
+        return self.every if self.first is None else self.first
+
+    def due(self, step: int) -> bool:
+        """Whether a refresh is due after that many steps."""
+        return step >= self.start and (step - self.start) % self.every == 0
+
+    def number(self, step: int) -> int:
+        """Which generation is the newest after that many steps; 0 before the first."""
+        return 0 if step < self.start else (step - self.start) // self.every + 1
+
+    def step_of(self, number: int) -> int:
+        """The step after which a generation is due."""
+        return self.start + (number - 1) * self.every
+
+    def rewarm(self, step: int, *, over: int) -> float:
+        """Factor of the learning rate that climbs again to 1 over the steps after each refresh, for `LambdaLR`.
+
+        Args:
+            step (`int`): optimizer steps so far.
+            over (`int`): steps until it is 1.
+
+        Example:
+            >>> LambdaLR(optimizer, functools.partial(schedule.rewarm, over=100))
+        """
+        if step < self.start:
+            return 1.0
+        return min(1.0, ((step - self.start) % self.every + 1) / over)
+
+
+class Job(NamedTuple):
+    """A refresh beside the training: generation `number` of the weights after step `checkpoint`, from `ready` on."""
+
+    number: int
+    checkpoint: int
+    ready: int
+
+
+def beside(schedule: Schedule, latency: int) -> Iterator[Job]:
+    """The refreshes of a second process that takes `latency` steps for each, and then the newest checkpoint.
+
+    A checkpoint that was passed over while it was busy is skipped, never queued.
+
+    Args:
+        schedule (`Schedule`): when the trainer writes checkpoints.
+        latency (`int`): steps that the trainer makes during a refresh.
+    """
+    free = taken = 0
+    for number in count(1):
+        newest = schedule.number(free)
+        taken = newest if newest > taken else taken + 1
+        checkpoint = schedule.step_of(taken)
+        free = max(free, checkpoint) + latency
+        yield Job(number, checkpoint, free)
+
+
+def chunk(size: int, chunks: int, number: int) -> range:
+    """The rows that a generation covers, counted from 1: one part after the other, the last with what remains.
+
+    Args:
+        size (`int`): how many rows there are.
+        chunks (`int`): into how many parts they are cut.
+        number (`int`): of the generation.
+    """
+    place = (number - 1) % chunks
+    each = size // chunks
+    return range(place * each, size if place == chunks - 1 else (place + 1) * each)
