@@ -6,6 +6,11 @@ import importlib
 from typing import Any
 
 _MODULES = {
+    "GenerationNegatives": "generations",
+    "Generations": "generations",
+    "HardNegativePlugin": "accelerate",
+    "LiveModel": "snapshots",
+    "Refresher": "refresh",
     "Schedule": "schedule",
 }
 

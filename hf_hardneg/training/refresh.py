@@ -1,0 +1,301 @@
+"""`Refresher`: mines the negatives of a training set again with the current weights, and publishes them (ANCE).
+
+Training and refreshing meet on disk alone: the refresher never sees the loop, the loader never sees the model. Under a
+launcher such as `torchrun` every rank calls it at the same step; each encodes its share of the corpus and of the
+queries, rank 0 builds and publishes, all check, and all go on together. The generation is the same for any number of
+ranks, to the byte.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_hardneg.draws import keyed_uniforms
+from hf_hardneg.encode.encoder import CallableEncoder, Encoder, unload_models
+from hf_hardneg.encode.ranks import Ranks, launched_ranks
+from hf_hardneg.errors import ConfigError, ModelError
+from hf_hardneg.index import store
+from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.retrievers import dense_part
+from hf_hardneg.strategies import Strategy, resolve
+from hf_hardneg.training.generations import Generation, GenerationNegatives, Generations, RowKeys
+from hf_hardneg.training.schedule import Schedule, chunk
+from hf_hardneg.training.snapshots import same_draws, snapshot
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 512
+LASTING = ("corpus", "keys", "positives", "rows", "bm25")
+"""What is kept in the cache from one refresh to the next: it does not depend on the weights."""
+FIXED = ("vector_column", "query_vector_column", "index_name", "known_positives", "cache_dir")
+"""Options of `HardNegatives` that mean nothing where vectors are made again."""
+
+
+class Refresher:
+    """Mines again with the current weights: every adapter to a trainer drives one of these.
+
+    Args:
+        pairs (`Dataset`): the training set: rows of `query` with `positive` and / or `positive_ids`.
+        corpus (`Dataset`): the documents.
+        strategy (`str` or `Strategy`, defaults to `"ance_offline"`): of the refreshes; one with vectors.
+        encoder (`SentenceTransformer`, `LiveModel` or callable): the model that is trained; see `snapshot`.
+        directory (`str`): of the generations, one for each run; all ranks must see it.
+        warm_start (`str`, `Strategy` or `None`, defaults to `"bm25"`): what mines before the first refresh, without
+            vectors; `None` where the pairs have `negatives` already.
+        query_chunks (`int`, defaults to 1): each generation covers one part of the rows after another, of so many; the
+            others keep what they have. ANCE's code uses 5.
+        corpus_fraction (`float`, defaults to 1.0): share of the documents that a generation encodes, drawn anew for
+            each; the positives of the pairs always are among them.
+        options: every other argument of `HardNegatives`, such as `num_negatives=`.
+
+    Raises:
+        ConfigError: a strategy or an option that cannot be refreshed, before anything is built.
+
+    Example:
+        >>> refresher = Refresher(pairs, corpus, encoder=model, directory="run/negatives", num_negatives=4)
+        >>> train = pairs.with_transform(refresher.negatives)
+    """
+
+    def __init__(
+        self,
+        pairs: Dataset,
+        corpus: Dataset,
+        strategy: str | Strategy = "ance_offline",
+        *,
+        encoder: Any,
+        directory: str | os.PathLike[str],
+        warm_start: str | Strategy | None = "bm25",
+        query_chunks: int = 1,
+        corpus_fraction: float = 1.0,
+        **options: Any,
+    ) -> None:
+        self.pairs, self.corpus, self.strategy, self.encoder = pairs, corpus, strategy, encoder
+        self.generations = Generations(Path(directory).absolute())
+        self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
+        self.options = options
+        self._check(warm_start)
+        first = HardNegatives(corpus, warm_start or "random", **self._mining(self._cache))
+        reader = first.selection.reader
+        self.negatives = GenerationNegatives(
+            generations=self.generations,
+            rows=RowKeys.of(pairs, reader),
+            reader=reader,
+            warm_start=None if warm_start is None else first,
+        )
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that refresh together."""
+        return launched_ranks()
+
+    def at(self, step: int, schedule: Schedule) -> bool:
+        """Have readers take what serves after that many optimizer steps; mine it first where a refresh is due.
+
+        Every rank calls it, at the same step. Called at the step of a checkpoint, it takes the run back to there.
+
+        Args:
+            step (`int`): optimizer steps so far.
+            schedule (`Schedule`): when refreshes are due.
+
+        Returns:
+            Whether readers have another generation now.
+
+        Raises:
+            RanksError: a rank was killed or disagrees; the old generation is still the current one.
+            StoreError: a generation that an earlier step made is gone: the directory or schedule is not this run's.
+        """
+        number = schedule.number(step)
+        if schedule.due(step):
+            self.refresh(number, step=step)
+        return self._switch(number)
+
+    def refresh(self, number: int, *, step: int) -> None:
+        """Mine and publish a generation with the weights of this moment; one made of the same is left as it is.
+
+        Random states are left as they were, and so is the model.
+        """
+        with same_draws():
+            encoder = snapshot(self.encoder, self._cache)
+            self.ranks.agree(encoder.digest, "weights")
+            parameters = self._parameters(number, step, encoder)
+            if self.ranks.decided(not self.generations.holds(number, parameters)):
+                self._refuse_unchanged(number, step, encoder)
+                self._mine(number, parameters, encoder)
+            self.ranks.wait()
+        store.check(self.generations.place(number))
+        unload_models()
+
+    def _switch(self, number: int) -> bool:
+        changes = self.ranks.decided(number != self.generations.current)
+        if changes and self.ranks.rank == 0:
+            self.generations.switch(number)
+        if changes:
+            self.ranks.wait()
+        return changes
+
+    def _mine(self, number: int, parameters: dict[str, Any], encoder: Encoder) -> None:
+        work = self.generations.directory / f".work-{number:06d}"
+        work.mkdir(parents=True, exist_ok=True)
+        rows = self._rows_of_corpus(number)
+        miner = HardNegatives(
+            self.corpus if rows is None else self.corpus.select(rows),
+            self.strategy,
+            encoder=encoder,
+            **self._mining(self._cache if rows is None else work / "cache"),
+        )
+        covered = range(*parameters["rows"])
+        blocks = [range(start, min(start + BLOCK, covered.stop)) for start in covered[::BLOCK]]
+        for block in blocks[self.ranks.rank :: self.ranks.world]:
+            _save(work / f"{block.start}.npz", self._mined(miner, number, block, rows))
+        self.ranks.wait()
+        if self.ranks.rank == 0:
+            part = dense_part(miner.retrieval.searcher)
+            if part is not None:
+                self.generations.adopt_index(number, part.index)
+            made = Generation.joined([_load(work / f"{block.start}.npz") for block in blocks])
+            self._publish(number, parameters, covered, made)
+            self._tidy(work)
+
+    def _mined(self, miner: HardNegatives, number: int, block: range, rows: np.ndarray | None) -> Generation:
+        table = self.pairs.with_format("arrow")[block.start : block.stop]
+        queries = miner.retrieval.reader.read(dict(zip(table.column_names, table.columns, strict=True)))
+        found = miner.rescoring.add(miner.retrieval.search(queries), queries)
+        chosen = replace(miner.selection, generation=number).choose(found, queries)
+        if rows is not None:
+            chosen = replace(chosen, doc=rows[chosen.doc])
+        return Generation.of(number, chosen, found.listed, found.listed_counts)
+
+    def _publish(self, number: int, parameters: dict[str, Any], covered: range, made: Generation) -> None:
+        size = len(self.pairs)
+        before = self.generations.open(number - 1) if number > 1 else Generation.empty(size)
+        whole = Generation.joined([before.rows(0, covered.start), made, before.rows(covered.stop, size)])
+        report = {
+            "sources": list(whole.sources),
+            "rows": len(covered),
+            "negatives": len(made.negatives),
+            "short": int((made.counts < self.options.get("num_negatives", 4)).sum()),
+            "overlap": made.overlap(before.rows(covered.start, covered.stop)),
+        }
+
+        def build(directory: Path) -> None:
+            whole.save(directory)
+            (directory / "report.json").write_text(json.dumps(report))
+
+        if self.generations.current >= number:
+            self.generations.switch(number - 1)
+        self.generations.publish(number, parameters, build)
+        logger.info(
+            "generation %d of the weights after step %d: %d negatives for %d rows, %d of them short; %s of them are "
+            "those of the generation before",
+            number,
+            parameters["step"],
+            report["negatives"],
+            report["rows"],
+            report["short"],
+            "none" if np.isnan(report["overlap"]) else f"{report['overlap']:.0%}",
+        )
+
+    def _parameters(self, number: int, step: int, encoder: Encoder) -> dict[str, Any]:
+        rows = chunk(len(self.pairs), self.query_chunks, number)
+        return {
+            "number": number,
+            "step": step,
+            "encoder": encoder.digest,
+            "corpus": self.negatives.reader.corpus.digest,
+            "pairs": self.negatives.rows.directory.name,
+            "rows": [rows.start, rows.stop],
+            "strategy": repr(resolve(self.strategy)),
+            "fraction": self.corpus_fraction,
+            "options": {name: repr(value) for name, value in sorted(self.options.items())},
+        }
+
+    def _refuse_unchanged(self, number: int, step: int, encoder: Encoder) -> None:
+        """Raise for a callable whose digest stays the same while the model is trained: its vectors would be old."""
+        if number < 2 or not isinstance(encoder, CallableEncoder):
+            return
+        before = store.read_manifest(self.generations.place(number - 1))["parameters"]
+        if before["encoder"] == encoder.digest:
+            raise ModelError(
+                f"The encoder's digest at step {step} is still the one of step {before['step']}, {encoder.digest!r}, "
+                "so vectors of the old weights would be taken for new ones. Give it a digest that changes with its "
+                "weights, or pass the model itself: a SentenceTransformer, or LiveModel."
+            )
+
+    def _rows_of_corpus(self, number: int) -> np.ndarray | None:
+        """The documents that a generation searches, ascending; `None` for all."""
+        if self.corpus_fraction == 1:
+            return None
+        reader = self.negatives.reader
+        ids = reader.corpus.ids(np.arange(len(reader.corpus))).to_pylist()
+        seed = self.options.get("seed", 42)
+        drawn = keyed_uniforms(seed, f"corpus_fraction@{number}", "", ids) < self.corpus_fraction
+        for table in self.pairs.with_format("arrow").iter(batch_size=BLOCK):
+            columns = dict(zip(table.column_names, table.columns, strict=True))
+            listed = reader.listed_positives(columns, reader.names(columns).texts)
+            drawn[listed.row[listed.row >= 0]] = True
+        return np.flatnonzero(drawn)
+
+    def _mining(self, cache: Path) -> dict[str, Any]:
+        return {**self.options, "known_positives": [self.pairs], "cache_dir": str(cache)}
+
+    @property
+    def _cache(self) -> Path:
+        return self.generations.directory / "cache"
+
+    def _tidy(self, work: Path) -> None:
+        """Delete what only this refresh needed."""
+        shutil.rmtree(work)
+        for path in self._cache.iterdir():
+            if path.is_dir() and path.name.partition("-")[0] not in LASTING:
+                shutil.rmtree(path)
+
+    def _check(self, warm_start: str | Strategy | None) -> None:
+        strategy = resolve(self.strategy)
+        if not strategy.uses_vectors:
+            raise ConfigError(
+                f"strategy={self.strategy!r} uses no vectors, so new weights change nothing. Refresh a dense one such "
+                "as 'ance_offline' or 'positive_aware', and give this one as warm_start=."
+            )
+        if warm_start is not None and resolve(warm_start).uses_vectors:
+            raise ConfigError(
+                f"warm_start={warm_start!r} needs vectors; allowed are 'bm25', 'random' and None. To start with "
+                "it, mine() the pairs, pass the result as pairs, and warm_start=None."
+            )
+        fixed = [name for name in FIXED if name in self.options]
+        if fixed:
+            raise ConfigError(
+                f"Refresher got {', '.join(fixed)}=; it encodes with encoder=, excludes the positives of its pairs, "
+                "and stores in directory=. Drop it."
+            )
+        if not 0 < self.corpus_fraction <= 1:
+            raise ConfigError(f"corpus_fraction={self.corpus_fraction}: shares in (0, 1] are allowed, such as 0.1.")
+        if not 1 <= self.query_chunks <= len(self.pairs):
+            raise ConfigError(
+                f"query_chunks={self.query_chunks} of {len(self.pairs)} rows: 1 to {len(self.pairs)} are allowed; give "
+                "1 to refresh all rows at once."
+            )
+
+
+def _save(path: Path, part: Generation) -> None:
+    names = ("made", "counts", "negatives", "listed_counts", "listed")
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as stream:
+        np.savez(stream, sources=np.array(part.sources, dtype=str), **{name: getattr(part, name) for name in names})
+    partial.rename(path)
+
+
+def _load(path: Path) -> Generation:
+    with np.load(path, allow_pickle=False) as arrays:
+        sources = tuple(map(str, arrays["sources"]))
+        return Generation(sources=sources, **{name: arrays[name] for name in arrays.files if name != "sources"})

@@ -1,0 +1,349 @@
+"""Refreshing in one process: what a generation holds, and who sees which."""
+
+import json
+import logging
+import pickle
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from datasets.fingerprint import Hasher
+from torch.utils.data import DataLoader
+
+from hf_hardneg import HardNegatives, mine
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
+from hf_hardneg.index import store
+from hf_hardneg.training import Schedule
+from hf_hardneg.training.generations import ADDED
+from tests.training.world import STRATEGY, live_model, refresher, shift
+from tests.worlds import encode, world
+
+EVERY = Schedule(every=10)
+PLAIN = ("negatives", "negative_ids", "negative_scores", "negative_ranks", "positive_scores")
+
+
+@pytest.fixture
+def made(tmp_path):
+    return refresher(tmp_path / "run", live_model())
+
+
+def seen(one):
+    return one.pairs.with_transform(one.negatives)[:]
+
+
+def searched(vectors, corpus_vectors, depth):
+    """The nearest rows of each query, by a sort."""
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (vectors, corpus_vectors)]
+    scores = unit[0] @ unit[1].T
+    return np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+
+
+def test_before_the_first_refresh_negatives_are_those_of_the_warm_start(made):
+    rows = seen(made)
+    warm = mine(made.pairs, made.corpus, "bm25", num_negatives=3)
+    assert rows["negatives"] == warm["negatives"][:]
+    assert set(rows["negative_generation"]) == {0}
+    assert set(rows) == {*made.pairs.column_names, *ADDED, "negative_generation"}
+
+
+def test_after_a_refresh_negatives_come_from_the_new_weights(made):
+    """The oracle shares no cache with the refresher: another folder, and vectors by the model itself."""
+    live = made.encoder
+    for number, step in enumerate((10, 20), 1):
+        shift(live, seed=number)
+        assert made.at(step, EVERY)
+        rows = seen(made)
+        assert set(rows["negative_generation"]) == {number}
+        live.model.eval()
+        with torch.inference_mode():
+            tokens = [
+                live.tokenizer(texts, padding=True, truncation=True, max_length=32, return_tensors="pt")
+                for texts in (made.pairs["query"][:], made.corpus["text"][:])
+            ]
+            vectors = []
+            for part in tokens:
+                mask = part["attention_mask"].unsqueeze(-1)
+                vectors.append(((live.model(**part).last_hidden_state * mask).sum(1) / mask.sum(1)).numpy())
+        nearest = searched(*vectors, depth=70)
+        ids = np.array(made.corpus["_id"][:])
+        for row, ranks in enumerate(rows["negative_ranks"]):
+            assert rows["negative_ids"][row] == ids[nearest[row][ranks]].tolist()
+            assert len(ranks) == 3
+        live.model.train()
+
+
+def test_two_generations_differ_and_the_overlap_is_logged(made, caplog):
+    shift(made.encoder, 1)
+    made.at(10, EVERY)
+    first = seen(made)["negative_ids"]
+    shift(made.encoder, 2)
+    with caplog.at_level(logging.INFO, "hf_hardneg"):
+        made.at(20, EVERY)
+    second = seen(made)["negative_ids"]
+    assert first != second
+    shared = sum(len(set(a) & set(b)) for a, b in zip(first, second, strict=True)) / sum(map(len, second))
+    report = json.loads((made.generations.place(2) / "report.json").read_text())
+    assert report["overlap"] == pytest.approx(shared)
+    assert "generation 2 of the weights after step 20" in caplog.text
+
+
+def test_a_generation_equals_mining_with_the_saved_model(made, tmp_path):
+    made.at(10, EVERY)
+    folder = tmp_path / "saved"
+    made.encoder.model.save_pretrained(folder)
+    made.encoder.tokenizer.save_pretrained(folder)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 32}')
+    (folder / "modules.json").write_text(
+        json.dumps([{"type": "sentence_transformers.models.Transformer", "path": ""}])
+    )
+    options = {"num_negatives": 3, "known_positives": [made.pairs], "encoder": folder}
+    top = HardNegatives(made.corpus, "dense", safeguards=False, **options)
+    rows, best = seen(made), made.pairs.map(top, batched=True)
+    for ids, ranks, nearest in zip(rows["negative_ids"], rows["negative_ranks"], best["negative_ids"], strict=True):
+        assert set(nearest) & set(ids) == {one for one in nearest if one in ids}
+        assert sorted(ranks) == ranks
+
+
+def test_draws_change_with_the_generation_even_where_weights_do_not(made):
+    made.at(10, EVERY)
+    first = seen(made)["negative_ids"]
+    made.at(20, EVERY)
+    assert seen(made)["negative_ids"] != first
+
+
+def test_nothing_of_the_model_or_of_what_is_drawn_next_changes(made):
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    made.encoder.model.train()
+    before = {name: value.clone() for name, value in made.encoder.model.state_dict().items()}
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    made.at(10, EVERY)
+    assert random.getstate() == states[0]
+    assert np.array_equal(np.random.get_state()[1], states[1]) and torch.equal(torch.get_rng_state(), states[2])
+    assert all(torch.equal(value, before[name]) for name, value in made.encoder.model.state_dict().items())
+    assert made.encoder.model.training
+
+
+def test_a_generation_of_the_same_weights_is_left_as_it_is(made):
+    made.at(10, EVERY)
+    manifest = made.generations.place(1) / store.MANIFEST
+    written = manifest.stat().st_mtime_ns
+    made.at(12, EVERY)
+    assert made.at(10, EVERY) is False
+    assert manifest.stat().st_mtime_ns == written
+
+
+def test_going_back_to_a_checkpoint(made):
+    """As a run does that is resumed: the generation of that step, and a later one made again where weights differ."""
+    kept = {0: seen(made)["negative_ids"]}
+    for step in (10, 20, 30):
+        shift(made.encoder, step)
+        made.at(step, EVERY)
+        kept[step] = seen(made)["negative_ids"]
+    assert made.at(25, EVERY) and seen(made)["negative_ids"] == kept[20]
+    assert made.at(10 + 1, EVERY) and seen(made)["negative_ids"] == kept[10]
+    assert made.at(3, EVERY) and seen(made)["negative_ids"] == kept[0]
+    shift(made.encoder, 99)
+    made.at(15, EVERY)
+    made.at(20, EVERY)
+    assert seen(made)["negative_ids"] != kept[20]
+
+
+def test_a_generation_that_is_gone_is_named(made):
+    made.at(10, EVERY)
+    shutil.rmtree(made.generations.place(1))
+    made.generations.switch(0)
+    with pytest.raises(StoreError, match="gen-000001 does not exist, or is not whole. Give the directory="):
+        made.at(11, EVERY)
+
+
+def test_an_altered_generation_is_refused(made):
+    made.at(10, EVERY)
+    file = made.generations.place(1) / "negatives.npy"
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(StoreError, match="negatives.npy is truncated or altered"):
+        made.generations.switch(1)
+
+
+def test_query_chunks(tmp_path):
+    made = refresher(tmp_path / "run", live_model(), query_chunks=5)
+    warm = seen(made)["negative_ids"]
+    size, whole = len(made.pairs), []
+    for number in range(1, 7):
+        shift(made.encoder, number)
+        made.at(10 * number, EVERY)
+        whole.append(seen(made)["negative_generation"])
+    each = size // 5
+    expected = [0] * size
+    for number in range(1, 7):
+        place = (number - 1) % 5
+        for row in range(place * each, size if place == 4 else (place + 1) * each):
+            expected[row] = number
+        assert whole[number - 1] == expected
+    made.at(25, EVERY)
+    found = seen(made)
+    assert found["negative_ids"][2 * each :] == warm[2 * each :]
+
+
+def test_a_fraction_of_the_corpus(tmp_path):
+    made = refresher(tmp_path / "run", live_model(), corpus_fraction=0.3)
+    made.at(10, EVERY)
+    first = made.generations.index(1).documents
+    positives = {one for ids in made.pairs["positive_ids"] for one in ids}
+    assert len(positives) < first < len(made.corpus)
+    rows = seen(made)
+    texts = dict(zip(made.corpus["_id"], made.corpus["text"], strict=True))
+    for texts_of_row, ids in zip(rows["negatives"], rows["negative_ids"], strict=True):
+        assert texts_of_row == [texts[one] for one in ids]
+    drawn = {one for ids in rows["negative_ids"] for one in ids}
+    made.at(20, EVERY)
+    assert {one for ids in seen(made)["negative_ids"] for one in ids} != drawn
+
+
+def test_mined_pairs_as_the_warm_start(tmp_path):
+    pairs, corpus = world(3, documents=70, queries=14)
+    mined = mine(pairs, corpus, "random", num_negatives=3)
+    made = refresher(tmp_path / "run", live_model(), mined, corpus, warm_start=None)
+    assert seen(made)["negatives"] == mined["negatives"][:]
+    made.at(10, EVERY)
+    assert seen(made)["negatives"] != mined["negatives"][:]
+    made = refresher(tmp_path / "other", live_model(), pairs, corpus, warm_start=None)
+    with pytest.raises(ColumnError, match="have no column 'negatives'; they have 'query_id', .*warm_start='bm25'"):
+        seen(made)
+
+
+def test_what_lies_around_after_a_refresh(made):
+    for step in (10, 20):
+        shift(made.encoder, step)
+        made.at(step, EVERY)
+    directory = made.generations.directory
+    assert sorted(path.name for path in directory.glob("*")) == [
+        "CURRENT",
+        "cache",
+        "gen-000001",
+        "gen-000002",
+        "index-000002",
+    ]
+    kinds = {path.name.partition("-")[0] for path in (directory / "cache").iterdir() if path.is_dir()}
+    assert kinds == {"corpus", "keys", "positives", "rows", "bm25"}
+    assert made.generations.index(2).documents == len(made.corpus)
+
+
+def test_map_stores_each_generation_as_its_own(made):
+    fingerprints, ids = [], []
+    for step in (0, 10, 20):
+        shift(made.encoder, step)
+        made.at(step, EVERY)
+        mapped = made.pairs.map(made.negatives, batched=True, batch_size=5)
+        fingerprints.append(mapped._fingerprint)
+        ids.append(mapped["negative_ids"][:])
+        assert ids[-1] == seen(made)["negative_ids"]
+    assert len(set(fingerprints)) == 3 and ids[0] != ids[1] != ids[2]
+
+
+def test_it_pickles_small_and_reads_the_newest_wherever_it_is(made):
+    copy = pickle.loads(pickle.dumps(made.negatives))
+    assert len(pickle.dumps(made.negatives)) < 20_000
+    before = Hasher.hash(made.negatives)
+    made.at(10, EVERY)
+    assert made.pairs.with_transform(copy)[:] == seen(made)
+    assert Hasher.hash(made.negatives) != before
+
+
+@pytest.mark.parametrize("batch", [1, 4, 100])
+def test_rows_do_not_depend_on_their_batch(made, batch):
+    made.at(10, EVERY)
+    rows = made.pairs.with_transform(made.negatives)
+    found = [rows[start : start + batch]["negative_ids"] for start in range(0, len(rows), batch)]
+    assert [one for part in found for one in part] == seen(made)["negative_ids"]
+    order = np.random.default_rng(0).permutation(len(rows))
+    assert rows[order]["negative_ids"] == [seen(made)["negative_ids"][row] for row in order]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_of_a_loader_switch_too(made, persistent):
+    rows = made.pairs.with_transform(made.negatives)
+    loader = DataLoader(
+        rows, batch_size=2, num_workers=2, prefetch_factor=1, persistent_workers=persistent, collate_fn=list
+    )
+    found = []
+    for number, batch in enumerate(loader):
+        found.append({row["negative_generation"] for row in batch})
+        if number == 2:
+            made.at(10, EVERY)
+    assert found[0] == {0} and found[-1] == {1}
+    assert {number for batch in loader for row in batch for number in [row["negative_generation"]]} == {1}
+
+
+def test_a_stream(made):
+    made.at(10, EVERY)
+    stream = made.pairs.to_iterable_dataset().map(made.negatives, batched=True, batch_size=4)
+    assert [row["negative_ids"] for row in stream] == seen(made)["negative_ids"]
+
+
+def test_a_row_of_something_else_is_refused(made):
+    row = {**made.pairs[0], "query": "never seen"}
+    with pytest.raises(DataError, match="1 rows are none of the pairs that are refreshed, such as the query 'never see"):
+        made.negatives({name: [value] for name, value in row.items()})
+
+
+class Fixed:
+    digest = "always the same"
+
+    def __call__(self, texts):
+        return encode(texts)
+
+
+def test_a_digest_that_does_not_change_with_the_weights_is_refused(tmp_path):
+    made = refresher(tmp_path / "run", Fixed())
+    made.at(10, EVERY)
+    with pytest.raises(ModelError, match="digest at step 20 is still the one of step 10"):
+        made.at(20, EVERY)
+    assert made.generations.current == 1
+
+
+def test_a_callable_over_a_live_model(tmp_path):
+    """Its digest is of what it holds, weights and all."""
+    live = live_model(dropout=0.0)
+
+    def function(texts, model=live.model, tokenizer=live.tokenizer):
+        with torch.inference_mode():
+            return model(**tokenizer(texts, padding=True, return_tensors="pt")).last_hidden_state[:, 0]
+
+    made = refresher(tmp_path / "run", function)
+    made.at(10, EVERY)
+    first = made.generations.index(1).flat_vectors().copy()
+    shift(live)
+    made.at(20, EVERY)
+    assert not np.allclose(first, made.generations.index(2).flat_vectors(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"warm_start": "dense"}, "warm_start='dense' needs vectors; allowed are 'bm25', 'random' and None"),
+        ({"vector_column": "v"}, "got vector_column=; it encodes with encoder="),
+        ({"corpus_fraction": 0.0}, r"corpus_fraction=0.0: shares in \(0, 1\]"),
+        ({"query_chunks": 0}, "query_chunks=0 of 42 rows: 1 to 42 are allowed"),
+    ],
+)
+def test_what_cannot_be_refreshed_is_refused_before_anything_is_built(tmp_path, options, text):
+    with pytest.raises(ConfigError, match=text):
+        refresher(tmp_path / "run", live_model(), **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bare_module_is_refused(tmp_path):
+    made = refresher(tmp_path / "run", live_model().model)
+    with pytest.raises(ConfigError, match=r"got a BertModel; allowed are a SentenceTransformer, LiveModel"):
+        made.at(10, EVERY)
+
+
+def test_a_strategy_without_vectors_is_refused(tmp_path):
+    from hf_hardneg.training import Refresher
+
+    pairs, corpus = world(1)
+    with pytest.raises(ConfigError, match="strategy='bm25' uses no vectors, so new weights change nothing"):
+        Refresher(pairs, corpus, "bm25", encoder=encode, directory=tmp_path)
+    assert STRATEGY.uses_vectors
