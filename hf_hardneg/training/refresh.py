@@ -126,8 +126,7 @@ class Refresher:
         Random states are left as they were, and so is the model.
         """
         with same_draws():
-            encoder = snapshot(self.encoder, self._cache)
-            self.ranks.agree(encoder.digest, "weights")
+            encoder = self._snapshot()
             parameters = self._parameters(number, step, encoder)
             if self.ranks.decided(not self.generations.holds(number, parameters)):
                 self._refuse_unchanged(number, step, encoder)
@@ -135,6 +134,16 @@ class Refresher:
             self.ranks.wait()
         store.check(self.generations.place(number))
         unload_models()
+
+    def _snapshot(self) -> Encoder:
+        """The encoder of the weights of this moment, saved by rank 0: libraries save less on others."""
+        if self.ranks.rank > 0:
+            self.ranks.wait()
+        encoder = snapshot(self.encoder, self._cache)
+        if self.ranks.rank == 0:
+            self.ranks.wait()
+        self.ranks.agree(encoder.digest, "weights")
+        return encoder
 
     def _switch(self, number: int) -> bool:
         changes = self.ranks.decided(number != self.generations.current)

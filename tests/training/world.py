@@ -26,7 +26,7 @@ def live_model(seed=0, dropout=0.1):
         intermediate_size=64,
         hidden_dropout_prob=dropout,
     )
-    return LiveModel(model=BertModel(config), tokenizer=AutoTokenizer.from_pretrained(MINILM), max_length=32)
+    return LiveModel(model=BertModel(config, add_pooling_layer=False), tokenizer=AutoTokenizer.from_pretrained(MINILM), max_length=32)
 
 
 def refresher(directory, live, pairs=None, corpus=None, **options):

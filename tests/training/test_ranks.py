@@ -1,0 +1,206 @@
+"""Two processes refresh together: the same generation as one, and never a hang where one is killed."""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import PartialState
+
+from hf_hardneg.encode import embeddings
+from hf_hardneg.encode.encoder import TransformersEncoder
+from hf_hardneg.encode.shards import Shards
+from hf_hardneg.errors import RanksError
+from hf_hardneg.index import store
+from hf_hardneg.training import Generations, Schedule, refresh
+from hf_hardneg.training.refresh import Refresher
+from tests.training.job import STEPS
+from tests.training.loop import EVERY, FIRST, Run
+from tests.training.world import live_model, refresher, shift
+
+ROOT = Path(__file__).parents[2]
+TEN = Schedule(every=10)
+STOPS_WITHIN = 20
+"""Seconds from a kill until the others have stopped with their error; what remains of their own work included."""
+
+
+def _rank(rank, port, log, work, arguments):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    PartialState._reset_state()
+    try:
+        work(rank, *arguments)
+    except BaseException:
+        (log / f"error-{rank}").write_text(traceback.format_exc())
+        raise
+
+
+def launch(log, work, *arguments, within=120):
+    """Run two ranks, with nobody who would kill the one when the other has died; exit codes and seconds."""
+    log.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=_rank, args=(rank, port, log, work, arguments)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    multiprocessing.connection.wait([rank.sentinel for rank in ranks])
+    died = time.monotonic()
+    for rank in ranks:
+        rank.join(timeout=within)
+        rank.kill()
+        rank.join()
+    return [rank.exitcode for rank in ranks], time.monotonic() - died
+
+
+def small_parts():
+    """So many shards and blocks that each rank has several."""
+    embeddings.SHARD = refresh.BLOCK = 8
+
+
+def refreshed(rank, directory, die=None):
+    """Two refreshes with changing weights; `die` arms a kill for the second."""
+    small_parts()
+    made = refresher(directory, live_model())
+    shift(made.encoder, 1)
+    made.at(10, TEN)
+    if die is not None:
+        die(rank)
+    shift(made.encoder, 2)
+    made.at(20, TEN)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(embeddings, "SHARD", 8)
+    monkeypatch.setattr(refresh, "BLOCK", 8)
+
+
+@pytest.fixture
+def alone(tmp_path, small):
+    refreshed(0, tmp_path / "alone")
+    return tmp_path / "alone"
+
+
+def contents(directory):
+    """Every file of generations and indexes, besides the times in manifests."""
+    found = {}
+    for path in sorted([*directory.glob("gen-*/**/*"), *directory.glob("index-*/**/*"), directory / "CURRENT"]):
+        if path.name == store.MANIFEST:
+            manifest = json.loads(path.read_text())
+            content = {**manifest, "files": {n: f["blake2b"] for n, f in manifest["files"].items()}}
+        elif path.is_file():
+            content = path.read_bytes()
+        found[str(path.relative_to(directory))] = content
+    return found
+
+
+def test_two_ranks_make_the_generations_of_one(tmp_path, alone):
+    codes, _ = launch(tmp_path / "log", refreshed, tmp_path / "two")
+    assert codes == [0, 0]
+    assert contents(tmp_path / "two") == contents(alone)
+
+
+def killed_after(owner, name, call, rank, before=True):
+    """Kills the process of a rank at a call of a method."""
+
+    def arm(this):
+        if this != rank:
+            return
+        method, calls = getattr(owner, name), []
+
+        def deadly(*arguments, **options):
+            calls.append(1)
+            if len(calls) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return method(*arguments, **options)
+
+        setattr(owner, name, deadly)
+
+    return arm
+
+
+KILLS = {
+    "encoding, rank 1": killed_after(TransformersEncoder, "encode", 2, 1),
+    "encoding, rank 0": killed_after(TransformersEncoder, "encode", 3, 0),
+    "building the index": killed_after(Shards, "gather", 2, 0),
+    "searching, rank 1": killed_after(Refresher, "_mined", 2, 1),
+    "before publishing": killed_after(Generations, "publish", 1, 0),
+    "while publishing": killed_after(store, "sync", 3, 0),
+    "before the switch": killed_after(Generations, "switch", 1, 0),
+    "the other, before the switch": killed_after(Generations, "holds", 1, 1),
+}
+
+
+@pytest.mark.parametrize("point", KILLS)
+def test_a_killed_rank_stops_the_other_with_an_error(tmp_path, alone, point):
+    codes, seconds = launch(tmp_path / "log", refreshed, tmp_path / "two", KILLS[point])
+    assert -signal.SIGKILL in codes and codes != [-signal.SIGKILL] * 2
+    survivor = 1 - codes.index(-signal.SIGKILL)
+    assert seconds < STOPS_WITHIN
+    error = (tmp_path / "log" / f"error-{survivor}").read_text()
+    assert f"{RanksError.__name__}: Rank {survivor} of 2 cannot reach another" in error
+    generations = Generations(tmp_path / "two")
+    assert generations.current == 1
+    store.check(generations.place(1))
+    codes, _ = launch(tmp_path / "log", refreshed, tmp_path / "two")
+    assert codes == [0, 0]
+    assert contents(tmp_path / "two") == contents(alone)
+
+
+def test_ranks_that_disagree_are_named(tmp_path):
+    def work(rank):
+        made = refresher(tmp_path / "run", live_model(seed=rank))
+        made.at(10, TEN)
+
+    codes, _ = launch(tmp_path / "log", work)
+    assert codes == [1, 1]
+    error = (tmp_path / "log" / "error-0").read_text()
+    assert "RanksError: The weights differ between the 2 processes: " in error
+
+
+def trained(rank, folder, start=None):
+    run = Run(folder / "negatives")
+    if start is not None:
+        run.resume(folder, start)
+    run.train(STEPS, save=(FIRST + 1,) if start is None else (), folder=folder)
+    (folder / f"{start}-{rank}.json").write_text(json.dumps({"losses": run.losses, "seen": run.seen}))
+
+
+def results(folder, name):
+    return [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_a_run_of_two_ranks_and_its_resumption(tmp_path):
+    """All ranks switch at the same step, and a resumed run is the unbroken one."""
+    assert launch(tmp_path / "log", trained, tmp_path)[0] == [0, 0]
+    assert launch(tmp_path / "log", trained, tmp_path, FIRST + 1)[0] == [0, 0]
+    schedule = Schedule(every=EVERY, first=FIRST)
+    for whole, again in zip(results(tmp_path, None), results(tmp_path, FIRST + 1), strict=True):
+        for step, batches in whole["seen"].items():
+            assert {row[1] for batch in batches for row in batch} == {schedule.number(int(step))}
+        later = {step for step in whole["losses"] if int(step) > FIRST}
+        assert again == {key: {step: whole[key][step] for step in later} for key in whole}
+
+
+def test_torchrun(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "-m", "tests.training.job", tmp_path], env=environment, check=True, timeout=120, cwd=ROOT)
+    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    schedule = Schedule(every=EVERY, first=FIRST)
+    for step in map(str, range(STEPS)):
+        rows = [row for one in (first, second) for batch in one["seen"][step] for row in batch]
+        assert {row[1] for row in rows} == {schedule.number(int(step))} and len(rows) == 8
+    assert first["losses"] != second["losses"]
