@@ -42,7 +42,7 @@ LAYERS = [
     {"negatives"},
     {"training.schedule", "training.snapshots", "training.generations"},
     {"training.refresh"},
-    {"training.accelerate"},
+    {"training.accelerate", "training.trainer", "training.lightning"},
     {"probes", "steps"},
     {"jobs"},
     {"plans"},

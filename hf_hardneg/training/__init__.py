@@ -8,10 +8,13 @@ from typing import Any
 _MODULES = {
     "GenerationNegatives": "generations",
     "Generations": "generations",
+    "HardNegativeCallback": "trainer",
+    "HardNegativeLightning": "lightning",
     "HardNegativePlugin": "accelerate",
     "LiveModel": "snapshots",
     "Refresher": "refresh",
     "Schedule": "schedule",
+    "Tuples": "trainer",
 }
 
 __all__ = sorted(_MODULES)

@@ -121,8 +121,8 @@ class Generations:
         manifest = self.place(number) / store.MANIFEST
         if not manifest.exists():
             raise StoreError(
-                f"{self.place(number)} does not exist, or is not whole. Give the directory= and the schedule of the run "
-                "that made it; or start anew in an empty directory."
+                f"{self.place(number)} does not exist, or is not whole. Give the directory= and the schedule of the "
+                "run that made it; or start anew in an empty directory."
             )
         return _opened(self.place(number), manifest.stat().st_mtime_ns)
 
@@ -299,7 +299,9 @@ class RowKeys:
         """The table of some pairs, built once."""
         plain = pairs.with_format("arrow", columns=_read(pairs.column_names, reader.columns))
         tables = plain.iter(batch_size=1000)
-        keys = np.concatenate([_keys(dict(zip(t.column_names, t.columns, strict=True)), reader.columns) for t in tables])
+        keys = np.concatenate(
+            [_keys(dict(zip(t.column_names, t.columns, strict=True)), reader.columns) for t in tables]
+        )
 
         def build(directory: Path) -> None:
             order = np.argsort(keys, kind="stable")
@@ -411,4 +413,3 @@ class GenerationNegatives:
         nothing = pa.nulls(len(rows))
         found = {name: table[name].combine_chunks() if name in table.column_names else nothing for name in ADDED}
         return {name: values.cast(ADDED[name]) for name, values in found.items()}
-

@@ -189,12 +189,13 @@ class Refresher:
         size = len(self.pairs)
         before = self.generations.open(number - 1) if number > 1 else Generation.empty(size)
         whole = Generation.joined([before.rows(0, covered.start), made, before.rows(covered.stop, size)])
+        overlap = made.overlap(before.rows(covered.start, covered.stop))
         report = {
             "sources": list(whole.sources),
             "rows": len(covered),
             "negatives": len(made.negatives),
             "short": int((made.counts < self.options.get("num_negatives", 4)).sum()),
-            "overlap": made.overlap(before.rows(covered.start, covered.stop)),
+            "overlap": overlap,
         }
 
         def build(directory: Path) -> None:
@@ -212,7 +213,7 @@ class Refresher:
             report["negatives"],
             report["rows"],
             report["short"],
-            "none" if np.isnan(report["overlap"]) else f"{report['overlap']:.0%}",
+            "none" if np.isnan(overlap) else f"{overlap:.0%}",
         )
 
     def _parameters(self, number: int, step: int, encoder: Encoder) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
+from transformers.utils import logging
 
 from hf_hardneg.encode.encoder import Encoder, TransformersEncoder, load_encoder, weights_digest
 from hf_hardneg.encode.model_files import ModelFiles, read_model_files
@@ -66,6 +67,23 @@ def snapshot(model: Any, cache: Path) -> Encoder:
     Raises:
         ConfigError: a bare torch module, which says neither how to tokenize nor how to pool.
     """
+    with _quiet():
+        return _of(model, cache)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bar of transformers for saving a model."""
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _of(model: Any, cache: Path) -> Encoder:
     if isinstance(model, LiveModel):
         return model.encoder(cache)
     model = extract_model_from_parallel(model) if isinstance(model, torch.nn.Module) else model

@@ -37,9 +37,7 @@ class Run:
         prepared = self.accelerator.prepare(live.model, optimizer, loader)
         object.__setattr__(live, "model", prepared[0])
         self.live, self.optimizer, self.loader = live, prepared[1], prepared[2]
-        self.plugin = HardNegativePlugin(
-            self.accelerator, self.refresher, refresh_every=EVERY, first_refresh=FIRST
-        )
+        self.plugin = HardNegativePlugin(self.accelerator, self.refresher, refresh_every=EVERY, first_refresh=FIRST)
         self.losses, self.seen = {}, {}
 
     def train(self, steps=STEPS, save=(), folder=None):

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import set_seed
 from datasets.fingerprint import Hasher
 from torch.utils.data import DataLoader
 
@@ -95,9 +96,7 @@ def test_a_generation_equals_mining_with_the_saved_model(made, tmp_path):
     made.encoder.model.save_pretrained(folder)
     made.encoder.tokenizer.save_pretrained(folder)
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 32}')
-    (folder / "modules.json").write_text(
-        json.dumps([{"type": "sentence_transformers.models.Transformer", "path": ""}])
-    )
+    (folder / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Transformer", "path": ""}]))
     options = {"num_negatives": 3, "known_positives": [made.pairs], "encoder": folder}
     top = HardNegatives(made.corpus, "dense", safeguards=False, **options)
     rows, best = seen(made), made.pairs.map(top, batched=True)
@@ -114,13 +113,14 @@ def test_draws_change_with_the_generation_even_where_weights_do_not(made):
 
 
 def test_nothing_of_the_model_or_of_what_is_drawn_next_changes(made):
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    set_seed(1)
     made.encoder.model.train()
     before = {name: value.clone() for name, value in made.encoder.model.state_dict().items()}
-    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     made.at(10, EVERY)
     assert random.getstate() == states[0]
-    assert np.array_equal(np.random.get_state()[1], states[1]) and torch.equal(torch.get_rng_state(), states[2])
+    assert np.array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[2])
     assert all(torch.equal(value, before[name]) for name, value in made.encoder.model.state_dict().items())
     assert made.encoder.model.training
 
@@ -284,7 +284,9 @@ def test_a_stream(made):
 
 def test_a_row_of_something_else_is_refused(made):
     row = {**made.pairs[0], "query": "never seen"}
-    with pytest.raises(DataError, match="1 rows are none of the pairs that are refreshed, such as the query 'never see"):
+    with pytest.raises(
+        DataError, match="1 rows are none of the pairs that are refreshed, such as the query 'never see"
+    ):
         made.negatives({name: [value] for name, value in row.items()})
 
 

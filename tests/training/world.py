@@ -25,8 +25,11 @@ def live_model(seed=0, dropout=0.1):
         num_attention_heads=2,
         intermediate_size=64,
         hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
-    return LiveModel(model=BertModel(config, add_pooling_layer=False), tokenizer=AutoTokenizer.from_pretrained(MINILM), max_length=32)
+    return LiveModel(
+        model=BertModel(config, add_pooling_layer=False), tokenizer=AutoTokenizer.from_pretrained(MINILM), max_length=32
+    )
 
 
 def refresher(directory, live, pairs=None, corpus=None, **options):

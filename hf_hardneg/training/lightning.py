@@ -1,0 +1,50 @@
+"""`HardNegativeLightning`: refreshed negatives in a Lightning `Trainer`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from hf_hardneg.optional import require
+from hf_hardneg.training.refresh import Refresher
+from hf_hardneg.training.schedule import Schedule
+
+logger = logging.getLogger(__name__)
+
+Callback: Any = require("lightning.pytorch", extra="lightning", needed_by="HardNegativeLightning").Callback
+
+
+class HardNegativeLightning(Callback):  # type: ignore[misc]
+    """Refreshes at the steps of a schedule; the loader's dataset is `pairs.with_transform(refresher.negatives)`.
+
+    Lightning does not read ahead, so the next batch has the new negatives. Workers do: with `num_workers` above 0 they
+    come a few batches later.
+
+    Args:
+        refresher (`Refresher`): what to refresh.
+        refresh_every (`int`, defaults to 10,000): optimizer steps between two refreshes.
+        first_refresh (`int`, *optional*): the step of the first; `refresh_every` by default, 0 is before training.
+
+    Example:
+        >>> Trainer(callbacks=[HardNegativeLightning(refresher, refresh_every=1000)]).fit(module, loader)
+    """
+
+    def __init__(self, refresher: Refresher, *, refresh_every: int = 10_000, first_refresh: int | None = None) -> None:
+        self.refresher = refresher
+        self.schedule = Schedule(every=refresh_every, first=first_refresh)
+        self.step = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Go on from the step of the checkpoint, if there is one."""
+        self.step = trainer.global_step
+        self.refresher.at(self.step, self.schedule)
+        workers = getattr(trainer.train_dataloader, "num_workers", 0)
+        if workers:
+            logger.warning("new negatives will come late, behind what %d workers have read ahead", workers)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Refresh where it is due; a micro-batch of an accumulated gradient is no step."""
+        if trainer.global_step > self.step:
+            self.step = trainer.global_step
+            if self.schedule.due(self.step):
+                self.refresher.at(self.step, self.schedule)

@@ -1,0 +1,117 @@
+"""`HardNegativeCallback`: refreshed negatives in `transformers.Trainer`, and in `SentenceTransformerTrainer`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import TrainerCallback
+
+from hf_hardneg.errors import DataError
+from hf_hardneg.training.generations import GenerationNegatives
+from hf_hardneg.training.refresh import Refresher
+from hf_hardneg.training.schedule import Schedule
+
+logger = logging.getLogger(__name__)
+
+
+class HardNegativeCallback(TrainerCallback):  # type: ignore[misc]
+    """Refreshes at the steps of a schedule. The trainer's dataset is the pairs as they are; negatives are added to each
+    batch before the trainer's collator sees it, so set `remove_unused_columns=False`.
+
+    The one batch that the trainer has read ahead is read again after a refresh. What workers have read ahead is not:
+    with `dataloader_num_workers` above 0 new negatives come a few batches later.
+
+    Args:
+        refresher (`Refresher`): what to refresh.
+        refresh_every (`int`, defaults to 10,000): optimizer steps between two refreshes.
+        first_refresh (`int`, *optional*): the step of the first; `refresh_every` by default, 0 is before training.
+        transform (callable, *optional*): from a batch of pairs to what the collator gets, such as `Tuples`; by default
+            `refresher.negatives`.
+
+    Example:
+        >>> callback = HardNegativeCallback(refresher, refresh_every=1000, transform=Tuples(refresher.negatives, 1))
+        >>> SentenceTransformerTrainer(model, args, train_dataset=pairs, loss=loss, callbacks=[callback]).train()
+    """
+
+    def __init__(
+        self,
+        refresher: Refresher,
+        *,
+        refresh_every: int = 10_000,
+        first_refresh: int | None = None,
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.refresher = refresher
+        self.schedule = Schedule(every=refresh_every, first=first_refresh)
+        self.transform = transform or refresher.negatives
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Go on from the step of the checkpoint, if there is one."""
+        self.refresher.at(state.global_step, self.schedule)
+        loader = kwargs["train_dataloader"]
+        if loader.num_workers:
+            logger.warning("new negatives will come late, behind what %d workers have read ahead", loader.num_workers)
+        self._collator = _Collator(self.transform, loader.collate_fn)
+        loader.base_dataloader.collate_fn = self._collator
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Refresh where it is due."""
+        if self.schedule.due(state.global_step) and self.refresher.at(state.global_step, self.schedule):
+            self._collator.read_again()
+
+
+class _Collator:
+    """The trainer's collator after a transform of the rows; it can do its last batch again, in place."""
+
+    def __init__(self, transform: Callable[[Any], Any], collate: Callable[[list[Any]], Any]) -> None:
+        self.transform, self.collate = transform, collate
+        self._rows: list[Any] = []
+        self._batch: Any = {}
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        columns = self.transform({name: [row[name] for row in rows] for name in rows[0]})
+        made = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        self._rows, self._batch = rows, self.collate(made)
+        return self._batch
+
+    def read_again(self) -> None:
+        """Make the batch that was read last of the newest negatives."""
+        if self._rows:
+            old = self._batch
+            old.update(self(self._rows))
+            self._batch = old
+
+
+@dataclass(frozen=True)
+class Tuples:
+    """Rows as sentence-transformers wants them: `query`, `positive`, and `negative` or `negative_1`, `negative_2`, …
+
+    Args:
+        negatives (`GenerationNegatives`): adds the lists.
+        size (`int`, defaults to 1): negatives in each row.
+        positive (`str`, defaults to `"positive"`): the column of positives; the first is taken.
+
+    Raises:
+        DataError: a row has fewer negatives.
+    """
+
+    negatives: GenerationNegatives
+    size: int = 1
+    positive: str = "positive"
+
+    def __call__(self, batch: Any) -> dict[str, list[str]]:
+        """The texts of a batch."""
+        rows = self.negatives(batch)
+        fewest = min(map(len, rows["negatives"]))
+        if fewest < self.size:
+            raise DataError(
+                f"A row has {fewest} negatives, and Tuples(size={self.size}) needs as many in each. Retrieve deeper, "
+                "or give the refresher on_shortage='pad_random'."
+            )
+        firsts = [one if isinstance(one, str) else one[0] for one in rows[self.positive]]
+        names = ["negative"] if self.size == 1 else [f"negative_{place + 1}" for place in range(self.size)]
+        texts = {name: [row[place] for row in rows["negatives"]] for place, name in enumerate(names)}
+        return {"query": rows[self.negatives.rows.columns.query], "positive": firsts, **texts}
