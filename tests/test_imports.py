@@ -40,7 +40,7 @@ LAYERS = [
     {"rescoring"},
     {"selection"},
     {"negatives"},
-    {"training.schedule", "training.snapshots", "training.generations"},
+    {"training.schedule", "training.snapshots", "training.generations", "training.adore"},
     {"training.refresh"},
     {"training.accelerate", "training.trainer", "training.lightning"},
     {"probes", "steps"},

@@ -14,6 +14,7 @@ _MODULES = {
     "LiveModel": "snapshots",
     "Refresher": "refresh",
     "Schedule": "schedule",
+    "StepRetrieval": "adore",
     "Tuples": "trainer",
 }
 
