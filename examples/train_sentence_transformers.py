@@ -1,0 +1,62 @@
+"""Train a SentenceTransformer with negatives that are mined again from its own weights while it learns.
+
+python examples/train_sentence_transformers.py --model sentence-transformers/all-MiniLM-L6-v2 --out trained
+"""
+
+import argparse
+from pathlib import Path
+
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from hf_hardneg.demo import standard_library
+from hf_hardneg.training import HardNegativeCallback, Refresher, Tuples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True, help="Hub id or folder")
+    parser.add_argument("--documents", type=int, default=1000, help="of the corpus, to be done in a minute")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--refresh-every", type=int, default=25)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+
+    pairs, corpus = standard_library()
+    corpus = corpus.select(range(min(args.documents, len(corpus))))
+    known = set(corpus["_id"])
+    pairs = pairs.filter(lambda row: known.issuperset(row["positive_ids"]))
+
+    model = SentenceTransformer(args.model)
+    model.max_seq_length = 64
+    refresher = Refresher(
+        pairs, corpus, encoder=model, directory=args.out / "negatives", num_negatives=2, on_shortage="pad_random"
+    )
+    callback = HardNegativeCallback(
+        refresher, refresh_every=args.refresh_every, transform=Tuples(refresher.negatives, size=2)
+    )
+    arguments = SentenceTransformerTrainingArguments(
+        str(args.out / "checkpoints"),
+        max_steps=args.steps,
+        per_device_train_batch_size=16,
+        learning_rate=5e-5,
+        remove_unused_columns=False,
+        report_to=[],
+    )
+    SentenceTransformerTrainer(
+        model,
+        arguments,
+        train_dataset=pairs,
+        loss=MultipleNegativesRankingLoss(model),
+        callbacks=[callback],
+    ).train()
+    model.save(str(args.out / "model"))
+    print(f"{refresher.generations.current} generations of negatives in {args.out / 'negatives'}")
+
+
+if __name__ == "__main__":
+    main()
