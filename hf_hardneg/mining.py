@@ -81,7 +81,7 @@ def _opened(
 def _check_processes(searcher: Any, num_proc: int | None) -> None:
     if (num_proc or 1) == 1 or getattr(searcher, "encoder", None) is None:
         return
-    from hf_hardneg.encode.encoder import resolved_device
+    from hf_hardneg.encode.forward import resolved_device
 
     device = resolved_device(str(getattr(searcher.encoder, "device", "cpu")))
     if device.startswith("cuda"):

@@ -255,7 +255,7 @@ def test_cuda_in_a_worker_is_refused(minilm):
     queue = context.Queue()
     child = context.Process(target=_refused, args=(queue, replace(minilm, device="cuda:0")))
     child.start()
-    assert "num_proc > 1 with an encoder on cuda:0: a worker cannot use CUDA" in queue.get(timeout=60)
+    assert "num_proc > 1 with a model on cuda:0: a worker cannot use CUDA" in queue.get(timeout=60)
     child.join()
 
 
