@@ -47,7 +47,7 @@ def refuse_cuda_in_worker(device: str, *, instead: str) -> None:
 
 
 def load_model(folder: str, auto_class: str, device: str, *, otherwise: str) -> tuple[Any, Any]:
-    """A model for inference and its tokenizer, read from a folder.
+    """A model for inference in float32 and its tokenizer, read from a folder.
 
     Args:
         folder (`str`): of the model.
@@ -80,7 +80,7 @@ def load_model(folder: str, auto_class: str, device: str, *, otherwise: str) -> 
         raise ModelError(
             f"The model at {folder} has no weights for {', '.join(untrained)}: they would be random. Give {otherwise}."
         )
-    model = model.eval().to(device)
+    model = model.eval().float().to(device)
     if device == "cpu":
         from hf_hardneg.encode.packed import pack
 
