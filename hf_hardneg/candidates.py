@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,7 +22,9 @@ class Candidates:
         positive (`np.ndarray`): (queries,) float64, the query's anchor score; NaN where there is none.
         positive_rank (`np.ndarray`): (queries,) int32, best raw rank of a known positive; -1 where none was retrieved.
         score_kind (`str`): `"cosine"`, `"dot"`, `"bm25"` or `"none"`.
-        source (`str`): the retriever's name.
+        source (`np.ndarray`): (n,) int8, which of `sources` brought it.
+        sources (`tuple[str, ...]`): names of retrievers.
+        signals (`Mapping[str, np.ndarray]`): (n,) float64 each, what else is known of candidates; NaN where it is not.
     """
 
     queries: int
@@ -33,15 +36,23 @@ class Candidates:
     positive: np.ndarray
     positive_rank: np.ndarray
     score_kind: str
-    source: str
+    source: np.ndarray
+    sources: tuple[str, ...]
+    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.doc)
 
     def take(self, keep: np.ndarray) -> Candidates:
         """The candidates under a boolean mask or at ascending positions; the order is kept."""
-        fields = {name: getattr(self, name)[keep] for name in ("query", "doc", "score", "rank", "position")}
-        return replace(self, **fields)
+        columns = {name: getattr(self, name)[keep] for name in ("query", "doc", "score", "rank", "position", "source")}
+        signals = {name: values[keep] for name, values in self.signals.items()}
+        return replace(self, **columns, signals=signals)
+
+    def with_signals(self, added: Mapping[str, np.ndarray]) -> Candidates:
+        """The same with further signals, (n,) each, rounded to float32, as they are stored."""
+        rounded = {name: values.astype(np.float32).astype(np.float64) for name, values in added.items()}
+        return replace(self, signals={**self.signals, **rounded})
 
     def counts(self) -> np.ndarray:
         """Candidates per query, (queries,) int64."""

@@ -5,29 +5,78 @@ To add one, write the class here and list it in `FILTERS`; the contract tests ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.retrievers import Sources
+from hf_hardneg.signals import (
+    POOL,
+    SMALLEST_POOL,
+    ContainsAnswer,
+    NearQuery,
+    Overlap,
+    PoolShare,
+    PositiveSimilarity,
+    SameParent,
+    SecondScore,
+    Signal,
+)
 
 Basis = Literal["no_positives", "raw", "survivors"]
 BASES: tuple[Basis, ...] = ("no_positives", "raw", "survivors")
 
 
 class Filter(Protocol):
-    """What mining asks of a filter."""
+    """What mining asks of a filter; subclasses inherit all but `name` and `keep`."""
 
     name: ClassVar[str]
-    needs_positive: ClassVar[bool]
+    needs_positive: ClassVar[bool] = False
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """What `keep` reads of `Candidates.signals`."""
+        return ()
 
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Boolean mask (n,) of the candidates that stay."""
+        raise NotImplementedError
 
     def depth(self, num_negatives: int) -> int:
-        """How many candidates retrieval should bring so that `num_negatives` are likely to stay."""
+        """How many candidates retrieval should bring so that `num_negatives` are likely to stay: ten times as many."""
+        return 10 * num_negatives
+
+
+@runtime_checkable
+class ScoringFilter(Filter, Protocol):
+    """A filter by scores that are too dear to be computed for all candidates.
+
+    The rescoring step computes them, for the candidates that the filters before it leave and for the positives; `keep`
+    finds them in `Candidates.signals` under `name`, NaN where nothing was scored, and the lowest score of the row's
+    positives under `name` and `":positive"`.
+    """
+
+    @property
+    def scored_depth(self) -> int:
+        """How many of the candidates that are left may be scored, best first."""
+
+    def bind(self, sources: Sources) -> PairScorer:
+        """What scores (query, document) pairs."""
+
+
+class PairScorer(Protocol):
+    """Scores texts against texts; pickles as paths."""
+
+    @property
+    def digest(self) -> str:
+        """Identity of everything that changes a score."""
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+        """Scores of pairs, (n,) float32, higher is more relevant."""
 
 
 def rank_by(candidates: Candidates, basis: Basis) -> np.ndarray:
@@ -47,7 +96,7 @@ def check_basis(basis: str) -> None:
 
 
 @dataclass(frozen=True)
-class RankWindow:
+class RankWindow(Filter):
     """Keep candidates whose rank lies in `[first, last)`.
 
     Args:
@@ -62,7 +111,6 @@ class RankWindow:
     last: int | None = None
     basis: Basis = "no_positives"
     name: ClassVar[str] = "rank_window"
-    needs_positive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_basis(self.basis)
@@ -82,7 +130,7 @@ class RankWindow:
 
 
 @dataclass(frozen=True)
-class AbsoluteMargin:
+class AbsoluteMargin(Filter):
     """Remove a candidate if `s + margin > s+`: it must score clearly below the positive (TopK-MarginPos).
 
     Args:
@@ -97,13 +145,9 @@ class AbsoluteMargin:
         """Mask (n,) of the candidates below the margin."""
         return ~(candidates.score + self.margin > candidates.anchor())
 
-    def depth(self, num_negatives: int) -> int:
-        """Ten times the request."""
-        return 10 * num_negatives
-
 
 @dataclass(frozen=True)
-class RelativeMargin:
+class RelativeMargin(Filter):
     """Remove a candidate if `s > s+ - |s+| * margin` (TopK-PercPos of NV-Retriever, arXiv 2407.15831).
 
     With `|s+|` rather than `s+` the threshold moves down for negative scores too.
@@ -127,13 +171,9 @@ class RelativeMargin:
         positive = candidates.anchor()
         return ~(candidates.score > positive - np.abs(positive) * self.margin)
 
-    def depth(self, num_negatives: int) -> int:
-        """Ten times the request."""
-        return 10 * num_negatives
-
 
 @dataclass(frozen=True)
-class ScoreBounds:
+class ScoreBounds(Filter):
     """Keep candidates with `min_score <= s <= max_score`.
 
     Args:
@@ -143,7 +183,6 @@ class ScoreBounds:
     min_score: float | None = None
     max_score: float | None = None
     name: ClassVar[str] = "score_bounds"
-    needs_positive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         low, high = self.min_score, self.max_score
@@ -156,13 +195,9 @@ class ScoreBounds:
         high = np.inf if self.max_score is None else self.max_score
         return (candidates.score >= low) & (candidates.score <= high)
 
-    def depth(self, num_negatives: int) -> int:
-        """Ten times the request."""
-        return 10 * num_negatives
-
 
 @dataclass(frozen=True)
-class SemiHard:
+class SemiHard(Filter):
     """Keep only `s+ - margin < s < s+`: below the positive, yet within the margin (FaceNet, arXiv 1503.03832).
 
     The opposite of `AbsoluteMargin`, which removes exactly this band. FaceNet's margin of 0.2 on squared distances is
@@ -190,11 +225,152 @@ class SemiHard:
         return max(200, 10 * num_negatives)
 
 
+@dataclass(frozen=True)
+class _InPool(Filter):
+    """Keep candidates whose signal is not among the highest of the query's best candidates.
+
+    Args:
+        quantile (`float`, defaults to 0.7): of the pool, above which a candidate goes; a share of the query's own
+            candidates, so it suits any model and collection. 1 keeps all.
+        pool (`int`, defaults to 50): how many of the best candidates make the pool.
+    """
+
+    quantile: float = 0.7
+    pool: int = POOL
+    signal: ClassVar[Signal]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quantile <= 1 or self.pool < SMALLEST_POOL:
+            raise ConfigError(
+                f"{type(self).__name__}(quantile={self.quantile}, pool={self.pool}) is no part of a pool; give a "
+                f"quantile above 0 and up to 1, such as 0.7, and a pool of at least {SMALLEST_POOL}."
+            )
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The share of the pool below each candidate."""
+        return (PoolShare(self.signal, self.pool),)
+
+    def keep(self, candidates: Candidates) -> np.ndarray:
+        """Mask (n,) of the candidates below the quantile, and of those of which nothing is known."""
+        return ~(candidates.signals[self.signals[0].name] >= np.float32(self.quantile))
+
+    def depth(self, num_negatives: int) -> int:
+        """The pool, or ten times the request."""
+        return max(self.pool, 10 * num_negatives)
+
+
+@dataclass(frozen=True)
+class TooSimilar(_InPool):
+    """Remove what is most similar to a known positive, document to document: an unlabelled positive resembles it.
+
+    Similarity is the retriever's own: between vectors, or BM25 with the positive as the query.
+    """
+
+    name: ClassVar[str] = "too_similar"
+    signal: ClassVar[Signal] = PositiveSimilarity()
+
+
+@dataclass(frozen=True)
+class Disagreement(_InPool):
+    """Remove what a second retriever ranks high too: an unlabelled positive is near in both views.
+
+    The second view of a dense or hybrid strategy is BM25; that of BM25 is dense, and needs vectors.
+    """
+
+    name: ClassVar[str] = "disagreement"
+    signal: ClassVar[Signal] = SecondScore()
+
+
+@dataclass(frozen=True)
+class _Absent(Filter):
+    """Keep candidates for which a signal is 0."""
+
+    def keep(self, candidates: Candidates) -> np.ndarray:
+        """Mask (n,) of the candidates without it."""
+        return ~(candidates.signals[self.signals[0].name] > 0)
+
+
+@dataclass(frozen=True)
+class NearQueryPositive(_Absent):
+    """Remove known positives of another query that has the same words."""
+
+    name: ClassVar[str] = "near_query"
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """Whether it is one."""
+        return (NearQuery(),)
+
+
+@dataclass(frozen=True)
+class AnswerOverlap(_Absent):
+    """Remove candidates that contain an answer of the row word for word, as DPR does (arXiv 2004.04906).
+
+    `answer_column=` names the answers and adds this filter.
+    """
+
+    name: ClassVar[str] = "contains_answer"
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """Whether it does."""
+        return (ContainsAnswer(),)
+
+
+@dataclass(frozen=True)
+class OtherParent(_Absent):
+    """Remove candidates that are part of the same larger document as a known positive.
+
+    Args:
+        column (`str`): of the corpus, what names the larger document. `parent_column=` adds this filter.
+    """
+
+    column: str = "parent_id"
+    name: ClassVar[str] = "same_parent"
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """Whether it is."""
+        return (SameParent(self.column),)
+
+
+@dataclass(frozen=True)
+class NearDuplicate(Filter):
+    """Remove near-copies of a known positive: Jaccard similarity of their word 3-grams (Broder 1997).
+
+    Args:
+        threshold (`float`, defaults to 0.8): similarity from which a candidate goes, above 0 and up to 1.
+    """
+
+    threshold: float = 0.8
+    name: ClassVar[str] = "near_duplicate"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ConfigError(f"NearDuplicate({self.threshold}) is no similarity; give one above 0 and up to 1: 0.8.")
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The similarity."""
+        return (Overlap(),)
+
+    def keep(self, candidates: Candidates) -> np.ndarray:
+        """Mask (n,) of the candidates below the threshold."""
+        return candidates.signals[Overlap.name] < self.threshold
+
+
 FILTERS: dict[str, type[Filter]] = {
     "rank_window": RankWindow,
     "absolute_margin": AbsoluteMargin,
     "relative_margin": RelativeMargin,
     "score_bounds": ScoreBounds,
     "semi_hard": SemiHard,
+    "too_similar": TooSimilar,
+    "disagreement": Disagreement,
+    "near_query": NearQueryPositive,
+    "near_duplicate": NearDuplicate,
+    "contains_answer": AnswerOverlap,
+    "same_parent": OtherParent,
 }
 """Every filter by its name."""

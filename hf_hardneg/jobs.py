@@ -82,9 +82,9 @@ class Job:
         start = time.perf_counter()
         corpus = open_corpus(dataset, **{name: options[name] for name in CORPUS_OPTIONS if name in options})
         reading = time.perf_counter() - start
-        recipe = resolve(strategy)
+        recipe = resolve(strategy, safeguards=options.get("safeguards", True))
         start = time.perf_counter()
-        encoder = load(options.get("encoder"), corpus) if recipe.retrievers[0].name == "dense" else None
+        encoder = load(options.get("encoder"), corpus) if recipe.uses_vectors else None
         return cls(
             dataset=dataset,
             corpus=corpus,
@@ -109,7 +109,7 @@ class Job:
         with store.without_building():
             keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
         with contextlib.nullcontext() if own is not None else store.without_building():
-            searcher = _there(lambda: self.strategy.retrievers[0].bind(sources))
+            searcher = _there(lambda: self.strategy.retriever.bind(sources))
         miner = None
         if keys is not None and searcher is not None:
             options = {**self.options, "encoder": self.encoder, "known_positives": splits}
@@ -177,7 +177,7 @@ class Job:
     def _stand_in(self, cached: Cached, documents: EncodeRate | None) -> dict[str, Any]:
         """Options for samples: with vectors as wide as the real ones, which take no time."""
         options = {name: value for name, value in self.options.items() if name not in ("index_name", "encoder")}
-        if self.strategy.retrievers[0].name != "dense":
+        if not self.strategy.uses_vectors:
             return options
         if documents is not None:
             width = documents.vectors.shape[1]
@@ -242,10 +242,10 @@ def ceiling(
     columns = options.get("text_column", "text")
     names = [columns] if isinstance(columns, str) else columns
     size = sum(dataset.data.column(name).nbytes for name in names if name in dataset.column_names)
-    kind, documents = strategy.retrievers[0].name, len(dataset)
+    kind, documents = strategy.retriever.name, len(dataset)
     reading = CEILING["byte"] * size + CEILING["document"] * documents
     seconds = reading * ((not cached.keys) + (cached.searcher is None))
-    if kind == "dense" and options.get("encoder") is not None:
+    if strategy.uses_vectors and options.get("encoder") is not None:
         encoded = 0 if options.get("vector_column") else documents * (1 - cached.vectors)
         seconds += CEILING["encode"] * (encoded + (0 if options.get("query_vector_column") else rows))
     deep = max(1.0, strategy.depth(options.get("num_negatives", 4)) / 100)

@@ -63,7 +63,7 @@ def mine(
         miner = miner or HardNegatives(corpus, strategy, known_positives=rows, **options)
         _check_processes(miner.retrieval.searcher, num_proc)
     steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
-    mined = {name: steps.negatives(split, miner.retrieval, miner.selection) for name, split in splits.items()}
+    mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
     return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
 
 

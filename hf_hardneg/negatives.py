@@ -1,4 +1,4 @@
-"""`HardNegatives`: the callable. A batch is read, searched, filtered, sampled and emitted."""
+"""`HardNegatives`: the callable. A batch is read, searched, rescored, filtered and sampled, and emitted."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
 from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
+from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent
 from hf_hardneg.positives import DEDUPE, Dedupe, corpus_keys
 from hf_hardneg.queries import Columns, Reader, known_positives_of
+from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
 from hf_hardneg.retrievers import Sources
-from hf_hardneg.selection import MISSING_POSITIVE, SHORTAGE, MissingPositive, Selection, Shortage
+from hf_hardneg.selection import SHORTAGE, Selection, Shortage
+from hf_hardneg.signals import Context
 from hf_hardneg.strategies import Strategy, concise, resolve
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ class HardNegatives:
         strategy (`str` or `Strategy`, defaults to `"bm25"`): a name, a chain such as `"margin+rank_zone"`, or parts.
         num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
         encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts.
+        safeguards (`bool`, defaults to `True`): whether a strategy given by name first removes what is likely an
+            unlabelled positive, see `hf_hardneg.strategies.SAFEGUARDS`. A `Strategy` is used as it is written.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): in the corpus; several are joined by a space.
         id_column (`str`, defaults to `"_id"`): in the corpus; where `_id` is absent, row numbers are ids.
         vector_column (`str`, *optional*): vectors in the corpus, instead of an encoder.
@@ -40,6 +46,8 @@ class HardNegatives:
         query_column, query_id_column, positive_column, positive_ids_column (`str`): in the pairs.
         query_vector_column (`str`, *optional*): vectors in the pairs.
         exclude_ids_column (`str`, *optional*): per row, ids of documents that must not come out.
+        answer_column (`str`, *optional*): in the pairs, answers that a negative must not contain.
+        parent_column (`str`, *optional*): in the corpus, what names the larger document; none of a positive comes out.
         known_positives (`Sequence[Dataset]`, *optional*): datasets whose rows' positives are excluded too, by query;
             `mine()` passes the pairs. Without it only the positives of the row itself are known.
         positive_agg (`str`, defaults to `"min"`): which of several positive scores margins compare with:
@@ -64,6 +72,7 @@ class HardNegatives:
     _: KW_ONLY
     num_negatives: int = 4
     encoder: InitVar[Any] = None
+    safeguards: bool = True
     text_column: str | Sequence[str] = "text"
     id_column: str = DEFAULT_ID_COLUMN
     vector_column: str | None = None
@@ -74,6 +83,8 @@ class HardNegatives:
     positive_ids_column: str = "positive_ids"
     query_vector_column: str | None = None
     exclude_ids_column: str | None = None
+    answer_column: str | None = None
+    parent_column: str | None = None
     known_positives: InitVar[Sequence[Dataset]] = ()
     positive_agg: Aggregate = "min"
     dedupe: Dedupe = "normalized"
@@ -82,10 +93,11 @@ class HardNegatives:
     seed: int = 42
     cache_dir: str | None = None
     retrieval: Retrieval = field(init=False, repr=False)
+    rescoring: Rescoring = field(init=False, repr=False)
     selection: Selection = field(init=False, repr=False)
 
     def __post_init__(self, corpus: Dataset, encoder: Any, index_name: Any, known_positives: Sequence[Dataset]) -> None:
-        strategy = resolve(self.strategy)
+        strategy = self._completed(resolve(self.strategy, safeguards=self.safeguards))
         self._check(strategy)
         columns = self._columns()
         for rows in known_positives:
@@ -103,23 +115,37 @@ class HardNegatives:
             index=index_name,
             seed=self.seed,
         )
-        retriever = strategy.retrievers[0]
-        depth = strategy.depth(self.num_negatives)
-        retrieval = Retrieval(reader=reader, searcher=retriever.bind(sources), source=retriever.name, depth=depth)
-        selection = Selection(
-            reader=reader,
+        searcher = strategy.retriever.bind(sources)
+        strategy = replace(strategy, sampler=strategy.sampler.fitted(searcher))
+        context = Context(sources=sources, searcher=searcher, reader=reader, known=known_positives)
+        filtering = Filtering(
             filters=tuple(strategy.filters),
-            sampler=strategy.sampler,
-            num_negatives=self.num_negatives,
             positive_agg=self.positive_agg,
             on_missing_positive_score=self.on_missing_positive_score,
+        )
+        retrieval = Retrieval(reader=reader, searcher=searcher, depth=strategy.depth(self.num_negatives))
+        rescoring = Rescoring(
+            reader=reader,
+            signals={signal.name: signal.bind(context) for signal in strategy.signals},
+            filtering=filtering,
+            scorers={stage.name: stage.bind(sources) for stage in strategy.scoring},
+            enough=self.num_negatives if strategy.stops_early else None,
+            score_kind=searcher.score_kind,
+            sources=searcher.sources,
+        )
+        selection = Selection(
+            reader=reader,
+            filtering=filtering,
+            sampler=strategy.sampler,
+            num_negatives=self.num_negatives,
             on_shortage=self.on_shortage,
             seed=self.seed,
-            score_kind=retrieval.searcher.score_kind,
-            source=retrieval.source,
-            search_recall=retrieval.searcher.recall,
+            score_kind=searcher.score_kind,
+            sources=searcher.sources,
+            search_recall=searcher.recall,
         )
-        for name, value in (("strategy", strategy), ("retrieval", retrieval), ("selection", selection)):
+        parts = {"strategy": strategy, "retrieval": retrieval, "rescoring": rescoring, "selection": selection}
+        for name, value in parts.items():
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -135,6 +161,7 @@ class HardNegatives:
         rows = Batch.of(batch, self.query_column)
         queries = self.retrieval.reader.read(rows.columns)
         found = self.retrieval.search(queries)
+        found = self.rescoring.add(found, queries)
         chosen = self.selection.choose(found, queries)
         return self.selection.emit(rows, found, chosen)
 
@@ -146,7 +173,15 @@ class HardNegatives:
             positive_ids=self.positive_ids_column,
             query_vector=self.query_vector_column,
             exclude_ids=self.exclude_ids_column,
+            answer=self.answer_column,
         )
+
+    def _completed(self, strategy: Strategy) -> Strategy:
+        """The strategy with the filters that other arguments ask for, first."""
+        added: list[Filter] = [AnswerOverlap()] if self.answer_column is not None else []
+        if self.parent_column is not None:
+            added.append(OtherParent(self.parent_column))
+        return replace(strategy, filters=(*(one for one in added if one not in strategy.filters), *strategy.filters))
 
     def _check(self, strategy: Strategy) -> None:
         if self.num_negatives < 1:
@@ -159,7 +194,7 @@ class HardNegatives:
         ):
             if value not in known:
                 raise unknown_name(name, str(value), known)
-        if strategy.needs_positive and strategy.retrievers[0].name == "random":
+        if strategy.needs_positive and strategy.retriever.name == "random":
             raise ConfigError(
                 f"{strategy!r} compares with the positive's score, but random retrieval scores nothing. "
                 "Use a bm25 or dense retriever, or drop that filter."

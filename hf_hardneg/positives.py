@@ -156,6 +156,11 @@ class PositiveList:
     row: np.ndarray
     text: list[str | None]
 
+    def texts(self, corpus: Corpus) -> list[str]:
+        """The text of each, n."""
+        inside = iter(corpus.texts(self.row[self.row >= 0]).to_pylist())
+        return [next(inside) if text is None else text for text in self.text]
+
 
 @dataclass(frozen=True, kw_only=True)
 class KnownPositives:

@@ -26,8 +26,7 @@ from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.positives import corpus_keys
 from hf_hardneg.queries import Queries
 from hf_hardneg.retrieval import to_columns
-from hf_hardneg.retrievers import Searcher, Sources
-from hf_hardneg.strategies import resolve
+from hf_hardneg.retrievers import Searcher
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -311,6 +310,8 @@ class _Runner:
         names = [*self.corpus.text_columns]
         if self.options.get("vector_column"):
             names.append(self.options["vector_column"])
+        if self.options.get("parent_column"):
+            names.append(self.options["parent_column"])
         table = self.dataset.with_format("arrow", columns=names)[rows]
         id_column = self.options.get("id_column", "_id")
         if id_column not in names:
@@ -322,11 +323,8 @@ class _Runner:
         opened = open_corpus(dataset, **{name: options[name] for name in names if name in options})
         costs = {}
         _, costs["text keys"] = measured(lambda: corpus_keys(opened, options.get("dedupe", "normalized")), folder)
-        sources = Sources(
-            dataset=dataset, corpus=opened, encoder=options.get("encoder"), vector_column=options.get("vector_column")
-        )
-        retriever = resolve(self.strategy).retrievers[0]
-        searcher, costs["build index"] = measured(lambda: retriever.bind(sources), folder)
+        built, costs["build index"] = measured(lambda: HardNegatives(dataset, self.strategy, **options), folder)
+        searcher = built.retrieval.searcher
         make = {"known_positives": [pairs], **options}
         miner, costs["known positives"] = measured(lambda: HardNegatives(dataset, self.strategy, **make), folder)
         table = pairs.with_format("arrow")[:]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.index import store
+from hf_hardneg.index.analysis import Analyzer
 from hf_hardneg.positives import CorpusKeys, KnownPositives, PositiveList, save_known_positives, text_keys
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Columns:
         positive_ids (`str`): ids in the corpus.
         query_vector (`str`, *optional*): vectors to use instead of an encoder.
         exclude_ids (`str`, *optional*): ids of documents that must not come out either.
+        answer (`str`, *optional*): answers, text or list of texts.
     """
 
     query: str = "query"
@@ -41,6 +43,7 @@ class Columns:
     positive_ids: str = "positive_ids"
     query_vector: str | None = None
     exclude_ids: str | None = None
+    answer: str | None = None
 
     def check(self, present: Sequence[str]) -> None:
         """Raise if a needed column is missing.
@@ -48,11 +51,10 @@ class Columns:
         Raises:
             ColumnError: naming the column and those that are there.
         """
-        for option, name in (("query_column", self.query), ("query_vector_column", self.query_vector)):
-            if name is not None and name not in present:
-                raise missing_column(name, present, "dataset", option)
-        if self.exclude_ids is not None and self.exclude_ids not in present:
-            raise missing_column(self.exclude_ids, present, "dataset", "exclude_ids_column")
+        for name in ("query", "query_vector", "exclude_ids", "answer"):
+            column = getattr(self, name)
+            if column is not None and column not in present:
+                raise missing_column(column, present, "dataset", f"{name}_column")
         if self.positive not in present and self.positive_ids not in present:
             raise ColumnError(
                 f"The dataset has neither {self.positive!r} nor {self.positive_ids!r}; it has "
@@ -87,6 +89,7 @@ class Queries(Names):
         listed_counts (`np.ndarray`): (n,) how many each row lists.
         excluded_query, excluded_key (`np.ndarray`): the exclusion set beyond documents that repeat: (query, text key).
         vectors (`np.ndarray`, *optional*): (n, d) as given in a column.
+        answer_query (`np.ndarray`), answer (`list[str]`): (query, answer), ascending by query.
     """
 
     positives: PositiveList
@@ -95,6 +98,12 @@ class Queries(Names):
     excluded_query: np.ndarray
     excluded_key: np.ndarray
     vectors: Any = None
+    answer_query: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    answer: list[str] = field(default_factory=list)
+
+    def answer_counts(self) -> np.ndarray:
+        """How many answers each query has, (n,)."""
+        return np.bincount(self.answer_query, minlength=len(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +148,8 @@ class Reader:
         if self.columns.exclude_ids is not None:
             owner, rows = self._rows_of(table[self.columns.exclude_ids], self.columns.exclude_ids)
             excluded.append((owner, self.keys.of_rows(rows)))
-        wide = self.columns.query_vector
+        wide, answer = self.columns.query_vector, self.columns.answer
+        answers = (np.zeros(0, np.int64), list[str]()) if answer is None else _flat_strings(table[answer], answer)
         counts = self._listed_counts(table, is_listed, len(texts))
         return Queries(
             texts=texts,
@@ -150,6 +160,8 @@ class Reader:
             excluded_query=np.concatenate([query for query, _ in excluded]),
             excluded_key=np.concatenate([key for _, key in excluded]),
             vectors=None if wide is None else _vectors(table[wide]),
+            answer_query=answers[0],
+            answer=answers[1],
         )
 
     def names(self, table: Mapping[str, pa.ChunkedArray]) -> Names:
@@ -208,12 +220,22 @@ class Reader:
         return pa.ListArray.from_arrays(pa.array(offsets), self.corpus.texts(rows))
 
 
-def known_positives_of(splits: Sequence[Dataset], reader: Reader) -> KnownPositives:
+def word_keys(texts: list[str]) -> np.ndarray:
+    """Keys that are equal for texts of the same words in any order, without stop words where there are others; (n,)."""
+    analyze = Analyzer()
+    return text_keys([" ".join(sorted(set(analyze(text)))) or text for text in texts], "exact")
+
+
+def known_positives_of(
+    splits: Sequence[Dataset], reader: Reader, *, by: Literal["query", "words"] = "query"
+) -> KnownPositives:
     """The table of every known positive of every query over some datasets, built once.
 
     Args:
         splits (`Sequence[Dataset]`): rows of pairs.
         reader (`Reader`): how they are read, and against which corpus.
+        by (`str`, defaults to `"query"`): rows are one query when text or id are equal; `"words"`, when
+            `word_keys` are.
 
     Raises:
         ColumnError, DataError: the rows cannot be read, or there are none.
@@ -239,7 +261,8 @@ def known_positives_of(splits: Sequence[Dataset], reader: Reader) -> KnownPositi
                 texts = rows[columns.query].to_pylist()
                 ids = [str(one) for one in rows[columns.query_id].to_pylist()] if columns.query_id in rows else None
                 listed = reader.listed_positives(rows, texts)
-                for group in reader.groups(text_keys(texts, reader.keys.dedupe), ids):
+                keys = text_keys(texts, reader.keys.dedupe)
+                for group in [word_keys(texts)] if by == "words" else reader.groups(keys, ids):
                     groups.append(group[listed.query])
                     found.append(listed)
 
@@ -258,6 +281,7 @@ def known_positives_of(splits: Sequence[Dataset], reader: Reader) -> KnownPositi
         "columns": [columns.query, columns.query_id, columns.positive, columns.positive_ids],
         "keys": reader.keys.directory.name,
         "dedupe": reader.keys.dedupe,
+        **({"by": by} if by != "query" else {}),
     }
     return KnownPositives(directory=store.obtain(reader.corpus.cache, "positives", parameters, build))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 from hf_hardneg.batches import Batch, flat, ragged
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.exclusion import ALLOWED, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
-from hf_hardneg.index.hits import Hits
+from hf_hardneg.index.hits import Fused, Hits
 from hf_hardneg.queries import Queries, Reader
 from hf_hardneg.retrievers import Searcher
 
@@ -27,6 +28,7 @@ COLUMNS = (
     "candidates",
     "candidate_scores",
     "candidate_ranks",
+    "candidate_sources",
     "known_positive_scores",
     "known_positive_rank",
     "listed_positives",
@@ -44,6 +46,7 @@ class Found:
         positive_score (`np.ndarray`): (m,) float32 of every known positive, by query; NaN where it has none.
         positive_counts (`np.ndarray`): (queries,) how many known positives each has.
         listed (`np.ndarray`), listed_counts (`np.ndarray`): scores (k,) of the positives the rows list, (queries,).
+        listed_signals (`Mapping[str, np.ndarray]`): (k,) what rescoring says of those.
     """
 
     candidates: Candidates
@@ -52,6 +55,7 @@ class Found:
     positive_counts: np.ndarray
     listed: np.ndarray
     listed_counts: np.ndarray
+    listed_signals: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +65,17 @@ class Retrieval:
     Args:
         reader (`Reader`): reads the batch.
         searcher (`Searcher`): the bound retriever.
-        source (`str`): the retriever's name.
         depth (`int`): candidates to keep for each query.
     """
 
     reader: Reader
     searcher: Searcher
-    source: str
     depth: int
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of where a candidate may come from."""
+        return self.searcher.sources
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -93,7 +100,7 @@ class Retrieval:
         while len(open_rows):
             hits = self.searcher.search(prepared, open_rows, wanted[open_rows])
             raw = np.bincount(hits.query, minlength=len(open_rows))
-            table = self._judge(queries, Hits(open_rows[hits.query], hits.doc, hits.score))
+            table = self._judge(queries, hits._replace(query=open_rows[hits.query]))
             allowed = np.bincount(table["query"][table["reason"] == ALLOWED], minlength=len(queries))[open_rows]
             again = open_rows[(allowed < self.depth) & (raw >= wanted[open_rows]) & (raw < len(self.reader.corpus))]
             parts.append(table[~np.isin(table["query"], again)])
@@ -102,12 +109,13 @@ class Retrieval:
         table = np.concatenate(parts) if parts else np.zeros(0, TABLE)
         return self._found(queries, table[np.argsort(table["query"], kind="stable")], prepared)
 
-    def _judge(self, queries: Queries, hits: Hits) -> np.ndarray:
+    def _judge(self, queries: Queries, hits: Hits | Fused) -> np.ndarray:
         """Every hit with its raw rank, its place among the allowed ones, and why it is not allowed (0 where it is)."""
         table = np.zeros(len(hits.doc), TABLE)
-        table["query"], table["doc"], table["score"] = hits
+        for name in hits._fields:
+            table[name] = getattr(hits, name)
         table["rank"] = _counted_from_zero(hits.query)
-        table["reason"] = judged(queries, hits, self.reader.keys)
+        table["reason"] = judged(queries, Hits(*hits[:3]), self.reader.keys)
         return table
 
     def _found(self, queries: Queries, table: np.ndarray, prepared: Any) -> Found:
@@ -134,7 +142,8 @@ class Retrieval:
                 positive=np.full(len(queries), np.nan),
                 positive_rank=best_positive_rank(queries, table["query"], table["doc"], self.reader.keys),
                 score_kind=self.searcher.score_kind,
-                source=self.source,
+                source=kept["source"],
+                sources=self.sources,
             ),
             counts=counts,
             positive_score=scores,
@@ -145,7 +154,14 @@ class Retrieval:
 
 
 TABLE = np.dtype(
-    [("query", np.int64), ("doc", np.int64), ("score", np.float32), ("rank", np.int32), ("reason", np.int8)]
+    [
+        ("query", np.int64),
+        ("doc", np.int64),
+        ("score", np.float32),
+        ("rank", np.int32),
+        ("reason", np.int8),
+        ("source", np.int8),
+    ]
 )
 
 
@@ -163,19 +179,22 @@ def to_columns(found: Found) -> dict[str, pa.Array]:
     """What retrieval found, as the columns in `COLUMNS`."""
     candidates = found.candidates
     per_query = candidates.counts()
-    values = [
-        ragged(pa.array(candidates.doc), per_query),
-        ragged(pa.array(candidates.score.astype(np.float32)), per_query),
-        ragged(pa.array(candidates.rank.astype(np.int32)), per_query),
-        ragged(pa.array(found.positive_score), found.positive_counts),
-        pa.array(candidates.positive_rank),
-        ragged(pa.array(found.listed), found.listed_counts),
-        pa.StructArray.from_arrays([pa.array(found.counts[:, i], pa.int32()) for i in range(4)], names=list(COUNTS)),
-    ]
-    return dict(zip(COLUMNS, values, strict=True))
+    counts = [pa.array(found.counts[:, place], pa.int32()) for place in range(len(COUNTS))]
+    columns = {
+        "candidates": ragged(pa.array(candidates.doc), per_query),
+        "candidate_scores": ragged(pa.array(candidates.score.astype(np.float32)), per_query),
+        "candidate_ranks": ragged(pa.array(candidates.rank.astype(np.int32)), per_query),
+        "known_positive_scores": ragged(pa.array(found.positive_score), found.positive_counts),
+        "known_positive_rank": pa.array(candidates.positive_rank),
+        "listed_positives": ragged(pa.array(found.listed), found.listed_counts),
+        "retrieval_counts": pa.StructArray.from_arrays(counts, names=list(COUNTS)),
+    }
+    if len(candidates.sources) > 1:
+        columns["candidate_sources"] = ragged(pa.array(candidates.source), per_query)
+    return columns
 
 
-def from_columns(columns: Any, *, score_kind: str, source: str) -> Found:
+def from_columns(columns: Any, *, score_kind: str, sources: tuple[str, ...]) -> Found:
     """The inverse of `to_columns`."""
     docs, per_query = flat(columns["candidates"], np.int64)
     query = np.repeat(np.arange(len(per_query)), per_query)
@@ -193,7 +212,8 @@ def from_columns(columns: Any, *, score_kind: str, source: str) -> Found:
             positive=np.full(len(per_query), np.nan),
             positive_rank=columns["known_positive_rank"].to_numpy().astype(np.int32),
             score_kind=score_kind,
-            source=source,
+            source=flat(columns["candidate_sources"], np.int8)[0] if len(sources) > 1 else np.zeros(len(docs), np.int8),
+            sources=sources,
         ),
         counts=np.stack([part.to_numpy(zero_copy_only=False) for part in counts], axis=1).astype(np.int64),
         positive_score=positive_score,

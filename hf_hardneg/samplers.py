@@ -15,30 +15,42 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import sample_without_replacement
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import Basis, check_basis, rank_by
+from hf_hardneg.retrievers import Searcher
+from hf_hardneg.signals import Signal
 
 Uniforms = Callable[[str, Candidates], np.ndarray]
 """Keyed draws under a salt for each candidate: (n,) float64 inside (0, 1)."""
 
 
 class Sampler(Protocol):
-    """What mining asks of a sampler."""
+    """What mining asks of a sampler; subclasses inherit all but `name`, `choose` and `depth`."""
 
     name: ClassVar[str]
-    needs_positive: ClassVar[bool]
+    needs_positive: ClassVar[bool] = False
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """What `choose` reads of `Candidates.signals`."""
+        return ()
+
+    def fitted(self, searcher: Searcher) -> Sampler:
+        """The same, with constants that depend on the index; raises where it does not suit the scores."""
+        return self
 
     def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
         """Ascending positions of the chosen candidates, at most `size` for each query."""
+        raise NotImplementedError
 
     def depth(self, num_negatives: int) -> int:
         """How many candidates retrieval should bring."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Top:
+class Top(Sampler):
     """The best-ranked candidates."""
 
     name: ClassVar[str] = "top"
-    needs_positive: ClassVar[bool] = False
 
     def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
         """Positions of the first `size` candidates of each query."""
@@ -50,7 +62,7 @@ class Top:
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Sampler):
     """A uniform sample, without replacement, from the first `pool` candidates ("sampled top-k" of arXiv 2407.15831).
 
     Args:
@@ -59,7 +71,6 @@ class Uniform:
 
     pool: int | None = None
     name: ClassVar[str] = "uniform"
-    needs_positive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.pool is not None and self.pool < 1:
@@ -76,7 +87,7 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class RankZone:
+class RankZone(Sampler):
     """A uniform sample from ranks `[start, end)`.
 
     Args:
@@ -91,7 +102,6 @@ class RankZone:
     basis: Basis = "no_positives"
     anchor: Literal["absolute", "positive_rank"] = "absolute"
     name: ClassVar[str] = "rank_zone"
-    needs_positive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_basis(self.basis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast
 
@@ -11,18 +12,17 @@ import pyarrow as pa
 from hf_hardneg.batches import Batch, ragged
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import keyed_uniforms_of_pairs
-from hf_hardneg.errors import ConfigError, DataError
-from hf_hardneg.filters import Filter
+from hf_hardneg.errors import DataError
+from hf_hardneg.filtering import Filtering
 from hf_hardneg.process import in_threads
 from hf_hardneg.queries import Names, Queries, Reader
-from hf_hardneg.retrieval import COLUMNS, COUNTS, Aggregate, Found, from_columns
+from hf_hardneg.rescoring import OF_CANDIDATES, OF_POSITIVES, with_columns
+from hf_hardneg.retrieval import COLUMNS, COUNTS, Found, from_columns
 from hf_hardneg.retrievers import RandomSearcher
 from hf_hardneg.samplers import Sampler
 
 DRAWS = 10_000
 
-MissingPositive = Literal["compute", "skip_filter", "drop_row"]
-MISSING_POSITIVE: tuple[MissingPositive, ...] = ("compute", "skip_filter", "drop_row")
 Shortage = Literal["keep_fewer", "drop_row", "pad_next", "pad_random", "error"]
 SHORTAGE: tuple[Shortage, ...] = ("keep_fewer", "drop_row", "pad_next", "pad_random", "error")
 
@@ -37,6 +37,7 @@ class Chosen:
         score (`np.ndarray`): (n,) float32, NaN where nothing was scored.
         rank (`np.ndarray`): (n,) int32 raw ranks, -1 where it was not retrieved.
         source (`np.ndarray`): (n,) strings: the retriever, `"pad_next"` or `"pad_random"`.
+        signals (`Mapping[str, np.ndarray]`): (n,) what rescoring said of those that were chosen.
         removed (`dict[str, np.ndarray]`): (queries,) candidates that each stage removed, by its name.
         kept (`np.ndarray`): (queries,) how many were chosen before any padding.
         stays (`np.ndarray`): (queries,) whether the row stays in the output.
@@ -47,6 +48,7 @@ class Chosen:
     score: np.ndarray
     rank: np.ndarray
     source: np.ndarray
+    signals: Mapping[str, np.ndarray]
     removed: dict[str, np.ndarray]
     kept: np.ndarray
     stays: np.ndarray
@@ -58,44 +60,45 @@ class Selection:
 
     Args:
         reader (`Reader`): reads the batch.
-        filters (`tuple[Filter, ...]`): applied in order.
+        filtering (`Filtering`): the filters, applied first.
         sampler (`Sampler`): chooses among what is left.
         num_negatives (`int`): at most so many.
-        positive_agg, on_missing_positive_score, on_shortage, seed: see `HardNegatives`.
-        score_kind, source (`str`): of the retriever that made the columns.
+        on_shortage, seed: see `HardNegatives`.
+        score_kind (`str`), sources (`tuple[str, ...]`): of the retriever that made the columns.
         search_recall (`float`, *optional*): of its search, where that is approximate.
     """
 
     reader: Reader
-    filters: tuple[Filter, ...]
+    filtering: Filtering
     sampler: Sampler
     num_negatives: int
-    positive_agg: Aggregate
-    on_missing_positive_score: MissingPositive
     on_shortage: Shortage
     seed: int
     score_kind: str
-    source: str
+    sources: tuple[str, ...]
     search_recall: float | None = None
 
     @property
     def drops_rows(self) -> bool:
         """Whether a rule may leave rows out."""
-        return "drop_row" in (self.on_shortage, self.on_missing_positive_score)
+        return "drop_row" in (self.on_shortage, self.filtering.on_missing_positive_score)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the choice depends on, besides the candidates, as plain values."""
         from datasets.fingerprint import Hasher
 
-        parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reader"}
-        stages = {name: parts.pop(name) for name in ("filters", "sampler")}
+        parts = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("reader", "sources")
+        }
+        stages = {name: parts.pop(name) for name in ("filtering", "sampler")}
         return {**parts, "stages": repr(stages), "content": Hasher.hash(stages)}
 
     def __call__(self, batch: Any) -> Any:
         """The columns of mined data for a batch that has candidates; all its columns where a rule may drop rows."""
         rows = Batch.of(batch, self.reader.columns.query)
-        found = from_columns(rows.columns, score_kind=self.score_kind, source=self.source)
+        found = from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
+        found = with_columns(found, rows.columns)
         needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
         chosen = self.choose(found, needed(rows.columns))
         if self.drops_rows:
@@ -109,16 +112,12 @@ class Selection:
             ConfigError: a filter compares with a positive's score and there is none.
             DataError: too few, and `on_shortage="error"`.
         """
-        candidates = replace(found.candidates, positive=self._anchors(found))
+        candidates = self.filtering.anchored(found)
         removed: dict[str, np.ndarray] = {}
-        for stage in self.filters:
-            self._check_anchors(stage.name, stage.needs_positive, candidates, queries)
-            keep = stage.keep(candidates)
-            if stage.needs_positive and self.on_missing_positive_score != "compute":
-                keep = keep | np.isnan(candidates.anchor())
-            before, candidates = candidates.counts(), candidates.take(keep)
+        for stage in self.filtering.filters:
+            before, candidates = candidates.counts(), candidates.take(self.filtering.keep(stage, candidates, queries))
             removed[_fresh(stage.name, removed)] = before - candidates.counts()
-        self._check_anchors(self.sampler.name, self.sampler.needs_positive, candidates, queries)
+        self.filtering.check(self.sampler.name, self.sampler.needs_positive, candidates, queries)
 
         def uniforms(salt: str, drawn: Candidates) -> np.ndarray:
             def part(rows: slice) -> np.ndarray:
@@ -133,47 +132,13 @@ class Selection:
         return replace(chosen, stays=self._staying(chosen, np.isnan(candidates.positive)))
 
     def _staying(self, chosen: Chosen, unscored: np.ndarray) -> np.ndarray:
-        compares = self.sampler.needs_positive or any(stage.needs_positive for stage in self.filters)
+        compares = self.sampler.needs_positive or any(stage.needs_positive for stage in self.filtering.filters)
         stays = np.ones(len(chosen.counts), bool)
-        if compares and self.on_missing_positive_score == "drop_row":
+        if compares and self.filtering.on_missing_positive_score == "drop_row":
             stays &= ~unscored
         if self.on_shortage == "drop_row":
             stays &= chosen.counts >= self.num_negatives
         return stays
-
-    def _anchors(self, found: Found) -> np.ndarray:
-        scores, counts = found.positive_score, found.positive_counts
-        if self.positive_agg == "per_positive":
-            scores, counts = found.listed, found.listed_counts
-            if (counts > 1).any():
-                raise ConfigError(
-                    f"positive_agg='per_positive' got a row of {int(counts.max())} positives; it needs rows of one. "
-                    "Make one row per (query, positive) pair, or use 'min'."
-                )
-        anchors = np.full(len(counts), np.nan)
-        reduce = {"min": np.minimum, "max": np.maximum}.get(self.positive_agg, np.add)
-        some = np.flatnonzero(counts)
-        if len(some):
-            values = scores.astype(np.float64)
-            known = ~np.isnan(values)
-            neutral = {"min": np.inf, "max": -np.inf}.get(self.positive_agg, 0.0)
-            starts = (np.cumsum(counts) - counts)[some]
-            totals = reduce.reduceat(np.where(known, values, neutral), starts)
-            usable = np.add.reduceat(known.astype(np.int64), starts)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                mean = totals / usable if self.positive_agg == "mean" else totals
-            anchors[some] = np.where(usable > 0, mean, np.nan)
-        return anchors
-
-    def _check_anchors(self, name: str, needed: bool, candidates: Candidates, queries: Names) -> None:
-        missing = np.isnan(candidates.positive) & (candidates.counts() > 0)
-        if needed and self.on_missing_positive_score == "compute" and missing.any():
-            text = queries.texts[int(np.flatnonzero(missing)[0])]
-            raise ConfigError(
-                f"{name} compares with the positive's score, and {int(missing.sum())} queries of this batch have none, "
-                f"such as {text[:60]!r}. Give positives the retriever can score (in the corpus, or with encoder=), "
-                "or pass on_missing_positive_score='skip_filter' or 'drop_row'."
-            )
 
     def _relieve(self, chosen: Chosen, found: Found, queries: Names) -> Chosen:
         short = np.flatnonzero(chosen.counts < self.num_negatives)
@@ -224,6 +189,7 @@ class Selection:
             score=np.full(len(flat), np.nan, np.float32),
             rank=np.full(len(flat), -1, np.int32),
             source=np.full(len(flat), "pad_random"),
+            signals={name: np.full(len(flat), np.nan) for name in chosen.signals},
             removed={},
             kept=counts,
             stays=np.ones(len(counts), bool),
@@ -233,15 +199,13 @@ class Selection:
         """The batch in the form it came, with the columns of mined data."""
         added = self.columns(rows, found, chosen)
         if chosen.stays.all():
-            return rows.with_columns(added, removed=COLUMNS)
+            return rows.with_columns(added, removed=_intermediate(rows))
         added = {name: values.filter(pa.array(chosen.stays)) for name, values in added.items()}
-        return rows.with_columns(added, removed=COLUMNS, keep=chosen.stays)
+        return rows.with_columns(added, removed=_intermediate(rows), keep=chosen.stays)
 
     def columns(self, rows: Batch, found: Found, chosen: Chosen) -> dict[str, pa.Array]:
         """The columns of mined data, one value for each row of the batch."""
         texts = self.reader.corpus.texts(chosen.doc)
-        scores = pa.array(chosen.score, mask=np.isnan(chosen.score))
-        listed = pa.array(found.listed, mask=np.isnan(found.listed))
         short = np.maximum(self.num_negatives - chosen.kept, 0)
         counts = {name: found.counts[:, place] for place, name in enumerate(COUNTS)}
         counts |= {**chosen.removed, "kept": chosen.kept, "short": short}
@@ -252,12 +216,15 @@ class Selection:
         added |= {
             "negatives": ragged(texts, chosen.counts),
             "negative_ids": ragged(self.reader.corpus.ids(chosen.doc), chosen.counts),
-            "negative_scores": ragged(scores, chosen.counts),
+            "negative_scores": ragged(_nullable(chosen.score), chosen.counts),
             "negative_ranks": ragged(pa.array(chosen.rank.astype(np.int32)), chosen.counts),
             "negative_sources": ragged(pa.array(chosen.source.tolist(), pa.string()), chosen.counts),
-            "positive_scores": ragged(listed, found.listed_counts),
-            "mining": self._mining(counts),
+            "positive_scores": ragged(_nullable(found.listed), found.listed_counts),
         }
+        for name, values in found.listed_signals.items():
+            added[f"negative_{name}_scores"] = ragged(_nullable(chosen.signals[name]), chosen.counts)
+            added[f"positive_{name}_scores"] = ragged(_nullable(values), found.listed_counts)
+        added["mining"] = self._mining(counts)
         return added
 
     def _mining(self, counts: dict[str, np.ndarray]) -> pa.StructArray:
@@ -265,6 +232,17 @@ class Selection:
         if self.search_recall is not None:
             fields["search_recall"] = pa.array(np.full(len(counts["kept"]), self.search_recall, np.float32))
         return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+
+
+def _intermediate(rows: Batch) -> tuple[str, ...]:
+    """The columns of the steps before."""
+    signals = (name for name in rows.columns if name.startswith((OF_CANDIDATES, OF_POSITIVES)))
+    return (*COLUMNS, *signals)
+
+
+def _nullable(scores: np.ndarray) -> pa.Array:
+    """Scores as float32, null where NaN."""
+    return pa.array(scores.astype(np.float32), mask=np.isnan(scores))
 
 
 def _fresh(name: str, taken: dict[str, np.ndarray]) -> str:
@@ -283,7 +261,8 @@ def _as_chosen(candidates: Candidates, removed: dict[str, np.ndarray]) -> Chosen
         doc=candidates.doc,
         score=score,
         rank=candidates.rank,
-        source=np.full(len(candidates), candidates.source),
+        source=np.array(candidates.sources)[candidates.source],
+        signals=candidates.signals,
         removed=removed,
         kept=candidates.counts(),
         stays=np.ones(candidates.queries, bool),
@@ -297,4 +276,5 @@ def _joined(first: Chosen, second: Chosen) -> Chosen:
         name: np.concatenate([getattr(first, name), getattr(second, name)])[order]
         for name in ("doc", "score", "rank", "source")
     }
-    return replace(first, counts=first.counts + second.counts, **flat)
+    signals = {name: np.concatenate([first.signals[name], second.signals[name]])[order] for name in first.signals}
+    return replace(first, counts=first.counts + second.counts, signals=signals, **flat)

@@ -1,4 +1,4 @@
-"""The two steps of mining as maps whose results are stored: candidates, and what is selected from them.
+"""The steps of mining as maps whose results are stored: candidates, what is known of them, and what is selected.
 
 `Dataset.map` itself stores nothing for a dataset in memory, and carries all columns through every step. Here candidates
 are columns of their own, named by what they depend on, so another margin, sampler or process finds them again.
@@ -7,14 +7,14 @@ are columns of their own, named by what they depend on, so another margin, sampl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import Retrieval
-from hf_hardneg.selection import Selection
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,23 +53,43 @@ class Steps:
         if not len(pairs):
             return plain.map(retrieval, batched=True)
         origin = _origin(pairs, retrieval)
-        found = self._stored("candidates", origin, plain, retrieval, f"Searching ({retrieval.source})")
+        found = self._stored("candidates", origin, plain, retrieval, f"Searching ({retrieval.sources[-1]})")
         kept = [name for name in plain.column_names if name not in found.column_names]
         return concatenate_datasets([plain.select_columns(kept), found], axis=1).with_format("arrow")
 
-    def negatives(self, pairs: Dataset, retrieval: Retrieval, selection: Selection) -> Dataset:
-        """The pairs with their negatives, from the store where they are there."""
+    def negatives(self, pairs: Dataset, miner: HardNegatives, depth: int | None = None) -> Dataset:
+        """The pairs with their negatives, from the store where they are there.
+
+        Args:
+            pairs (`Dataset`): the rows.
+            miner (`HardNegatives`): its retrieval, rescoring and selection.
+            depth (`int`, *optional*): candidates to retrieve, instead of as many as the miner needs.
+        """
         from datasets import concatenate_datasets
 
+        retrieval, rescoring, selection = miner.retrieval, miner.rescoring, miner.selection
+        retrieval = retrieval if depth is None else replace(retrieval, depth=depth)
         found = self.candidates(pairs, retrieval)
+        origin = _origin(pairs, retrieval)
+        if rescoring.needed:
+            origin = {**origin, "rescored": rescoring.identity}
+            found = self._rescored(found, rescoring, origin)
         if not len(pairs):
             return found.map(selection, batched=True).with_format(None)
-        origin = {**_origin(pairs, retrieval), **selection.identity}
+        origin = {**origin, **selection.identity}
         made = self._stored("negatives", origin, found, selection, "Selecting negatives")
         if not selection.drops_rows:
             kept = [name for name in pairs.column_names if name not in made.column_names]
             made = concatenate_datasets([pairs.select_columns(kept), made], axis=1)
         return made.with_format(None)
+
+    def _rescored(self, found: Dataset, rescoring: Rescoring, origin: dict[str, Any]) -> Dataset:
+        from datasets import concatenate_datasets
+
+        if not len(found):
+            return found
+        values = self._stored("signals", origin, found, rescoring, "Rescoring")
+        return concatenate_datasets([found, values], axis=1).with_format("arrow")
 
     def _stored(
         self, kind: str, parameters: dict[str, Any], rows: Dataset, function: Callable[[Any], Any], desc: str

@@ -12,7 +12,7 @@ from hf_hardneg.filters import FILTERS, Filter
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.reports import Report, report
 from hf_hardneg.steps import Steps
-from hf_hardneg.strategies import Strategy, resolve
+from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -71,15 +71,15 @@ def sweep(
             raise unknown_name("filter", name, FILTERS)
     if not grid:
         raise ConfigError("sweep() got no settings to try; give at least one, such as relative_margin=[0.0, 0.05].")
-    miner = HardNegatives(corpus, strategy, known_positives=[pairs], **(options or {}))
+    base = HardNegatives(corpus, strategy, known_positives=[pairs], **(options or {}))
     combinations = [_filters(grid, values) for values in itertools.product(*grid.values())]
-    recipes = [replace(resolve(miner.strategy), filters=(*miner.selection.filters, *one)) for one in combinations]
-    deepest = max(recipe.depth(miner.num_negatives) for recipe in recipes)
-    retrieval = replace(miner.retrieval, depth=deepest)
-    steps, settings = Steps.of(miner), []
+    made: Any = base.strategy
+    recipes = [replace(made, filters=(*made.filters, *one)) for one in combinations]
+    deepest = max(recipe.depth(base.num_negatives) for recipe in recipes)
+    steps, settings = Steps.of(base), []
     for filters, recipe in zip(combinations, recipes, strict=True):
-        selection = replace(miner.selection, filters=tuple(recipe.filters))
-        settings.append(Setting(filters=filters, report=report(steps.negatives(pairs, retrieval, selection))))
+        miner = HardNegatives(corpus, recipe, known_positives=[pairs], **(options or {}))
+        settings.append(Setting(filters=filters, report=report(steps.negatives(pairs, miner, deepest))))
     return settings
 
 

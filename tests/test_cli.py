@@ -44,7 +44,7 @@ def test_an_index_is_built_once_and_mining_reuses_it(tmp_path, capsys):
     assert run(capsys, "index", corpus, where).splitlines()[:2] == ["bm25 index of 60 documents, reused", folder]
     run(capsys, "mine", pairs, corpus, where, "--strategy=bm25", f"--out={tmp_path}/out")
     kinds = [line.split()[0] for line in run(capsys, "cache", "ls", where).splitlines()[:-1]]
-    assert sorted(kinds) == ["bm25", "candidates", "keys", "negatives", "positives"]
+    assert sorted(kinds) == ["bm25", "candidates", "keys", "negatives", "positives", "positives", "signals"]
 
 
 def test_a_dense_index_from_a_column_of_vectors(tmp_path, capsys):
@@ -91,7 +91,7 @@ def test_what_was_wrong_is_said_without_a_traceback(tmp_path, capsys):
 def test_demo(tmp_path, capsys):
     assert main(["demo", f"--out={tmp_path}/mined"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("query      ") == 3 and "Next, " in shown
+    assert shown.count("\nquery      ") == 3 and "Next, " in shown
     assert len(load_from_disk(str(tmp_path / "mined"))) > 2000
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_hardneg import HardNegatives, attach_bm25, attach_dense
+from hf_hardneg import Dense, HardNegatives, Strategy, attach_bm25, attach_dense
 from hf_hardneg.corpus import open_corpus
 from hf_hardneg.errors import ConfigError, DataError, StoreError
 from hf_hardneg.index.dense import adopt_faiss, build_dense
@@ -86,7 +86,7 @@ def mined_with(vectors, corpus, **options):
     pairs = Dataset.from_dict(
         {"query": [f"q{i}" for i in range(6)], "positive_ids": [["79"]] * 6, "vector": vectors[1].tolist()}
     )
-    return pairs.map(HardNegatives(corpus, "dense", query_vector_column="vector", **options), batched=True)
+    return pairs.map(HardNegatives(corpus, Strategy([Dense()]), query_vector_column="vector", **options), batched=True)
 
 
 def neighbours(scores):

@@ -80,7 +80,7 @@ def test_messages(arguments, error, text):
 def test_parts_of_a_strategy():
     with pytest.raises(ConfigError, match="is not a filter: it has no keep"):
         Strategy([Dense()], ["margin"])
-    with pytest.raises(ConfigError, match="got 2 retrievers; exactly one is allowed"):
+    with pytest.raises(ConfigError, match="got dense, dense; give two or more of different kinds"):
         Strategy([Dense(), Dense()])
     with pytest.raises(ConfigError, match="is not a sampler"):
         Strategy([Dense()], [], "top")
@@ -199,7 +199,8 @@ def test_a_users_tokenizer_and_a_recipe_that_prints():
     assert run(PAIRS | {"query": ["tam"]}, strategy=strategy)[0]["negative_ids"] == ["d", "b"]
     shown = repr(HardNegatives(Dataset.from_dict(CORPUS), "bm25+rank_zone", seed=7))
     assert shown.startswith(
-        "HardNegatives(strategy=Strategy(retrievers=(BM25(),), filters=(), sampler=RankZone()), seed=7"
+        "HardNegatives(strategy=Strategy(retrievers=(BM25(),), filters=(NearQueryPositive(),TooSimilar(),), "
+        "sampler=RankZone()), seed=7"
     )
 
 

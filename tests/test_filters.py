@@ -29,7 +29,8 @@ def table(scores, positive, excluded=()):
         positive=np.array([positive], float),
         positive_rank=np.array([min(excluded, default=-1)], np.int32),
         score_kind="cosine",
-        source="dense",
+        source=np.zeros(len(ranks), np.int8),
+        sources=("dense",),
     )
 
 
@@ -117,6 +118,7 @@ def test_contract(name):
     """Every filter is named as its table says and gives a mask and a depth."""
     stage = ScoreBounds(max_score=0.7) if name == "score_bounds" else FILTERS[name]()
     candidates = table(SCORES, 0.80, excluded=(2,))
+    candidates = candidates.with_signals({signal.name: np.linspace(0, 1, 10) for signal in stage.signals})
     assert stage.name == name
     assert stage.keep(candidates).shape == (10,) and stage.keep(candidates).dtype == bool
     assert stage.depth(3) >= 3

@@ -59,7 +59,7 @@ def made_by_hand(**changes):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_plan_of_every_strategy_builds_nothing_and_changes_nothing(name, tmp_path):
     pairs, corpus = world(2)
-    options = {"encoder": encode} if any(part in name for part in ("dense", "margin", "aware", "semi", "rank")) else {}
+    options = {"encoder": encode} if SMALL[name].uses_vectors else {}
     expected = mine(pairs, corpus, SMALL[name], cache_dir=str(tmp_path / "one"), **options)[:]
     made = plan(pairs, corpus, SMALL[name], cache_dir=str(tmp_path / "two"), **options)
     assert kinds(tmp_path / "two") <= {"corpus"}

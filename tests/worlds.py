@@ -7,9 +7,10 @@ import numpy as np
 from datasets import Dataset
 
 from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
-from hf_hardneg.filters import AbsoluteMargin
-from hf_hardneg.retrievers import BM25, Dense, Random
-from hf_hardneg.strategies import STRATEGIES
+from hf_hardneg.filters import AbsoluteMargin, Disagreement, NearDuplicate
+from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random
+from hf_hardneg.samplers import Uniform
+from hf_hardneg.strategies import STRATEGIES, resolve
 
 WORDS = [f"word{number}" for number in range(24)]
 WIDTH = 16
@@ -34,7 +35,13 @@ SMALL = {
     "positive_aware": Strategy([Dense()], [RelativeMargin(0.02)]),
     "semi_hard": Strategy([Dense(20)], [SemiHard(0.5)]),
     "rank_zone": Strategy([Dense(20)], [], RankZone(2, 12)),
+    "hybrid": Strategy([BM25(20), Dense(20)]),
     "random": Strategy([Random()]),
+    "quotas": Strategy([Hybrid([BM25(20), Dense(20), Random()], quotas=(2, 2, 1))]),
+    "safe bm25": resolve("bm25"),
+    "safe dense": resolve("dense"),
+    "safe hybrid": resolve("hybrid"),
+    "bm25 where vectors disagree": Strategy([BM25(20)], [Disagreement(0.8, 10), NearDuplicate(0.5)], Uniform()),
     "bm25+positive_aware+rank_zone": Strategy([BM25(20)], [RelativeMargin(0.0)], RankZone(1, 15)),
 }
 """Every strategy of the table, at the scale of a small corpus."""

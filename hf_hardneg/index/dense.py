@@ -281,6 +281,11 @@ class DenseIndex:
         """The 8-bit codes of the stored vectors, or `None` where it is no flat inner product index."""
         return _codes(self.directory)
 
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors of chosen corpus rows, (n, d) float32, as they are stored."""
+        stored = self.flat_vectors()
+        return self.faiss_index().reconstruct_batch(rows) if stored is None else stored[rows]
+
     def score_rows(self, vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Scores of chosen (query, corpus row) pairs, (n,) float32."""
         stored = self.flat_vectors()

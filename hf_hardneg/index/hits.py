@@ -18,6 +18,18 @@ class Hits(NamedTuple):
     score: np.ndarray
 
 
+class Fused(NamedTuple):
+    """Hits of a union of searches, sorted by (query, fused rank): the score need not fall with it.
+
+    As `Hits`, and `source` (n,) int8, which names of the union's `sources` each hit comes from.
+    """
+
+    query: np.ndarray
+    doc: np.ndarray
+    score: np.ndarray
+    source: np.ndarray
+
+
 def best_first(hits: Hits, k: np.ndarray) -> Hits:
     """The `k` best hits of each query, ties in corpus order.
 
