@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
+from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
-from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent
+from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
 from hf_hardneg.positives import DEDUPE, Dedupe, corpus_keys
 from hf_hardneg.queries import Columns, Reader, known_positives_of
 from hf_hardneg.rescoring import Rescoring
@@ -37,6 +38,8 @@ class HardNegatives:
         strategy (`str` or `Strategy`, defaults to `"bm25"`): a name, a chain such as `"margin+rank_zone"`, or parts.
         num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
         encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts.
+        cross_encoder (*optional*): the model of a denoiser, see `load_cross_encoder`; one that is given is always used:
+            where the strategy has no `CrossEncoderDenoiser`, it is the last filter.
         safeguards (`bool`, defaults to `True`): whether a strategy given by name first removes what is likely an
             unlabelled positive, see `hf_hardneg.strategies.SAFEGUARDS`. A `Strategy` is used as it is written.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): in the corpus; several are joined by a space.
@@ -72,6 +75,7 @@ class HardNegatives:
     _: KW_ONLY
     num_negatives: int = 4
     encoder: InitVar[Any] = None
+    cross_encoder: InitVar[Any] = None
     safeguards: bool = True
     text_column: str | Sequence[str] = "text"
     id_column: str = DEFAULT_ID_COLUMN
@@ -96,8 +100,15 @@ class HardNegatives:
     rescoring: Rescoring = field(init=False, repr=False)
     selection: Selection = field(init=False, repr=False)
 
-    def __post_init__(self, corpus: Dataset, encoder: Any, index_name: Any, known_positives: Sequence[Dataset]) -> None:
-        strategy = self._completed(resolve(self.strategy, safeguards=self.safeguards))
+    def __post_init__(
+        self,
+        corpus: Dataset,
+        encoder: Any,
+        cross_encoder: Any,
+        index_name: Any,
+        known_positives: Sequence[Dataset],
+    ) -> None:
+        strategy = self._completed(resolve(self.strategy, safeguards=self.safeguards), cross_encoder)
         self._check(strategy)
         columns = self._columns()
         for rows in known_positives:
@@ -113,10 +124,16 @@ class HardNegatives:
             encoder=encoder,
             vector_column=self.vector_column,
             index=index_name,
+            cross_encoder=cross_encoder,
             seed=self.seed,
         )
         searcher = strategy.retriever.bind(sources)
-        strategy = replace(strategy, sampler=strategy.sampler.fitted(searcher))
+        scorers = {stage.name: stage.bind(sources) for stage in strategy.scoring}
+        filters = [
+            stage.fitted(scorers[stage.name]) if isinstance(stage, ScoringFilter) else stage
+            for stage in strategy.filters
+        ]
+        strategy = replace(strategy, filters=filters, sampler=strategy.sampler.fitted(searcher))
         context = Context(sources=sources, searcher=searcher, reader=reader, known=known_positives)
         filtering = Filtering(
             filters=tuple(strategy.filters),
@@ -128,7 +145,7 @@ class HardNegatives:
             reader=reader,
             signals={signal.name: signal.bind(context) for signal in strategy.signals},
             filtering=filtering,
-            scorers={stage.name: stage.bind(sources) for stage in strategy.scoring},
+            scorers=scorers,
             enough=self.num_negatives if strategy.stops_early else None,
             score_kind=searcher.score_kind,
             sources=searcher.sources,
@@ -176,12 +193,15 @@ class HardNegatives:
             answer=self.answer_column,
         )
 
-    def _completed(self, strategy: Strategy) -> Strategy:
-        """The strategy with the filters that other arguments ask for, first."""
+    def _completed(self, strategy: Strategy, cross_encoder: Any) -> Strategy:
+        """The strategy with the filters that other arguments ask for: first, but for a cross-encoder, which is last."""
         added: list[Filter] = [AnswerOverlap()] if self.answer_column is not None else []
         if self.parent_column is not None:
             added.append(OtherParent(self.parent_column))
-        return replace(strategy, filters=(*(one for one in added if one not in strategy.filters), *strategy.filters))
+        filters = (*(one for one in added if one not in strategy.filters), *strategy.filters)
+        if cross_encoder is not None and not any(isinstance(one, CrossEncoderDenoiser) for one in filters):
+            filters = (*filters, CrossEncoderDenoiser())
+        return replace(strategy, filters=filters)
 
     def _check(self, strategy: Strategy) -> None:
         if self.num_negatives < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import (
     FILTERS,
@@ -87,7 +88,9 @@ class Strategy:
     @property
     def stops_early(self) -> bool:
         """Whether candidates beyond the best that pass the last filter cannot be chosen."""
-        return bool(self.scoring) and self.filters[-1] is self.scoring[-1] and isinstance(self.sampler, Top)
+        if not self.scoring or any(stage.exhaustive for stage in self.scoring):
+            return False
+        return self.filters[-1] is self.scoring[-1] and isinstance(self.sampler, Top)
 
     @property
     def needs_positive(self) -> bool:
@@ -122,6 +125,7 @@ STRATEGIES: dict[str, Strategy] = {
     "semi_hard": Strategy([Dense(200)], [SemiHard(0.1)]),
     "rank_zone": Strategy([Dense(200)], [], RankZone(50, 200)),
     "hybrid": Strategy([BM25(100), Dense(100)]),
+    "denoised": Strategy([BM25(100)], [CrossEncoderDenoiser()]),
     "random": Strategy([Random()]),
 }
 """Every strategy by its name. The first part of a `+` chain brings the retriever."""
@@ -131,6 +135,8 @@ ALIASES = {
     "lexical": "bm25",
     "topk": "dense",
     "naive_topk": "dense",
+    "ce_denoise": "denoised",
+    "rocketqa": "denoised",
     "nv_retriever": "positive_aware",
     "topk_percpos": "positive_aware",
     "ambiguous_zone": "rank_zone",

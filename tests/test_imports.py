@@ -29,7 +29,7 @@ LAYERS = [
     {"retrievers"},
     {"signals"},
     {"filters"},
-    {"samplers"},
+    {"samplers", "denoising"},
     {"strategies", "exclusion"},
     {"retrieval"},
     {"filtering"},
