@@ -23,6 +23,7 @@ LAYERS = [
     {"encode.model_files", "encode.packed", "encode.live", "encode.ranks", "encode.shards"},
     {"encode.forward"},
     {"encode.encoder", "score.scorers"},
+    {"score.folds"},
     {"encode.embeddings", "score.cross_encoder", "score.store"},
     {"index.search"},
     {"index.attach"},
@@ -40,7 +41,7 @@ LAYERS = [
     {"jobs"},
     {"plans"},
     {"mining", "formats", "reports", "demo", "inputs"},
-    {"sweeps"},
+    {"sweeps", "score.training"},
     {"cli"},
 ]
 """From the bottom up; a module may import only from layers below its own."""

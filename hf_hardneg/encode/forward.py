@@ -6,7 +6,8 @@ is run by one thread, which makes the result the same to the last bit for any ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,22 @@ def refuse_cuda_in_worker(device: str, *, instead: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Inside, transformers shows no bars and logs only errors."""
+    from transformers.utils import logging as transformers_logging
+
+    bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
 def load_model(folder: str, auto_class: str, device: str, *, otherwise: str) -> tuple[Any, Any]:
     """A model for inference in float32 and its tokenizer, read from a folder.
 
@@ -59,22 +76,15 @@ def load_model(folder: str, auto_class: str, device: str, *, otherwise: str) -> 
         ModelError: it cannot be loaded, or has no trained weights for a part of that class.
     """
     import transformers
-    from transformers.utils import logging as transformers_logging
 
-    bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="right")
-        model, report = getattr(transformers, auto_class).from_pretrained(folder, output_loading_info=True)
+        with quiet_transformers():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="right")
+            model, report = getattr(transformers, auto_class).from_pretrained(folder, output_loading_info=True)
     except Exception as error:
         raise ModelError(
             f"The model at {folder} cannot be loaded: {type(error).__name__}: {error}. Give {otherwise}."
         ) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
     untrained = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
     if auto_class != "AutoModel" and untrained:
         raise ModelError(

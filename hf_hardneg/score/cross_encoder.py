@@ -13,6 +13,7 @@ from hf_hardneg.encode.live import object_digest, weights_digest
 from hf_hardneg.encode.model_files import check_complete, longest_input, model_folder, read_json
 from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.index.store import digest_of, obtain
+from hf_hardneg.score.folds import FOLDS, CrossFitted
 from hf_hardneg.score.scorers import (
     ALLOWED,
     CallableScorer,
@@ -78,8 +79,11 @@ def _kind(activation: Activation, *, auto: ScoreKind) -> ScoreKind:
     return {"auto": auto, "sigmoid": "ce_logit", "identity": "ce_prob"}[activation]
 
 
-def _from_folder(name: str, device: str, activation: Activation, max_length: int | None) -> TransformersScorer:
+def _from_folder(name: str, device: str, activation: Activation, max_length: int | None) -> PairScorer:
     folder = model_folder(name, otherwise="a CrossEncoder, a rerankers model, or a callable")
+    if (folder / FOLDS).exists():
+        members = [folder / f"fold-{number}" for number in range(read_json(folder / FOLDS)["folds"])]
+        return CrossFitted(scorers=tuple(_from_folder(str(one), device, activation, max_length) for one in members))
     modules = [module["type"].rpartition(".")[2] for module in read_json(folder / "modules.json", default=[])]
     if modules not in ([], ["Transformer"]):
         raise ModelError(
