@@ -12,6 +12,7 @@ _MODULES = {
     "AnswerOverlap": "filters",
     "BM25": "retrievers",
     "BM25Config": "index.bm25_weights",
+    "CrossEncoderDenoiser": "denoising",
     "Dense": "retrievers",
     "Disagreement": "filters",
     "HardNegatives": "negatives",
@@ -31,11 +32,13 @@ _MODULES = {
     "Uniform": "samplers",
     "attach_bm25": "index.attach",
     "attach_dense": "index.attach",
+    "load_cross_encoder": "score.cross_encoder",
     "mine": "mining",
     "plan": "plans",
     "report": "reports",
     "sweep": "sweeps",
     "to_format": "formats",
+    "train_denoiser": "score.training",
 }
 
 __all__ = sorted(_MODULES)

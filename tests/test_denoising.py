@@ -11,7 +11,7 @@ from hf_hardneg.filters import of_positive
 from hf_hardneg.samplers import Uniform
 from hf_hardneg.strategies import resolve
 from tests.test_filters import table
-from tests.worlds import encode, world
+from tests.worlds import encode, shared_words, world
 
 PROBABILITIES = np.array([0.95, 0.05, 0.50, 0.099, 0.10, 0.02, 0.901, 0.90])
 
@@ -63,17 +63,6 @@ def test_best_is_one_for_each_query():
 def test_bad_parameters(options, text):
     with pytest.raises(ConfigError, match=text):
         CrossEncoderDenoiser(**options)
-
-
-def shared_words(queries, documents):
-    """Logits that grow with the words a query and a document share."""
-    words = ([set(text.lower().split()) for text in texts] for texts in (queries, documents))
-    shares = [len(query & document) / len(query) for query, document in zip(*words, strict=True)]
-    return np.array(shares) * 8 - 4.5
-
-
-shared_words.kind = "ce_logit"
-shared_words.digest = "shared words"
 
 
 @pytest.mark.parametrize("strategy", ["denoised", "bm25+denoised", "margin+denoised", "hybrid+denoised", "rocketqa"])
