@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
-from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
 from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
@@ -108,7 +107,8 @@ class HardNegatives:
         index_name: Any,
         known_positives: Sequence[Dataset],
     ) -> None:
-        strategy = self._completed(resolve(self.strategy, safeguards=self.safeguards), cross_encoder)
+        strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
+        strategy = self._completed(strategy)
         self._check(strategy)
         columns = self._columns()
         for rows in known_positives:
@@ -193,15 +193,12 @@ class HardNegatives:
             answer=self.answer_column,
         )
 
-    def _completed(self, strategy: Strategy, cross_encoder: Any) -> Strategy:
-        """The strategy with the filters that other arguments ask for: first, but for a cross-encoder, which is last."""
+    def _completed(self, strategy: Strategy) -> Strategy:
+        """The strategy with the filters that other arguments ask for, first."""
         added: list[Filter] = [AnswerOverlap()] if self.answer_column is not None else []
         if self.parent_column is not None:
             added.append(OtherParent(self.parent_column))
-        filters = (*(one for one in added if one not in strategy.filters), *strategy.filters)
-        if cross_encoder is not None and not any(isinstance(one, CrossEncoderDenoiser) for one in filters):
-            filters = (*filters, CrossEncoderDenoiser())
-        return replace(strategy, filters=filters)
+        return replace(strategy, filters=(*(one for one in added if one not in strategy.filters), *strategy.filters))
 
     def _check(self, strategy: Strategy) -> None:
         if self.num_negatives < 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, unknown_name
@@ -86,6 +87,11 @@ class Strategy:
         return tuple(stage for stage in self.filters if isinstance(stage, ScoringFilter))
 
     @property
+    def unscored(self) -> Strategy:
+        """The same without the filters that score pairs of texts."""
+        return replace(self, filters=tuple(stage for stage in self.filters if not isinstance(stage, ScoringFilter)))
+
+    @property
     def stops_early(self) -> bool:
         """Whether candidates beyond the best that pass the last filter cannot be chosen."""
         if not self.scoring or any(stage.exhaustive for stage in self.scoring):
@@ -155,7 +161,7 @@ SAFEGUARDS: dict[str, tuple[Filter, ...]] = {
 beyond the index. On Cranfield they take proven false negatives from 28 to 6 % (`benchmarks/quality.py`)."""
 
 
-def resolve(strategy: str | Strategy, *, safeguards: bool = True) -> Strategy:
+def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder: Any = None) -> Strategy:
     """The strategy behind a name, a chain such as `"bm25+rank_zone"`, or a `Strategy`.
 
     The first part brings the retriever, all parts their filters from left to right, the last part that has another
@@ -164,10 +170,18 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True) -> Strategy:
     Args:
         strategy (`str` or `Strategy`): a `Strategy` is returned as it is.
         safeguards (`bool`, defaults to `True`): whether a name also brings the `safeguards` of its retriever.
+        cross_encoder (*optional*): a model; a strategy without a denoiser then ends with one.
 
     Raises:
         UnknownNameError: a part is not known; names those that are, and the nearest.
     """
+    found = _named(strategy, safeguards)
+    if cross_encoder is None or any(isinstance(stage, CrossEncoderDenoiser) for stage in found.filters):
+        return found
+    return replace(found, filters=(*found.filters, CrossEncoderDenoiser()))
+
+
+def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
     if isinstance(strategy, Strategy):
         return strategy
     if not isinstance(strategy, str):

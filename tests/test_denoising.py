@@ -1,10 +1,11 @@
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_hardneg import BM25, HardNegatives, Strategy, mine, to_format
+from hf_hardneg import BM25, HardNegatives, Strategy, mine, plan, to_format
 from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.filters import of_positive
@@ -67,7 +68,7 @@ def test_bad_parameters(options, text):
 
 @pytest.mark.parametrize("strategy", ["denoised", "bm25+denoised", "margin+denoised", "hybrid+denoised", "rocketqa"])
 def test_every_kept_negative_is_below_the_threshold_by_the_model_itself(strategy):
-    pairs, corpus = world(3)
+    pairs, corpus = world(3, queries=3)
     mined = mine(pairs, corpus, strategy, encoder=encode, cross_encoder=shared_words, safeguards=False)
     assert sum(map(len, mined["negatives"])) > 0
     for row in mined:
@@ -83,7 +84,7 @@ def test_every_kept_negative_is_below_the_threshold_by_the_model_itself(strategy
 
 
 def test_a_cross_encoder_that_is_passed_is_always_used():
-    pairs, corpus = world(3)
+    pairs, corpus = world(3, queries=3)
     mined = mine(pairs, corpus, "bm25", encoder=encode, cross_encoder=shared_words)
     assert sum(row["denoised"] for row in mined["mining"]) > 0
     miner = HardNegatives(corpus, "bm25", encoder=encode, cross_encoder=shared_words)
@@ -91,13 +92,13 @@ def test_a_cross_encoder_that_is_passed_is_always_used():
 
 
 def test_without_a_model_it_says_so():
-    pairs, corpus = world(3)
+    pairs, corpus = world(3, queries=3)
     with pytest.raises(ConfigError, match="denoised needs a cross-encoder, .* Pass cross_encoder=.*train-denoiser"):
         mine(pairs, corpus, "denoised")
 
 
 def test_logits_taken_for_probabilities_are_an_error():
-    pairs, corpus = world(3)
+    pairs, corpus = world(3, queries=3)
 
     def logits(queries, documents):
         return shared_words(queries, documents)
@@ -109,7 +110,7 @@ def test_logits_taken_for_probabilities_are_an_error():
 
 
 def test_pseudo_positives_come_out_in_columns_of_their_own():
-    pairs, corpus = world(3)
+    pairs, corpus = world(3, queries=3)
     stage = CrossEncoderDenoiser(shared_words, pseudo_positives="all", promote_above=0.6)
     mined = mine(pairs, corpus, Strategy([BM25(20)], [stage]))
     assert sum(map(len, mined["pseudo_positives"])) > 0
@@ -129,12 +130,17 @@ def test_only_survivors_are_scored_and_no_more_than_needed():
         return np.zeros(len(queries))
 
     counting.digest = "counting"
-    pairs, corpus = world(3)
+    pairs, corpus = world(3, queries=3)
     positives = sum(map(len, pairs["positive"]))
-    mine(pairs, corpus, Strategy([BM25(20)], [CrossEncoderDenoiser(counting)]), num_negatives=2)
+    mine(pairs, corpus, Strategy([BM25(20)], [CrossEncoderDenoiser(counting, scored_depth=20)]), num_negatives=2)
     assert 0 < len(asked) <= positives + 2 * len(pairs)
     before = len(asked)
-    mine(pairs, corpus, Strategy([BM25(20)], [CrossEncoderDenoiser(counting)], Uniform()), num_negatives=2)
+    mine(
+        pairs,
+        corpus,
+        Strategy([BM25(20)], [CrossEncoderDenoiser(counting, scored_depth=20)], Uniform()),
+        num_negatives=2,
+    )
     assert len(asked) > before and len(set(asked)) == len(asked)
 
 
@@ -168,3 +174,19 @@ def test_names():
         "absolute_margin",
         "denoised",
     ]
+
+
+def test_a_plan_knows_what_scoring_costs_and_scores_nothing_else():
+    asked = []
+
+    def slow(queries, documents):
+        asked.extend(documents)
+        time.sleep(0.002 * len(documents))
+        return np.zeros(len(queries))
+
+    slow.digest = "slow"
+    pairs, corpus = world(3)
+    costs = plan(pairs, corpus, "bm25", encoder=encode, cross_encoder=slow)
+    (step,) = [step for step in costs.steps if step.name == "score pairs"]
+    assert 0.8 < step.seconds / (len(pairs) * 51 * 0.002) < 3
+    assert "CrossEncoderDenoiser" in costs.recipe and len(asked) < 400

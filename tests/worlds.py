@@ -47,7 +47,7 @@ SMALL = {
     "semi_hard": Strategy([Dense(20)], [SemiHard(0.5)]),
     "rank_zone": Strategy([Dense(20)], [], RankZone(2, 12)),
     "hybrid": Strategy([BM25(20), Dense(20)]),
-    "denoised": Strategy([BM25(20)], [CrossEncoderDenoiser(shared_words)]),
+    "denoised": Strategy([BM25(20)], [CrossEncoderDenoiser(shared_words, scored_depth=10)]),
     "random": Strategy([Random()]),
     "quotas": Strategy([Hybrid([BM25(20), Dense(20), Random()], quotas=(2, 2, 1))]),
     "safe bm25": resolve("bm25"),
