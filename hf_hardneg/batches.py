@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hf_hardneg.errors import ConfigError
 
@@ -99,3 +100,16 @@ def flat(column: pa.ChunkedArray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
     counts = np.diff(array.offsets.to_numpy(zero_copy_only=False)).astype(np.int64)
     values = array.flatten().to_numpy(zero_copy_only=False).astype(dtype)
     return values, counts
+
+
+def matrix(column: pa.ChunkedArray) -> Any:
+    """Rows of numbers as a matrix (n, d) where they are equally long, else the values as they are."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    fixed = pa.types.is_fixed_size_list(array.type)
+    if not (fixed or pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+        return array.to_pylist()
+    values = array.flatten()
+    regular = fixed or len(pc.unique(pc.list_value_length(array))) == 1
+    if not regular or array.null_count or values.null_count or not len(array):
+        return array.to_pylist()
+    return values.to_numpy(zero_copy_only=False).reshape(len(array), -1)

@@ -131,17 +131,17 @@ def _columns(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from hf_hardneg.score.training import FIRST_PASS, Recipe, train_denoiser
+    from hf_hardneg.score.training import FIRST_PASS, Training, train_denoiser
 
     if options.encoder is None:
         raise ConfigError("train-denoiser got no --encoder; give the Hub id or path of the model to start from.")
     pairs, corpus = _tables(options)
-    recipe = Recipe(epochs=options.epochs, max_length=options.max_length, seed=options.seed)
+    training = Training(epochs=options.epochs, max_length=options.max_length, seed=options.seed)
     folder = train_denoiser(
         pairs,
         corpus,
         output_dir=options.out,
-        recipe=recipe,
+        training=training,
         first_pass=options.first_pass or FIRST_PASS,
         folds=options.folds,
         **_columns(options),

@@ -75,14 +75,44 @@ def sample_without_replacement(
         offsets (`np.ndarray`, *optional*): (groups + 1,) where groups begin and end; one group by default.
     """
     offsets = np.array([0, len(uniforms)]) if offsets is None else offsets
+    return largest(gumbel_keys(_drawable(log_weights, offsets), uniforms), size, offsets)
+
+
+def probabilities(log_weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Probability that each is the first that `sample_without_replacement` draws of its group, (n,) float64.
+
+    Args:
+        log_weights (`np.ndarray`): (n,) float64.
+        offsets (`np.ndarray`): (groups + 1,) where groups begin and end.
+    """
+    if not len(log_weights):
+        return np.zeros(0)
+    group = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    most = np.full(len(offsets) - 1, -np.inf)
+    weights = _drawable(log_weights, offsets)
+    np.maximum.at(most, group, weights)
+    shares = np.exp(weights - most[group])
+    return shares / np.bincount(group, shares)[group]
+
+
+def effective_sample_sizes(log_weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """`1 / sum p^2` of each group, (groups,): its number, were all as likely; 0 for an empty group."""
+    shares = probabilities(log_weights, offsets)
+    group = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    squares = np.bincount(group, shares**2, minlength=len(offsets) - 1)
+    return np.divide(1, squares, out=np.zeros(len(squares)), where=squares > 0)
+
+
+def _drawable(log_weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The same weights, equal ones for a group that has no finite one."""
     group = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     alive = np.bincount(group[np.isfinite(log_weights)], minlength=len(offsets) - 1) > 0
-    return _largest(gumbel_keys(np.where(alive[group], log_weights, 0.0), uniforms), offsets, size)
+    return np.where(alive[group], log_weights, 0.0)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _largest(keys, offsets, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Positions of the `size` largest finite keys of each group, ascending."""
+def largest(keys, size, offsets):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Positions of the `size` largest finite keys of each group, ascending; of equal keys the first ones."""
     chosen, filled = np.empty(len(keys), np.int64), 0
     for group in range(len(offsets) - 1):
         part = keys[offsets[group] : offsets[group + 1]]

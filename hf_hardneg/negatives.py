@@ -113,6 +113,7 @@ class HardNegatives:
         columns = self._columns()
         for rows in known_positives:
             columns.check(rows.column_names)
+        strategy.sampler.check_known(known_positives, columns, self.dedupe)
         opened = open_corpus(corpus, text_column=self.text_column, id_column=self.id_column, cache_dir=self.cache_dir)
         keys = corpus_keys(opened, self.dedupe)
         reader = Reader(corpus=opened, keys=keys, columns=columns)

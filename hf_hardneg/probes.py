@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,10 +23,12 @@ import pyarrow.compute as pc
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import Corpus, open_corpus
 from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.pages import release
 from hf_hardneg.positives import corpus_keys
 from hf_hardneg.queries import Queries
 from hf_hardneg.retrieval import to_columns
 from hf_hardneg.retrievers import Searcher
+from hf_hardneg.strategies import resolve
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,7 +53,7 @@ STRATA, PER_STRATUM = 16, 16
 QUERIES, FEW = 512, 8
 FIRST_SAMPLE_BYTES = 2 << 20
 FIRST_SAMPLE, GROWTH = 2048, 4
-LENGTHS_READ = 100_000
+LENGTHS_READ, GATHERED = 100_000, 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +267,7 @@ def samples(
         options (`Mapping`): of `HardNegatives`; what encodes must be instant.
         grow (`bool`): whether costs that depend on the size of the corpus are asked for; else one sample will do.
     """
-    few = pairs.with_format("arrow")[spread(len(pairs), QUERIES)]
+    few = _gathered(pairs, spread(len(pairs), QUERIES))
     needed = _needed(corpus, few, options)
     mean = max(float(lengths(corpus, spread(len(corpus), 1000)).mean()), 1.0)
     size = int(np.clip(FIRST_SAMPLE_BYTES / mean, 64, FIRST_SAMPLE))
@@ -284,11 +286,21 @@ def samples(
             size *= GROWTH
 
 
+def _gathered(dataset: Dataset, rows: np.ndarray) -> pa.Table:
+    """Some rows of a dataset, read in parts, so that little of its files is held at a time."""
+    plain, parts = dataset.with_format("arrow"), []
+    for start in range(0, len(rows), GATHERED):
+        part = plain[rows[start : start + GATHERED]]
+        parts.append(part.combine_chunks())
+        release(part.columns)
+    return pa.concat_tables(parts)
+
+
 def _dataset(table: pa.Table) -> Dataset:
     from datasets import Dataset
     from datasets.table import InMemoryTable
 
-    return Dataset(InMemoryTable(table.combine_chunks()))
+    return Dataset(InMemoryTable(table), fingerprint="sample")
 
 
 def _needed(corpus: Corpus, few: pa.Table, options: Mapping[str, Any]) -> np.ndarray:
@@ -332,7 +344,7 @@ class _Runner:
             names.append(self.options["vector_column"])
         if self.options.get("parent_column"):
             names.append(self.options["parent_column"])
-        table = self.dataset.with_format("arrow", columns=names)[rows]
+        table = _gathered(self.dataset.select_columns(names), rows)
         id_column = self.options.get("id_column", "_id")
         if id_column not in names:
             table = table.append_column(id_column, self.corpus.ids(rows))
@@ -343,10 +355,12 @@ class _Runner:
         opened = open_corpus(dataset, **{name: options[name] for name in names if name in options})
         costs = {}
         _, costs["text keys"] = measured(lambda: corpus_keys(opened, options.get("dedupe", "normalized")), folder)
-        built, costs["build index"] = measured(lambda: HardNegatives(dataset, self.strategy, **options), folder)
+        strategy = resolve(self.strategy, safeguards=options.get("safeguards", True))
+        strategy = replace(strategy, sampler=strategy.sampler.for_one_query())
+        built, costs["build index"] = measured(lambda: HardNegatives(dataset, strategy, **options), folder)
         searcher = built.retrieval.searcher
         make = {"known_positives": [pairs], **options}
-        miner, costs["known positives"] = measured(lambda: HardNegatives(dataset, self.strategy, **make), folder)
+        miner, costs["known positives"] = measured(lambda: HardNegatives(dataset, strategy, **make), folder)
         table = pairs.with_format("arrow")[:]
         columns = Batch.of(table, miner.query_column).columns
         miner(table.slice(0, FEW))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.batches import matrix
 from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.positives import CorpusKeys, KnownPositives, PositiveList, save_known_positives, text_keys
+from hf_hardneg.positives import CorpusKeys, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -159,7 +160,7 @@ class Reader:
             listed_counts=counts,
             excluded_query=np.concatenate([query for query, _ in excluded]),
             excluded_key=np.concatenate([key for _, key in excluded]),
-            vectors=None if wide is None else _vectors(table[wide]),
+            vectors=None if wide is None else matrix(table[wide]),
             answer_query=answers[0],
             answer=answers[1],
         )
@@ -286,6 +287,41 @@ def known_positives_of(
     return KnownPositives(directory=store.obtain(reader.corpus.cache, "positives", parameters, build))
 
 
+def sampled_queries(known: Sequence[Dataset], reader: Reader, size: int) -> Queries:
+    """A sample of the distinct queries of some datasets: the `size` with the smallest text keys, in whatever rows.
+
+    Args:
+        known (`Sequence[Dataset]`): rows of pairs, at least one.
+        reader (`Reader`): how they are read.
+        size (`int`): how many, at most.
+    """
+    plain = replace(reader, columns=replace(reader.columns, exclude_ids=None, answer=None))
+    keys = [query_keys(rows, reader.columns, reader.keys.dedupe) for rows in known]
+    _, first = np.unique(np.concatenate(keys), return_index=True)
+    places = np.sort(first[:size])
+    starts = np.cumsum([0, *map(len, keys)])
+    tables = []
+    for rows, start, end in zip(known, starts[:-1], starts[1:], strict=True):
+        inside = places[(places >= start) & (places < end)] - start
+        tables.append(rows.with_format("arrow", columns=_names_of(rows, plain.columns))[inside])
+    order = np.searchsorted(places, first[:size])
+    table = pa.concat_tables(tables, promote_options="default").take(pa.array(order)).combine_chunks()
+    return plain.read(dict(zip(table.column_names, table.columns, strict=True)))
+
+
+def query_keys(rows: Dataset, columns: Columns, dedupe: Dedupe) -> np.ndarray:
+    """Text keys of the queries of a dataset, one for each row."""
+    if not len(rows):
+        return text_keys([], dedupe)
+    column = rows.with_format("arrow", columns=[columns.query])[:][columns.query]
+    return text_keys(_strings(column, columns.query), dedupe)
+
+
+def _names_of(rows: Dataset, columns: Columns) -> list[str]:
+    wanted = (columns.query, columns.query_id, columns.positive, columns.positive_ids, columns.query_vector)
+    return [name for name in wanted if name is not None and name in rows.column_names]
+
+
 def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList, np.ndarray]:
     """One entry per (query, key), sorted by query, and where each own entry went."""
     parts = [own, *known]
@@ -311,16 +347,6 @@ def _strings(column: pa.ChunkedArray, name: str) -> list[str]:
         row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
         raise DataError(f"Column {name!r} is null in row {row} of the batch; drop such rows with .filter() first.")
     return array.cast(pa.string()).to_pylist()
-
-
-def _vectors(column: pa.ChunkedArray) -> Any:
-    """Rows of numbers as a matrix (n, d) where they are equally long, else as lists."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values = array.flatten() if hasattr(array, "flatten") else array
-    regular = pa.types.is_fixed_size_list(array.type) or len(pc.unique(pc.list_value_length(array))) == 1
-    if not regular or array.null_count or values.null_count or not len(array):
-        return array.to_pylist()
-    return values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
 
 
 def _flat_strings(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, list[str]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.errors import ColumnError
+from hf_hardneg.diagnostics import infonce
+from hf_hardneg.errors import ColumnError, ConfigError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 BATCH = 10_000
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RECALL = "search_recall"
+TEMPERATURE = 0.05
+TOO_HARD, TOO_EASY = 0.05, 0.5
+EDGES = (-np.inf, -0.2, -0.1, 0.0, TOO_HARD, 0.1, 0.2, 0.3, 0.4, TOO_EASY, 0.6, 0.8, 1.0, np.inf)
+"""Of the histogram of relative margins, `(s+ - s) / |s+|`; a bin takes its lower edge, not its upper one."""
 NEEDED = ("negatives", "negative_scores", "negative_ranks", "negative_sources", "positive_scores", "mining")
 
 
@@ -33,10 +39,16 @@ class Report:
         negative_scores, positive_scores, margins, ranks (`dict[float, float]`): quantiles; a margin is the positive's
             score minus a negative's.
         above_positive (`float`): share of negatives that score above their positive; likely unlabelled positives.
+        relative_margins (`dict[tuple[float, float], int]`): negatives by `(s+ - s) / |s+|`, a histogram over `EDGES`.
+            Below 0.05 a negative is too hard: above 95 % of its positive's score, where NV-Retriever (arXiv 2407.15831)
+            sees unlabelled positives. From 0.5 it is too easy, a limit of ours: it scores at most half. Between lies
+            what is worth training on.
         short_rows, empty_rows (`int`): rows with fewer negatives than asked, and with none.
         repeated_negatives (`int`): rows in which one text stands twice among the negatives.
         search_recall (`float`, *optional*): share of the exact nearest documents that an approximate search finds, as
             it measured itself; mean over rows. `None` where all search was exact.
+        gradient_shares (`dict[float, float]`): quantiles of InfoNCE's `p` of each negative, its share of the largest
+            gradient it could get, against the lowest positive and the row's other negatives. Empty without temperature.
     """
 
     rows: int
@@ -48,17 +60,29 @@ class Report:
     margins: dict[float, float]
     ranks: dict[float, float]
     above_positive: float
+    relative_margins: dict[tuple[float, float], int]
     short_rows: int
     empty_rows: int
     repeated_negatives: int
     search_recall: float | None = None
+    gradient_shares: dict[float, float] = field(default_factory=dict)
+
+    @property
+    def goldilocks(self) -> dict[str, float]:
+        """Share of the negatives that are too easy, just right and too hard; empty where none has a relative margin."""
+        total = sum(self.relative_margins.values())
+        if not total:
+            return {}
+        easy = sum(count for (low, _), count in self.relative_margins.items() if low >= TOO_EASY) / total
+        hard = sum(count for (_, high), count in self.relative_margins.items() if high <= TOO_HARD) / total
+        return {"too easy": easy, "just right": 1 - easy - hard, "too hard": hard}
 
     def __str__(self) -> str:
         retrieved = max(self.funnel["retrieved"], 1)
         lines = [f"{self.rows:,} rows, {self.negatives:,} negatives, {self.negatives / max(self.rows, 1):.2f} per row"]
         for name, count in self.funnel.items():
             lines.append(f"  {name:<20} {count:>12,}  {100 * count / retrieved:6.2f} %")
-        for name in ("ranks", "negative_scores", "positive_scores", "margins"):
+        for name in ("ranks", "negative_scores", "positive_scores", "margins", "gradient_shares"):
             values = getattr(self, name)
             if values:
                 shown = "  ".join(f"{int(100 * q)}%: {value:.4g}" for q, value in values.items())
@@ -66,6 +90,9 @@ class Report:
         lines.append(f"  {'sources':<20} " + ", ".join(f"{name}: {count:,}" for name, count in self.sources.items()))
         if self.margins:
             lines.append(f"  above their positive {100 * self.above_positive:.2f} % of negatives (likely unlabelled)")
+        if self.goldilocks:
+            shares = ", ".join(f"{name} {100 * share:.2f} %" for name, share in self.goldilocks.items())
+            lines.append(f"  against the positive {shares}")
         lines.append(f"  short rows {self.short_rows:,}, of which empty {self.empty_rows:,}")
         if self.repeated_negatives:
             lines.append(f"  rows with a repeated negative {self.repeated_negatives:,}")
@@ -74,18 +101,23 @@ class Report:
         return "\n".join(lines)
 
 
-def report(dataset: Dataset) -> Report:
+def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
     """The figures of a mined dataset.
 
     Args:
         dataset (`Dataset`): what `mine()` or `HardNegatives` returned, in the `list` layout.
+        temperature (`float`, *optional*): that of the InfoNCE loss to come, for `gradient_shares`. By default 0.05
+            where all scores lie in [-1, 1] as cosines do, and no shares for others.
 
     Raises:
         ColumnError: it lacks the columns of mined data.
+        ConfigError: the temperature is not above 0.
 
     Example:
         >>> print(report(mined))
     """
+    if temperature is not None and not temperature > 0:
+        raise ConfigError(f"report(temperature={temperature}): it must be above 0; give that of your loss, as 0.05.")
     missing = [name for name in NEEDED if name not in dataset.column_names]
     if missing:
         raise ColumnError(
@@ -93,9 +125,7 @@ def report(dataset: Dataset) -> Report:
             f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, before to_format()."
         )
     parts = [_part(table) for table in dataset.with_format("arrow", columns=list(NEEDED)).iter(BATCH)]
-    if not parts:
-        return _joined([_part(dataset.data.select(list(NEEDED)).slice(0, 0))])
-    return _joined(parts)
+    return _joined(parts or [_part(dataset.data.select(list(NEEDED)).slice(0, 0))], temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +137,7 @@ class _Part:
     counts: dict[str, int]
     sources: Counter[str]
     numbers: dict[str, np.ndarray]
+    compared: np.ndarray
     repeated: int
 
 
@@ -115,6 +146,7 @@ def _part(table: pa.Table) -> _Part:
     counts = dict(zip((entry.name for entry in columns["mining"].type), columns["mining"].flatten(), strict=True))
     recalls = counts.pop(RECALL, pa.nulls(0, pa.float32()))
     sources = pc.value_counts(columns["negative_sources"].flatten()).to_pylist()
+    compared, margins, relative = _margins(columns["positive_scores"], columns["negative_scores"])
     return _Part(
         per_row=pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False),
         short=counts["short"].to_numpy(zero_copy_only=False),
@@ -124,18 +156,28 @@ def _part(table: pa.Table) -> _Part:
             "ranks": _numbers(columns["negative_ranks"]),
             "negative_scores": _numbers(columns["negative_scores"]),
             "positive_scores": _numbers(columns["positive_scores"]),
-            "margins": _margins(columns["positive_scores"], columns["negative_scores"]),
+            "margins": margins,
+            "relative_margins": relative,
             RECALL: recalls.drop_null().to_numpy(zero_copy_only=False).astype(np.float64),
         },
+        compared=compared,
         repeated=_repeated(columns["negatives"]),
     )
 
 
-def _joined(parts: list[_Part]) -> Report:
+def _joined(parts: list[_Part], temperature: float | None) -> Report:
     per_row, short = (np.concatenate([getattr(part, name) for part in parts]) for name in ("per_row", "short"))
     numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers}
     sources = sum((part.sources for part in parts), Counter[str]())
-    margins, recalls = numbers["margins"], numbers.pop(RECALL)
+    compared = np.concatenate([part.compared for part in parts])
+    margins, recalls, relative = numbers["margins"], numbers.pop(RECALL), numbers.pop("relative_margins")
+    if temperature is None and all(
+        (np.abs(numbers[f"{one}_scores"]) < 1.001).all() for one in ("negative", "positive")
+    ):
+        temperature = TEMPERATURE
+    if temperature is not None:
+        rows = np.repeat(np.arange(len(compared)), compared)
+        numbers["gradient_shares"] = infonce(np.zeros(len(compared)), -margins, rows, temperature=temperature)[1]
     return Report(
         rows=len(per_row),
         negatives=int(per_row.sum()),
@@ -143,6 +185,7 @@ def _joined(parts: list[_Part]) -> Report:
         sources=dict(sorted(sources.items())),
         **{name: _quantiles(values) for name, values in numbers.items()},
         above_positive=float((margins < 0).mean()) if len(margins) else 0.0,
+        relative_margins=dict(zip(pairwise(EDGES), _histogram(relative), strict=True)),
         short_rows=int((short > 0).sum()),
         empty_rows=int((per_row == 0).sum()),
         repeated_negatives=sum(part.repeated for part in parts),
@@ -162,15 +205,25 @@ def _quantiles(values: np.ndarray) -> dict[float, float]:
     return {q: float(np.quantile(values, q)) for q in QUANTILES} if len(values) else {}
 
 
-def _margins(positives: pa.ListArray, negatives: pa.ListArray) -> np.ndarray:
-    """Lowest positive score minus score, of each negative; NaN and unscored ones left out."""
+def _margins(positives: pa.ListArray, negatives: pa.ListArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest positive score minus score, of each negative, with how many each row has and each as part of `|s+|`.
+
+    NaN and unscored ones are left out, and of the parts also those of a positive that scores 0.
+    """
     lowest = np.full(len(positives), np.nan)
     owner = pc.list_parent_indices(positives).to_numpy(zero_copy_only=False)
     scores = positives.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     np.fmin.at(lowest, owner, scores)
-    margins = lowest[pc.list_parent_indices(negatives).to_numpy(zero_copy_only=False)]
-    margins = margins - negatives.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    return margins[~np.isnan(margins)]
+    owner = pc.list_parent_indices(negatives).to_numpy(zero_copy_only=False)
+    margins = lowest[owner] - negatives.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    known = ~np.isnan(margins)
+    owner, margins = owner[known], margins[known]
+    anchor = np.abs(lowest[owner])
+    return np.bincount(owner, minlength=len(positives)), margins, margins[anchor > 0] / anchor[anchor > 0]
+
+
+def _histogram(values: np.ndarray) -> list[int]:
+    return np.bincount(np.searchsorted(EDGES, values, side="right") - 1, minlength=len(EDGES) - 1).tolist()
 
 
 def _repeated(negatives: pa.ListArray) -> int:

@@ -13,6 +13,7 @@ from hf_hardneg.batches import Batch, flat, ragged
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.filtering import Filtering
 from hf_hardneg.filters import ScoringFilter, of_positive
+from hf_hardneg.pages import release
 from hf_hardneg.queries import Queries, Reader
 from hf_hardneg.retrieval import Found, from_columns
 from hf_hardneg.score.scorers import PairScorer
@@ -60,7 +61,9 @@ class Rescoring:
         """The values of a batch that has candidates, as a table with a row for each of its rows."""
         rows = Batch.of(batch, self.reader.columns.query)
         found = from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
-        return pa.table(to_columns(self.add(found, self.reader.read(rows.columns))))
+        added = pa.table(to_columns(self.add(found, self.reader.read(rows.columns))))
+        release(rows.columns.values())
+        return added
 
     def add(self, found: Found, queries: Queries) -> Found:
         """What retrieval found, with the signals of candidates and positives."""

@@ -14,6 +14,7 @@ from hf_hardneg.batches import Batch, flat, ragged
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.exclusion import ALLOWED, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
 from hf_hardneg.index.hits import Fused, Hits
+from hf_hardneg.pages import release
 from hf_hardneg.queries import Queries, Reader
 from hf_hardneg.retrievers import Searcher
 
@@ -85,7 +86,9 @@ class Retrieval:
     def __call__(self, batch: Any) -> Any:
         """The candidates of a batch, as a table with a row for each of its rows."""
         rows = Batch.of(batch, self.reader.columns.query)
-        return pa.table(to_columns(self.search(self.reader.read(rows.columns))))
+        found = pa.table(to_columns(self.search(self.reader.read(rows.columns))))
+        release(rows.columns.values())
+        return found
 
     def search(self, queries: Queries) -> Found:
         """The candidates of a batch, and the scores of its known positives by the same scorer.

@@ -6,7 +6,7 @@ To add one, write the configuration and its searcher here and list it in `RETRIE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from hf_hardneg.index.attach import index_corpus, load
 from hf_hardneg.index.bm25 import BM25Index, build_bm25
 from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.dense import DenseIndex, Similarity, adopt_faiss
+from hf_hardneg.index.gpu import Device, check_device
 from hf_hardneg.index.hits import Fused, Hits
 from hf_hardneg.positives import PositiveList
 from hf_hardneg.queries import Queries
@@ -101,6 +102,10 @@ class Retriever(Protocol):
     def depth(self) -> int | None:
         """How many candidates it brings; `None` leaves it to the other parts."""
 
+    @property
+    def score_kind(self) -> str:
+        """Kind of its scores, see `Searcher`; of a user's own index it is known once bound."""
+
     def bind(self, sources: Sources) -> Searcher:
         """The searcher over a corpus; builds or opens the index."""
 
@@ -123,6 +128,7 @@ class BM25:
     _: KW_ONLY
     config: BM25Config = field(default_factory=BM25Config)
     name: ClassVar[str] = "bm25"
+    score_kind: ClassVar[str] = "bm25"
 
     def __post_init__(self) -> None:
         _check_depth(self.depth)
@@ -188,6 +194,9 @@ class Dense:
             search effort is raised until it does, on `sample`.
         sample (`Sequence`, *optional*): queries like those to come, texts or vectors; 512 are used. Without, documents
             stand in, and recall on the queries themselves may be lower.
+        device (`str`, defaults to `"auto"`): exact search runs on a GPU where there is one, approximate search on the
+            CPU. `"cpu"` leaves GPUs alone; `"cuda"` takes the first one for both, or is an error. Approximate search
+            on it needs the extra `[gpu]`; what is deeper than 2,048 documents for a query stays on the CPU.
     """
 
     depth: int | None = None
@@ -196,6 +205,7 @@ class Dense:
     factory: str = "auto"
     recall: float = 0.98
     sample: Sequence[Any] = field(default=(), repr=False, compare=False)
+    device: Device = "auto"
     name: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
@@ -210,6 +220,12 @@ class Dense:
             )
         if self.factory not in EXACT:
             checked_factory(self.factory)
+        check_device(self.device, None if self.factory in EXACT else self.factory)
+
+    @property
+    def score_kind(self) -> str:
+        """See `Retriever`."""
+        return self.similarity or "cosine"
 
     def bind(self, sources: Sources) -> Searcher:
         """The dense searcher over a corpus.
@@ -223,6 +239,7 @@ class Dense:
             index = index_corpus(
                 sources.dataset, sources.corpus, encoder, sources.vector_column, self.similarity or "cosine"
             )
+            index = replace(index, device=self.device)
             return DenseSearcher(self._approximate(index, len(sources.corpus), encoder), encoder)
         if self.factory not in EXACT:
             raise ConfigError(
@@ -230,10 +247,16 @@ class Dense:
                 "index_name= to have the corpus indexed by it."
             )
         index = adopt_faiss(sources.corpus, _user_index(sources), similarity=self.similarity)
-        return DenseSearcher(index, encoder)
+        if self.device == "cuda" and index.codes() is None:
+            raise ConfigError(
+                f"device='cuda' cannot search your own index, {sources.index!r}; only a flat inner product index can "
+                "be, in torch. Drop device=, or drop index_name= to have the corpus indexed."
+            )
+        return DenseSearcher(replace(index, device=self.device), encoder)
 
     def _approximate(self, exact: DenseIndex, documents: int, encoder: Encoder | None) -> DenseIndex:
-        factory = chosen_factory(self.factory, documents, exact)
+        on_gpu = self.device == "cuda" and self.factory == "auto"
+        factory = "exact" if on_gpu else chosen_factory(self.factory, documents, exact)
         if factory == "exact":
             return exact
         asked: Any = list(self.sample)
@@ -332,6 +355,7 @@ class Random:
 
     depth: int | None = None
     name: ClassVar[str] = "random"
+    score_kind: ClassVar[str] = "none"
 
     def __post_init__(self) -> None:
         _check_depth(self.depth)
@@ -429,6 +453,12 @@ class Hybrid:
         """The deepest member's."""
         return max(member.depth or 0 for member in self.members) or None
 
+    @property
+    def score_kind(self) -> str:
+        """That of the member that scores."""
+        kinds = [member.score_kind for member in self.members]
+        return kinds[_scoring(kinds)]
+
     def bind(self, sources: Sources) -> Searcher:
         """The searchers of all members over a corpus."""
         return HybridSearcher(tuple(member.bind(sources) for member in self.members), self.quotas)
@@ -444,8 +474,7 @@ class HybridSearcher:
     @property
     def scorer(self) -> int:
         """Which member scores."""
-        kinds = [member.score_kind for member in self.members]
-        return next(i for i in sorted(range(len(kinds)), key=lambda i: (kinds[i] == "none", kinds[i] == "bm25")))
+        return _scoring([member.score_kind for member in self.members])
 
     @property
     def encoder(self) -> Encoder | None:
@@ -501,6 +530,17 @@ class HybridSearcher:
     def score_rows(self, prepared: list[Any], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """See `Searcher`."""
         return self.members[self.scorer].score_rows(prepared[self.scorer], query, rows)
+
+
+def dense_part(searcher: Searcher) -> DenseSearcher | None:
+    """The part of a searcher that holds vectors."""
+    parts = searcher.members if isinstance(searcher, HybridSearcher) else (searcher,)
+    return next((part for part in parts if isinstance(part, DenseSearcher)), None)
+
+
+def _scoring(kinds: Sequence[str]) -> int:
+    """Which of a union's members scores: the dense one, else the first that does."""
+    return min(range(len(kinds)), key=lambda i: (kinds[i] == "none", kinds[i] == "bm25"))
 
 
 def fused(

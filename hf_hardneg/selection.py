@@ -15,6 +15,7 @@ from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import DataError
 from hf_hardneg.filtering import Filtering
 from hf_hardneg.filters import ScoringFilter
+from hf_hardneg.pages import release
 from hf_hardneg.process import in_threads
 from hf_hardneg.queries import Names, Queries, Reader
 from hf_hardneg.rescoring import OF_CANDIDATES, OF_POSITIVES, with_columns
@@ -104,9 +105,9 @@ class Selection:
         found = with_columns(found, rows.columns)
         needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
         chosen = self.choose(found, needed(rows.columns))
-        if self.drops_rows:
-            return self.emit(rows, found, chosen)
-        return pa.table(self.columns(rows, found, chosen))
+        made = self.emit(rows, found, chosen) if self.drops_rows else pa.table(self.columns(rows, found, chosen))
+        release(rows.columns.values())
+        return made
 
     def choose(self, found: Found, queries: Names) -> Chosen:
         """The negatives of a batch; to pad with random ones, `queries` must be `Queries`, with the exclusion sets.

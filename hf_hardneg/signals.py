@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import numpy as np
 from numba import njit
@@ -23,7 +23,7 @@ from hf_hardneg.index import store
 from hf_hardneg.index.analysis import UNSPACED
 from hf_hardneg.positives import KnownPositives
 from hf_hardneg.queries import Queries, Reader, known_positives_of, word_keys
-from hf_hardneg.retrievers import BM25, Dense, Searcher, Sources
+from hf_hardneg.retrievers import BM25, Dense, DenseSearcher, Searcher, Sources, dense_part
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,6 +48,14 @@ class Context:
     searcher: Searcher
     reader: Reader
     known: Sequence[Dataset] = ()
+
+    def vectors(self) -> DenseSearcher:
+        """What holds the vectors of the corpus: the strategy's retriever, or one beside it.
+
+        Raises:
+            ConfigError: there is nothing that gives vectors.
+        """
+        return dense_part(self.searcher) or cast(DenseSearcher, Dense().bind(self.sources))
 
 
 class BoundSignal(Protocol):

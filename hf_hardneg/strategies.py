@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, unknown_name
@@ -21,7 +21,18 @@ from hf_hardneg.filters import (
     TooSimilar,
 )
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever
-from hf_hardneg.samplers import SAMPLERS, RankZone, Sampler, Top
+from hf_hardneg.samplers import (
+    SAMPLERS,
+    DistanceWeighted,
+    Importance,
+    RankZone,
+    Sampler,
+    SimANS,
+    Top,
+    TopicNegatives,
+    Uniform,
+    UnReMix,
+)
 from hf_hardneg.signals import Signal
 
 
@@ -56,6 +67,7 @@ class Strategy:
                 )
         if not hasattr(self.sampler, "choose"):
             raise ConfigError(f"{self.sampler!r} is not a sampler: it has no choose(). Give an instance such as Top().")
+        self.sampler.check_kind(self.retriever.score_kind)
 
     def __repr__(self) -> str:
         return (
@@ -72,7 +84,9 @@ class Strategy:
     def uses_vectors(self) -> bool:
         """Whether documents and queries must have vectors."""
         kinds = {member.name for member in getattr(self.retriever, "members", self.retrievers)}
-        return "dense" in kinds or (kinds == {"bm25"} and any(isinstance(one, Disagreement) for one in self.filters))
+        if "dense" in kinds or any(getattr(signal, "needs_vectors", False) for signal in self.signals):
+            return True
+        return kinds == {"bm25"} and any(isinstance(one, Disagreement) for one in self.filters)
 
     @property
     def signals(self) -> tuple[Signal, ...]:
@@ -123,33 +137,192 @@ def concise(stage: object) -> str:
     return f"{type(stage).__name__}({', '.join(shown)})"
 
 
-STRATEGIES: dict[str, Strategy] = {
-    "bm25": Strategy([BM25()]),
-    "dense": Strategy([Dense()]),
-    "margin": Strategy([Dense()], [RankWindow(10, 200), AbsoluteMargin(0.05)]),
-    "positive_aware": Strategy([Dense()], [RelativeMargin(0.05)]),
-    "semi_hard": Strategy([Dense(200)], [SemiHard(0.1)]),
-    "rank_zone": Strategy([Dense(200)], [], RankZone(50, 200)),
-    "hybrid": Strategy([BM25(100), Dense(100)]),
-    "denoised": Strategy([BM25(100)], [CrossEncoderDenoiser()]),
-    "random": Strategy([Random()]),
+class Recipe(NamedTuple):
+    """An entry of the table of strategies, from which the README's is made.
+
+    Args:
+        strategy (`Strategy`): the parts.
+        does (`str`): which candidates become negatives.
+        needs (`str`): besides the pairs and the corpus.
+        cost (`str`): what most of the time goes to.
+        source (`str`): who proposed it.
+    """
+
+    strategy: Strategy
+    does: str
+    needs: str
+    cost: str
+    source: str
+
+
+VECTORS, ENCODING = "encoder or vectors", "encoding the corpus, once"
+
+RECIPES: dict[str, Recipe] = {
+    "bm25": Recipe(
+        Strategy([BM25()]),
+        "the best by BM25, of 100",
+        "-",
+        "a BM25 search",
+        "DPR, [2004.04906](https://arxiv.org/abs/2004.04906)",
+    ),
+    "dense": Recipe(
+        Strategy([Dense()]),
+        "the nearest vectors",
+        VECTORS,
+        ENCODING,
+        "ANCE's candidates, [2007.00808](https://arxiv.org/abs/2007.00808)",
+    ),
+    "margin": Recipe(
+        Strategy([Dense()], [RankWindow(10, 200), AbsoluteMargin(0.05)]),
+        "the nearest of ranks 10 to 200 without `s + 0.05 > s+`",
+        VECTORS,
+        ENCODING,
+        "sentence-transformers' `absolute_margin`",
+    ),
+    "positive_aware": Recipe(
+        Strategy([Dense()], [RelativeMargin(0.05)]),
+        "the nearest of at most 95 % of the positive's score",
+        VECTORS,
+        ENCODING,
+        "NV-Retriever, [2407.15831](https://arxiv.org/abs/2407.15831)",
+    ),
+    "st": Recipe(
+        Strategy([Dense()], [RelativeMargin(0.05), RankWindow(10, 50, "survivors")]),
+        "the same, without the 10 nearest of those",
+        VECTORS,
+        ENCODING,
+        "documentation of sentence-transformers",
+    ),
+    "semi_hard": Recipe(
+        Strategy([Dense(200)], [SemiHard(0.1)]),
+        "the nearest with `s+ - 0.1 < s < s+`",
+        VECTORS,
+        ENCODING,
+        "FaceNet, [1503.03832](https://arxiv.org/abs/1503.03832)",
+    ),
+    "rank_zone": Recipe(
+        Strategy([Dense(200)], [], RankZone(50, 200)),
+        "uniform draws from ranks 50 to 200",
+        VECTORS,
+        ENCODING,
+        "practice",
+    ),
+    "simans": Recipe(
+        Strategy([Dense(200)], [], SimANS(score_scale="auto")),
+        "draws by `exp(-0.5 z²)`, z being standard deviations from the positive's score",
+        VECTORS,
+        ENCODING,
+        "SimANS, [2210.11773](https://arxiv.org/abs/2210.11773), rescaled for cosines",
+    ),
+    "importance": Recipe(
+        Strategy([Dense(200)], [], Importance(0.1)),
+        "draws by `exp(s / 0.1)` from 200",
+        VECTORS,
+        ENCODING,
+        "InfoNCE's weights",
+    ),
+    "distance_weighted": Recipe(
+        Strategy([Dense(200)], [], DistanceWeighted(dim="intrinsic")),
+        "draws whose distances spread evenly, from 200",
+        VECTORS,
+        ENCODING,
+        "Wu et al., [1706.07567](https://arxiv.org/abs/1706.07567), in the dimension that vectors fill",
+    ),
+    "unremix": Recipe(
+        Strategy([Dense(200)], [], UnReMix()),
+        "the most similar, uncertain and representative of 200",
+        VECTORS,
+        f"{ENCODING}; distances of each 200",
+        "UnReMix, [2206.01197](https://arxiv.org/abs/2206.01197), with weights of ours",
+    ),
+    "topic_negatives": Recipe(
+        Strategy([Dense(200)], [], TopicNegatives(100)),
+        "uniform draws from the query's topic, one of 100, among 200",
+        f"{VECTORS}; 100 queries",
+        f"{ENCODING}; k-means of queries",
+        "what TAS-B, [2104.06967](https://arxiv.org/abs/2104.06967), is often taken for",
+    ),
+    "ance_offline": Recipe(
+        Strategy([Dense(200)], [], Uniform(200)),
+        "uniform draws from the 200 nearest: one refresh of ANCE, STAR or ADORE",
+        VECTORS,
+        ENCODING,
+        "ANCE, [2007.00808](https://arxiv.org/abs/2007.00808)",
+    ),
+    "hybrid": Recipe(
+        Strategy([BM25(100), Dense(100)]),
+        "the best of BM25 and vectors, by reciprocal rank fusion",
+        VECTORS,
+        ENCODING,
+        "Cormack et al. 2009",
+    ),
+    "denoised": Recipe(
+        Strategy([BM25(100)], [CrossEncoderDenoiser()]),
+        "the best by BM25 that a cross-encoder gives a probability below 0.1",
+        "cross-encoder",
+        "scoring up to 50 pairs a query, once",
+        "RocketQA, [2010.08191](https://arxiv.org/abs/2010.08191)",
+    ),
+    "random": Recipe(
+        Strategy([Random()]),
+        "uniform draws from the corpus",
+        "-",
+        "nothing",
+        "the baseline",
+    ),
 }
 """Every strategy by its name. The first part of a `+` chain brings the retriever."""
+
+STRATEGIES: dict[str, Strategy] = {name: recipe.strategy for name, recipe in RECIPES.items()}
 
 ALIASES = {
     "static_bm25": "bm25",
     "lexical": "bm25",
+    "sparse_static": "bm25",
     "topk": "dense",
     "naive_topk": "dense",
     "ce_denoise": "denoised",
     "rocketqa": "denoised",
     "nv_retriever": "positive_aware",
     "topk_percpos": "positive_aware",
+    "contrastors": "positive_aware",
+    "sentence_transformers": "st",
     "ambiguous_zone": "rank_zone",
     "ambiguous": "rank_zone",
+    "AmbiguousZoneSampler": "rank_zone",
+    "softmax_sampling": "importance",
+    "importance_sampling": "importance",
+    "wu2017": "distance_weighted",
+    "sampling_matters": "distance_weighted",
+    "undimix": "unremix",
+    "adore_offline": "ance_offline",
+    "star_offline": "ance_offline",
     "uniform": "random",
+    "dynamic": "ance",
+    "query_side": "adore",
+    "inbatch": "in_batch",
+    "in_batch_masked": "in_batch",
+    "mnrl": "in_batch",
+    "cross_device": "cross_batch",
+    "gather_across_devices": "cross_batch",
+    "xbatch": "cross_batch",
+    "tasb": "tas_balanced",
+    "topic_aware": "tas_balanced",
+    "mixgen": "mochi",
 }
 """Other names in use for the same recipes."""
+
+TRAINING_TIME = {
+    "ance": ("searches again with every checkpoint", "ance_offline"),
+    "star": ("adds the other rows of a training batch to mined negatives", "ance_offline"),
+    "adore": ("searches with the query encoder at every step", "adore_offline"),
+    "in_batch": ("takes the documents of the other rows of a training batch", "random"),
+    "gist": ("masks the documents of a training batch with a guide model", "positive_aware"),
+    "cross_batch": ("takes the documents of all ranks' training batches", "random"),
+    "tas_balanced": ("composes training batches of one topic", "topic_negatives"),
+    "mochi": ("mixes vectors of hard negatives within the loss", "dense"),
+}
+"""Strategies of the trainer rather than the miner: what each does, and the offline strategy that comes nearest."""
 
 
 SAFEGUARDS: dict[str, tuple[Filter, ...]] = {
@@ -174,6 +347,7 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder:
 
     Raises:
         UnknownNameError: a part is not known; names those that are, and the nearest.
+        ConfigError: a part works during training only; names the offline strategy that comes nearest.
     """
     found = _named(strategy, safeguards)
     if cross_encoder is None or any(isinstance(stage, CrossEncoderDenoiser) for stage in found.filters):
@@ -200,6 +374,12 @@ def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
 
 def _part(name: str) -> Strategy:
     known = ALIASES.get(name, name)
+    if known in TRAINING_TIME:
+        does, near = TRAINING_TIME[known]
+        raise ConfigError(
+            f"Strategy {name!r} {does}, so nothing can be mined for it beforehand; a miner takes "
+            f"{', '.join(sorted(STRATEGIES))}. Use {near!r}, which comes nearest."
+        )
     if known in STRATEGIES:
         return STRATEGIES[known]
     if known in FILTERS:
@@ -207,3 +387,10 @@ def _part(name: str) -> Strategy:
     if known in SAMPLERS:
         return Strategy([Dense()], [], SAMPLERS[known]())
     raise unknown_name("strategy", name, STRATEGIES)
+
+
+def table() -> str:
+    """Every strategy as a Markdown table, the one in the README."""
+    lines = ["| name | negatives | needs | cost | source |", "|---|---|---|---|---|"]
+    lines += [f"| `{name}` | {one.does} | {one.needs} | {one.cost} | {one.source} |" for name, one in RECIPES.items()]
+    return "\n".join(lines)

@@ -1,18 +1,20 @@
 import json
 import pickle
+from dataclasses import replace
 
 import faiss
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
 from hf_hardneg import HardNegatives, Strategy, mine, report
 from hf_hardneg.corpus import open_corpus
-from hf_hardneg.errors import ConfigError, StoreError
+from hf_hardneg.errors import ConfigError, MissingExtraError, StoreError, UnknownNameError
 from hf_hardneg.index import store
 from hf_hardneg.index.approximate import build_approximate, chosen_factory
 from hf_hardneg.index.dense import FILE, adopt_faiss, build_dense
-from hf_hardneg.index.gpu import nearest_on, placed
+from hf_hardneg.index.gpu import check_faiss_class, nearest_on, placed
 from hf_hardneg.retrievers import Dense, Sources
 from tests.worlds import encode, world
 
@@ -207,8 +209,44 @@ def test_torch_on_a_device_finds_what_the_exact_search_finds(similarity, monkeyp
     found, expected = nearest_on("cpu", vectors, stored, placed(stored, "cpu"), k), index.search(vectors, k)
     for one, other in zip(found, expected, strict=True):
         assert one.tobytes() == other.tobytes()
-    monkeypatch.setattr("hf_hardneg.index.dense.gpu", lambda: "cpu")
+    monkeypatch.setattr("hf_hardneg.index.dense.gpu", lambda _: "cpu")
     assert index.search(vectors, k).doc.tobytes() == expected.doc.tobytes()
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_built():
+    with pytest.raises(UnknownNameError, match="'tpu'; known are auto, cpu, cuda"):
+        Dense(device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="'cuda' was given and torch finds no GPU.* Use device='auto'"):
+            Dense(device="cuda")
+    if not hasattr(faiss, "StandardGpuResources"):
+        with pytest.raises(MissingExtraError, match=r"'IVF64,Flat' needs FAISS with its part for GPUs.*\[gpu\]"):
+            Dense(device="cuda", factory="IVF64,Flat")
+
+
+@pytest.mark.parametrize("factory", ["Flat", "IVF64,Flat", "PCA28,IVF64,Flat", "IVF64,PQ16", "IVF64,SQ8"])
+def test_what_faiss_searches_on_a_gpu(factory):
+    check_faiss_class(faiss.index_factory(WIDTH, factory, faiss.METRIC_INNER_PRODUCT), factory)
+
+
+@pytest.mark.parametrize("factory", ["HNSW16", "PQ16x4fs", "IVF64,PQ16x4fs", "PCA28,SQ8"])
+def test_what_faiss_does_not_search_on_a_gpu(factory):
+    with pytest.raises(ConfigError, match=f"'{factory}' is an Index.*does not search on a GPU; it searches IndexFlat"):
+        check_faiss_class(faiss.index_factory(WIDTH, factory, faiss.METRIC_INNER_PRODUCT), factory)
+
+
+@pytest.mark.skipif(
+    not (torch.cuda.is_available() and hasattr(faiss, "StandardGpuResources")), reason="needs a GPU and faiss-gpu"
+)
+@pytest.mark.parametrize("factory", ["IVF64,Flat", "IVF64,PQ16", "PCA28,IVF64,SQ8"])
+def test_faiss_on_a_gpu_finds_as_much(factory):
+    exact, k = exact_index(), np.full(len(ASKED), DEPTH)
+    k[::7] = 2500
+    asked = exact.queries(ASKED)
+    index = replace(build_approximate(exact, factory, recall=0.95, sample=asked), device="cuda")
+    found, expected = index.search(asked, k), exact.search(asked, k)
+    least = expected.score[np.cumsum(k) - 1]
+    assert (found.score >= least[found.query]).sum() / k.sum() > 0.93
 
 
 def test_the_recall_travels_with_the_rows_into_the_report():

@@ -57,6 +57,11 @@ def test_a_dense_index_from_a_column_of_vectors(tmp_path, capsys):
     assert "Pass encoder=" in capsys.readouterr().err
 
 
+def test_names_of_training_strategies_are_refused(tmp_path, capsys):
+    assert main(["mine", *saved(tmp_path), "--strategy=ance", f"--out={tmp_path}/out"]) == 2
+    assert "Use 'ance_offline', which comes nearest" in capsys.readouterr().err
+
+
 def test_plan(tmp_path, capsys):
     files = saved(tmp_path)
     shown = run(capsys, "plan", *files, "--strategy=bm25", "--num-proc=2", f"--cache-dir={tmp_path}/indexes")

@@ -10,7 +10,7 @@ import hf_hardneg
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "blake2", "process", "costs"},
+    {"errors", "blake2", "process", "costs", "diagnostics", "pages"},
     {"optional", "draws"},
     {"progress", "candidates", "batches", "strings", "index.store", "index.hits"},
     {"corpus", "index.inventory"},
@@ -29,7 +29,12 @@ LAYERS = [
     {"index.attach"},
     {"retrievers"},
     {"signals"},
+    {"topics"},
+    {"unremix"},
     {"filters"},
+    {"samplers.base"},
+    {"samplers.weighted", "samplers.top", "samplers.uniform", "samplers.rank_zone", "samplers.topic_negatives"},
+    {"samplers.simans", "samplers.importance", "samplers.distance_weighted", "samplers.unremix"},
     {"samplers", "denoising"},
     {"strategies", "exclusion"},
     {"retrieval"},

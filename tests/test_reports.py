@@ -1,8 +1,10 @@
+import math
+
 import pytest
 from datasets import Dataset, load_from_disk
 
 from hf_hardneg import mine, report
-from hf_hardneg.errors import ColumnError
+from hf_hardneg.errors import ColumnError, ConfigError
 from tests.worlds import SMALL, encode, world
 
 MINED = {
@@ -29,6 +31,35 @@ def test_worked_out_by_hand():
     shown = str(made)
     assert "3 rows, 4 negatives, 1.33 per row" in shown
     assert "rows with a repeated negative 1" in shown and "above their positive 50.00 %" in shown
+
+
+def test_negatives_against_their_positive():
+    """Relative margins -1, -.2, 0, .05 and -.25, .5, 1.2; none of s+ 0, none without a positive's score."""
+    given = {
+        "negatives": [["a", "b", "c", "d"], ["e", "f", "g"], ["h"], ["i"]],
+        "negative_scores": [[2.0, 1.2, 1.0, 0.95], [-0.75, -1.5, -2.2], [0.3], [0.3]],
+        "negative_ranks": [[0, 1, 2, 3], [0, 1, 2], [0], [0]],
+        "negative_sources": [["dense"] * 4, ["dense"] * 3, ["dense"], ["dense"]],
+        "positive_scores": [[1.0, 1.5], [-1.0], [0.0], [None]],
+        "mining": [{"kept": 4, "short": 0}, {"kept": 3, "short": 0}, {"kept": 1, "short": 0}, {"kept": 1, "short": 0}],
+    }
+    made = report(Dataset.from_dict({**given, "mining": [{"retrieved": 4, **one} for one in given["mining"]]}))
+    counts = {low: count for (low, _), count in made.relative_margins.items() if count}
+    assert counts == {-math.inf: 2, -0.2: 1, 0.0: 1, 0.05: 1, 0.5: 1, 1.0: 1}
+    assert made.goldilocks == pytest.approx({"too easy": 2 / 7, "just right": 1 / 7, "too hard": 4 / 7})
+    assert "against the positive too easy 28.57 %, just right 14.29 %, too hard 57.14 %" in str(made)
+    assert not made.gradient_shares and "gradient" not in str(made)
+
+
+def test_gradient_shares_are_those_of_infonce():
+    scores = {"negative_scores": [[0.7, 0.4], [None, None], []], "positive_scores": [[0.8, 0.9], [0.5], [None]]}
+    dataset = Dataset.from_dict({**MINED, **scores})
+    shares = [0.2653879288, 0.01321288695]
+    assert report(dataset, temperature=0.1).gradient_shares[0.5] == pytest.approx(sum(shares) / 2, rel=1e-8)
+    assert report(dataset) == report(dataset, temperature=0.05) != report(dataset, temperature=0.1)
+    assert not report(Dataset.from_dict(MINED)).gradient_shares
+    with pytest.raises(ConfigError, match="report\\(temperature=0\\): it must be above 0"):
+        report(dataset, temperature=0)
 
 
 def test_recall_of_approximate_search_is_shown_and_is_no_count():

@@ -13,7 +13,7 @@ from hf_hardneg.cli import main
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.score.cross_encoder import load_cross_encoder
 from hf_hardneg.score.folds import CrossFitted, fold_of
-from hf_hardneg.score.training import Recipe, train_denoiser
+from hf_hardneg.score.training import Training, train_denoiser
 from tests.cross_encoders import MINILM
 
 THINGS = ["wing", "slab", "jet", "plate", "cone", "shock", "wake", "flap"]
@@ -41,12 +41,12 @@ def data():
     return pairs, corpus
 
 
-FAST = Recipe(hard=2, random=2, epochs=3, batch_size=8, learning_rate=2e-3, max_length=24)
-SHORT = Recipe(hard=1, random=0, epochs=1, max_length=16)
+FAST = Training(hard=2, random=2, epochs=3, batch_size=8, learning_rate=2e-3, max_length=24)
+SHORT = Training(hard=1, random=0, epochs=1, max_length=16)
 
 
 def train(data, encoder, folder, **options):
-    options = {"recipe": FAST, "first_pass": "bm25", "safeguards": False, "device": "cpu", **options}
+    options = {"training": FAST, "first_pass": "bm25", "safeguards": False, "device": "cpu", **options}
     return train_denoiser(*data, encoder=encoder, output_dir=folder, **options)
 
 
@@ -70,14 +70,14 @@ def test_it_learns_what_it_is_shown_and_is_an_ordinary_checkpoint(tmp_path, data
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, data, encoder):
     made = {}
-    for name, recipe in (("a", SHORT), ("b", SHORT), ("c", replace(SHORT, seed=1))):
-        scorer = load_cross_encoder(train(data, encoder, tmp_path / name, recipe=recipe), cache_dir=tmp_path)
+    for name, training in (("a", SHORT), ("b", SHORT), ("c", replace(SHORT, seed=1))):
+        scorer = load_cross_encoder(train(data, encoder, tmp_path / name, training=training), cache_dir=tmp_path)
         made[name] = scorer.score(["wing"], ["a jet"])
     assert made["a"] == made["b"] != made["c"]
 
 
 def test_with_folds_a_query_is_scored_by_a_model_that_has_not_seen_it(tmp_path, data, encoder):
-    folder = train(data, encoder, tmp_path / "model", folds=2, recipe=SHORT)
+    folder = train(data, encoder, tmp_path / "model", folds=2, training=SHORT)
     scorer = load_cross_encoder(folder, cache_dir=tmp_path)
     assert type(scorer) is CrossFitted and scorer.kind == "ce_logit"
     queries = data[0]["query"][:]
@@ -89,7 +89,7 @@ def test_with_folds_a_query_is_scored_by_a_model_that_has_not_seen_it(tmp_path, 
     assert scorer.digest not in {member.digest for member in members}
     trained_on = {n: [query for query, fold in zip(queries, folds, strict=True) if fold != n] for n in (0, 1)}
     alone = Dataset.from_list([row for row in data[0] if row["query"] in trained_on[0]])
-    same = train((alone, data[1]), encoder, tmp_path / "alone", recipe=SHORT)
+    same = train((alone, data[1]), encoder, tmp_path / "alone", training=SHORT)
     assert np.array_equal(
         load_cross_encoder(same, cache_dir=tmp_path).score(queries, ["the wing"] * len(queries)), scores[0]
     )
@@ -118,10 +118,10 @@ def test_what_cannot_work(tmp_path, data, encoder):
         train(data, encoder, tmp_path / "there")
     with pytest.raises(ConfigError, match="folds=0 trains nothing"):
         train(data, encoder, tmp_path / "new", folds=0)
-    with pytest.raises(ConfigError, match=r"Recipe\(epochs=0\) trains nothing"):
-        Recipe(epochs=0)
+    with pytest.raises(ConfigError, match=r"Training\(epochs=0\) trains nothing"):
+        Training(epochs=0)
     with pytest.raises(ConfigError, match="random=-1.*random=0 or more"):
-        Recipe(random=-1)
+        Training(random=-1)
     pairs = Dataset.from_dict({"query": ["wing"], "positive_ids": [["0"]]})
     corpus = Dataset.from_dict({"_id": ["0"], "text": ["wing"]})
     with pytest.raises(DataError, match="No query has a first-pass negative"):

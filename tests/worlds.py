@@ -10,7 +10,7 @@ from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
 from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.filters import AbsoluteMargin, Disagreement, NearDuplicate
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random
-from hf_hardneg.samplers import Uniform
+from hf_hardneg.samplers import DistanceWeighted, Importance, SimANS, TopicNegatives, Uniform, UnReMix
 from hf_hardneg.strategies import STRATEGIES, resolve
 
 WORDS = [f"word{number}" for number in range(24)]
@@ -46,6 +46,13 @@ SMALL = {
     "positive_aware": Strategy([Dense()], [RelativeMargin(0.02)]),
     "semi_hard": Strategy([Dense(20)], [SemiHard(0.5)]),
     "rank_zone": Strategy([Dense(20)], [], RankZone(2, 12)),
+    "st": Strategy([Dense()], [RelativeMargin(0.02), RankWindow(1, 20, "survivors")]),
+    "simans": Strategy([Dense(20)], [], SimANS(score_scale="auto")),
+    "importance": Strategy([Dense(20)], [], Importance(0.1)),
+    "distance_weighted": Strategy([Dense(20)], [], DistanceWeighted(dim="intrinsic")),
+    "unremix": Strategy([Dense(20)], [], UnReMix()),
+    "topic_negatives": Strategy([Dense(20)], [], TopicNegatives(1)),
+    "ance_offline": Strategy([Dense(20)], [], Uniform(20)),
     "hybrid": Strategy([BM25(20), Dense(20)]),
     "denoised": Strategy([BM25(20)], [CrossEncoderDenoiser(shared_words, scored_depth=10)]),
     "random": Strategy([Random()]),

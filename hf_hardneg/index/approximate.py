@@ -23,6 +23,7 @@ import numpy as np
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index import store
 from hf_hardneg.index.dense import FILE, DenseIndex, load_faiss, mapped_file
+from hf_hardneg.index.gpu import FAISS_LIMIT, check_faiss_class, faiss_on_gpu, gpu
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.process import in_threads
 
@@ -80,8 +81,8 @@ class ApproximateIndex(DenseIndex):
 
     @property
     def identity(self) -> str:
-        """The vectors, and the tuned index before them."""
-        return f"{self.directory.name} {self.tuning.name}"
+        """The vectors, the tuned index before them, and the GPU where it was asked for: it may propose others."""
+        return f"{self.directory.name} {self.tuning.name}" + (" cuda" if self.device == "cuda" else "")
 
     @property
     def measured(self) -> Measured:
@@ -91,7 +92,8 @@ class ApproximateIndex(DenseIndex):
     def search(self, vectors: np.ndarray, k: np.ndarray) -> Hits:
         """See `DenseIndex`; scores are exact, some of the nearest documents may be missing."""
         index, measured = _opened(self.proposer, self.tuning)
-        return _search(self, index, vectors, k, measured.effort[REFINE])
+        fast = _opened_on_gpu(self.proposer, self.tuning) if self.device == "cuda" and gpu("cuda") else None
+        return _search(self, index, vectors, k, measured.effort[REFINE], fast)
 
 
 def chosen_factory(factory: str, documents: int, exact: DenseIndex) -> str:
@@ -151,6 +153,9 @@ def build_approximate(
     stored = exact.flat_vectors()
     if stored is None:
         raise ConfigError(f"{exact.directory} holds no vectors themselves. Give an index that build_dense returned.")
+    if exact.device == "cuda":
+        faiss = load_faiss(f"factory={factory!r}")
+        check_faiss_class(faiss.index_factory(exact.width, factory, faiss.METRIC_INNER_PRODUCT), factory)
     root = exact.directory.parent
     parameters = {"exact": exact.directory.name, "factory": factory, "train_bytes": TRAIN_BYTES}
     proposer = store.obtain(root, "approximate", parameters, functools.partial(_build, stored, factory))
@@ -169,7 +174,7 @@ def build_approximate(
         (directory / MEASURED).write_text(json.dumps(asdict(measured), indent=1))
 
     tuning = store.obtain(root, "recall", setting, tune)
-    return ApproximateIndex(directory=exact.directory, similarity=exact.similarity, proposer=proposer, tuning=tuning)
+    return ApproximateIndex(**vars(exact), proposer=proposer, tuning=tuning)
 
 
 def _judge(measured: Measured, factory: str) -> None:
@@ -255,8 +260,11 @@ def _apply(index: Any, effort: dict[str, int]) -> None:
             load_faiss("an approximate index").ParameterSpace().set_index_parameter(index, name, value)
 
 
-def _search(exact: DenseIndex, index: Any, vectors: np.ndarray, k: np.ndarray, refine: int) -> Hits:
-    """The best `k` of `refine` times as many that FAISS proposes; `k` is rounded up, so that queries share a depth."""
+def _search(exact: DenseIndex, index: Any, vectors: np.ndarray, k: np.ndarray, refine: int, fast: Any = None) -> Hits:
+    """The best `k` of `refine` times as many that FAISS proposes; `k` is rounded up, so that queries share a depth.
+
+    `fast` is the index on a GPU; what is too deep for that is searched in `index`.
+    """
     load_faiss("an approximate index")
     depths = np.minimum(-(-np.maximum(k, 1) // STEP) * STEP * refine, index.ntotal)
     found = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
@@ -264,7 +272,8 @@ def _search(exact: DenseIndex, index: Any, vectors: np.ndarray, k: np.ndarray, r
         rows = np.flatnonzero(depths == depth)
         for start in range(0, len(rows), QUERIES):
             part = rows[start : start + QUERIES]
-            docs = index.search(vectors[part], int(depth))[1]
+            asked = index if fast is None or depth > FAISS_LIMIT else fast
+            docs = asked.search(vectors[part], int(depth))[1]
             found.append(_rescored(exact, vectors, part, docs, int(k[part].max())))
     return best_first(Hits(*(np.concatenate(parts) for parts in zip(*found, strict=True))), k)
 
@@ -292,3 +301,15 @@ def _opened(proposer: Path, tuning: Path) -> tuple[Any, Measured]:
     index = mapped_file(proposer / FILE)
     _apply(index, measured.effort)
     return index, measured
+
+
+@functools.lru_cache(maxsize=1)
+def _opened_on_gpu(proposer: Path, tuning: Path) -> Any:
+    index, measured = _opened(proposer, tuning)
+    lists = measured.effort.get("nprobe", 0)
+    if lists > FAISS_LIMIT:
+        raise ConfigError(
+            f"recall={measured.target} takes {lists} lists for each query; FAISS searches at most {FAISS_LIMIT} on a "
+            "GPU. Give a factory of fewer lists, a lower recall=, or factory='exact'."
+        )
+    return faiss_on_gpu(index)

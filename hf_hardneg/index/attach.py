@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_hardneg.batches import matrix
 from hf_hardneg.corpus import Corpus, missing_column, open_corpus
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.bm25 import BM25Index, build_bm25
 from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.dense import DenseIndex, Similarity, build_dense
+from hf_hardneg.pages import release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,8 +95,10 @@ def index_corpus(
         ColumnError: the column is missing.
     """
     if vector_column is not None:
-        column, digest = _column(dataset, vector_column), f"{dataset._fingerprint}/{vector_column}"
-        return build_dense(corpus, column, vectors_digest=digest, similarity=similarity)
+        if vector_column not in dataset.column_names:
+            raise missing_column(vector_column, dataset.column_names, "corpus", "vector_column")
+        blocks, digest = _column(dataset, vector_column), f"{dataset._fingerprint}/{vector_column}"
+        return build_dense(corpus, blocks, vectors_digest=digest, similarity=similarity)
     if encoder is None:
         raise ConfigError(
             "A dense strategy needs vectors and got none. Pass encoder= (Hub id, path, SentenceTransformer, callable), "
@@ -107,6 +111,6 @@ def index_corpus(
 
 
 def _column(dataset: Dataset, name: str) -> Iterator[np.ndarray]:
-    if name not in dataset.column_names:
-        raise missing_column(name, dataset.column_names, "corpus", "vector_column")
-    return (batch[name] for batch in dataset.with_format("numpy", columns=[name]).iter(ENCODE_BLOCK))
+    for table in dataset.with_format("arrow", columns=[name]).iter(ENCODE_BLOCK):
+        yield matrix(table[name])
+        release(table.columns)

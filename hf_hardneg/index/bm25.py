@@ -26,12 +26,13 @@ from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.index.vocabulary import Vocabulary, open_vocabulary
 from hf_hardneg.positives import isin_sorted
-from hf_hardneg.process import threads
+from hf_hardneg.process import in_threads, threads
 
 LAYOUT = 2
 """Of the files on disk."""
 
 PIECES = 4
+PAIRS = 10_000
 """Parts of a batch for each thread; some queries cost more than others."""
 
 
@@ -111,7 +112,12 @@ class BM25Index:
 
     def score_rows(self, texts: list[str], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Scores of chosen (query, corpus row) pairs, (n,) float32, equal to those `search` gives."""
-        return bm25_kernel.score_rows(*self.terms(texts), query, rows, _opened(self.directory).postings)
+        terms, postings = self.terms(texts), _opened(self.directory).postings
+
+        def part(pairs: slice) -> np.ndarray:
+            return bm25_kernel.score_rows(*terms, query[pairs], rows[pairs], postings)
+
+        return np.concatenate(in_threads(part, len(rows), at_least=PAIRS))
 
     def score_texts(self, texts: list[str], query: np.ndarray, documents: list[str]) -> np.ndarray:
         """Scores of chosen (query, text) pairs, (n,) float32, with the corpus' statistics."""

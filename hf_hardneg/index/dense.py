@@ -21,7 +21,7 @@ from hf_hardneg.corpus import Corpus
 from hf_hardneg.errors import ConfigError, DataError, StoreError
 from hf_hardneg.index import store
 from hf_hardneg.index.exact import Codes, distance_pairs, nearest, open_codes, save_codes, score_pairs
-from hf_hardneg.index.gpu import gpu, nearest_on, placed
+from hf_hardneg.index.gpu import Device, gpu, nearest_on, placed
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.optional import require
 from hf_hardneg.process import single_thread_in_child
@@ -222,10 +222,12 @@ class DenseIndex:
     Args:
         directory (`Path`): the published index.
         similarity (`str`): `"cosine"` and `"dot"` score by inner product, `"l2"` by negative squared distance.
+        device (`str`, defaults to `"auto"`): where to search; see `Dense`.
     """
 
     directory: Path
     similarity: Similarity
+    device: Device = "auto"
 
     @property
     def identity(self) -> str:
@@ -236,6 +238,11 @@ class DenseIndex:
     def width(self) -> int:
         """Dimension of the vectors."""
         return self.faiss_index().d
+
+    @property
+    def documents(self) -> int:
+        """How many vectors it holds."""
+        return int(self.faiss_index().ntotal)
 
     def faiss_index(self) -> Any:
         """The memory-mapped FAISS index. Never call `.add` on it: FAISS aborts the process."""
@@ -256,7 +263,7 @@ class DenseIndex:
         """
         stored, codes = self.flat_vectors(), self.codes()
         if stored is not None and codes is not None:
-            device = gpu()
+            device = gpu(self.device)
             if device is not None:
                 return nearest_on(device, vectors, stored, _placed(self.directory, device), k)
             return nearest(vectors, stored, codes, k)

@@ -1,27 +1,100 @@
-"""Exact nearest neighbours by inner product in torch, on a GPU or wherever torch computes."""
+"""Search on a GPU: exact nearest neighbours by inner product in torch, wherever it computes, and FAISS' own indexes."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from hf_hardneg.errors import ConfigError, MissingExtraError, unknown_name
 from hf_hardneg.index.exact import score_pairs
 from hf_hardneg.index.hits import Hits, best_first
+from hf_hardneg.optional import require
 from hf_hardneg.process import in_child
 
+Device = Literal["auto", "cpu", "cuda"]
+DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda")
 BLOCK = 1 << 16
 QUERIES = 512
 SLACK = 32
+FAISS_LIMIT = 2048
+"""The most neighbours, and the most lists, that FAISS searches on a GPU for a query."""
+
+FAISS_CLASSES = ("IndexFlat", "IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
+"""What FAISS searches on a GPU, also behind a transform of the vectors."""
 
 
-def gpu() -> str | None:
-    """The GPU to search on; none in a worker, which cannot use its parent's."""
+def gpu(device: Device = "auto") -> str | None:
+    """The GPU to search on; by default none in a worker, which cannot use its parent's.
+
+    Raises:
+        ConfigError: `"cuda"` was asked for in a worker.
+    """
+    if device == "cpu":
+        return None
     import torch
 
+    if device == "cuda" and in_child():
+        raise ConfigError("device='cuda' in a worker process, which cannot use CUDA. Use num_proc=1, or device='auto'.")
     return "cuda" if torch.cuda.is_available() and not in_child() else None
+
+
+def check_device(device: str, factory: str | None = None) -> None:
+    """Raise if a search cannot run where it shall.
+
+    Args:
+        device (`str`): see `DEVICES`.
+        factory (`str`, *optional*): of a FAISS index to search there.
+
+    Raises:
+        UnknownNameError, ConfigError: there is no such device.
+        MissingExtraError: FAISS is installed without its part for GPUs.
+    """
+    if device not in DEVICES:
+        raise unknown_name("device", device, DEVICES)
+    if device != "cuda":
+        return
+    if factory is not None:
+        needed_by = f"device='cuda' with factory={factory!r}"
+        if not hasattr(require("faiss", extra="gpu", needed_by=needed_by), "StandardGpuResources"):
+            raise MissingExtraError(
+                f"{needed_by} needs FAISS with its part for GPUs; the one installed is for CPUs. Run `pip uninstall "
+                "faiss-cpu`, then `pip install 'hf-hardneg[gpu]'`, or give factory='exact', which torch searches."
+            )
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "device='cuda' was given and torch finds no GPU; 'auto' takes one where there is one. Use device='auto', "
+            "or install a torch for CUDA on a machine with a GPU."
+        )
+
+
+def check_faiss_class(index: Any, factory: str) -> None:
+    """Raise if FAISS has no such index on a GPU.
+
+    Raises:
+        ConfigError: naming those it has.
+    """
+    import faiss
+
+    inner = faiss.downcast_index(index)
+    if isinstance(inner, faiss.IndexPreTransform):
+        inner = faiss.downcast_index(inner.index)
+    if type(inner).__name__.removesuffix("IP") not in FAISS_CLASSES:
+        raise ConfigError(
+            f"factory={factory!r} is an {type(inner).__name__}, which FAISS does not search on a GPU; it searches "
+            f"{', '.join(FAISS_CLASSES)}. Give one of those, such as 'IVF1024,Flat', or device='auto'."
+        )
+
+
+def faiss_on_gpu(index: Any) -> Any:
+    """A copy of a FAISS index in the memory of the first GPU."""
+    import faiss
+
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
 
 
 def placed(stored: np.ndarray, device: str) -> Any:

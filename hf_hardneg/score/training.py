@@ -33,7 +33,7 @@ FIRST_PASS = replace(resolve("hybrid"), sampler=RankZone(10, 100))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Training:
     """How a denoiser is trained.
 
     Args:
@@ -59,10 +59,10 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("hard", "epochs", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
-                raise ConfigError(f"Recipe({name}={getattr(self, name)}) trains nothing; give more than 0.")
+                raise ConfigError(f"Training({name}={getattr(self, name)}) trains nothing; give more than 0.")
         if self.random < 0 or self.max_length < LENGTH_STEP:
             raise ConfigError(
-                f"Recipe(random={self.random}, max_length={self.max_length}) cannot be; give random=0 or more and "
+                f"Training(random={self.random}, max_length={self.max_length}) cannot be; give random=0 or more and "
                 f"max_length={LENGTH_STEP} or more, such as 160."
             )
 
@@ -81,7 +81,7 @@ def train_denoiser(
     *,
     encoder: str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
-    recipe: Recipe | None = None,
+    training: Training | None = None,
     first_pass: str | Strategy = FIRST_PASS,
     folds: int = 1,
     device: str = "auto",
@@ -103,7 +103,7 @@ def train_denoiser(
         pairs (`Dataset`), corpus (`Dataset`): as for `mine`.
         encoder (`str` or `Path`): Hub id or path of the model to start from; also that of a dense first pass.
         output_dir (`str` or `Path`): where to save; must not exist.
-        recipe (`Recipe`, *optional*): how to train.
+        training (`Training`, *optional*): how to train.
         first_pass (`str` or `Strategy`): where hard negatives come from.
         folds (`int`, defaults to 1): how many models; costs `folds - 1` times as much as one.
         device (`str`, defaults to `"auto"`): a GPU if there is one.
@@ -118,17 +118,17 @@ def train_denoiser(
         >>> folder = train_denoiser(pairs, corpus, encoder="sentence-transformers/all-MiniLM-L6-v2", output_dir="ce")
         >>> mined = mine(pairs, corpus, "dense+denoised", encoder=..., cross_encoder=folder)
     """
-    recipe, target = recipe or Recipe(), Path(output_dir)
+    training, target = training or Training(), Path(output_dir)
     if target.exists():
         raise ConfigError(f"output_dir={str(target)!r} exists; a denoiser is saved to a new folder. Give another name.")
     if folds < 1:
         raise ConfigError(f"folds={folds} trains nothing; give 1 for one model, or 2 or more to cross-fit.")
     start = read_model_files(os.fspath(encoder)).folder
-    options |= {"query_column": query_column, "positive_column": positive_column, "seed": recipe.seed}
+    options |= {"query_column": query_column, "positive_column": positive_column, "seed": training.seed}
     options |= {"encoder": os.fspath(encoder)}
     mined = [
-        mine(pairs, corpus, strategy, num_negatives=number * recipe.epochs, **options)
-        for strategy, number in ((first_pass, recipe.hard), ("random", recipe.random))
+        mine(pairs, corpus, strategy, num_negatives=number * training.epochs, **options)
+        for strategy, number in ((first_pass, training.hard), ("random", training.random))
         if number
     ]
     rows = _rows(mined, query_column, positive_column)
@@ -138,13 +138,13 @@ def train_denoiser(
         )
     device = resolved_device(device)
     if folds == 1:
-        _train(rows, start, target, recipe, device)
+        _train(rows, start, target, training, device)
         return target
     for number in range(folds):
         others = [row for row in rows if fold_of(row.query, folds) != number]
         if not others:
             raise ConfigError(f"folds={folds} leaves nothing to train on for {len(rows)} rows; give fewer folds.")
-        _train(others, start, target / f"fold-{number}", recipe, device)
+        _train(others, start, target / f"fold-{number}", training, device)
     (target / FOLDS).write_text(json.dumps({"folds": folds}))
     return target
 
@@ -177,20 +177,20 @@ def _epoch(rows: Sequence[_Row], epoch: int, epochs: int) -> Pairs:
     return made
 
 
-def _train(rows: Sequence[_Row], start: str, folder: Path, recipe: Recipe, device: str) -> None:
+def _train(rows: Sequence[_Row], start: str, folder: Path, training: Training, device: str) -> None:
     """Fine-tune a classifier of one label and save it."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    epochs = [_epoch(rows, number, recipe.epochs) for number in range(recipe.epochs)]
+    epochs = [_epoch(rows, number, training.epochs) for number in range(training.epochs)]
     with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(training.seed)
         tokenizer = AutoTokenizer.from_pretrained(start, padding_side="right")
         with quiet_transformers():
             model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1).float().to(device).train()
         model.get_input_embeddings().requires_grad_(False)
-        _fit(model, tokenizer, epochs, recipe, device)
-    tokenizer.model_max_length = recipe.max_length
+        _fit(model, tokenizer, epochs, training, device)
+    tokenizer.model_max_length = training.max_length
     partial = folder.with_name(f".{folder.name}.partial")
     with quiet_transformers():
         model.eval().save_pretrained(partial)
@@ -199,15 +199,15 @@ def _train(rows: Sequence[_Row], start: str, folder: Path, recipe: Recipe, devic
     partial.rename(folder)
 
 
-def _fit(model: Any, tokenizer: Any, epochs: Sequence[Pairs], recipe: Recipe, device: str) -> None:
+def _fit(model: Any, tokenizer: Any, epochs: Sequence[Pairs], training: Training, device: str) -> None:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    batches = [list(_batches(made, tokenizer, recipe, number)) for number, made in enumerate(epochs)]
+    batches = [list(_batches(made, tokenizer, training, number)) for number, made in enumerate(epochs)]
     steps = sum(map(len, batches))
     warm = max(1, steps // 10)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
     )
@@ -227,13 +227,13 @@ def _fit(model: Any, tokenizer: Any, epochs: Sequence[Pairs], recipe: Recipe, de
             logger.info("epoch %d: mean loss %.4f over %d steps", number + 1, total / len(epoch), len(epoch))
 
 
-def _batches(made: Pairs, tokenizer: Any, recipe: Recipe, epoch: int) -> list[tuple[dict[str, Any], Any]]:
+def _batches(made: Pairs, tokenizer: Any, training: Training, epoch: int) -> list[tuple[dict[str, Any], Any]]:
     """Padded inputs and labels of an epoch, shuffled; pairs of like length stand together."""
     import torch
 
-    tokens = tokenizer(made.queries, made.documents, truncation=True, max_length=recipe.max_length)
+    tokens = tokenizer(made.queries, made.documents, truncation=True, max_length=training.max_length)
     lengths = np.array([len(ids) for ids in tokens["input_ids"]])
-    draws, size = np.random.default_rng([recipe.seed, epoch]), recipe.batch_size
+    draws, size = np.random.default_rng([training.seed, epoch]), training.batch_size
     order = draws.permutation(len(lengths))
     windows = [order[first : first + size * SORTED_TOGETHER] for first in range(0, len(order), size * SORTED_TOGETHER)]
     ordered = [window[np.argsort(lengths[window], kind="stable")] for window in windows]

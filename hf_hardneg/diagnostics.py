@@ -1,0 +1,69 @@
+"""Diagnostics of negatives and vectors, as pure functions of arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def infonce(
+    positive: np.ndarray, scores: np.ndarray, query: np.ndarray, *, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of the InfoNCE softmax over a query's positive and its negatives: `p+` (q,) and `p` (n,).
+
+    The loss is `-log p+`. Its gradient is `p / temperature` in a negative's score and `(p+ - 1) / temperature` in the
+    positive's, so `p` is a negative's share of the largest gradient that it could get.
+
+    Args:
+        positive (`np.ndarray`): (q,) score of each query's positive.
+        scores (`np.ndarray`): (n,) scores of all negatives.
+        query (`np.ndarray`): (n,) int64, which query each negative is of.
+        temperature (`float`): above 0, in the units of the scores.
+    """
+    most = np.array(positive, dtype=np.float64)
+    np.maximum.at(most, query, scores)
+    own, others = np.exp((positive - most) / temperature), np.exp((scores - most[query]) / temperature)
+    total = own + np.bincount(query, others, minlength=len(own))
+    return own / total, others / total[query]
+
+
+def alignment(first: np.ndarray, second: np.ndarray, *, power: float = 2.0) -> float:
+    """Mean distance of positive pairs, `mean ||x - y||^power`; smaller is better (arXiv 2005.10242).
+
+    Args:
+        first, second (`np.ndarray`): (n, d) unit vectors, a pair in each row.
+        power (`float`, defaults to 2): the paper's alpha.
+    """
+    return float((np.linalg.norm(first - second, axis=1) ** power).mean())
+
+
+def uniformity(vectors: np.ndarray, *, t: float = 2.0) -> float:
+    """How evenly vectors lie on the sphere, `ln mean_{i<j} exp(-t ||x_i - x_j||^2)`; smaller is better.
+
+    Args:
+        vectors (`np.ndarray`): (n, d) unit vectors, at least 2; all pairs are compared, so give a sample.
+        t (`float`, defaults to 2): arXiv 2005.10242.
+    """
+    squares = squared_distances(vectors)[np.triu_indices(len(vectors), 1)]
+    return float(np.log(np.exp(-t * squares).mean()))
+
+
+def squared_distances(vectors: np.ndarray) -> np.ndarray:
+    """Squared distances of all pairs, (n, n) float64."""
+    exact = vectors.astype(np.float64)
+    lengths = (exact**2).sum(axis=1)
+    squares = np.maximum(lengths[:, None] + lengths - 2 * exact @ exact.T, 0.0)
+    np.fill_diagonal(squares, 0.0)
+    return squares
+
+
+def intrinsic_dimension(vectors: np.ndarray) -> float:
+    """The n whose sphere has pairwise squared distances of the same mean and variance: `mean^2 / variance`.
+
+    Directions that are uniform in n dimensions, at any radius and around any centre, have `Var[d^2] / E[d^2]^2 = 1/n`.
+
+    Args:
+        vectors (`np.ndarray`): (m, d); all pairs are compared, so give a sample.
+    """
+    squares = squared_distances(vectors)[np.triu_indices(len(vectors), 1)]
+    spread = squares.var() if len(squares) else 0.0
+    return float(squares.mean() ** 2 / spread) if spread > 0 else float(vectors.shape[1])

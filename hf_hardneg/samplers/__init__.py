@@ -1,0 +1,45 @@
+"""Samplers: which of the remaining candidates become negatives. Each is a frozen dataclass with one method, `choose`.
+
+To add one, write the class in a module of its name, a `Weighted` where it draws by weights, and list it in `SAMPLERS`;
+the contract tests run over that table.
+"""
+
+from __future__ import annotations
+
+from hf_hardneg.samplers.base import Sampler, Uniforms
+from hf_hardneg.samplers.distance_weighted import DistanceWeighted
+from hf_hardneg.samplers.importance import Importance
+from hf_hardneg.samplers.rank_zone import RankZone
+from hf_hardneg.samplers.simans import SimANS
+from hf_hardneg.samplers.top import Top
+from hf_hardneg.samplers.topic_negatives import TopicNegatives
+from hf_hardneg.samplers.uniform import Uniform
+from hf_hardneg.samplers.unremix import UnReMix
+from hf_hardneg.samplers.weighted import Weighted
+
+__all__ = [
+    "DistanceWeighted",
+    "Importance",
+    "RankZone",
+    "SAMPLERS",
+    "Sampler",
+    "SimANS",
+    "Top",
+    "TopicNegatives",
+    "UnReMix",
+    "Uniform",
+    "Uniforms",
+    "Weighted",
+]
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    "top": Top,
+    "uniform": Uniform,
+    "rank_zone": RankZone,
+    "simans": SimANS,
+    "importance": Importance,
+    "distance_weighted": DistanceWeighted,
+    "unremix": UnReMix,
+    "topic_negatives": TopicNegatives,
+}
+"""Every sampler by its name."""

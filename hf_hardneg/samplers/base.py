@@ -1,0 +1,96 @@
+"""What a sampler is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+
+from hf_hardneg.candidates import Candidates
+from hf_hardneg.draws import sample_without_replacement
+from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.positives import Dedupe
+from hf_hardneg.queries import Columns
+from hf_hardneg.retrievers import Searcher
+from hf_hardneg.signals import Signal
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+POOL = 200
+
+Uniforms = Callable[[str, Candidates], np.ndarray]
+"""Keyed draws under a salt for each candidate: (n,) float64 inside (0, 1)."""
+
+
+class Sampler(Protocol):
+    """What mining asks of a sampler; subclasses inherit all but `name`, `choose` and `depth`."""
+
+    name: ClassVar[str]
+    needs_positive: ClassVar[bool] = False
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """What `choose` reads of `Candidates.signals`."""
+        return ()
+
+    def fitted(self, searcher: Searcher) -> Sampler:
+        """The same, with constants that depend on the index; raises where it does not suit the scores."""
+        self.check_kind(searcher.score_kind)
+        return self
+
+    def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
+        """Ascending positions of the chosen candidates, at most `size` for each query."""
+        raise NotImplementedError
+
+    def depth(self, num_negatives: int) -> int:
+        """How many candidates retrieval should bring."""
+        raise NotImplementedError
+
+    def check_known(self, known: Sequence[Dataset], columns: Columns, dedupe: Dedupe) -> None:
+        """Raise where the known pairs are too few for it.
+
+        Raises:
+            ConfigError: naming how many it needs.
+        """
+        return
+
+    def for_one_query(self) -> Sampler:
+        """The same where a single query is known: what plans measure on samples."""
+        return self
+
+    def check_kind(self, score_kind: str) -> None:
+        """Raise where scores of a kind mean nothing to it.
+
+        Raises:
+            ConfigError: naming the kinds that do.
+        """
+        return
+
+
+def uniform_sample(candidates: Candidates, size: int, salt: str, uniforms: Uniforms) -> np.ndarray:
+    """Positions of a keyed uniform sample of each query."""
+    weights, draws = np.zeros(len(candidates)), uniforms(salt, candidates)
+    return sample_without_replacement(weights, draws, size, candidates.offsets())
+
+
+def check_choice(sampler: str, parameter: str, given: str, allowed: tuple[str, ...]) -> None:
+    """Raise for a value that is not one of a few."""
+    if given not in allowed:
+        raise unknown_name(f"{sampler}({parameter}=...)", given, allowed)
+
+
+def check_above_zero(sampler: str, parameter: str, given: float, usual: float | str) -> None:
+    """Raise for what is no number above 0."""
+    if not (isinstance(given, int | float) and given > 0):
+        raise ConfigError(f"{sampler}({parameter}={given!r}): numbers above 0 are allowed; give one, such as {usual}.")
+
+
+def refuse_unscored(sampler: str, score_kind: str) -> None:
+    """Raise for candidates of random retrieval."""
+    if score_kind == "none":
+        raise ConfigError(
+            f"{sampler} weighs candidates by their scores, but random retrieval scores nothing. "
+            "Use a bm25 or dense retriever, or the sampler Uniform()."
+        )

@@ -1,0 +1,78 @@
+"""Distance-weighted sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from hf_hardneg.candidates import Candidates
+from hf_hardneg.diagnostics import intrinsic_dimension
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.retrievers import Searcher, dense_part
+from hf_hardneg.samplers.weighted import Weighted
+
+SAMPLED = 1000
+
+
+@dataclass(frozen=True)
+class DistanceWeighted(Weighted):
+    """Distances drawn evenly: weights are one over the density of distances on the sphere (Wu et al., 1706.07567).
+
+    Args:
+        cutoff (`float`, defaults to 0.5): nearer candidates count as if at this distance.
+        nonzero_loss_cutoff (`float`, *optional*, defaults to 1.4): candidates beyond have no weight. It belongs to the
+            paper's margin loss; InfoNCE has no such distance, so `None` may be right.
+        dim (`str` or `int`, defaults to `"embedding"`): dimension of the sphere; `"intrinsic"` fits it to distances of
+            the corpus. Text vectors fill a narrow cone, and with hundreds of dimensions what is nearest has all the
+            weight.
+    """
+
+    cutoff: float = 0.5
+    nonzero_loss_cutoff: float | None = 1.4
+    dim: int | Literal["embedding", "intrinsic"] = "embedding"
+    name: ClassVar[str] = "distance_weighted"
+
+    def __post_init__(self) -> None:
+        end = 2.0 if self.nonzero_loss_cutoff is None else self.nonzero_loss_cutoff
+        if not 0 < self.cutoff < end <= 2:
+            raise ConfigError(
+                f"DistanceWeighted(cutoff={self.cutoff}, nonzero_loss_cutoff={self.nonzero_loss_cutoff}) leaves no "
+                "distances: those of unit vectors lie in (0, 2). Give 0 < cutoff < nonzero_loss_cutoff <= 2."
+            )
+        if self.dim not in ("embedding", "intrinsic") and (not isinstance(self.dim, int) or self.dim < 4):
+            raise ConfigError(
+                f"DistanceWeighted(dim={self.dim!r}): allowed are 'embedding', 'intrinsic' and whole numbers from 4; "
+                "give the dimension of the vectors, or what they fill of it."
+            )
+
+    def check_kind(self, score_kind: str) -> None:
+        """Raise for scores that are not cosines."""
+        if score_kind != "cosine":
+            raise ConfigError(
+                f"DistanceWeighted needs distances of unit vectors, and these scores are {score_kind!r}, not 'cosine'. "
+                "Retrieve with Dense(similarity='cosine'), or draw with Importance(temperature)."
+            )
+
+    def fitted(self, searcher: Searcher) -> DistanceWeighted:
+        """The same with its dimension as a number."""
+        self.check_kind(searcher.score_kind)
+        part = dense_part(searcher)
+        if isinstance(self.dim, int) or part is None:
+            return self
+        if self.dim == "embedding":
+            return replace(self, dim=max(part.index.width, 4))
+        rows = np.unique(np.linspace(0, part.index.documents - 1, SAMPLED).astype(np.int64))
+        return replace(self, dim=max(round(intrinsic_dimension(part.index.vectors(rows))), 4))
+
+    def log_weights(self, candidates: Candidates) -> np.ndarray:
+        """See `Weighted`."""
+        if isinstance(self.dim, str):
+            raise ConfigError(f"{self!r} has no number for dim: call fitted(searcher) first, or give one.")
+        distance = np.sqrt(np.maximum(2 - 2 * candidates.score, 0.0))
+        clipped = np.maximum(distance, self.cutoff)
+        outside = np.log(np.maximum(1 - clipped**2 / 4, 1e-8))
+        weights = (2 - self.dim) * np.log(clipped) - (self.dim - 3) / 2 * outside
+        end = np.inf if self.nonzero_loss_cutoff is None else self.nonzero_loss_cutoff
+        return np.where(clipped < end, weights, -np.inf)

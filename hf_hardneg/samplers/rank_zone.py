@@ -1,0 +1,52 @@
+"""Uniform draws from a zone of ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from hf_hardneg.candidates import Candidates
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.filters import Basis, check_basis, rank_by
+from hf_hardneg.samplers.base import Sampler, Uniforms, uniform_sample
+
+
+@dataclass(frozen=True)
+class RankZone(Sampler):
+    """A uniform sample from ranks `[start, end)`.
+
+    Args:
+        start, end (`int`, default to 50 and 200): the zone.
+        basis (`str`, defaults to `"no_positives"`): see `RankWindow`.
+        anchor (`str`, defaults to `"absolute"`): `"positive_rank"` counts from the rank of the positive instead; a
+            query whose positive was not retrieved then has no zone.
+    """
+
+    start: int = 50
+    end: int = 200
+    basis: Basis = "no_positives"
+    anchor: Literal["absolute", "positive_rank"] = "absolute"
+    name: ClassVar[str] = "rank_zone"
+
+    def __post_init__(self) -> None:
+        check_basis(self.basis)
+        if self.anchor not in ("absolute", "positive_rank"):
+            raise ConfigError(f"RankZone(anchor={self.anchor!r}): allowed are 'absolute' and 'positive_rank'.")
+        if self.end <= self.start or (self.start < 0 and self.anchor == "absolute"):
+            raise ConfigError(f"RankZone(start={self.start}, end={self.end}) is empty; give end above start.")
+
+    def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
+        """Positions of a keyed uniform sample of the zone of each query."""
+        rank = rank_by(candidates, self.basis).astype(np.int64)
+        in_reach = np.ones(len(candidates), bool)
+        if self.anchor == "positive_rank":
+            origin = candidates.positive_rank[candidates.query]
+            rank, in_reach = rank - origin, origin >= 0
+        inside = np.flatnonzero(in_reach & (rank >= self.start) & (rank < self.end))
+        return inside[uniform_sample(candidates.take(inside), size, self.name, uniforms)]
+
+    def depth(self, num_negatives: int) -> int:
+        """The zone's end."""
+        return self.end

@@ -1,0 +1,67 @@
+import pytest
+
+from hf_hardneg import HardNegatives, Strategy
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.retrievers import BM25
+from hf_hardneg.samplers import SAMPLERS, SimANS, Uniform
+from hf_hardneg.strategies import ALIASES, STRATEGIES, TRAINING_TIME, resolve, table
+from tests.worlds import encode, world
+
+OFFLINE = [name for name, target in ALIASES.items() if target in STRATEGIES]
+TRAINING = [*TRAINING_TIME, *(name for name, target in ALIASES.items() if target in TRAINING_TIME)]
+
+
+def test_every_name_is_of_one_table():
+    assert set(OFFLINE) | set(TRAINING) == set(ALIASES) | set(TRAINING_TIME)
+    assert not set(ALIASES) & (set(STRATEGIES) | set(TRAINING_TIME)) and not set(STRATEGIES) & set(TRAINING_TIME)
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_an_alias_is_its_strategy(name):
+    assert resolve(name, safeguards=False) == STRATEGIES[ALIASES[name]]
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_training_names_refuse_and_name_what_comes_nearest(name):
+    _, corpus = world(0)
+    near = TRAINING_TIME[ALIASES.get(name, name)][1]
+    assert resolve(near)
+    with pytest.raises(ConfigError, match=f"^Strategy '{name}' .* a miner takes ance_offline, .* Use '{near}'"):
+        HardNegatives(corpus, name)
+    with pytest.raises(ConfigError, match=f"^Strategy '{name}' "):
+        HardNegatives(corpus, f"bm25+{name}")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return world(5, documents=150, queries=110)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_name_mines_as_it_is(name, rows):
+    pairs, corpus = rows
+    miner = HardNegatives(corpus, name, encoder=encode, known_positives=[pairs])
+    assert sum(map(len, miner(pairs[:40])["negatives"])) > 0
+    assert type(resolve(name).sampler).__name__ in repr(miner.strategy)
+
+
+def test_what_needs_vectors_says_so():
+    assert not resolve("bm25").uses_vectors
+    for name in ("dense", "hybrid", "bm25+unremix", "bm25+topic_negatives"):
+        assert resolve(name).uses_vectors
+
+
+def test_samplers_are_strategies_and_compose():
+    assert {"simans", "importance", "distance_weighted", "rank_zone"} <= set(SAMPLERS) & set(STRATEGIES)
+    composed = resolve("bm25+positive_aware+simans", safeguards=False)
+    assert composed == Strategy([BM25()], STRATEGIES["positive_aware"].filters, SimANS(score_scale="auto"))
+    assert repr(composed).endswith("sampler=SimANS(score_scale='auto'))")
+    assert resolve("simans+ance_offline").sampler == Uniform(200)
+    with pytest.raises(ConfigError, match="'bm25', not 'cosine'"):
+        resolve("bm25+distance_weighted")
+
+
+def test_the_table_has_a_full_row_for_each():
+    rows = [line.strip("| ").split(" | ") for line in table().splitlines()[2:]]
+    assert [row[0] for row in rows] == [f"`{name}`" for name in STRATEGIES]
+    assert all(len(row) == 5 and all(row) for row in rows)
