@@ -10,7 +10,9 @@ from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.filters import of_positive
 from hf_hardneg.samplers import Uniform
+from hf_hardneg.score.cross_encoder import load_cross_encoder
 from hf_hardneg.strategies import resolve
+from tests.cross_encoders import cross_encoder
 from tests.test_filters import table
 from tests.worlds import encode, shared_words, world
 
@@ -89,6 +91,13 @@ def test_a_cross_encoder_that_is_passed_is_always_used():
     assert sum(row["denoised"] for row in mined["mining"]) > 0
     miner = HardNegatives(corpus, "bm25", encoder=encode, cross_encoder=shared_words)
     assert miner.strategy.filters[-1] == CrossEncoderDenoiser(kind="ce_logit")
+
+
+def test_a_cross_encoder_on_a_gpu_and_several_processes_are_refused_before_work(tmp_path):
+    pairs, corpus = world(3, queries=3)
+    model = load_cross_encoder(cross_encoder(tmp_path), cache_dir=tmp_path, device="cuda:0")
+    with pytest.raises(ConfigError, match="num_proc=2 with a cross-encoder on cuda:0"):
+        mine(pairs, corpus, "denoised", encoder=encode, cross_encoder=model, num_proc=2, confirm_cost=True)
 
 
 def test_without_a_model_it_says_so():

@@ -39,6 +39,11 @@ class CrossFitted:
         """That of the models."""
         return self.scorers[0].kind
 
+    @property
+    def device(self) -> str:
+        """Where the models run."""
+        return str(getattr(self.scorers[0], "device", "cpu"))
+
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of (query, document) pairs, (n,) float32."""
         scores = np.empty(len(queries), np.float32)

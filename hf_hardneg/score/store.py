@@ -171,6 +171,11 @@ class StoredScorer:
         """The scorer's."""
         return self.scorer.kind
 
+    @property
+    def device(self) -> str:
+        """Where the scorer runs."""
+        return str(getattr(self.scorer, "device", "cpu"))
+
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of (query, document) pairs, (n,) float32; NaN where the model gives none."""
         keys, first, place = np.unique(pair_keys(queries, documents), return_index=True, return_inverse=True)
