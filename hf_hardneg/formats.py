@@ -194,7 +194,7 @@ class _Truncated:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         for place, name in enumerate(table.column_names):
-            if name in PER_NEGATIVE:
+            if name in PER_NEGATIVE or (name.startswith("negative_") and name.endswith("_scores")):
                 table = table.set_column(place, name, _sliced(table.column(name), self.width))
         return table
 

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from hf_hardneg import BM25, HardNegatives, Strategy, mine, plan, to_format
 from hf_hardneg.denoising import CrossEncoderDenoiser
-from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.filters import of_positive
 from hf_hardneg.samplers import Uniform
 from hf_hardneg.score.cross_encoder import load_cross_encoder
@@ -164,6 +164,10 @@ def test_logits_reach_distillation_as_they_are():
     corpus = Dataset.from_dict({"_id": ["1", "2", "3"], "text": ["plate", "wing x", "slab x"]})
     strategy = Strategy([BM25(20)], [CrossEncoderDenoiser(logits, threshold=0.8)])
     mined = mine(pairs, corpus, strategy, num_negatives=2)
+    (short,) = to_format(mined, "list", num_negatives=1)
+    assert len(short["negatives"]) == len(short["negative_denoised_scores"]) == 1
+    with pytest.raises(ColumnError, match="needs 'positive_judged_scores', 'negative_judged_scores', which"):
+        to_format(mined, "n-tuple", scores="judged")
     (row,) = to_format(mined, "n-tuple", scores="denoised")
     given = dict(zip([row["positive"], row["negative_1"], row["negative_2"]], row["scores"], strict=True))
     c = np.array([given["plate"], given["wing x"], given["slab x"]])
