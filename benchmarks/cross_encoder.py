@@ -1,6 +1,6 @@
 """How fast are pairs scored inside mining beside sentence-transformers, in the same run?
 
-    python benchmarks/cross_encoder.py DATA/scifact [--queries 12] [--depth 50]
+    python benchmarks/cross_encoder.py DATA/scifact [--queries 6] [--depth 50]
 
 The model is MiniLM with a fresh head of one label; the pairs are training claims with the documents that BM25 finds for
 them. The peer scores them as its `mine_hard_negatives` does: a `CrossEncoder.predict` for each query, batches of 32.
@@ -56,7 +56,7 @@ def timed(run):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
-    parser.add_argument("--queries", type=int, default=12)
+    parser.add_argument("--queries", type=int, default=6)
     parser.add_argument("--depth", type=int, default=50)
     options = parser.parse_args()
     work = tempfile.TemporaryDirectory()
