@@ -15,7 +15,7 @@ from hf_hardneg.index.attach import load
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.positives import corpus_keys
 from hf_hardneg.probes import QUERIES, EncodeRate, Sample, Stand, encode_rate, samples, score_rate, search_rate, spread
-from hf_hardneg.retrievers import Searcher, Sources
+from hf_hardneg.retrievers import Dense, Searcher, Sources, dense_part
 from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
@@ -107,13 +107,15 @@ class Job:
             keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
         with contextlib.nullcontext() if own is not None else store.without_building():
             searcher = _there(lambda: self.strategy.retriever.bind(sources))
+            beside = self.strategy.uses_vectors and searcher is not None and dense_part(searcher) is None
+            second = _there(lambda: Dense().bind(sources)) if beside else searcher
         miner = None
         if keys is not None and searcher is not None:
             options = {**self.options, "encoder": self.encoder, "known_positives": splits}
             with store.without_building():
                 miner = _there(lambda: HardNegatives(self.dataset, self.strategy, **options))
         encoded = 1.0
-        if searcher is None and vectors is None and self.encoder is not None:
+        if second is None and vectors is None and self.encoder is not None:
             from hf_hardneg.encode.embeddings import CorpusVectors
 
             encoded = min(1.0, CorpusVectors(self.corpus, self.encoder).finished() / len(self.corpus))
@@ -139,7 +141,7 @@ class Job:
         cached, pairs = self.look_up(splits), max(splits, key=len)
         queries = self._rate("query", self._queries(pairs)) if self._encodes_queries() else None
         documents = self._rate("document", self._documents()) if cached.vectors < 1 else None
-        stand_in = self._stand_in(cached, documents)
+        stand_in = self._stand_in(cached, documents or queries)
         start, taken = samples(
             self.corpus,
             self.dataset,
@@ -201,18 +203,15 @@ class Job:
     def _rate(self, kind: Literal["query", "document"], texts: list[str]) -> EncodeRate:
         return encode_rate(cast("Encoder", self.encoder), texts, kind=kind)
 
-    def _stand_in(self, cached: Cached, documents: EncodeRate | None) -> dict[str, Any]:
+    def _stand_in(self, cached: Cached, encoded: EncodeRate | None) -> dict[str, Any]:
         """Options for samples: with vectors as wide as the real ones, which take no time."""
         options = {name: value for name, value in self.options.items() if name not in NOT_ON_SAMPLES}
         if not self.strategy.uses_vectors:
             return options
-        if documents is not None:
-            width = documents.vectors.shape[1]
-        elif cached.searcher is not None:
-            width = cached.searcher.index.width  # type: ignore[attr-defined]
-        else:
-            return options
-        return {**options, "encoder": Stand(width=width)}
+        if encoded is not None:
+            return {**options, "encoder": Stand(width=encoded.vectors.shape[1])}
+        part = None if cached.searcher is None else dense_part(cached.searcher)
+        return options if part is None else {**options, "encoder": Stand(width=part.index.width)}
 
     def _built(self, name: str, taken: list[Sample], law: Callable[..., Law], grows: str, reused: bool) -> Stage:
         last = taken[-1].documents
