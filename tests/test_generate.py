@@ -306,7 +306,7 @@ def test_a_row_takes_no_text_twice(mined):
 LOOSE = Validation(length_ratio=(0.0, 100.0))
 
 
-@pytest.mark.parametrize("strategy", ["bm25", "dense"])
+@pytest.mark.parametrize("strategy", ["bm25", "dense", "hybrid"])
 def test_the_retriever_scores_new_texts_as_it_scored_the_mined(strategy):
     pairs, corpus = world(4)
     miner = HardNegatives(corpus, strategy, encoder=encode, known_positives=[pairs])
