@@ -45,7 +45,9 @@ LAYERS = [
     {"probes", "steps"},
     {"jobs"},
     {"plans"},
-    {"mining", "formats", "reports", "demo", "inputs"},
+    {"generate.prompts", "generate.replies", "generate.generators", "generate.scorers"},
+    {"generate.endpoint", "generate.validation"},
+    {"mining", "formats", "reports", "demo", "inputs", "generate.llm"},
     {"sweeps", "score.training"},
     {"cli"},
 ]

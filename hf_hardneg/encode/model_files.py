@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "float16", "bfloat16"]
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*/config.json")
+PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.jinja", "*/config.json")
 
 
 @dataclass(frozen=True, kw_only=True)
