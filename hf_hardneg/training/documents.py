@@ -30,13 +30,28 @@ class Keys:
     def are_positives(self, documents: Documents) -> Tensor:
         """Which documents are known positives of which query, (B, n) bool."""
         table = torch.cat([self.known, self.positives.unsqueeze(1)], dim=1).sort(dim=1).values
-        wanted = documents.known_keys().expand(len(table), -1).contiguous()
+        wanted = documents.known_keys().documents.expand(len(table), -1).contiguous()
         place = torch.searchsorted(table, wanted).clamp(max=table.shape[1] - 1)
-        return table.gather(1, place) == wanted
+        found = table.gather(1, place) == wanted
+        found[:, : documents.num_positives] |= documents.known_keys().queries == self.queries.unsqueeze(1)
+        return found
 
     def are_queries(self, documents: Documents) -> Tensor:
         """Which documents have the text of which query, (B, n) bool."""
-        return documents.known_keys() == self.queries.unsqueeze(1)
+        return documents.known_keys().documents == self.queries.unsqueeze(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentKeys:
+    """Keys of the documents of all ranks.
+
+    Args:
+        documents (`Tensor`): (n,) int64.
+        queries (`Tensor`): (num_positives,) int64, of the query that each positive is of.
+    """
+
+    documents: Tensor
+    queries: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +65,7 @@ class Documents:
         label (`Tensor`): (B,) int64, place of the own positive of each.
         own (`Tensor`): (B, m) int64, places of its own negatives.
         num_positives (`int`): how many of the n are positives.
-        keys (`Tensor`, *optional*): (n,) int64.
+        keys (`DocumentKeys`, *optional*): theirs.
     """
 
     vectors: Tensor
@@ -59,9 +74,9 @@ class Documents:
     label: Tensor
     own: Tensor
     num_positives: int
-    keys: Tensor | None = None
+    keys: DocumentKeys | None = None
 
-    def known_keys(self) -> Tensor:
+    def known_keys(self) -> DocumentKeys:
         """The keys.
 
         Raises:
@@ -88,7 +103,7 @@ class Documents:
         """Which documents come a second time, (n,) bool; those that only fill up do not count."""
         size = len(self.vectors)
         place = torch.where(self.valid, torch.arange(size, device=self.valid.device), size)
-        keys, number = torch.unique(self.known_keys(), return_inverse=True)
+        keys, number = torch.unique(self.known_keys().documents, return_inverse=True)
         first = place.new_full((len(keys),), size).scatter_reduce(0, number, place, "amin")
         return place > first[number]
 
@@ -124,6 +139,8 @@ def gather_documents(
     if keys is not None:
         rows["positive_keys"] = keys.positives
         rows["negative_keys"] = keys.positives.new_zeros(size, 0) if keys.negatives is None else keys.negatives
+        rows["query_keys"] = keys.queries
+        check_shape("query_keys", keys.queries, (size,))
         check_shape("positive_keys", keys.positives, (size,))
         check_shape("negative_keys", rows["negative_keys"], (size, count))
         rows["negative_keys"] = rows["negative_keys"].flatten()
@@ -141,7 +158,9 @@ def gather_documents(
         label=gathered.start["positives"] + torch.arange(size, device=positives.device),
         own=num_positives + gathered.start["negatives"] + place,
         num_positives=num_positives,
-        keys=None if keys is None else both("positive_keys", "negative_keys"),
+        keys=None
+        if keys is None
+        else DocumentKeys(documents=both("positive_keys", "negative_keys"), queries=gathered.rows["query_keys"]),
     )
 
 

@@ -241,14 +241,10 @@ class _Batch:
     def other_queries(self) -> tuple[Tensor, Tensor]:
         """All queries, (b, d), and which of them are, or share a positive with, which of this rank, (B, b) bool."""
         given = {"queries": self.queries}
-        if self.keys is not None:
-            given["query_keys"] = self.keys.queries
         if self.guide is not None:
             given["guide_queries"] = self.guide.queries
         rows = gather_rows(given).rows
         same = self.excluded[:, : self.documents.num_positives]
-        if self.keys is not None:
-            same = same | (self.keys.queries.unsqueeze(1) == rows["query_keys"])
         if self.guide is not None:
             same = same | self.guide.forbids(self.guide.queries, rows["guide_queries"])
         return rows["queries"], same
