@@ -28,13 +28,15 @@ class Keys:
     negatives: Tensor | None = None
 
     def are_positives(self, documents: Documents) -> Tensor:
-        """Which documents are known positives of which query, (B, n) bool."""
+        """Which documents are known positives of which query, also by another row of the batch, (B, n) bool."""
+        given = documents.known_keys()
         table = torch.cat([self.known, self.positives.unsqueeze(1)], dim=1).sort(dim=1).values
-        wanted = documents.known_keys().documents.expand(len(table), -1).contiguous()
+        texts, number = torch.unique(given.documents, return_inverse=True)
+        wanted = texts.expand(len(table), -1).contiguous()
         place = torch.searchsorted(table, wanted).clamp(max=table.shape[1] - 1)
-        found = table.gather(1, place) == wanted
-        found[:, : documents.num_positives] |= documents.known_keys().queries == self.queries.unsqueeze(1)
-        return found
+        same_query = (given.queries == self.queries.unsqueeze(1)).int()
+        beside = torch.zeros_like(wanted, dtype=torch.int32).index_add(1, number[: documents.num_positives], same_query)
+        return ((table.gather(1, place) == wanted) | (beside > 0))[:, number]
 
     def are_queries(self, documents: Documents) -> Tensor:
         """Which documents have the text of which query, (B, n) bool."""
