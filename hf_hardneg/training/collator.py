@@ -43,8 +43,8 @@ class CrossBatchCollator:
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same, as in `HardNegatives`.
         query_column, query_id_column, positive_column, negatives_column (`str`): as `mine()` names them; the id is
             looked up in `known` where there is one.
-        score_columns (`tuple[str, str]`, *optional*): scores of positives and negatives to learn from, such as
-            `("positive_cross_encoder_scores", "negative_cross_encoder_scores")`.
+        score_columns (`tuple[str, str]`, *optional*): a teacher's scores of positives and of negatives to learn from,
+            such as `("positive_scores", "negative_scores")`.
 
     Raises:
         ConfigError: options that cannot work.
