@@ -41,8 +41,8 @@ class CrossBatchCollator:
         known (`KnownPositives`, *optional*): positives of a query in other rows, see `known_positives`.
         known_positives_column (`str`, *optional*): texts that are positives of the row's query too.
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same, as in `HardNegatives`.
-        query_column, query_id_column, positive_column, negatives_column (`str`): as `mine()` names them; the id is
-            looked up in `known` where there is one.
+        query_column, query_id_column, positive_column, negatives_column (`str`): as `mine()` names them, positives and
+            negatives one text or several; the id is looked up in `known` where there is one.
         score_columns (`tuple[str, str]`, *optional*): a teacher's scores of positives and of negatives to learn from,
             such as `("positive_scores", "negative_scores")`.
 

@@ -173,9 +173,10 @@ class CrossBatchLoss:
 
     def _hardness(self, documents: Documents, scores: Tensor) -> Tensor:
         """What is added to logits, (B, n)."""
+        if self.hardness_mode is None:
+            return scores.new_zeros(())
         own, label = documents.at(documents.own), documents.labels()
-        weighs = {
-            None: torch.zeros_like(label),
+        weighs: dict[Hardness, Tensor] = {
             "in_batch_negatives": ~(own | label),
             "hard_negatives": own,
             "all_negatives": ~label,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ConfigError, unknown_name
-from hf_hardneg.training.similarity import all_scores
+from hf_hardneg.training.similarity import all_scores, at_least_single
 
 Mode = Literal["negatives", "positive"]
 MODES: tuple[Mode, ...] = ("negatives", "positive")
@@ -77,7 +77,9 @@ class MoCHi:
             step (`int`): of the training.
             first (`int`, defaults to 0): place of the first query in the joined batch of all ranks.
         """
-        query, positive, units = (F.normalize(one.detach(), dim=-1) for one in (queries, positives, pool))
+        query, positive, units = (
+            F.normalize(at_least_single(one.detach()), dim=-1) for one in (queries, positives, pool)
+        )
         scores = all_scores(query, units, "dot").masked_fill(~allowed, -torch.inf)
         hard = scores.topk(min(self.n_hard, len(units)), dim=1).indices
         count = allowed.sum(dim=1, keepdim=True).clamp(max=hard.shape[1])

@@ -51,7 +51,8 @@ def star_loss(
     """STAR's loss (arXiv 2104.08051): `softplus(s_ij - s_ii)`, the mean over all documents that are no positives.
 
     Each query of this rank meets the positives and the mined negatives of all queries of all ranks; the random ones
-    keep training with static hard negatives stable. DRhard gives each query one mined negative.
+    keep training with static hard negatives stable. DRhard gives each query one mined negative, another at each visit:
+    `TopicBatchSampler` over triplets, all of one topic, draws so.
 
     Args:
         queries (`Tensor`): (B, d).

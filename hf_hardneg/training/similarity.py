@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,7 +22,8 @@ def all_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Te
         documents (`Tensor`): (n, d).
         similarity (`str`): `"cosine"` or `"dot"`.
     """
-    return _prepared(queries, similarity) @ _prepared(documents, similarity).T
+    with torch.autocast(queries.device.type, enabled=False):
+        return _prepared(queries, similarity) @ _prepared(documents, similarity).T
 
 
 def own_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Tensor:
@@ -32,10 +34,17 @@ def own_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Te
         documents (`Tensor`): (B, m, d).
         similarity (`str`): `"cosine"` or `"dot"`.
     """
-    return (_prepared(documents, similarity) @ _prepared(queries, similarity).unsqueeze(-1)).squeeze(-1)
+    with torch.autocast(queries.device.type, enabled=False):
+        return (_prepared(documents, similarity) @ _prepared(queries, similarity).unsqueeze(-1)).squeeze(-1)
+
+
+def at_least_single(vectors: Tensor) -> Tensor:
+    """The same in float32, or what is finer: a cosine over a temperature of 0.05 has no room in 16 bits."""
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
 
 
 def _prepared(vectors: Tensor, similarity: Similarity) -> Tensor:
     if similarity not in SIMILARITIES:
         raise unknown_name("similarity", similarity, SIMILARITIES)
+    vectors = at_least_single(vectors)
     return F.normalize(vectors, dim=-1) if similarity == "cosine" else vectors

@@ -142,7 +142,8 @@ class TopicBatchSampler(Sampler[list[int]]):
         chosen, spare = list[int](), list[int]()
         for topic in np.argsort(-keys):
             members = self._queries[topic]
-            drawn = members[np.argsort(self._uniforms("query", name, members))].tolist()
+            size = min(self.batch_size, len(members))
+            drawn = members[_shuffled(len(members), self._uniforms("query", f"{name} {topic}", range(size)))].tolist()
             chosen += drawn[: self._each]
             spare += drawn[self._each :]
             if len(chosen) >= self.batch_size:
@@ -158,6 +159,17 @@ class TopicBatchSampler(Sampler[list[int]]):
         found = np.unique(self._bins[rows])
         rows = rows[self._bins[rows] == found[int(which * len(found))]]
         return int(rows[int(inside * len(rows))])
+
+
+def _shuffled(size: int, uniforms: np.ndarray) -> list[int]:
+    """Different whole numbers below `size`, one for each draw: the first steps of Fisher and Yates' shuffle."""
+    moved: dict[int, int] = {}
+    found = []
+    for place, uniform in enumerate(uniforms):
+        other = place + int(uniform * (size - place))
+        found.append(moved.get(other, other))
+        moved[other] = moved.get(place, place)
+    return found
 
 
 def _grouped(labels: np.ndarray) -> list[np.ndarray]:

@@ -97,6 +97,12 @@ def test_known_positives_of_a_miner_serve_too(tmp_path):
     assert hidden(batches[0]) == hidden(batches[1]) and hidden(batches[0])[1][3] == 1
 
 
+def test_triplets_are_read():
+    triplets = [{"query": "old car", "positive": "an old car", "negative": "red car"}]
+    batch = CrossBatchCollator(TOKENIZER, negatives_column="negative")(triplets)
+    assert texts(batch["negatives"]) == ["red car"] and batch["negative_mask"].tolist() == [[True]]
+
+
 def test_scores_come_with_their_documents():
     rows = [
         {**row, "ps": [9.0, 8.0][: len(row["positive"])], "ns": [1.0, 2.0][: len(row["negatives"])]} for row in ROWS

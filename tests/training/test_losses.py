@@ -10,6 +10,7 @@ from hf_hardneg.training import (
     CrossBatchLoss,
     Guide,
     Keys,
+    MoCHi,
     cross_batch_loss,
     kl_loss,
     lambda_loss,
@@ -278,6 +279,16 @@ def test_one_query_alone_warns(caplog):
     caplog.clear()
     assert cross_batch_loss(torch.randn(1, 3), torch.randn(1, 3), torch.randn(1, 1, 3)) > 0
     assert not caplog.text
+
+
+def test_scores_of_16_bit_vectors_are_of_32():
+    rows, vectors_of = draw(9, 3), [one.bfloat16() for one in vectors(3)]
+    batch = [vectors_of[0][rows.query], vectors_of[1][rows.positive], vectors_of[1][rows.negative]]
+    options = {"mixing": MoCHi(start1=0, start2=0), "keys": rows.keys(), "negative_mask": rows.mask}
+    with torch.autocast("cpu", torch.bfloat16):
+        found = cross_batch_loss(*batch, **options)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, cross_batch_loss(*(one.float() for one in batch), **options))
 
 
 def test_gradient_of_hidden_and_own_documents():

@@ -40,6 +40,17 @@ def test_pairs_without_margins_are_drawn_uniformly():
     np.testing.assert_allclose([counts[row] / 4000 for row in range(6)], 1 / 6, atol=0.02)
 
 
+def test_queries_of_a_topic_are_drawn_uniformly_without_replacement():
+    sampler = TopicBatchSampler([0] * 7, 3)
+    batches = [batch for drawn in epochs(sampler, 3000) for batch in drawn]
+    assert all(len(set(batch)) == 3 for batch in batches)
+    for place in range(3):
+        counts = Counter(batch[place] for batch in batches)
+        np.testing.assert_allclose([counts[row] / len(batches) for row in range(7)], 1 / 7, atol=0.02)
+    pairs = Counter(tuple(sorted(batch)) for batch in batches)
+    np.testing.assert_allclose(sorted(pairs.values()), len(batches) / 35, rtol=0.3)
+
+
 def small(**options):
     """Three topics of 40, 20 and 5 queries with three pairs each, in any order."""
     topics = np.repeat([7, 3, 9], [40, 20, 5])
