@@ -37,6 +37,11 @@ def test_rows_that_do_not_fit_name_the_rank_on_all_ranks(ranks):
     assert ranks[1]["refused"] == ranks[0]["refused"]
 
 
+def test_a_rank_that_wants_no_gradient_still_sends_it_back(ranks):
+    assert ranks[0]["lopsided"] is None
+    assert ranks[1]["lopsided"].tolist() == [[2.0] * 3] * 2
+
+
 def test_alone_rows_stay_as_they_are():
     rows = torch.ones(2, 3, requires_grad=True)
     gathered = gather_rows({"rows": rows})

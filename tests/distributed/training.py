@@ -184,11 +184,18 @@ def refused(rank):
     return messages
 
 
+def lopsided(rank):
+    """The gradient of rows of rank 1, where rank 0 wants none of its own."""
+    rows = torch.ones(1 + rank, 3, requires_grad=rank == 1)
+    gather_rows({"rows": rows}).rows["rows"].sum().backward()
+    return rows.grad
+
+
 def main(folder):
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     found = {name: train(*run, rank, dist.get_world_size()) for name, run in RUNS.items()}
-    torch.save({"runs": found, "refused": refused(rank)}, Path(folder) / f"rank{rank}.pt")
+    torch.save({"runs": found, "refused": refused(rank), "lopsided": lopsided(rank)}, Path(folder) / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -44,7 +44,7 @@ def draw(size, seed, negatives=3):
     query = integers(QUERIES, size)
     mask = torch.arange(negatives) < integers(negatives + 1, size, 1)
     positive = known[query, integers(3, size)]
-    negative = torch.where(mask, integers(DOCUMENTS, size, negatives), positive.unsqueeze(1))
+    negative = integers(DOCUMENTS, size, negatives)
     scores = torch.randn(size, 1 + negatives, generator=random, dtype=torch.float64)
     return Rows(query, positive, negative, mask, known[query], scores)
 
