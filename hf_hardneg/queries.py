@@ -193,14 +193,10 @@ class Reader:
             query=np.concatenate(queries), key=np.concatenate(keys), row=np.concatenate(rows), text=found
         )
 
-    def groups(self, keys: np.ndarray, ids: list[str] | None) -> list[np.ndarray]:
-        """Keys under which rows count as one query: that of the text, and that of the id where there is one."""
-        return [keys] if ids is None else [keys, text_keys([f"\x00id\x00{one}" for one in ids], "exact")]
-
     def _known(self, keys: np.ndarray, ids: list[str] | None) -> list[PositiveList]:
         if self.known is None:
             return []
-        found = [self.known.of(group) for group in self.groups(keys, ids)]
+        found = [self.known.of(group) for group in group_keys(keys, ids)]
         return [PositiveList(query=query, key=key, row=row, text=text) for query, key, row, text in found]
 
     def _rows_of(self, column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -219,6 +215,11 @@ class Reader:
         size = len(table[self.columns.query])
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=size))]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), self.corpus.texts(rows))
+
+
+def group_keys(keys: np.ndarray, ids: list[str] | None) -> list[np.ndarray]:
+    """Keys under which rows count as one query: that of the text, and that of the id where there is one."""
+    return [keys] if ids is None else [keys, text_keys([f"\x00id\x00{one}" for one in ids], "exact")]
 
 
 def word_keys(texts: list[str]) -> np.ndarray:
@@ -263,7 +264,7 @@ def known_positives_of(
                 ids = [str(one) for one in rows[columns.query_id].to_pylist()] if columns.query_id in rows else None
                 listed = reader.listed_positives(rows, texts)
                 keys = text_keys(texts, reader.keys.dedupe)
-                for group in [word_keys(texts)] if by == "words" else reader.groups(keys, ids):
+                for group in [word_keys(texts)] if by == "words" else group_keys(keys, ids):
                     groups.append(group[listed.query])
                     found.append(listed)
 

@@ -1,0 +1,39 @@
+"""Training with mined negatives: collator, losses over all ranks, GradCache, topic batches and mixing."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_MODULES = {
+    "CrossBatchCollator": "collator",
+    "CrossBatchLoss": "losses",
+    "Guide": "guidance",
+    "Keys": "documents",
+    "MoCHi": "mixing",
+    "TopicBatchSampler": "topics",
+    "cached_backward": "gradcache",
+    "cross_batch_loss": "losses",
+    "gather_rows": "gather",
+    "joined_mean": "gather",
+    "kl_loss": "distillation",
+    "known_positives": "collator",
+    "lambda_loss": "ranking",
+    "margin_bins": "topics",
+    "margin_mse_loss": "distillation",
+    "pairwise_loss": "ranking",
+    "query_topics": "topics",
+    "star_loss": "ranking",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
