@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
-from hf_hardneg.encode.encoder import refuse_cuda_in_worker, resolved_device
+from hf_hardneg.encode.forward import refuse_cuda_in_worker, resolved_device
 from hf_hardneg.encode.model_files import read_model_files
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.index.store import digest_of
@@ -187,7 +187,7 @@ class LocalGenerator:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         device = resolved_device(self.device)
-        refuse_cuda_in_worker(device)
+        refuse_cuda_in_worker(device, instead="serve the model and use EndpointGenerator")
         folder = self._files.folder
         try:
             model = AutoModelForCausalLM.from_pretrained(folder).to(device).eval()
