@@ -9,6 +9,7 @@
     ├── StoreError         (ValueError)   files on disk that are missing, altered or foreign
     ├── ModelError         (ValueError)   a model that cannot be loaded or is not supported
     ├── RanksError         (RuntimeError) processes of one launch that are gone, or disagree
+    ├── EndpointError      (OSError)      a model endpoint that does not answer, or answers no
     └── MissingExtraError  (ImportError)  an optional package that is not installed
 
 Every message has three parts: what was given, what is allowed, what to do.
@@ -57,6 +58,10 @@ class ModelError(HardNegError, ValueError):
 
 class RanksError(HardNegError, RuntimeError):
     """Processes of one launch that are gone, or that disagree."""
+
+
+class EndpointError(HardNegError, OSError):
+    """A model endpoint that is down, too slow, overloaded, or refuses every request."""
 
 
 class MissingExtraError(HardNegError, ImportError):

@@ -1,4 +1,4 @@
-"""Mined negatives in the training loop."""
+"""Training with mined negatives: refreshes, trainers, collator, losses over all ranks, topic batches, mixing."""
 
 from __future__ import annotations
 
@@ -6,16 +6,34 @@ import importlib
 from typing import Any
 
 _MODULES = {
+    "CrossBatchCollator": "collator",
+    "CrossBatchLoss": "losses",
     "GenerationNegatives": "generations",
     "Generations": "generations",
+    "Guide": "guidance",
     "HardNegativeCallback": "trainer",
     "HardNegativeLightning": "lightning",
     "HardNegativePlugin": "accelerate",
+    "Keys": "documents",
     "LiveModel": "snapshots",
+    "MoCHi": "mixing",
     "Refresher": "refresh",
     "Schedule": "schedule",
     "StepRetrieval": "adore",
+    "TopicBatchSampler": "topics",
     "Tuples": "trainer",
+    "cached_backward": "gradcache",
+    "cross_batch_loss": "losses",
+    "gather_rows": "gather",
+    "joined_mean": "gather",
+    "kl_loss": "distillation",
+    "known_positives": "collator",
+    "lambda_loss": "ranking",
+    "margin_bins": "topics",
+    "margin_mse_loss": "distillation",
+    "pairwise_loss": "ranking",
+    "query_topics": "topics",
+    "star_loss": "ranking",
 }
 
 __all__ = sorted(_MODULES)
@@ -28,4 +46,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__]
+    return __all__

@@ -14,7 +14,8 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from transformers.utils import logging
 
-from hf_hardneg.encode.encoder import Encoder, TransformersEncoder, load_encoder, weights_digest
+from hf_hardneg.encode.encoder import Encoder, TransformersEncoder, load_encoder
+from hf_hardneg.encode.live import weights_digest
 from hf_hardneg.encode.model_files import ModelFiles, read_model_files
 from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.index.store import obtain

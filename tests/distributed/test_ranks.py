@@ -110,11 +110,11 @@ def test_twenty_kills_lose_no_finished_shard(tmp_path, alone):
     assert index_bytes(cache) == alone
 
 
-def torchrun(*arguments):
-    """Run `job.py` by the real launcher; nothing it started survives."""
+def torchrun(script, *arguments):
+    """Run a script of this folder by the real launcher; nothing it started survives."""
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    script = str(ROOT / "tests/distributed/job.py")
+    script = str(ROOT / "tests/distributed" / script)
     launcher = subprocess.Popen([*command, script, *map(str, arguments)], env=environment, start_new_session=True)
     try:
         return launcher.wait(timeout=120)
@@ -126,7 +126,7 @@ def torchrun(*arguments):
 
 def test_torchrun_with_a_transformers_model(tmp_path):
     _, model = tiny(tmp_path)
-    assert torchrun(tmp_path / "two", model) == 0
+    assert torchrun("job.py", tmp_path / "two", model) == 0
     build(tmp_path / "one", str(model))
     assert index_bytes(tmp_path / "two") == index_bytes(tmp_path / "one")
     names = [{path.name for path in (tmp_path / cache).glob("vectors-*/*.npy")} for cache in ("one", "two")]

@@ -1,0 +1,235 @@
+"""From rows of mined data to token batches, with the keys by which losses know texts again on other ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_hardneg.corpus import content_digest, missing_column
+from hf_hardneg.errors import ConfigError, DataError, unknown_name
+from hf_hardneg.index import store
+from hf_hardneg.positives import DEDUPE, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
+from hf_hardneg.queries import group_keys
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Row = Mapping[str, Any]
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class CrossBatchCollator:
+    """A `collate_fn`: tokens of queries, positives and negatives, and 64-bit keys of all texts.
+
+    It keeps no state, so any number of DataLoader workers gives the same batches. Of several positives of a row the
+    first is trained on; the others, and those of `known`, are known not to be negatives. A row with too few negatives
+    is filled up with its positive, which `negative_mask` and the keys take out again.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): any that pads and returns PyTorch tensors.
+        num_negatives (`int`, *optional*): for each query, the first ones; by default as many as the longest row of the
+            batch has, 0 for none.
+        query_prompt, document_prompt (`str`, defaults to `""`): put before each text.
+        query_max_length, document_max_length (`int`, *optional*): tokens; by default what the tokenizer says.
+        known (`KnownPositives`, *optional*): positives of a query in other rows, see `known_positives`.
+        known_positives_column (`str`, *optional*): texts that are positives of the row's query too.
+        dedupe (`str`, defaults to `"normalized"`): when two texts are the same, as in `HardNegatives`.
+        query_column, query_id_column, positive_column, negatives_column (`str`): as `mine()` names them, positives and
+            negatives one text or several; the id is looked up in `known` where there is one.
+        score_columns (`tuple[str, str]`, *optional*): a teacher's scores of positives and of negatives to learn from,
+            such as `("positive_scores", "negative_scores")`.
+
+    Raises:
+        ConfigError: options that cannot work.
+
+    Example:
+        >>> loader = DataLoader(mined, batch_size=32, collate_fn=CrossBatchCollator(tokenizer, num_negatives=4))
+    """
+
+    tokenizer: Any
+    _: KW_ONLY
+    num_negatives: int | None = None
+    query_prompt: str = ""
+    document_prompt: str = ""
+    query_max_length: int | None = None
+    document_max_length: int | None = None
+    known: KnownPositives | None = None
+    known_positives_column: str | None = None
+    dedupe: Dedupe = "normalized"
+    query_column: str = "query"
+    query_id_column: str = "query_id"
+    positive_column: str = "positive"
+    negatives_column: str = "negatives"
+    score_columns: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_negatives is not None and self.num_negatives < 0:
+            raise ConfigError(f"num_negatives={self.num_negatives} is below 0; give 0 for none, or how many to take.")
+        if self.dedupe not in DEDUPE:
+            raise unknown_name("dedupe", self.dedupe, DEDUPE)
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """The batch of B rows.
+
+        Returns:
+            `dict` of `queries`, `positives` and, where m > 0, `negatives`: token batches of B, B and B * m rows;
+            `negative_mask` (B, m) bool; `keys`: `queries` (B,), `positives` (B,), `negatives` (B, m), `known` (B, p)
+            int64, the arguments of `Keys`; with `score_columns`, `scores` (B, 1 + m) float32, NaN where filled up.
+
+        Raises:
+            ColumnError: a column is missing.
+            DataError: a text is missing or is none.
+        """
+        queries = [text for row in rows for text in self._texts(row, self.query_column, at_most=1)]
+        positives = [self._texts(row, self.positive_column, at_least=1) for row in rows]
+        first = [own[0] for own in positives]
+        negatives, mask = self._negatives(rows, first)
+        flat = [text for own in negatives for text in own]
+        batch: dict[str, Any] = {
+            "queries": self._tokens(queries, self.query_prompt, self.query_max_length),
+            "positives": self._tokens(first, self.document_prompt, self.document_max_length),
+            "negative_mask": torch.from_numpy(mask),
+            "keys": {
+                "queries": self._keys(queries),
+                "positives": self._keys(first),
+                "negatives": self._keys(flat).view(mask.shape),
+                "known": self._known(rows, queries, positives),
+            },
+        }
+        if flat:
+            batch["negatives"] = self._tokens(flat, self.document_prompt, self.document_max_length)
+        if self.score_columns is not None:
+            batch["scores"] = self._scores(rows, mask, *self.score_columns)
+        return batch
+
+    def _texts(self, row: Row, column: str, *, at_least: int = 0, at_most: int | None = None) -> list[str]:
+        """The strings of a column that holds one or a list."""
+        if column not in row:
+            raise missing_column(column, list(row), "batch", self._option(column))
+        texts = [row[column]] if isinstance(row[column], str) else row[column]
+        if (
+            texts is None
+            or not all(isinstance(text, str) for text in texts)
+            or len(texts) < at_least
+            or (at_most is not None and len(texts) != at_most)
+        ):
+            allowed = "one string" if at_most == 1 else f"a string, or a list of at least {at_least}"
+            raise DataError(f"Column {column!r} holds {row[column]!r}; it must hold {allowed}. Drop or mend such rows.")
+        return list(texts)
+
+    def _option(self, column: str) -> str:
+        return next(name for name, value in vars(self).items() if name.endswith("_column") and value == column)
+
+    def _tokens(self, texts: list[str], prompt: str, max_length: int | None) -> Any:
+        prompted = [prompt + text for text in texts]
+        return self.tokenizer(prompted, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+
+    def _negatives(self, rows: Sequence[Row], fill: list[str]) -> tuple[list[list[str]], np.ndarray]:
+        """Negatives of each row, B lists of m, and which of them are not filled up, (B, m) bool."""
+        if self.num_negatives == 0:
+            return [[] for _ in rows], np.zeros((len(rows), 0), bool)
+        found = [self._texts(row, self.negatives_column)[: self.num_negatives] for row in rows]
+        counts = np.array([len(own) for own in found])
+        width = int(counts.max()) if self.num_negatives is None else self.num_negatives
+        filled = [own + [text] * (width - len(own)) for own, text in zip(found, fill, strict=True)]
+        return filled, np.arange(width) < counts[:, None]
+
+    def _keys(self, texts: list[str]) -> Tensor:
+        return _short(text_keys(texts, self.dedupe))
+
+    def _known(self, rows: Sequence[Row], queries: list[str], positives: list[list[str]]) -> Tensor:
+        """Keys of all known positives of each row, (B, p), filled up with its first one."""
+        found = positives
+        if self.known_positives_column is not None:
+            more = [self._texts(row, self.known_positives_column) for row in rows]
+            found = [own + others for own, others in zip(positives, more, strict=True)]
+        keys = [self._keys(own) for own in found]
+        if self.known is not None:
+            ids = [str(row[self.query_id_column]) for row in rows] if self.query_id_column in rows[0] else None
+            for group in group_keys(text_keys(queries, self.dedupe), ids):
+                owner, listed, _, _ = self.known.of(group)
+                starts = np.searchsorted(owner, np.arange(1, len(rows)))
+                parts = torch.tensor_split(_short(listed), torch.from_numpy(starts))
+                keys = [torch.cat([own, part]) for own, part in zip(keys, parts, strict=True)]
+        width = max(len(own) for own in keys)
+        return torch.stack([torch.cat([own, own[:1].expand(width - len(own))]) for own in keys])
+
+    def _scores(self, rows: Sequence[Row], mask: np.ndarray, positive: str, negative: str) -> Tensor:
+        scores = np.full((len(rows), 1 + mask.shape[1]), np.nan, np.float32)
+        for place, row in enumerate(rows):
+            for column in (positive, negative):
+                if column not in row:
+                    raise missing_column(column, list(row), "batch", "score_columns")
+            own = [row[positive][0], *row[negative][: mask[place].sum()]]
+            if None in own or len(own) != 1 + mask[place].sum():
+                raise DataError(
+                    f"Row {place} of the batch has the scores {own} for {1 + mask[place].sum()} documents; each needs "
+                    "one. Score all documents, or leave out score_columns=."
+                )
+            scores[place, : len(own)] = own
+        return torch.from_numpy(scores)
+
+
+def known_positives(
+    *pairs: Dataset,
+    dedupe: Dedupe = "normalized",
+    query_column: str = "query",
+    query_id_column: str = "query_id",
+    positive_column: str = "positive",
+    cache_dir: str | None = None,
+) -> KnownPositives:
+    """The table of every positive of every query over all rows of some datasets, built once, memory-mapped.
+
+    Rows that share a query's text, or its id, are one query.
+
+    Args:
+        pairs (`Dataset`): mined data, or pairs whose positives are texts.
+        dedupe (`str`, defaults to `"normalized"`): when two texts are the same.
+        query_column, query_id_column, positive_column (`str`): in the pairs; ids may be absent.
+        cache_dir (`str`, *optional*): where it is stored; default is under the datasets cache.
+
+    Raises:
+        ColumnError: a column is missing.
+        DataError: a text is null.
+    """
+    columns = []
+    for rows in pairs:
+        for name, option in ((query_column, "query_column"), (positive_column, "positive_column")):
+            if name not in rows.column_names:
+                raise missing_column(name, rows.column_names, "dataset", option)
+        columns.append([name for name in (query_column, query_id_column, positive_column) if name in rows.column_names])
+    plain = [rows.with_format("arrow", columns=names) for rows, names in zip(pairs, columns, strict=True)]
+    digests = [content_digest(rows, names) for rows, names in zip(plain, columns, strict=True)]
+
+    def build(directory: Path) -> None:
+        groups, owners, texts = list[np.ndarray](), list[np.ndarray](), list[str]()
+        for rows in plain:
+            for table in rows.iter(batch_size=BATCH):
+                queries = table.column(query_column).to_pylist()
+                ids = query_id_column in table.column_names
+                names = [str(one) for one in table.column(query_id_column).to_pylist()] if ids else None
+                listed = [[one] if isinstance(one, str) else one for one in table.column(positive_column).to_pylist()]
+                owner = np.repeat(np.arange(len(listed)), [len(own) for own in listed])
+                for group in group_keys(text_keys(queries, dedupe), names):
+                    groups.append(group[owner])
+                    owners.append(owner)
+                    texts += [text for own in listed for text in own]
+        query = np.concatenate(owners)
+        outside = np.full(len(texts), -1)
+        found = PositiveList(query=query, key=text_keys(texts, dedupe), row=outside, text=list(texts))
+        save_known_positives(directory, np.concatenate(groups), found)
+
+    origin = {"pairs": digests, "dedupe": dedupe, "columns": [query_column, query_id_column, positive_column]}
+    return KnownPositives(directory=store.obtain(store.cache_root(cache_dir), "positives", origin, build))
+
+
+def _short(keys: np.ndarray) -> Tensor:
+    """The first 64 bits of text keys, (n,) int64."""
+    return torch.from_numpy(np.ascontiguousarray(keys).view(np.int64).reshape(-1, 2)[:, 0].copy())

@@ -1,0 +1,86 @@
+"""Losses that learn a teacher's scores of the same documents, such as a cross-encoder's logits stored in mined data."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hf_hardneg.training.documents import check_shape
+from hf_hardneg.training.gather import joined_mean
+from hf_hardneg.training.similarity import Similarity, own_scores
+
+
+def margin_mse_loss(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    scores: Tensor,
+    *,
+    negative_mask: Tensor | None = None,
+    similarity: Similarity = "dot",
+) -> Tensor:
+    """MarginMSE (arXiv 2010.02666): the mean of `((s+ - s_i) - (c+ - c_i))^2` over all pairs of all ranks.
+
+    Args:
+        queries (`Tensor`): (B, d).
+        positives (`Tensor`): (B, d).
+        negatives (`Tensor`): (B, m, d).
+        scores (`Tensor`): (B, 1 + m), the teacher's, positive first, as logits: probabilities squash the differences.
+        negative_mask (`Tensor`, *optional*): (B, m) bool, False for a negative that only fills its row up.
+        similarity (`str`, defaults to `"dot"`): of the student.
+
+    Raises:
+        DataError: shapes that do not fit.
+    """
+    student, valid = _student(queries, positives, negatives, scores, negative_mask, similarity)
+    margins = (student[:, :1] - student[:, 1:]) - (scores[:, :1] - scores[:, 1:])
+    squares = margins.masked_fill(~valid[:, 1:], 0.0) ** 2
+    return joined_mean(squares.sum(), valid[:, 1:].sum())
+
+
+def kl_loss(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    scores: Tensor,
+    *,
+    negative_mask: Tensor | None = None,
+    similarity: Similarity = "dot",
+    temperature: float = 1.0,
+    teacher_temperature: float = 1.0,
+    rescale: bool = True,
+) -> Tensor:
+    """`sum P (ln P - ln Q)` over each query's documents, with softmax `P` of the teacher and `Q` of the student.
+
+    Args:
+        queries, positives, negatives, scores, negative_mask, similarity: see `margin_mse_loss`.
+        temperature (`float`, defaults to 1): the student's.
+        teacher_temperature (`float`, defaults to 1): the teacher's.
+        rescale (`bool`, defaults to `True`): times `temperature` squared, so that gradients keep their size.
+
+    Raises:
+        DataError: shapes that do not fit.
+    """
+    student, valid = _student(queries, positives, negatives, scores, negative_mask, similarity)
+    log_q = (student / temperature).masked_fill(~valid, -torch.inf).log_softmax(dim=1)
+    log_p = (scores / teacher_temperature).masked_fill(~valid, -torch.inf).log_softmax(dim=1)
+    each = (log_p.exp() * (log_p - log_q)).masked_fill(~valid, 0.0)
+    return joined_mean(each.sum() * (temperature**2 if rescale else 1), len(queries))
+
+
+def _student(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    scores: Tensor,
+    negative_mask: Tensor | None,
+    similarity: Similarity,
+) -> tuple[Tensor, Tensor]:
+    """The student's scores and which of them count, both (B, 1 + m)."""
+    documents = torch.cat([positives.unsqueeze(1), negatives], dim=1)
+    check_shape("scores", scores, tuple(documents.shape[:2]))
+    valid = torch.ones_like(scores, dtype=torch.bool)
+    if negative_mask is not None:
+        check_shape("negative_mask", negative_mask, tuple(negatives.shape[:2]))
+        valid[:, 1:] = negative_mask
+    return own_scores(queries, documents, similarity), valid

@@ -1,0 +1,108 @@
+"""GradCache: the gradient of a large batch in the memory of a small one (Gao et al., arXiv 2101.06983)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import get_device_states, set_device_states
+
+from hf_hardneg.errors import ConfigError
+
+Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
+
+
+def cached_backward(
+    encode: Callable[[Inputs], Tensor],
+    inputs: Sequence[Inputs],
+    loss: Callable[..., Tensor],
+    *,
+    chunk_size: int,
+    module: torch.nn.Module | None = None,
+    backward: Callable[[Tensor], object] = torch.autograd.backward,
+) -> Tensor:
+    """The loss, detached, after adding its gradient to the parameters, with the activations of one chunk in memory.
+
+    All chunks are encoded without a graph, the loss gives the gradient of their vectors, and each chunk is encoded
+    again, with the random state it had, to carry its part back. Ranks exchange rows within the loss alone, and average
+    gradients once. Layers that change while they run forward, such as batch normalisation, change twice.
+
+    Args:
+        encode (`Callable`): from rows of an input to vectors, (rows, d), with a graph.
+        inputs (`Sequence`): token batches of queries, positives, …: tensors, or mappings of them, of equally many rows.
+        loss (`Callable`): from the vectors of each input to a scalar.
+        chunk_size (`int`): rows at a time.
+        module (`Module`, *optional*): the one wrapped by DistributedDataParallel, to average gradients but once.
+        backward (`Callable`, *optional*): of the loss, such as `accelerator.backward`.
+
+    Raises:
+        ConfigError: chunks of no rows.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Linear(4, 2)
+        >>> batch = [torch.ones(8, 4), torch.zeros(8, 4)]
+        >>> loss = cached_backward(layer, batch, lambda q, d: ((q - d) ** 2).mean(), chunk_size=2)
+        >>> layer.weight.grad.shape
+        torch.Size([2, 4])
+    """
+    if chunk_size < 1:
+        raise ConfigError(f"chunk_size={chunk_size} encodes nothing at a time; give at least 1, such as 32.")
+    chunks = [list(_chunks(one, chunk_size)) for one in inputs]
+    states: list[_RandomState] = []
+    vectors = []
+    with torch.no_grad():
+        for of_input in chunks:
+            encoded = []
+            for chunk in of_input:
+                states.append(_RandomState(chunk))
+                encoded.append(encode(chunk))
+            vectors.append(torch.cat(encoded))
+    leaves = [one.detach().requires_grad_() for one in vectors]
+    value = loss(*leaves)
+    backward(value)
+    grads = [part for leaf in leaves for part in torch.split(_grad(leaf), chunk_size)]
+    flat = [chunk for of_input in chunks for chunk in of_input]
+    for number, (chunk, state, grad) in enumerate(zip(flat, states, grads, strict=True), start=1):
+        with _unsynchronised(None if number == len(flat) else module), state.restored():
+            torch.autograd.backward(encode(chunk), grad)
+    return value.detach()
+
+
+def _chunks(inputs: Inputs, size: int) -> Iterator[Inputs]:
+    if isinstance(inputs, Tensor):
+        yield from torch.split(inputs, size)
+        return
+    columns = {name: torch.split(values, size) for name, values in inputs.items()}
+    for parts in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, parts, strict=True))
+
+
+def _grad(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+
+def _unsynchronised(module: torch.nn.Module | None) -> AbstractContextManager[object]:
+    """Within it a backward pass leaves gradients where they are, if the module would average them."""
+    silent: Callable[[], AbstractContextManager[object]] = getattr(module, "no_sync", nullcontext)
+    return silent()
+
+
+class _RandomState:
+    """The state of the generators of the CPU and of the devices of a chunk."""
+
+    def __init__(self, chunk: Inputs) -> None:
+        tensors = [chunk] if isinstance(chunk, Tensor) else list(chunk.values())
+        self.cpu = torch.get_rng_state()
+        self.devices, self.states = get_device_states(*tensors)
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Within it the generators draw what they drew from this state on."""
+        with torch.random.fork_rng(devices=self.devices):
+            torch.set_rng_state(self.cpu)
+            set_device_states(self.devices, self.states)
+            yield

@@ -1,0 +1,63 @@
+"""GIST-style guidance: another model says which negatives are nearer to a query than its positive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from hf_hardneg.errors import unknown_name
+from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
+
+MarginStrategy = Literal["absolute", "relative"]
+MARGIN_STRATEGIES: tuple[MarginStrategy, ...] = ("absolute", "relative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guide:
+    """Vectors of the same texts by a guide model, whose dimension may differ (GISTEmbed, arXiv 2402.16829).
+
+    A negative is left out where its guide similarity is above that of the query's positive, lowered by a margin.
+
+    Args:
+        queries (`Tensor`): (B, g).
+        positives (`Tensor`): (B, g).
+        negatives (`Tensor`, *optional*): (B, m, g).
+        margin (`float`, defaults to 0): how far below the positive a negative must stay.
+        margin_strategy (`str`, defaults to `"absolute"`): `"relative"` takes the margin as a share of the positive's.
+        similarity (`str`, defaults to `"cosine"`): of the guide.
+    """
+
+    queries: Tensor
+    positives: Tensor
+    negatives: Tensor | None = None
+    margin: float = 0.0
+    margin_strategy: MarginStrategy = "absolute"
+    similarity: Similarity = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.margin_strategy not in MARGIN_STRATEGIES:
+            raise unknown_name("margin strategy", self.margin_strategy, MARGIN_STRATEGIES)
+
+    def forbids(self, rows: Tensor, others: Tensor) -> Tensor:
+        """Which vectors are too near to a row to be its negatives, (B, n) bool.
+
+        Args:
+            rows (`Tensor`): (B, g) the queries or the positives.
+            others (`Tensor`): (n, g).
+        """
+        own = own_scores(self.queries, self.positives.unsqueeze(1), self.similarity).squeeze(1)
+        limit = thresholds(own, self.margin, self.margin_strategy)
+        return all_scores(rows, others, self.similarity) > limit.unsqueeze(1)
+
+
+def thresholds(positives: Tensor, margin: float, strategy: MarginStrategy) -> Tensor:
+    """The guide similarity above which a document is no negative, (B,).
+
+    Args:
+        positives (`Tensor`): (B,) guide similarity of each query to its positive.
+        margin (`float`), strategy (`str`): `s - margin`, or `s - |s| * margin` for `"relative"`, which lowers the
+            threshold also where the similarity is negative.
+    """
+    return positives - (margin if strategy == "absolute" else positives.abs() * margin)

@@ -1,0 +1,137 @@
+"""Hard negative mixing (MoCHi): negatives made in the space of vectors, harder than those there are.
+
+Kalantidis et al., Hard Negative Mixing for Contrastive Learning, NeurIPS 2020 (arXiv 2010.01028).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_hardneg.draws import keyed_uniforms_of_pairs
+from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.training.similarity import all_scores, at_least_single
+
+Mode = Literal["negatives", "positive"]
+MODES: tuple[Mode, ...] = ("negatives", "positive")
+OPPOSITE = 1e-6
+"""A mixture shorter than this has lost its direction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCHi:
+    """Mixtures of the hardest negatives of a query, and of those and the query, for that query alone.
+
+    Draws are keyed by seed, step and the query's place in the joined batch, so the same on any number of ranks.
+
+    Args:
+        n_hard (`int`, defaults to 32): negatives to mix, the most similar of all ranks' that are not masked.
+        s1 (`int`, defaults to 16): mixtures of two different negatives, with a share from (0, 1).
+        s2 (`int`, defaults to 16): mixtures of the query and a negative.
+        beta_max (`float`, defaults to 0.5): the query's share is from (0, beta_max); at most 0.5.
+        start1, start2 (`int`, defaults to 5000 and 10000): the step at which each kind begins.
+        mode (`str`, defaults to `"negatives"`): `"positive"` mixes the positive, at a share from (0, beta_max), into
+            each first kind instead of a second negative. It pushes a query away from its positive's direction.
+        seed (`int`, defaults to 42): of the draws.
+    """
+
+    n_hard: int = 32
+    s1: int = 16
+    s2: int = 16
+    beta_max: float = 0.5
+    start1: int = 5000
+    start2: int = 10000
+    mode: Mode = "negatives"
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise unknown_name("mode", self.mode, MODES)
+        if not 0 < self.beta_max <= 0.5:
+            raise ConfigError(
+                f"MoCHi(beta_max={self.beta_max}) is outside (0, 0.5]; above one half a mixture is no negative any "
+                "more. Give at most 0.5."
+            )
+        if self.n_hard < 1 or min(self.s1, self.s2) < 0 or not self.s1 + self.s2:
+            raise ConfigError(
+                f"MoCHi(n_hard={self.n_hard}, s1={self.s1}, s2={self.s2}) mixes nothing; n_hard must be at least 1 and "
+                "s1 + s2 too. Leave out mixing= for none."
+            )
+
+    def __call__(
+        self, queries: Tensor, positives: Tensor, pool: Tensor, allowed: Tensor, *, step: int, first: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Mixtures of unit length, detached, (B, k, d), and which of them can be used, (B, k) bool.
+
+        Args:
+            queries (`Tensor`): (B, d).
+            positives (`Tensor`): (B, d).
+            pool (`Tensor`): (n, d) documents.
+            allowed (`Tensor`): (B, n) bool, which are negatives of which query.
+            step (`int`): of the training.
+            first (`int`, defaults to 0): place of the first query in the joined batch of all ranks.
+        """
+        query, positive, units = (
+            F.normalize(at_least_single(one.detach()), dim=-1) for one in (queries, positives, pool)
+        )
+        scores = all_scores(query, units, "dot").masked_fill(~allowed, -torch.inf)
+        hard = scores.topk(min(self.n_hard, len(units)), dim=1).indices
+        count = allowed.sum(dim=1, keepdim=True).clamp(max=hard.shape[1])
+        s1, s2 = self.s1 * (step >= self.start1), self.s2 * (step >= self.start2)
+        draws = self._uniforms(len(queries), 3 * s1 + 2 * s2, step, first).to(query)
+        pick, other, share1, pick2, share2 = torch.split(draws, [s1, s1, s1, s2, s2], dim=1)
+        one, two = different(pick, other, count)
+        if self.mode == "positive":
+            kind1 = mix(positive.unsqueeze(1), units[hard.gather(1, one)], self.beta_max * share1)
+            needed = 1
+        else:
+            kind1 = mix(units[hard.gather(1, one)], units[hard.gather(1, two)], share1)
+            needed = 2
+        last, _ = different(pick2, pick2, count)
+        kind2 = mix(query.unsqueeze(1), units[hard.gather(1, last)], self.beta_max * share2)
+        usable = torch.cat([(count >= needed).expand(-1, s1), (count >= 1).expand(-1, s2)], dim=1)
+        mixed = torch.cat([kind1, kind2], dim=1)
+        return mixed, usable & (mixed.norm(dim=-1) > 0)
+
+    def _uniforms(self, rows: int, number: int, step: int, first: int) -> Tensor:
+        """Keyed draws, (rows, number) float64."""
+        queries = [str(first + row) for row in range(rows)]
+        owner = np.repeat(np.arange(rows), number)
+        names = pa.array([str(draw) for draw in range(number)] * rows, pa.large_string())
+        draws = keyed_uniforms_of_pairs(self.seed, f"mochi@{step}", queries, owner, names)
+        return torch.from_numpy(draws).view(rows, number)
+
+
+def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """`share * first + (1 - share) * second` of unit length, (…, d); zeros where the two cancel out.
+
+    Args:
+        first, second (`Tensor`): (…, d) unit vectors.
+        share (`Tensor`): (…).
+    """
+    mixed = share.unsqueeze(-1) * first + (1 - share.unsqueeze(-1)) * second
+    length = mixed.norm(dim=-1, keepdim=True)
+    return torch.where(length > OPPOSITE, mixed / length, 0.0)
+
+
+def different(first: Tensor, second: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Two different places among the first `count`, from two uniform draws; both (B, k) int64.
+
+    Args:
+        first, second (`Tensor`): (B, k) inside (0, 1).
+        count (`Tensor`): (B, 1); where it is below 2 the second place means nothing, below 1 neither does.
+    """
+    one = _floor(first, count)
+    two = _floor(second, count - 1)
+    return one, (two + (two >= one)).minimum((count - 1).clamp(min=0))
+
+
+def _floor(uniforms: Tensor, count: Tensor) -> Tensor:
+    """A place below each count; 0 where it is below 1."""
+    return (uniforms * count).long().minimum(count - 1).clamp(min=0)

@@ -1,0 +1,50 @@
+"""Similarities of vectors; larger is nearer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_hardneg.errors import unknown_name
+
+Similarity = Literal["cosine", "dot"]
+SIMILARITIES: tuple[Similarity, ...] = ("cosine", "dot")
+
+
+def all_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Tensor:
+    """Every query with every document, (B, n).
+
+    Args:
+        queries (`Tensor`): (B, d).
+        documents (`Tensor`): (n, d).
+        similarity (`str`): `"cosine"` or `"dot"`.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        return _prepared(queries, similarity) @ _prepared(documents, similarity).T
+
+
+def own_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Tensor:
+    """Every query with its own documents, (B, m).
+
+    Args:
+        queries (`Tensor`): (B, d).
+        documents (`Tensor`): (B, m, d).
+        similarity (`str`): `"cosine"` or `"dot"`.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        return (_prepared(documents, similarity) @ _prepared(queries, similarity).unsqueeze(-1)).squeeze(-1)
+
+
+def at_least_single(vectors: Tensor) -> Tensor:
+    """The same in float32, or what is finer: a cosine over a temperature of 0.05 has no room in 16 bits."""
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+
+
+def _prepared(vectors: Tensor, similarity: Similarity) -> Tensor:
+    if similarity not in SIMILARITIES:
+        raise unknown_name("similarity", similarity, SIMILARITIES)
+    vectors = at_least_single(vectors)
+    return F.normalize(vectors, dim=-1) if similarity == "cosine" else vectors
