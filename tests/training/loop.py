@@ -2,7 +2,6 @@
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
@@ -16,8 +15,6 @@ class Run:
     """Trains a tiny model for some steps; keeps its losses and the negatives of each step."""
 
     def __init__(self, directory, *, accumulate=1, workers=0, **options):
-        AcceleratorState._reset_state()
-        GradientState._reset_state()
         set_seed(5)
         self.accelerator = Accelerator(
             cpu=True,

@@ -5,7 +5,6 @@ import warnings
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
@@ -20,12 +19,6 @@ from tests.training.world import live_model, loss_of, refresher
 STEPS, BATCH = 13, 4
 WHEN = {"refresh_every": 4, "first_refresh": 3}
 SCHEDULE = Schedule(every=4, first=3)
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
 
 
 def recorded(rows):
@@ -101,7 +94,6 @@ def trainer(folder, live, steps=STEPS, **options):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    AcceleratorState._reset_state()
     return by_accelerate(tmp_path_factory.mktemp("plain"))
 
 
