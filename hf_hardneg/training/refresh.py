@@ -28,7 +28,7 @@ from hf_hardneg.retrievers import dense_part
 from hf_hardneg.strategies import Strategy, resolve
 from hf_hardneg.training.generations import Generation, GenerationNegatives, Generations, RowKeys
 from hf_hardneg.training.schedule import Schedule, chunk
-from hf_hardneg.training.snapshots import same_draws, snapshot
+from hf_hardneg.training.snapshots import quiet, same_draws, snapshot
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -125,7 +125,7 @@ class Refresher:
 
         Random states are left as they were, and so is the model.
         """
-        with same_draws():
+        with same_draws(), quiet():
             encoder = self._snapshot()
             parameters = self._parameters(number, step, encoder)
             if self.ranks.decided(not self.generations.holds(number, parameters)):

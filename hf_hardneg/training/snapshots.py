@@ -68,23 +68,6 @@ def snapshot(model: Any, cache: Path) -> Encoder:
     Raises:
         ConfigError: a bare torch module, which says neither how to tokenize nor how to pool.
     """
-    with _quiet():
-        return _of(model, cache)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No bar of transformers for saving a model."""
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _of(model: Any, cache: Path) -> Encoder:
     if isinstance(model, LiveModel):
         return model.encoder(cache)
     model = extract_model_from_parallel(model) if isinstance(model, torch.nn.Module) else model
@@ -105,6 +88,20 @@ def _of_sentence_transformer(model: Any, cache: Path) -> Encoder:
         files = read_model_files(str(live.folder / "model"))  # type: ignore[attr-defined]
         return TransformersEncoder(files=files, digest=files.digest(), device=str(model.device))
     return live
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing of transformers on saving and loading a model: a refresh is no news."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 @contextmanager

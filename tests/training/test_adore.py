@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from hf_hardneg import HardNegatives
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.training import StepRetrieval
+from hf_hardneg.training import StepRetrieval, lambda_loss
 from tests.worlds import WIDTH, world
 
 
@@ -101,9 +101,7 @@ def test_it_trains_a_query_encoder():
     for _ in range(60):
         queries = torch.nn.functional.normalize(model(features), dim=-1)
         found = retrieve(queries, pairs[:])
-        scores = (found.documents @ queries.unsqueeze(-1)).squeeze(-1).masked_fill(~found.mask, -1e9)
-        positive = scores.masked_fill(~found.relevant, -1e9).amax(1)
-        loss = (torch.logsumexp(scores / 0.1, 1) - positive / 0.1).mean()
+        loss = lambda_loss(queries, found.documents, found.relevant, mask=found.mask, metric_cut=20)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
