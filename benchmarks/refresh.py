@@ -1,9 +1,9 @@
-"""What refreshed negatives cost a training step between refreshes, and how refreshes scale to two ranks.
+"""What refreshed negatives cost a training step between refreshes.
 
     python -m benchmarks.refresh --model MODEL [--layers N]
 
-The plugin's part of a step is what it adds to the same loop over stored negatives: reading the newest generation, and
-counting. Both loops run in turns over the same batches, on the machine as it is; medians are compared.
+The plugin's part of a step is what it adds to reading the same batch with stored negatives: looking them up in the
+newest generation, and counting. Both are read in turns, and one of them trained on; medians are compared.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     args = parser.parse_args()
     train, _, corpus = data(args.documents)
-    model, tokenizer = AutoModel.from_pretrained(args.model, add_pooling_layer=False), None
+    model = AutoModel.from_pretrained(args.model, add_pooling_layer=False)
     if args.layers:
         model.encoder.layer, model.config.num_hidden_layers = model.encoder.layer[: args.layers], args.layers
     tokenizer = AutoTokenizer.from_pretrained(args.model)
@@ -50,35 +50,30 @@ def main() -> None:
         options = {"batch_size": 16, "drop_last": True, "collate_fn": functools.partial(collate, tokenizer=tokenizer)}
         plain = accelerator.prepare(DataLoader(stored, **options))
         refreshed = accelerator.prepare(DataLoader(train.with_transform(refresher.negatives), **options))
-        seconds = {"plain": [], "plugin": []}
-
-        def step(tokens):
+        read, trained = {"stored": [], "refreshed": []}, []
+        loops = {"stored": iter(plain), "refreshed": plugin.batches(refreshed)}
+        for _ in range(min(args.steps, len(plain) - 2)):
+            for name, batches in loops.items():
+                started = time.perf_counter()
+                tokens = next(batches)
+                if name == "refreshed":
+                    plugin.step()
+                read[name].append(time.perf_counter() - started)
+            started = time.perf_counter()
             accelerator.backward(loss_of(model, tokens))
             optimizer.step()
             optimizer.zero_grad()
-
-        loops = {"plain": iter(plain), "plugin": plugin.batches(refreshed)}
-        for number in range(min(args.steps, len(plain) - 1) * 2):
-            name = ("plain", "plugin")[number % 2]
-            started = time.perf_counter()
-            step(next(loops[name]))
-            if name == "plugin":
-                plugin.step()
-            seconds[name].append(time.perf_counter() - started)
-        rows = train[:16]
-        started = time.perf_counter()
-        for _ in range(100):
-            refresher.negatives(rows)
-        lookup = (time.perf_counter() - started) / 100
-    median = {name: statistics.median(values[2:]) for name, values in seconds.items()}
+            trained.append(time.perf_counter() - started)
+    medians = {name: statistics.median(values[2:]) for name, values in read.items()}
+    step = statistics.median(trained) + medians["stored"]
     result = {
         "documents": len(corpus),
         "queries": len(train),
         "model": Path(args.model).name,
         "layers": args.layers or model.config.num_hidden_layers,
-        "step_seconds": {name: round(value, 5) for name, value in median.items()},
-        "lookup_milliseconds_for_16_rows": round(1000 * lookup, 3),
-        "share_of_a_step": round(lookup / median["plain"], 4),
+        "step_milliseconds": round(1000 * step, 2),
+        "read_milliseconds": {name: round(1000 * value, 3) for name, value in medians.items()},
+        "share_of_a_step": round((medians["refreshed"] - medians["stored"]) / step, 4),
         "refresh_seconds": round(refresh, 2),
     }
     print(json.dumps(result, indent=1))
