@@ -1,4 +1,4 @@
-"""The command line: `hf-hardneg mine`, `plan`, `index`, `cache` and `demo`."""
+"""The command line: `hf-hardneg mine`, `plan`, `train-denoiser`, `index`, `cache` and `demo`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.costs import data_size, duration
-from hf_hardneg.errors import HardNegError
+from hf_hardneg.errors import ConfigError, HardNegError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,12 +38,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     mine = commands.add_parser("mine", help="mine hard negatives for pairs against a corpus")
     plan = commands.add_parser("plan", help="what mining will cost: time, memory, disk, and something cheaper")
+    train = commands.add_parser("train-denoiser", help="train a cross-encoder on your own pairs, for --cross-encoder")
     index = commands.add_parser("index", help="build the index of a corpus, or say where it lies")
     demo = commands.add_parser("demo", help="mine the documentation of Python's standard library, offline")
-    for command in (mine, plan):
+    for command in (mine, plan, train):
         _pairs(command)
-    for command in (mine, plan, index):
+    for command in (mine, plan, train, index):
         _corpus(command)
+    for command in (mine, plan):
+        command.add_argument("--cross-encoder", help="Hub id or path of the model that judges candidates")
+    _training(train)
     for command, strategy in ((mine, None), (plan, None), (demo, "bm25")):
         command.add_argument("--strategy", default=strategy, required=strategy is None, help="such as bm25 or margin")
         command.add_argument("--num-negatives", type=int, default=4)
@@ -75,6 +79,15 @@ def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument("--text-column", nargs="+", default=["text"], help="corpus columns, joined by a space")
     command.add_argument("--id-column", default="_id", help="corpus column (default: _id)")
     command.add_argument("--cache-dir", help="where indexes lie (default: under the datasets cache)")
+
+
+def _training(train: argparse.ArgumentParser) -> None:
+    train.add_argument("--out", required=True, help="new folder for the model")
+    train.add_argument("--first-pass", help="strategy that finds hard negatives (default: hybrid, ranks 10 to 100)")
+    train.add_argument("--folds", type=int, default=1, help="models to cross-fit, so that none judges what it learnt")
+    train.add_argument("--epochs", type=int, default=4)
+    train.add_argument("--max-length", type=int, default=160, help="tokens after which pairs are cut")
+    train.add_argument("--seed", type=int, default=42)
 
 
 def _cache_parser(cache: argparse.ArgumentParser) -> None:
@@ -113,7 +126,27 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
 
 def _columns(options: argparse.Namespace) -> dict[str, Any]:
     names = ("query_column", "positive_column", "positive_ids_column", "text_column", "id_column")
-    return {name: getattr(options, name) for name in (*names, "encoder", "cache_dir")}
+    given = {"cross_encoder": options.cross_encoder} if "cross_encoder" in options else {}
+    return {name: getattr(options, name) for name in (*names, "encoder", "cache_dir")} | given
+
+
+def _train(options: argparse.Namespace) -> None:
+    from hf_hardneg.score.training import FIRST_PASS, Training, train_denoiser
+
+    if options.encoder is None:
+        raise ConfigError("train-denoiser got no --encoder; give the Hub id or path of the model to start from.")
+    pairs, corpus = _tables(options)
+    training = Training(epochs=options.epochs, max_length=options.max_length, seed=options.seed)
+    folder = train_denoiser(
+        pairs,
+        corpus,
+        output_dir=options.out,
+        training=training,
+        first_pass=options.first_pass or FIRST_PASS,
+        folds=options.folds,
+        **_columns(options),
+    )
+    print(f"Written to {folder}: mine with --cross-encoder {folder}")
 
 
 def _index(options: argparse.Namespace) -> None:
@@ -216,7 +249,7 @@ def _line(text: str) -> str:
     return textwrap.shorten(text, 88, placeholder=" …")
 
 
-_COMMANDS = {"mine": _mine, "plan": _plan, "index": _index, "cache": _cache, "demo": _demo}
+_COMMANDS = {"mine": _mine, "plan": _plan, "train-denoiser": _train, "index": _index, "cache": _cache, "demo": _demo}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
     ├── DataError          (ValueError)   rows, ids or vectors that cannot be used
     ├── StoreError         (ValueError)   files on disk that are missing, altered or foreign
     ├── ModelError         (ValueError)   a model that cannot be loaded or is not supported
+    ├── EndpointError      (OSError)      a model endpoint that does not answer, or answers no
     └── MissingExtraError  (ImportError)  an optional package that is not installed
 
 Every message has three parts: what was given, what is allowed, what to do.
@@ -52,6 +53,10 @@ class StoreError(HardNegError, ValueError):
 
 class ModelError(HardNegError, ValueError):
     """A model that cannot be loaded, or describes something that is not supported."""
+
+
+class EndpointError(HardNegError, OSError):
+    """A model endpoint that is down, too slow, overloaded, or refuses every request."""
 
 
 class MissingExtraError(HardNegError, ImportError):

@@ -5,7 +5,6 @@ To add one, write the class here and list it in `FILTERS`; the contract tests ru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -14,6 +13,7 @@ import numpy as np
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.retrievers import Sources
+from hf_hardneg.score.scorers import PairScorer
 from hf_hardneg.signals import (
     POOL,
     SMALLEST_POOL,
@@ -57,26 +57,33 @@ class ScoringFilter(Filter, Protocol):
 
     The rescoring step computes them, for the candidates that the filters before it leave and for the positives; `keep`
     finds them in `Candidates.signals` under `name`, NaN where nothing was scored, and the lowest score of the row's
-    positives under `name` and `":positive"`.
+    positives under `of_positive(name)`.
     """
 
     @property
     def scored_depth(self) -> int:
         """How many of the candidates that are left may be scored, best first."""
 
+    @property
+    def exhaustive(self) -> bool:
+        """Whether candidates are scored to the full depth even where enough have passed."""
+        return False
+
     def bind(self, sources: Sources) -> PairScorer:
         """What scores (query, document) pairs."""
 
+    def fitted(self, scorer: PairScorer) -> ScoringFilter:
+        """The filter for scores of that kind."""
+        return self
 
-class PairScorer(Protocol):
-    """Scores texts against texts; pickles as paths."""
+    def promoted(self, candidates: Candidates) -> np.ndarray:
+        """Mask (n,) of the candidates that come out as pseudo-positives, where `exhaustive`."""
+        return np.zeros(len(candidates), bool)
 
-    @property
-    def digest(self) -> str:
-        """Identity of everything that changes a score."""
 
-    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of pairs, (n,) float32, higher is more relevant."""
+def of_positive(name: str) -> str:
+    """Under which key candidates carry the lowest score of their row's positives by a scoring filter."""
+    return f"{name}:positive"
 
 
 def rank_by(candidates: Candidates, basis: Basis) -> np.ndarray:

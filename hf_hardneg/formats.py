@@ -96,7 +96,7 @@ def to_format(
     dataset: Dataset | DatasetDict,
     layout: str,
     *,
-    scores: bool = False,
+    scores: bool | str = False,
     num_negatives: int | None = None,
     query_column: str = "query",
     positive_column: str = "positive",
@@ -116,7 +116,9 @@ def to_format(
     Args:
         dataset (`Dataset` or `DatasetDict`): what `mine()` returned.
         layout (`str`): a name of the table.
-        scores (`bool`, defaults to `False`): add the retriever's scores, positive first, for distillation.
+        scores (`bool` or `str`, defaults to `False`): add the retriever's scores, positive first, for distillation; or
+            those of a scoring filter by its name, such as `"denoised"`: a cross-encoder's raw logits, as MarginMSE
+            and KL distillation take them.
         num_negatives (`int`, *optional*): at most so many for each row; the width of `n-tuple`.
         query_column, positive_column (`str`): their names in the dataset.
 
@@ -135,7 +137,7 @@ def to_format(
         options: dict[str, Any] = {"scores": scores, "num_negatives": num_negatives}
         options |= {"query_column": query_column, "positive_column": positive_column}
         return DatasetDict({name: to_format(split, layout, **options) for name, split in dataset.items()})
-    needed = (query_column, positive_column, "negatives", "negative_scores", "positive_scores")
+    needed = (query_column, positive_column, "negatives", *_score_columns(scores))
     missing = [name for name in needed if name not in dataset.column_names]
     if missing:
         raise ColumnError(
@@ -145,7 +147,13 @@ def to_format(
     return _convert(dataset, layout, scores, num_negatives, (query_column, positive_column))
 
 
-def _convert(dataset: Dataset, layout: str, scores: bool, width: int | None, names: tuple[str, str]) -> Dataset:
+def _score_columns(scores: bool | str) -> tuple[str, str]:
+    """The columns that hold the scores of positives and of negatives."""
+    middle = f"{scores}_" if isinstance(scores, str) else ""
+    return f"positive_{middle}scores", f"negative_{middle}scores"
+
+
+def _convert(dataset: Dataset, layout: str, scores: bool | str, width: int | None, names: tuple[str, str]) -> Dataset:
     plain = dataset.with_format("arrow")
     if layout == "list":
         return plain.map(_Truncated(width), batched=True).with_format(None) if width else dataset
@@ -186,7 +194,7 @@ class _Truncated:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         for place, name in enumerate(table.column_names):
-            if name in PER_NEGATIVE:
+            if name in PER_NEGATIVE or (name.startswith("negative_") and name.endswith("_scores")):
                 table = table.set_column(place, name, _sliced(table.column(name), self.width))
         return table
 
@@ -194,7 +202,7 @@ class _Truncated:
 @dataclass(frozen=True)
 class _Converter:
     layout: str
-    scores: bool
+    scores: bool | str
     width: int
     query_column: str
     positive_column: str
@@ -206,9 +214,10 @@ class _Converter:
                 "scores=True, but some documents have no score: random or padded negatives, or positives the "
                 "retriever could not score. Leave out scores=, or mine with a retriever that scores everything."
             )
-        return LAYOUTS[self.layout](rows, self.scores, self.width)
+        return LAYOUTS[self.layout](rows, bool(self.scores), self.width)
 
     def _rows(self, table: pa.Table) -> Rows:
+        of_positives, of_negatives = _score_columns(self.scores)
         positives = _one(table.column(self.positive_column))
         if not (pa.types.is_list(positives.type) or pa.types.is_large_list(positives.type)):
             positives = ragged(positives, np.ones(len(positives), np.int64))
@@ -217,9 +226,9 @@ class _Converter:
             positive_column=self.positive_column,
             query=_one(table.column(self.query_column)),
             positives=positives,
-            positive_scores=_one(table.column("positive_scores")),
+            positive_scores=_one(table.column(of_positives)),
             negatives=_sliced(table.column("negatives"), self.width),
-            negative_scores=_sliced(table.column("negative_scores"), self.width),
+            negative_scores=_sliced(table.column(of_negatives), self.width),
         )
 
 

@@ -14,8 +14,8 @@ from hf_hardneg.index import store
 from hf_hardneg.index.attach import load
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.positives import corpus_keys
-from hf_hardneg.probes import QUERIES, EncodeRate, Sample, Stand, encode_rate, samples, search_rate, spread
-from hf_hardneg.retrievers import Searcher, Sources
+from hf_hardneg.probes import QUERIES, EncodeRate, Sample, Stand, encode_rate, samples, score_rate, search_rate, spread
+from hf_hardneg.retrievers import Dense, Searcher, Sources, dense_part
 from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
@@ -28,10 +28,14 @@ T = TypeVar("T")
 TEXTS = 4096
 CORPUS_OPTIONS = ("text_column", "id_column", "cache_dir")
 
+RECIPE_OPTIONS = ("safeguards", "cross_encoder")
+"""Options that change what a name stands for."""
+NOT_ON_SAMPLES = ("index_name", "encoder", "cross_encoder")
 CEILING = {
     "byte": 5e-7,  # of a text: its key, its terms
     "document": 1e-5,
     "encode": 0.1,  # a text: a small model on one processor
+    "score": 0.1,  # a pair of texts, likewise
     "row": 2e-3,
     "bm25": 5e-9,  # a document and a query
     "dense": 1e-7,
@@ -82,7 +86,7 @@ class Job:
         start = time.perf_counter()
         corpus = open_corpus(dataset, **{name: options[name] for name in CORPUS_OPTIONS if name in options})
         reading = time.perf_counter() - start
-        recipe = resolve(strategy, safeguards=options.get("safeguards", True))
+        recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
         start = time.perf_counter()
         encoder = load(options.get("encoder"), corpus) if recipe.uses_vectors else None
         return cls(
@@ -98,29 +102,35 @@ class Job:
     def look_up(self, splits: Sequence[Dataset]) -> Cached:
         """What the cache has; builds nothing, save that a FAISS index of the user's is copied into it."""
         own, vectors = self.options.get("index_name"), self.options.get("vector_column")
-        sources = Sources(
-            dataset=self.dataset,
-            corpus=self.corpus,
-            encoder=self.encoder,
-            vector_column=vectors,
-            index=own,
-            seed=self.options.get("seed", 42),
-        )
+        sources = self._sources()
         with store.without_building():
             keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
         with contextlib.nullcontext() if own is not None else store.without_building():
             searcher = _there(lambda: self.strategy.retriever.bind(sources))
+            beside = self.strategy.uses_vectors and searcher is not None and dense_part(searcher) is None
+            second = _there(lambda: Dense().bind(sources)) if beside else searcher
         miner = None
         if keys is not None and searcher is not None:
             options = {**self.options, "encoder": self.encoder, "known_positives": splits}
             with store.without_building():
                 miner = _there(lambda: HardNegatives(self.dataset, self.strategy, **options))
         encoded = 1.0
-        if searcher is None and vectors is None and self.encoder is not None:
+        if second is None and vectors is None and self.encoder is not None:
             from hf_hardneg.encode.embeddings import CorpusVectors
 
             encoded = min(1.0, CorpusVectors(self.corpus, self.encoder).finished() / len(self.corpus))
         return Cached(keys=keys is not None, positives=miner is not None, searcher=searcher, vectors=encoded)
+
+    def _sources(self) -> Sources:
+        return Sources(
+            dataset=self.dataset,
+            corpus=self.corpus,
+            encoder=self.encoder,
+            vector_column=self.options.get("vector_column"),
+            index=self.options.get("index_name"),
+            cross_encoder=self.options.get("cross_encoder"),
+            seed=self.options.get("seed", 42),
+        )
 
     def ceiling(self, splits: Sequence[Dataset]) -> float:
         """Seconds that what is left of the job hardly exceeds."""
@@ -131,9 +141,14 @@ class Job:
         cached, pairs = self.look_up(splits), max(splits, key=len)
         queries = self._rate("query", self._queries(pairs)) if self._encodes_queries() else None
         documents = self._rate("document", self._documents()) if cached.vectors < 1 else None
-        stand_in = self._stand_in(cached, documents)
+        stand_in = self._stand_in(cached, documents or queries)
         start, taken = samples(
-            self.corpus, self.dataset, pairs, self.strategy, stand_in, grow=not cached.keys or cached.searcher is None
+            self.corpus,
+            self.dataset,
+            pairs,
+            self.strategy.unscored,
+            stand_in,
+            grow=not cached.keys or cached.searcher is None,
         )
         last = taken[-1]
         if last.outside and documents is None and queries is not None:
@@ -155,7 +170,21 @@ class Job:
         writing = _per_row("write", last)
         if not pairs.cache_files:
             writing = replace(writing, disk=Law(), basis=f"{writing.basis}; stays in memory, as the pairs do")
-        return (*stages, *self._searching(cached, taken, queries), _per_row("select", last), writing)
+        scoring = self._scoring(pairs)
+        return (*stages, *self._searching(cached, taken, queries), *scoring, _per_row("select", last), writing)
+
+    def _scoring(self, pairs: Dataset) -> list[Stage]:
+        """What scoring filters cost at most: they stop where enough candidates have passed."""
+        stages = []
+        for stage in self.strategy.scoring:
+            scorer = stage.bind(self._sources())
+            rate = score_rate(scorer, self._queries(pairs), self._documents())
+            each = stage.scored_depth + 1
+            how = f"measured on {rate.texts} pairs; at most {each} for each query"
+            wall, cpu = Law(fixed=rate.load, row=each * rate.wall), Law(row=each * rate.cpu)
+            memory = Law(fixed=rate.memory)
+            stages.append(Stage(name="score pairs", wall=wall, cpu=cpu, memory=memory, basis=how, in_workers=True))
+        return stages
 
     def _encodes_queries(self) -> bool:
         return self.encoder is not None and self.options.get("query_vector_column") is None
@@ -174,18 +203,15 @@ class Job:
     def _rate(self, kind: Literal["query", "document"], texts: list[str]) -> EncodeRate:
         return encode_rate(cast("Encoder", self.encoder), texts, kind=kind)
 
-    def _stand_in(self, cached: Cached, documents: EncodeRate | None) -> dict[str, Any]:
+    def _stand_in(self, cached: Cached, encoded: EncodeRate | None) -> dict[str, Any]:
         """Options for samples: with vectors as wide as the real ones, which take no time."""
-        options = {name: value for name, value in self.options.items() if name not in ("index_name", "encoder")}
+        options = {name: value for name, value in self.options.items() if name not in NOT_ON_SAMPLES}
         if not self.strategy.uses_vectors:
             return options
-        if documents is not None:
-            width = documents.vectors.shape[1]
-        elif cached.searcher is not None:
-            width = cached.searcher.index.width  # type: ignore[attr-defined]
-        else:
-            return options
-        return {**options, "encoder": Stand(width=width)}
+        if encoded is not None:
+            return {**options, "encoder": Stand(width=encoded.vectors.shape[1])}
+        part = None if cached.searcher is None else dense_part(cached.searcher)
+        return options if part is None else {**options, "encoder": Stand(width=part.index.width)}
 
     def _built(self, name: str, taken: list[Sample], law: Callable[..., Law], grows: str, reused: bool) -> Stage:
         last = taken[-1].documents
@@ -248,6 +274,7 @@ def ceiling(
     if strategy.uses_vectors and options.get("encoder") is not None:
         encoded = 0 if options.get("vector_column") else documents * (1 - cached.vectors)
         seconds += CEILING["encode"] * (encoded + (0 if options.get("query_vector_column") else rows))
+    seconds += CEILING["score"] * rows * sum(stage.scored_depth + 1 for stage in strategy.scoring)
     deep = max(1.0, strategy.depth(options.get("num_negatives", 4)) / 100)
     return seconds + rows * (CEILING["row"] * deep + CEILING.get(kind, CEILING["dense"]) * documents)
 

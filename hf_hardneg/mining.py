@@ -58,10 +58,10 @@ def mine(
     splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
     rows = list(splits.values())
     miner = _opened(rows, corpus, strategy, options)
-    if miner is None or not all(Steps.of(miner).has_candidates(split, miner.retrieval) for split in rows):
+    if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows):
         guard(rows, corpus, strategy, options, num_proc=num_proc, confirm_cost=confirm_cost)
         miner = miner or HardNegatives(corpus, strategy, known_positives=rows, **options)
-        _check_processes(miner.retrieval.searcher, num_proc)
+        _check_processes(miner, num_proc)
     steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
     mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
     return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
@@ -78,14 +78,17 @@ def _opened(
         return None
 
 
-def _check_processes(searcher: Any, num_proc: int | None) -> None:
-    if (num_proc or 1) == 1 or getattr(searcher, "encoder", None) is None:
+def _check_processes(miner: HardNegatives, num_proc: int | None) -> None:
+    if (num_proc or 1) == 1:
         return
-    from hf_hardneg.encode.encoder import resolved_device
+    from hf_hardneg.encode.forward import resolved_device
 
-    device = resolved_device(str(getattr(searcher.encoder, "device", "cpu")))
-    if device.startswith("cuda"):
-        raise ConfigError(
-            f"num_proc={num_proc} with an encoder on {device}: workers cannot use CUDA. Use num_proc=1: the GPU is the "
-            "fast part; or pass query_vector_column= with vectors you have."
-        )
+    encoder = getattr(miner.retrieval.searcher, "encoder", None)
+    scorers = miner.rescoring.scorers.values()
+    for what, model in [("an encoder", encoder), *(("a cross-encoder", scorer) for scorer in scorers)]:
+        device = "cpu" if model is None else resolved_device(str(getattr(model, "device", "cpu")))
+        if device.startswith("cuda"):
+            raise ConfigError(
+                f"num_proc={num_proc} with {what} on {device}: workers cannot use CUDA. Use num_proc=1: the GPU is the "
+                "fast part; or, for an encoder, pass query_vector_column= with vectors you have."
+            )

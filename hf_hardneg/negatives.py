@@ -10,7 +10,7 @@ from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
-from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent
+from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
 from hf_hardneg.positives import DEDUPE, Dedupe, corpus_keys
 from hf_hardneg.queries import Columns, Reader, known_positives_of
 from hf_hardneg.rescoring import Rescoring
@@ -37,6 +37,8 @@ class HardNegatives:
         strategy (`str` or `Strategy`, defaults to `"bm25"`): a name, a chain such as `"margin+rank_zone"`, or parts.
         num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
         encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts.
+        cross_encoder (*optional*): the model of a denoiser, see `load_cross_encoder`; one that is given is always used:
+            where the strategy has no `CrossEncoderDenoiser`, it is the last filter.
         safeguards (`bool`, defaults to `True`): whether a strategy given by name first removes what is likely an
             unlabelled positive, see `hf_hardneg.strategies.SAFEGUARDS`. A `Strategy` is used as it is written.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): in the corpus; several are joined by a space.
@@ -72,6 +74,7 @@ class HardNegatives:
     _: KW_ONLY
     num_negatives: int = 4
     encoder: InitVar[Any] = None
+    cross_encoder: InitVar[Any] = None
     safeguards: bool = True
     text_column: str | Sequence[str] = "text"
     id_column: str = DEFAULT_ID_COLUMN
@@ -96,8 +99,16 @@ class HardNegatives:
     rescoring: Rescoring = field(init=False, repr=False)
     selection: Selection = field(init=False, repr=False)
 
-    def __post_init__(self, corpus: Dataset, encoder: Any, index_name: Any, known_positives: Sequence[Dataset]) -> None:
-        strategy = self._completed(resolve(self.strategy, safeguards=self.safeguards))
+    def __post_init__(
+        self,
+        corpus: Dataset,
+        encoder: Any,
+        cross_encoder: Any,
+        index_name: Any,
+        known_positives: Sequence[Dataset],
+    ) -> None:
+        strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
+        strategy = self._completed(strategy)
         self._check(strategy)
         columns = self._columns()
         for rows in known_positives:
@@ -114,10 +125,16 @@ class HardNegatives:
             encoder=encoder,
             vector_column=self.vector_column,
             index=index_name,
+            cross_encoder=cross_encoder,
             seed=self.seed,
         )
         searcher = strategy.retriever.bind(sources)
-        strategy = replace(strategy, sampler=strategy.sampler.fitted(searcher))
+        scorers = {stage.name: stage.bind(sources) for stage in strategy.scoring}
+        filters = [
+            stage.fitted(scorers[stage.name]) if isinstance(stage, ScoringFilter) else stage
+            for stage in strategy.filters
+        ]
+        strategy = replace(strategy, filters=filters, sampler=strategy.sampler.fitted(searcher))
         context = Context(sources=sources, searcher=searcher, reader=reader, known=known_positives)
         filtering = Filtering(
             filters=tuple(strategy.filters),
@@ -129,7 +146,7 @@ class HardNegatives:
             reader=reader,
             signals={signal.name: signal.bind(context) for signal in strategy.signals},
             filtering=filtering,
-            scorers={stage.name: stage.bind(sources) for stage in strategy.scoring},
+            scorers=scorers,
             enough=self.num_negatives if strategy.stops_early else None,
             score_kind=searcher.score_kind,
             sources=searcher.sources,

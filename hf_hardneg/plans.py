@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.costs import Stage, Step, data_size, duration, processors
 from hf_hardneg.errors import ColumnError, CostError
-from hf_hardneg.jobs import Job, ceiling
+from hf_hardneg.jobs import RECIPE_OPTIONS, Job, ceiling
 from hf_hardneg.probes import resident
 from hf_hardneg.progress import show
 from hf_hardneg.strategies import Strategy, resolve
@@ -213,7 +213,8 @@ def guard(
     from datasets import Dataset
 
     rows = sum(map(len, splits))
-    if not isinstance(corpus, Dataset) or ceiling(corpus, rows, resolve(strategy), options) < SHOWN_ABOVE:
+    recipe = {name: options[name] for name in RECIPE_OPTIONS if name in options}
+    if not isinstance(corpus, Dataset) or ceiling(corpus, rows, resolve(strategy, **recipe), options) < SHOWN_ABOVE:
         return
     job = Job.open(corpus, strategy, options)
     if job.ceiling(splits) < SHOWN_ABOVE:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_hardneg.encode.encoder import Encoder, Kind
+    from hf_hardneg.score.scorers import PairScorer
 
 T = TypeVar("T")
 
@@ -234,6 +235,25 @@ def encode_rate(encoder: Encoder, texts: Sequence[str], *, kind: Kind, seconds: 
         texts=count,
         vectors=vectors,
     )
+
+
+def score_rate(scorer: PairScorer, queries: Sequence[str], documents: Sequence[str]) -> EncodeRate:
+    """How fast a cross-encoder is on pairs like these; nothing is stored.
+
+    Args:
+        scorer (`PairScorer`): the model.
+        queries, documents (`Sequence[str]`): samples of both.
+    """
+    plain = getattr(scorer, "scorer", scorer)
+    query = sorted(queries, key=len)[len(queries) // 2]
+
+    class Paired:
+        digest = plain.digest
+
+        def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+            return plain.score([query] * len(texts), texts)[:, None]
+
+    return encode_rate(Paired(), documents, kind="document")
 
 
 def samples(

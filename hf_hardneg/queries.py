@@ -150,7 +150,7 @@ class Reader:
             owner, rows = self._rows_of(table[self.columns.exclude_ids], self.columns.exclude_ids)
             excluded.append((owner, self.keys.of_rows(rows)))
         wide, answer = self.columns.query_vector, self.columns.answer
-        answers = (np.zeros(0, np.int64), list[str]()) if answer is None else _flat_strings(table[answer], answer)
+        answers = (np.zeros(0, np.int64), list[str]()) if answer is None else flat_strings(table[answer], answer)
         counts = self._listed_counts(table, is_listed, len(texts))
         return Queries(
             texts=texts,
@@ -167,16 +167,16 @@ class Reader:
 
     def names(self, table: Mapping[str, pa.ChunkedArray]) -> Names:
         """Texts and identities alone."""
-        texts = _strings(table[self.columns.query], self.columns.query)
+        texts = strings(table[self.columns.query], self.columns.query)
         if self.columns.query_id not in table:
             return Names(texts=texts, identity=texts)
-        return Names(texts=texts, identity=_strings(table[self.columns.query_id], self.columns.query_id))
+        return Names(texts=texts, identity=strings(table[self.columns.query_id], self.columns.query_id))
 
     def listed_positives(self, table: Mapping[str, pa.ChunkedArray], texts: list[str]) -> PositiveList:
         """The positives that the rows list: first the texts of all rows, then the ids of all rows."""
         queries, keys, rows, found = [], [], [], list[str | None]()
         if self.columns.positive in table:
-            owner, positives = _flat_strings(table[self.columns.positive], self.columns.positive)
+            owner, positives = flat_strings(table[self.columns.positive], self.columns.positive)
             own_keys = text_keys(positives, self.keys.dedupe)
             own_rows = self.keys.row_of_keys(own_keys)
             queries.append(owner)
@@ -200,12 +200,12 @@ class Reader:
         return [PositiveList(query=query, key=key, row=row, text=text) for query, key, row, text in found]
 
     def _rows_of(self, column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:
-        owner, ids = _flat_strings(column, name)
+        owner, ids = flat_strings(column, name)
         return owner, self.keys.rows_of_ids(ids)
 
     def _listed_counts(self, table: Mapping[str, pa.ChunkedArray], owner: np.ndarray, size: int) -> np.ndarray:
         name = self.columns.positive if self.columns.positive in table else self.columns.positive_ids
-        return np.bincount(_flat_strings(table[name], name)[0], minlength=size)
+        return np.bincount(flat_strings(table[name], name)[0], minlength=size)
 
     def positive_texts(self, table: Mapping[str, pa.ChunkedArray]) -> pa.Array | None:
         """Texts of the listed ids, a list array, where the batch has no column of positive texts."""
@@ -315,7 +315,7 @@ def query_keys(rows: Dataset, columns: Columns, dedupe: Dedupe) -> np.ndarray:
     if not len(rows):
         return text_keys([], dedupe)
     column = rows.with_format("arrow", columns=[columns.query])[:][columns.query]
-    return text_keys(_strings(column, columns.query), dedupe)
+    return text_keys(strings(column, columns.query), dedupe)
 
 
 def _names_of(rows: Dataset, columns: Columns) -> list[str]:
@@ -340,7 +340,8 @@ def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList,
     return merged, where[: len(own.query)]
 
 
-def _strings(column: pa.ChunkedArray, name: str) -> list[str]:
+def strings(column: pa.ChunkedArray, name: str) -> list[str]:
+    """Values of a column of strings or integers, without nulls."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_integer(array.type)):
         raise ColumnError(f"Column {name!r} holds {array.type}; it must hold strings. Cast or join it first.")
@@ -350,13 +351,13 @@ def _strings(column: pa.ChunkedArray, name: str) -> list[str]:
     return array.cast(pa.string()).to_pylist()
 
 
-def _flat_strings(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, list[str]]:
+def flat_strings(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, list[str]]:
     """Owner row and value of each string in a column of strings or of lists of strings."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         if array.null_count:
-            _strings(pa.array([None], pa.string()), name)
+            strings(pa.array([None], pa.string()), name)
         values = array.flatten()
         owner = pc.list_parent_indices(array).to_numpy(zero_copy_only=False).astype(np.int64)
-        return owner, _strings(values if len(values) else pa.array([], pa.string()), name)
-    return np.arange(len(array)), _strings(array, name)
+        return owner, strings(values if len(values) else pa.array([], pa.string()), name)
+    return np.arange(len(array)), strings(array, name)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BATCH = 10_000
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RECALL = "search_recall"
+SYNTHESIS = "synthesis"
 TEMPERATURE = 0.05
 TOO_HARD, TOO_EASY = 0.05, 0.5
 EDGES = (-np.inf, -0.2, -0.1, 0.0, TOO_HARD, 0.1, 0.2, 0.3, 0.4, TOO_EASY, 0.6, 0.8, 1.0, np.inf)
@@ -49,6 +50,7 @@ class Report:
             it measured itself; mean over rows. `None` where all search was exact.
         gradient_shares (`dict[float, float]`): quantiles of InfoNCE's `p` of each negative, its share of the largest
             gradient it could get, against the lowest positive and the row's other negatives. Empty without temperature.
+        synthesis (`dict[str, int]`): what `SyntheticNegatives` asked, accepted, and rejected under each reason.
     """
 
     rows: int
@@ -66,6 +68,7 @@ class Report:
     repeated_negatives: int
     search_recall: float | None = None
     gradient_shares: dict[float, float] = field(default_factory=dict)
+    synthesis: dict[str, int] = field(default_factory=dict)
 
     @property
     def goldilocks(self) -> dict[str, float]:
@@ -98,6 +101,9 @@ class Report:
             lines.append(f"  rows with a repeated negative {self.repeated_negatives:,}")
         if self.search_recall is not None:
             lines.append(f"  recall of approximate search {self.search_recall:.4f}")
+        if self.synthesis:
+            shown = ", ".join(f"{name}: {count:,}" for name, count in self.synthesis.items() if count)
+            lines.append(f"  {SYNTHESIS:<20} {shown}")
         return "\n".join(lines)
 
 
@@ -124,8 +130,9 @@ def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
             f"report() needs the columns of mined data and {', '.join(map(repr, missing))} are missing; it has "
             f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, before to_format()."
         )
-    parts = [_part(table) for table in dataset.with_format("arrow", columns=list(NEEDED)).iter(BATCH)]
-    return _joined(parts or [_part(dataset.data.select(list(NEEDED)).slice(0, 0))], temperature)
+    names = [*NEEDED, *(name for name in (SYNTHESIS,) if name in dataset.column_names)]
+    parts = [_part(table) for table in dataset.with_format("arrow", columns=names).iter(BATCH)]
+    return _joined(parts or [_part(dataset.data.select(names).slice(0, 0))], temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +146,7 @@ class _Part:
     numbers: dict[str, np.ndarray]
     compared: np.ndarray
     repeated: int
+    synthesis: dict[str, int]
 
 
 def _part(table: pa.Table) -> _Part:
@@ -162,7 +170,14 @@ def _part(table: pa.Table) -> _Part:
         },
         compared=compared,
         repeated=_repeated(columns["negatives"]),
+        synthesis=_totals(_one(table.column(SYNTHESIS))) if SYNTHESIS in table.column_names else {},
     )
+
+
+def _totals(counts: pa.StructArray) -> dict[str, int]:
+    """The sum of each field."""
+    fields = zip(counts.type, counts.flatten(), strict=True)
+    return {entry.name: int(pc.sum(values).as_py() or 0) for entry, values in fields}
 
 
 def _joined(parts: list[_Part], temperature: float | None) -> Report:
@@ -190,6 +205,7 @@ def _joined(parts: list[_Part], temperature: float | None) -> Report:
         empty_rows=int((per_row == 0).sum()),
         repeated_negatives=sum(part.repeated for part in parts),
         search_recall=float(recalls.mean()) if len(recalls) else None,
+        synthesis={name: sum(part.synthesis[name] for part in parts) for name in parts[0].synthesis},
     )
 
 

@@ -12,18 +12,14 @@ import pyarrow as pa
 from hf_hardneg.batches import Batch, flat, ragged
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.filtering import Filtering
-from hf_hardneg.filters import PairScorer, ScoringFilter
+from hf_hardneg.filters import ScoringFilter, of_positive
 from hf_hardneg.pages import release
 from hf_hardneg.queries import Queries, Reader
 from hf_hardneg.retrieval import Found, from_columns
+from hf_hardneg.score.scorers import PairScorer
 from hf_hardneg.signals import BoundSignal
 
 OF_CANDIDATES, OF_POSITIVES = "signal of candidates: ", "signal of positives: "
-
-
-def of_positive(name: str) -> str:
-    """Under which key candidates carry the lowest score of their row's positives by a scoring filter."""
-    return f"{name}:positive"
 
 
 @dataclass(frozen=True, kw_only=True)

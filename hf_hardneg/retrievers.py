@@ -45,6 +45,7 @@ class Sources:
         encoder (`Any`): the model, as the user gave it.
         vector_column (`str`, *optional*): corpus vectors.
         index (`str` or `faiss.Index`, *optional*): name of an attached index, a FAISS file, or an index.
+        cross_encoder (`Any`): the model of a denoiser, as the user gave it.
         seed (`int`): of keyed draws.
     """
 
@@ -53,6 +54,7 @@ class Sources:
     encoder: Any = None
     vector_column: str | None = None
     index: Any = None
+    cross_encoder: Any = None
     seed: int = 42
 
 

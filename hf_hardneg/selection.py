@@ -14,6 +14,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import DataError
 from hf_hardneg.filtering import Filtering
+from hf_hardneg.filters import ScoringFilter
 from hf_hardneg.pages import release
 from hf_hardneg.process import in_threads
 from hf_hardneg.queries import Names, Queries, Reader
@@ -42,6 +43,7 @@ class Chosen:
         removed (`dict[str, np.ndarray]`): (queries,) candidates that each stage removed, by its name.
         kept (`np.ndarray`): (queries,) how many were chosen before any padding.
         stays (`np.ndarray`): (queries,) whether the row stays in the output.
+        promoted (`Candidates`, *optional*): what comes out as pseudo-positives, where that was asked for.
     """
 
     counts: np.ndarray
@@ -53,6 +55,7 @@ class Chosen:
     removed: dict[str, np.ndarray]
     kept: np.ndarray
     stays: np.ndarray
+    promoted: Candidates | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +118,10 @@ class Selection:
         """
         candidates = self.filtering.anchored(found)
         removed: dict[str, np.ndarray] = {}
+        promoted = None
         for stage in self.filtering.filters:
+            if isinstance(stage, ScoringFilter) and stage.exhaustive:
+                promoted = candidates.take(stage.promoted(candidates))
             before, candidates = candidates.counts(), candidates.take(self.filtering.keep(stage, candidates, queries))
             removed[_fresh(stage.name, removed)] = before - candidates.counts()
         self.filtering.check(self.sampler.name, self.sampler.needs_positive, candidates, queries)
@@ -130,7 +136,7 @@ class Selection:
         taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
         removed["not_chosen"] = candidates.counts() - taken.counts()
         chosen = self._relieve(_as_chosen(taken, removed), found, queries)
-        return replace(chosen, stays=self._staying(chosen, np.isnan(candidates.positive)))
+        return replace(chosen, promoted=promoted, stays=self._staying(chosen, np.isnan(candidates.positive)))
 
     def _staying(self, chosen: Chosen, unscored: np.ndarray) -> np.ndarray:
         compares = self.sampler.needs_positive or any(stage.needs_positive for stage in self.filtering.filters)
@@ -225,6 +231,10 @@ class Selection:
         for name, values in found.listed_signals.items():
             added[f"negative_{name}_scores"] = ragged(_nullable(chosen.signals[name]), chosen.counts)
             added[f"positive_{name}_scores"] = ragged(_nullable(values), found.listed_counts)
+        if chosen.promoted is not None:
+            docs, sizes = chosen.promoted.doc, chosen.promoted.counts()
+            added["pseudo_positives"] = ragged(self.reader.corpus.texts(docs), sizes)
+            added["pseudo_positive_ids"] = ragged(self.reader.corpus.ids(docs), sizes)
         added["mining"] = self._mining(counts)
         return added
 

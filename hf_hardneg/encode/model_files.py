@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "float16", "bfloat16"]
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*/config.json")
+PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.jinja", "*/config.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,8 @@ class ModelFiles:
 
     def digest(self) -> str:
         """Identity of the model: the content of every file that can change a vector, and the fields above."""
-        root = Path(self.folder)
-        paths = sorted({path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()})
-        content = {str(path.relative_to(root)): _content_digest(path) for path in paths}
         options = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "folder"}
-        return digest_of({"files": content, "options": options})
+        return digest_of({"files": content_digests(self.folder), "options": options})
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """One vector per text.
@@ -80,6 +77,13 @@ class ModelFiles:
         return torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
 
 
+def content_digests(folder: str) -> dict[str, str]:
+    """Digest of every file of a model folder that can change what the model returns, by its name."""
+    root = Path(folder)
+    paths = sorted({path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()})
+    return {str(path.relative_to(root)): _content_digest(path) for path in paths}
+
+
 def _content_digest(path: Path) -> str:
     stat = path.stat()
     return _digest_of_version(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
@@ -97,15 +101,15 @@ def read_model_files(name: str) -> ModelFiles:
     Raises:
         ModelError: there is no such model, its files are broken, or a module is not supported.
     """
-    root = _folder(name)
-    modules = _json(root / "modules.json", default=[])
+    root = model_folder(name, otherwise="a SentenceTransformer, or a callable")
+    modules = read_json(root / "modules.json", default=[])
     pooling, normalize, weights = "mean", False, root
     for module in modules:
         kind = module["type"].rpartition(".")[2]
         if kind == "Transformer":
             weights = root / module["path"]
         elif kind == "Pooling":
-            pooling = _pooling(_json(root / module["path"] / "config.json"), name)
+            pooling = _pooling(read_json(root / module["path"] / "config.json"), name)
         elif kind == "Normalize":
             normalize = True
         else:
@@ -114,9 +118,9 @@ def read_model_files(name: str) -> ModelFiles:
                 "Normalize are. Run `pip install 'hf-hardneg[sentence-transformers]'` and pass "
                 f"encoder=SentenceTransformer({name!r})."
             )
-    _check_complete(weights, name)
-    settings = _json(root / "config_sentence_transformers.json", default={})
-    limits = _json(weights / "sentence_bert_config.json", default={})
+    check_complete(weights, name)
+    settings = read_json(root / "config_sentence_transformers.json", default={})
+    limits = read_json(weights / "sentence_bert_config.json", default={})
     prompts = settings.get("prompts") or {}
     default = prompts.get(settings.get("default_prompt_name"), "")
     return ModelFiles(
@@ -125,12 +129,21 @@ def read_model_files(name: str) -> ModelFiles:
         normalize=normalize,
         query_prompt=prompts.get("query") or default,
         document_prompt=prompts.get("document") or prompts.get("passage") or default,
-        max_length=int(limits.get("max_seq_length") or _longest(weights)),
+        max_length=int(limits.get("max_seq_length") or longest_input(weights)),
         lower_case=bool(limits.get("do_lower_case")),
     )
 
 
-def _folder(name: str) -> Path:
+def model_folder(name: str, *, otherwise: str) -> Path:
+    """The local folder of a path or Hub id, fetched if need be.
+
+    Args:
+        name (`str`): path or Hub id.
+        otherwise (`str`): what else may be given, for the message.
+
+    Raises:
+        ModelError: there is no such model.
+    """
     if Path(name).is_dir():
         return Path(name).resolve()
     from huggingface_hub import snapshot_download
@@ -140,11 +153,16 @@ def _folder(name: str) -> Path:
     except Exception as error:
         raise ModelError(
             f"There is no model {name!r}: it is neither a local folder nor a Hub id that can be fetched "
-            f"({type(error).__name__}: {error}). Give a local folder, a Hub id, a SentenceTransformer, or a callable."
+            f"({type(error).__name__}: {error}). Give a local folder, a Hub id, {otherwise}."
         ) from error
 
 
-def _json(path: Path, default: Any = None) -> Any:
+def read_json(path: Path, default: Any = None) -> Any:
+    """The content of a JSON file; `default`, unless it is None, where there is no such file.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
     if default is not None and not path.exists():
         return default
     try:
@@ -166,13 +184,19 @@ def _pooling(config: dict[str, Any], name: str) -> str:
     return str(modes[0])
 
 
-def _check_complete(folder: Path, name: str) -> None:
+def check_complete(folder: Path, name: str) -> None:
+    """Raise if a model folder has no configuration or no weights.
+
+    Raises:
+        ModelError: naming what is missing.
+    """
     for needed, patterns in (("config.json", ["config.json"]), ("weights", ["*.safetensors", "*.bin"])):
         if not any(path for pattern in patterns for path in folder.glob(pattern)):
             raise ModelError(f"The model {name!r} has no {needed} in {folder}. Give a complete model folder.")
 
 
-def _longest(folder: Path) -> int:
-    config, tokenizer = _json(folder / "config.json"), _json(folder / "tokenizer_config.json", default={})
+def longest_input(folder: Path) -> int:
+    """How many tokens a model of that folder can take."""
+    config, tokenizer = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json", default={})
     limits = [config.get("max_position_embeddings"), tokenizer.get("model_max_length")]
     return int(min((limit for limit in limits if limit), default=512))

@@ -39,20 +39,20 @@ class PackedLinear(nn.Module):
 
 
 def pack(model: nn.Module, probe: Mapping[str, Tensor]) -> None:
-    """Replace a model's linear layers in place; leave it as it is where its hidden states would not stay the same.
+    """Replace a model's linear layers in place; leave it as it is where its first output would not stay the same.
 
     Args:
         model (`nn.Module`): a transformers model in float32 on CPU.
-        probe (`Mapping[str, torch.Tensor]`): inputs on which the hidden states are compared.
+        probe (`Mapping[str, torch.Tensor]`): inputs on which that output is compared.
     """
     originals = []
     with torch.inference_mode():
-        expected = model(**probe).last_hidden_state
+        expected = model(**probe)[0]
         try:
             for block, name, replacement in _replacements(model):
                 originals.append((block, name, getattr(block, name)))
                 setattr(block, name, replacement)
-            found = model(**probe).last_hidden_state
+            found = model(**probe)[0]
             same = torch.allclose(found, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
         except (AttributeError, RuntimeError, TypeError) as error:
             logger.info("plain linear layers: %s", error)

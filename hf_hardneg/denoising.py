@@ -1,0 +1,138 @@
+"""Denoising by a cross-encoder: what it takes for relevant is no negative (RocketQA, arXiv 2010.08191)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+
+from hf_hardneg.candidates import Candidates
+from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.filters import ScoringFilter, of_positive
+from hf_hardneg.retrievers import Sources
+from hf_hardneg.score.cross_encoder import Activation, load_cross_encoder
+from hf_hardneg.score.scorers import PairScorer, ScoreKind, probabilities
+from hf_hardneg.score.store import stored
+
+PseudoPositives = Literal["off", "best", "all"]
+
+
+@dataclass(frozen=True)
+class CrossEncoderDenoiser(ScoringFilter):
+    """Keep a candidate only where a cross-encoder is confident that it is not relevant: `p < threshold`.
+
+    Candidates that no filter before has removed are scored in the retriever's order, until enough pass or
+    `scored_depth` is reached; those that were not scored are removed too. Each pair is scored once, ever: scores are
+    stored in the cache as the model's raw logits, and mined rows carry them as `negative_denoised_scores` and
+    `positive_denoised_scores`, which `to_format(..., scores="denoised")` hands to MarginMSE or KL distillation.
+
+    Args:
+        model (*optional*): see `load_cross_encoder`; by default the `cross_encoder=` of `HardNegatives`.
+        threshold (`float`, defaults to 0.1): probability of relevance from which a candidate is removed.
+        scored_depth (`int`, defaults to 50): candidates of a query that may be scored.
+        prob_margin (`float`, *optional*): also remove where `p > p+ - prob_margin`, `p+` being the lowest probability
+            of the row's positives; no further rule where no positive could be scored.
+        pseudo_positives (`str`, defaults to `"off"`): with `"best"` or `"all"`, the best candidate above
+            `promote_above`, or all of them, come out in the columns `pseudo_positives` and `pseudo_positive_ids`; then
+            all candidates to `scored_depth` are scored.
+        promote_above (`float`, defaults to 0.9): probability above which a candidate is taken for relevant.
+        activation (`str`, defaults to `"auto"`), max_length (`int`, *optional*), device (`str`, defaults to `"auto"`):
+            see `load_cross_encoder`.
+        kind (`str`, defaults to `"ce_prob"`): what the scores are; mining takes it from the model.
+
+    Raises:
+        ConfigError: a threshold is no probability, or they overlap.
+    """
+
+    model: Any = None
+    threshold: float = 0.1
+    scored_depth: int = 50
+    prob_margin: float | None = None
+    pseudo_positives: PseudoPositives = "off"
+    promote_above: float = 0.9
+    activation: Activation = "auto"
+    max_length: int | None = None
+    device: str = "auto"
+    kind: ScoreKind = "ce_prob"
+    name: ClassVar[str] = "denoised"
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "promote_above"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise ConfigError(
+                    f"CrossEncoderDenoiser({name}={value}) is a probability; give one above 0 and up to 1, also for a "
+                    f"model that returns logits: the logit {value} is the probability {1 / (1 + np.exp(-value)):.3f}."
+                )
+        if self.promote_above < self.threshold:
+            raise ConfigError(
+                f"CrossEncoderDenoiser(threshold={self.threshold}, promote_above={self.promote_above}) would promote "
+                "what it keeps as a negative; give promote_above at least threshold, such as 0.9."
+            )
+        if self.scored_depth < 1:
+            raise ConfigError(f"CrossEncoderDenoiser(scored_depth={self.scored_depth}) scores nothing; give 1 or more.")
+        if self.pseudo_positives not in get_args(PseudoPositives):
+            raise unknown_name("pseudo_positives", self.pseudo_positives, get_args(PseudoPositives))
+
+    def bind(self, sources: Sources) -> PairScorer:
+        """The model, its scores stored in the corpus' cache.
+
+        Raises:
+            ConfigError: there is no model.
+        """
+        model = sources.cross_encoder if self.model is None else self.model
+        if model is None:
+            raise ConfigError(
+                "denoised needs a cross-encoder, and none was given. Pass cross_encoder=, such as a Hub id or a path, "
+                "or train one on your own pairs: `hf-hardneg train-denoiser`."
+            )
+        options: dict[str, Any] = {"activation": self.activation, "max_length": self.max_length, "device": self.device}
+        cache = sources.corpus.cache
+        return stored(load_cross_encoder(model, cache_dir=cache, **options), cache)
+
+    def fitted(self, scorer: PairScorer) -> CrossEncoderDenoiser:
+        """The same, with what the model's scores are; a live model is only named from here on."""
+        named = None if self.model is None else _name(self.model)
+        return replace(self, model=named, kind=scorer.kind)
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether candidates are scored to the full depth even where enough have passed."""
+        return self.pseudo_positives != "off"
+
+    def depth(self, num_negatives: int) -> int:
+        """As deep as scores go, at least ten times the request."""
+        return max(self.scored_depth, 10 * num_negatives)
+
+    def keep(self, candidates: Candidates) -> np.ndarray:
+        """Mask (n,) of the candidates that are confidently not relevant; not those without a score.
+
+        Raises:
+            DataError: scores that should be probabilities are not.
+        """
+        scores = candidates.signals[self.name]
+        chance = probabilities(scores, self.kind)
+        keep = (chance < self.threshold) & (scores > -np.inf)
+        if self.prob_margin is not None:
+            positive = probabilities(candidates.signals[of_positive(self.name)], self.kind)
+            keep &= ~(chance > positive - self.prob_margin)
+        return keep
+
+    def promoted(self, candidates: Candidates) -> np.ndarray:
+        """Mask (n,) of the candidates that come out as pseudo-positives."""
+        chance = probabilities(candidates.signals[self.name], self.kind)
+        relevant = chance > self.promote_above
+        if self.pseudo_positives == "all":
+            return relevant
+        best = np.full(candidates.queries, -np.inf)
+        np.fmax.at(best, candidates.query, chance)
+        first = np.zeros(len(candidates), bool)
+        rows = np.flatnonzero(relevant & (chance == best[candidates.query]))
+        first[rows[np.unique(candidates.query[rows], return_index=True)[1]]] = self.pseudo_positives == "best"
+        return first
+
+
+def _name(model: Any) -> str:
+    return os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__qualname__

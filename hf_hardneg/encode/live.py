@@ -1,0 +1,43 @@
+"""Models that live in this process: what identifies them."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from hf_hardneg.errors import ConfigError
+
+
+def weights_digest(model: Any) -> str:
+    """Hex digest of all weights of a torch module, read in float32."""
+    weights = blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).tobytes())
+    return weights.hexdigest()
+
+
+def object_digest(thing: Any, *, what: str, of: str) -> str:
+    """Identity of a function or another object: its `digest` attribute if it has one, else that of its pickle.
+
+    Args:
+        thing: such as a callable.
+        what (`str`): its role, such as `"encoder"`, for the message.
+        of (`str`): what it makes, such as `"vectors"`, for the message.
+
+    Raises:
+        ConfigError: it has no `digest` and cannot be pickled.
+    """
+    if isinstance(getattr(thing, "digest", None), str):
+        return str(thing.digest)
+    from datasets.fingerprint import Hasher
+
+    try:
+        return Hasher.hash(thing)
+    except Exception as error:
+        raise ConfigError(
+            f"The {what} {thing!r} cannot be pickled, so nothing identifies its {of}: {error}. "
+            f"Give it a `digest` attribute, a string that changes whenever its {of} do."
+        ) from error

@@ -1,0 +1,1 @@
+"""Negatives written by a language model; experimental."""

@@ -1,0 +1,234 @@
+"""Generators: what answers prompts. Here a callable and a model on this machine; endpoints have their own module."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, runtime_checkable
+
+from hf_hardneg.encode.forward import refuse_cuda_in_worker, resolved_device
+from hf_hardneg.encode.model_files import read_model_files
+from hf_hardneg.errors import ConfigError, DataError, ModelError
+from hf_hardneg.index.store import digest_of
+from hf_hardneg.process import single_thread_in_child, threads, torch_threads
+
+BUDGET, ENDPOINT = "budget", "endpoint"
+FAILURES = (BUDGET, ENDPOINT)
+"""Why there is no reply: the budget is spent; the endpoint refused this prompt, or sent something else than a reply."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request.
+
+    Args:
+        prompt (`str`): what the model is asked.
+        draw (`int`): number of the draft: the same prompt is asked again under another number.
+    """
+
+    prompt: str
+    draw: int
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Digest of both."""
+        return digest_of({"prompt": self.prompt, "draw": self.draw})
+
+    @property
+    def seed(self) -> int:
+        """31 bits for the model's sampling, a function of both."""
+        return int(self.key[:8], 16) >> 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply, or why there is none.
+
+    Args:
+        text (`str`): the reply, whatever it is.
+        failure (`str`, *optional*): one of `FAILURES`.
+    """
+
+    text: str = ""
+    failure: str | None = None
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """What `SyntheticNegatives` asks of a model."""
+
+    @property
+    def identity(self) -> Mapping[str, Any] | None:
+        """What replies depend on besides the ask, as plain values; `None` where nothing tells, so nothing is stored."""
+
+    def generate(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Answer]]:
+        """Positions in `asks` and their answers, in any order, each as soon as it is there."""
+
+
+def load_generator(generator: Any) -> Generator:
+    """The generator behind what a user passes.
+
+    Raises:
+        ConfigError: it is neither a generator nor callable.
+    """
+    if isinstance(generator, Generator):
+        return generator
+    if callable(generator):
+        return CallableGenerator(generator)
+    raise ConfigError(
+        f"generator= got a {type(generator).__name__}; allowed are an EndpointGenerator, a LocalGenerator, or a "
+        "callable list[str] -> list[str]."
+    )
+
+
+@dataclass(frozen=True)
+class CallableGenerator:
+    """Any function from prompts to replies.
+
+    Args:
+        function (`Callable[[list[str]], list[str]]`): its attribute `digest`, a string that changes whenever its
+            replies do, lets replies be stored; without it every run asks again.
+    """
+
+    function: Callable[[list[str]], list[str]]
+
+    @property
+    def identity(self) -> Mapping[str, Any] | None:
+        """The function's `digest`."""
+        digest = getattr(self.function, "digest", None)
+        return {"callable": digest} if isinstance(digest, str) else None
+
+    def generate(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Answer]]:
+        """See `Generator`.
+
+        Raises:
+            DataError: the function did not return one string for each prompt.
+        """
+        replies = list(self.function([ask.prompt for ask in asks]))
+        if len(replies) != len(asks) or not all(isinstance(reply, str) for reply in replies):
+            raise DataError(
+                f"The generator returned {len(replies)} replies to {len(asks)} prompts, of types "
+                f"{sorted({type(reply).__name__ for reply in replies})}; it must return one string for each, in order."
+            )
+        yield from ((place, Answer(reply)) for place, reply in enumerate(replies))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalGenerator:
+    """A transformers causal language model on this machine, sampled at a temperature.
+
+    Each prompt is run by itself, on CPU in one thread, with noise seeded by the ask: a reply does not depend on what
+    else is asked, nor in which process. Special tokens in a prompt are taken apart, so that the texts of a dataset
+    cannot end the user's turn.
+
+    Args:
+        model (`str`): a local folder or Hub id.
+        temperature (`float`, defaults to 0.8), max_tokens (`int`, defaults to 1024): of the replies.
+        device (`str`, defaults to `"auto"`): a GPU if there is one.
+
+    Raises:
+        ModelError: there is no such model. ConfigError: an argument cannot work.
+    """
+
+    model: str
+    temperature: float = 0.8
+    max_tokens: int = 1024
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_decoding(self.temperature, self.max_tokens)
+        _ = self._files
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The content of the model's files, and how it decodes."""
+        return {"local": self._files.digest(), "temperature": self.temperature, "max_tokens": self.max_tokens}
+
+    def generate(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Answer]]:
+        """See `Generator`."""
+        single_thread_in_child()
+        on_cpu = resolved_device(self.device) == "cpu"
+        _ = self._loaded
+        with torch_threads(threads() if on_cpu else 1) as pool:
+            yield from enumerate(pool.map(self._answer, asks))
+
+    def _answer(self, ask: Ask) -> Answer:
+        import torch
+        from transformers import LogitsProcessorList
+
+        model, tokenizer = self._loaded
+        prompt = taken_apart(ask.prompt, tokenizer.all_special_tokens)
+        if tokenizer.chat_template:
+            turn = [{"role": "user", "content": prompt}]
+            inputs = tokenizer.apply_chat_template(
+                turn, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            )
+        else:
+            inputs = tokenizer(prompt, return_tensors="pt")
+        inputs = inputs.to(model.device)
+        noise = _Noise(torch.Generator(device=model.device).manual_seed(ask.seed), self.temperature)
+        with torch.inference_mode():
+            output = model.generate(
+                **inputs,
+                do_sample=False,
+                max_new_tokens=self.max_tokens,
+                logits_processor=LogitsProcessorList([noise]),
+                pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+            )
+        return Answer(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+    @functools.cached_property
+    def _files(self) -> Any:
+        return read_model_files(self.model)
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        device = resolved_device(self.device)
+        refuse_cuda_in_worker(device, instead="serve the model and use EndpointGenerator")
+        folder = self._files.folder
+        try:
+            model = AutoModelForCausalLM.from_pretrained(folder).to(device).eval()
+            return model, AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(
+                f"{self.model!r} cannot be loaded as a causal language model ({type(error).__name__}: {error}). "
+                "Give a text-generation model of transformers, or serve it and use EndpointGenerator."
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def taken_apart(prompt: str, special: Sequence[str]) -> str:
+    """A prompt with a space in each special token, so that it is read as text."""
+    for token in special:
+        prompt = prompt.replace(token, f"{token[:1]} {token[1:]}")
+    return prompt
+
+
+class _Noise:
+    """Turns the greedy choice into a sample: the largest of `logits / temperature - log(-log u)`."""
+
+    def __init__(self, generator: Any, temperature: float) -> None:
+        self.generator, self.temperature = generator, temperature
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        import torch
+
+        uniform = torch.rand(scores.shape, generator=self.generator, device=scores.device)
+        return scores / self.temperature - torch.log(-torch.log(uniform.clamp(1e-7, 1 - 1e-7)))
+
+
+def check_decoding(temperature: float, max_tokens: int) -> None:
+    """Raise where replies could not be sampled.
+
+    Raises:
+        ConfigError: a value is not above 0.
+    """
+    if not temperature > 0:
+        raise ConfigError(f"temperature={temperature} cannot be sampled with; give one above 0, such as 0.8.")
+    if max_tokens < 1:
+        raise ConfigError(f"max_tokens={max_tokens} leaves no room for a reply; give at least 1, such as 1024.")

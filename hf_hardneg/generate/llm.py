@@ -1,0 +1,296 @@
+"""`SyntheticNegatives`: negatives written by a language model, each validated, before the mined ones of a row."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.batches import Batch
+from hf_hardneg.corpus import content_digest, missing_column
+from hf_hardneg.draws import keyed_uniforms
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.generate.generators import FAILURES, Answer, Ask, load_generator
+from hf_hardneg.generate.prompts import Prompt
+from hf_hardneg.generate.replies import Replies, keep, known
+from hf_hardneg.generate.validation import LONGEST, REASONS, Draft, Validation, echoes_of
+from hf_hardneg.index import store
+from hf_hardneg.positives import isin_sorted, text_keys
+from hf_hardneg.queries import flat_strings, strings
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SOURCE = "synthetic"
+COUNTS = ("asked", "drafts", "accepted", *REASONS, *FAILURES)
+KEYS = "keys.npy"
+
+
+@dataclass(kw_only=True)
+class _Row:
+    """A row while it is worked on.
+
+    Args:
+        query, identity (`str`), positives (`tuple[str, ...]`): as given.
+        shown (`str`): the positive that the model sees.
+        chosen (`bool`): whether the row gets synthetic negatives.
+        easiest (`float`, *optional*): lowest score of its negatives.
+        forbidden, taken (`set[bytes]`): text keys of the query and positives, and of the negatives so far.
+        accepted (`list[str]`): synthetic negatives so far.
+        counts (`Counter[str]`): see `COUNTS`.
+    """
+
+    query: str
+    identity: str
+    positives: tuple[str, ...]
+    shown: str
+    chosen: bool
+    easiest: float | None
+    forbidden: set[bytes]
+    taken: set[bytes]
+    accepted: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def draft(self, reply: str, echoes: frozenset[tuple[str, ...]]) -> Draft:
+        """A reply with what it must not be."""
+        return Draft(
+            reply=reply,
+            query=self.query,
+            shown=self.shown,
+            positives=self.positives,
+            echoes=echoes,
+            easiest=self.easiest,
+        )
+
+    def why_known(self, key: bytes, positive_somewhere: bool) -> str | None:
+        """Whether a text with this key is a known positive or a negative already."""
+        if positive_somewhere or key in self.forbidden:
+            return "known_positive"
+        return "duplicate" if key in self.taken else None
+
+    def accept(self, text: str) -> None:
+        """Take a text as a negative."""
+        self.accepted.append(text)
+        self.taken.update(text_keys([text], "normalized").tolist())
+
+
+@dataclass(frozen=True)
+class SyntheticNegatives:
+    """Adds negatives written by a language model to mined rows, or to plain pairs: pass it to `Dataset.map`.
+
+    For a share of the rows it asks for a passage that looks relevant and is not, validates what comes, asks again where
+    that fails, and puts what passes *before* the row's negatives, with `"synthetic"` in `negative_sources`, an id that
+    no corpus has, no score and rank -1. The column `synthesis` counts per row what was asked, drafted, accepted and
+    rejected under each reason; `report()` adds that up.
+
+    **Experimental.** Mixing one synthetic with several retrieved negatives follows SyNeg (arXiv 2412.17250). Against
+    it: arXiv 2504.21015 reports LLM-written negatives below BM25 and cross-encoder mining on ten BEIR sets, and no
+    steady gain with larger models; arXiv 2606.01304, students that learn to spot generated text. A passage that passes
+    all checks can still answer the query: give a `judge`, and compare with and without.
+
+    Args:
+        generator (`EndpointGenerator`, `LocalGenerator`, or `Callable[[list[str]], list[str]]`): the model.
+        rate (`float`, defaults to 0.7): share of rows that get one, drawn by keys.
+        n_synthetic (`int`, defaults to 1): at most so many for each of those.
+        max_retries (`int`, defaults to 2): further drafts after a rejected one.
+        prompt (`Prompt`): what is asked.
+        validation (`Validation`): what is accepted.
+        known_positives (`Sequence[Dataset]`): datasets whose positives, of whatever query, are rejected: pass the one
+            you map. Without them only the row's own positives are known.
+        query_column, query_id_column, positive_column (`str`): as in `HardNegatives`.
+        seed (`int`, defaults to 42): draws are keyed by it, the query and its positives.
+        cache_dir (`str`, *optional*): where replies are stored, by prompt, model, decoding and draw.
+
+    Raises:
+        ConfigError: arguments that cannot work, before anything is asked.
+
+    Example:
+        >>> writer = EndpointGenerator(model="my-model", base_url="http://127.0.0.1:8000/v1")
+        >>> mined = mined.map(SyntheticNegatives(writer, known_positives=[mined]), batched=True)
+    """
+
+    generator: Any
+    _: KW_ONLY
+    rate: float = 0.7
+    n_synthetic: int = 1
+    max_retries: int = 2
+    prompt: Prompt = field(default_factory=Prompt)
+    validation: Validation = field(default_factory=Validation)
+    known_positives: InitVar[Sequence[Dataset]] = ()
+    query_column: str = "query"
+    query_id_column: str = "query_id"
+    positive_column: str = "positive"
+    seed: int = 42
+    cache_dir: str | None = None
+    known: Path | None = field(init=False, repr=False)
+
+    def __post_init__(self, known_positives: Sequence[Dataset]) -> None:
+        object.__setattr__(self, "generator", load_generator(self.generator))
+        if not 0 < self.rate <= 1:
+            raise ConfigError(f"rate={self.rate} is no share of rows; give one in (0, 1], such as 0.7.")
+        for name, least in (("n_synthetic", 1), ("max_retries", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}={getattr(self, name)} cannot work; give at least {least}.")
+        found = self._published(known_positives) if known_positives else None
+        object.__setattr__(self, "known", found)
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch in the form it came, with synthetic negatives first and the column `synthesis`.
+
+        Raises:
+            ColumnError, DataError: the rows cannot be read.
+            EndpointError: the endpoint does not answer; the replies it gave are stored.
+        """
+        given = Batch.of(batch, self.query_column)
+        rows = self._read(given.columns)
+        for slot in range(self.n_synthetic):
+            self._fill([row for row in rows if row.chosen], slot)
+        return given.with_columns(_columns(rows, given.columns))
+
+    def _fill(self, wanting: list[_Row], slot: int) -> None:
+        """Ask for one more negative for each row, again where a draft is rejected."""
+        for row in wanting:
+            row.counts["asked"] += 1
+        for attempt in range(self.max_retries + 1):
+            draw = slot * (self.max_retries + 1) + attempt
+            asks = [Ask(self._prompt(row, draw), draw) for row in wanting]
+            answers = self._answers(asks)
+            asked = [(row, answers[ask.key]) for row, ask in zip(wanting, asks, strict=True)]
+            for row, answer in asked:
+                if answer.failure:
+                    row.counts[answer.failure] += 1
+            wanting = self._judge([(row, answer.text) for row, answer in asked if not answer.failure])
+
+    def _prompt(self, row: _Row, draw: int) -> str:
+        return self.prompt.render(row.query, row.shown, seed=self.seed, identity=row.identity, draw=draw)
+
+    def _answers(self, asks: Sequence[Ask]) -> dict[str, Answer]:
+        """The answer under the key of each ask: from the store where it is there, else from the generator."""
+        wanted = {ask.key: ask for ask in asks}
+        with self._replies.opened() if self._replies else nullcontext() as store_of_replies:
+            stored = known(store_of_replies, list(wanted)) if store_of_replies else {}
+            found = {key: Answer(text) for key, text in stored.items()}
+            new = [ask for key, ask in wanted.items() if key not in found]
+            for place, answer in self.generator.generate(new) if new else ():
+                answer = Answer(answer.text[: LONGEST + 1], answer.failure)
+                if store_of_replies and not answer.failure:
+                    keep(store_of_replies, new[place].key, answer.text)
+                found[new[place].key] = answer
+        return found
+
+    def _judge(self, replied: list[tuple[_Row, str]]) -> list[_Row]:
+        """Take what passes validation; the rows whose draft did not."""
+
+        def known_texts(texts: list[str]) -> list[str | None]:
+            keys = text_keys(texts, "normalized")
+            anywhere = isin_sorted(keys, self._known_keys)[1]
+            return [row.why_known(key, there) for (row, _), key, there in zip(replied, keys, anywhere, strict=True)]
+
+        verdicts = self.validation.verdicts([row.draft(reply, self._echoes) for row, reply in replied], known_texts)
+        rejected = []
+        for (row, _), verdict in zip(replied, verdicts, strict=True):
+            row.counts["drafts"] += 1
+            row.counts[verdict.reason or "accepted"] += 1
+            if verdict.reason is None:
+                row.accept(verdict.text)
+            else:
+                rejected.append(row)
+        return rejected
+
+    def _read(self, columns: Mapping[str, pa.ChunkedArray]) -> list[_Row]:
+        for option, name in (("query_column", self.query_column), ("positive_column", self.positive_column)):
+            if name not in columns:
+                raise missing_column(name, list(columns), "dataset", option)
+        queries = strings(columns[self.query_column], self.query_column)
+        id_column = self.query_id_column if self.query_id_column in columns else self.query_column
+        identities = strings(columns[id_column], id_column)
+        positives: list[list[str]] = [[] for _ in queries]
+        for owner, text in zip(*flat_strings(columns[self.positive_column], self.positive_column), strict=True):
+            positives[owner].append(text)
+        negatives, scores = (
+            columns[name].to_pylist() if name in columns else [[] for _ in queries]
+            for name in ("negatives", "negative_scores")
+        )
+        parts = zip(queries, identities, positives, negatives, scores, strict=True)
+        return [self._row(*part) for part in parts]
+
+    def _row(
+        self, query: str, identity: str, positives: list[str], negatives: list[str], scores: list[float | None]
+    ) -> _Row:
+        drawn = keyed_uniforms(self.seed, f"{SOURCE}#rate", identity, ["\x1f".join(positives)])[0]
+        shown = keyed_uniforms(self.seed, f"{SOURCE}#shown", identity, positives)
+        return _Row(
+            query=query,
+            identity=identity,
+            positives=tuple(positives),
+            shown=positives[int(shown.argmin())] if positives else "",
+            chosen=bool(drawn < self.rate and positives),
+            easiest=min((score for score in scores if score is not None), default=None),
+            forbidden=set(text_keys([query, *positives], "normalized").tolist()),
+            taken=set(text_keys(negatives, "normalized").tolist()),
+        )
+
+    def _published(self, datasets: Sequence[Dataset]) -> Path:
+        """The sorted text keys of all positives of some datasets, on disk."""
+        for dataset in datasets:
+            if self.positive_column not in dataset.column_names:
+                raise missing_column(self.positive_column, dataset.column_names, "dataset", "positive_column")
+        plain = [dataset.with_format("arrow", columns=[self.positive_column]) for dataset in datasets]
+
+        def build(directory: Path) -> None:
+            keys = [
+                text_keys(flat_strings(table.column(self.positive_column), self.positive_column)[1], "normalized")
+                for dataset in plain
+                for table in dataset.iter(batch_size=1000)
+            ]
+            np.save(directory / KEYS, np.unique(np.concatenate([text_keys([], "normalized"), *keys])))
+
+        digests = [content_digest(dataset, [self.positive_column]) for dataset in plain]
+        return store.obtain(store.cache_root(self.cache_dir), "positivetexts", {"datasets": digests}, build)
+
+    @functools.cached_property
+    def _known_keys(self) -> np.ndarray:
+        if self.known is None:
+            return text_keys([], "normalized")
+        store.check(self.known)
+        return np.load(self.known / KEYS, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+
+    @functools.cached_property
+    def _replies(self) -> Replies | None:
+        identity = self.generator.identity
+        return None if identity is None else Replies.of(store.cache_root(self.cache_dir), identity)
+
+    @functools.cached_property
+    def _echoes(self) -> frozenset[tuple[str, ...]]:
+        return echoes_of(self.prompt.fixed_parts())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+def _columns(rows: Sequence[_Row], given: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.Array]:
+    """The columns of negatives, synthetic ones first, and the counts."""
+    accepted = [row.accepted for row in rows]
+    made: dict[str, tuple[pa.DataType, list[list[Any]]]] = {
+        "negatives": (pa.string(), accepted),
+        "negative_ids": (
+            pa.string(),
+            [[f"{SOURCE}:{store.bytes_digest(one.encode())}" for one in own] for own in accepted],
+        ),
+        "negative_scores": (pa.float32(), [[None] * len(own) for own in accepted]),
+        "negative_ranks": (pa.int32(), [[-1] * len(own) for own in accepted]),
+        "negative_sources": (pa.string(), [[SOURCE] * len(own) for own in accepted]),
+    }
+    added = {}
+    for name, (kind, first) in made.items():
+        rest = given[name].to_pylist() if name in given else [[] for _ in rows]
+        added[name] = pa.array([[*new, *old] for new, old in zip(first, rest, strict=True)], pa.list_(kind))
+    counts = [pa.array([row.counts[name] for row in rows], pa.int32()) for name in COUNTS]
+    return {**added, "synthesis": pa.StructArray.from_arrays(counts, names=list(COUNTS))}

@@ -1,0 +1,1 @@
+"""Scores of (query, document) pairs by models that read both together."""

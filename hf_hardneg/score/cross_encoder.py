@@ -1,0 +1,173 @@
+"""The scorer behind what a user calls a cross-encoder: a path or Hub id, or a live model, or a function.
+
+Opening one reads its files and no more.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from hf_hardneg.encode.live import object_digest, weights_digest
+from hf_hardneg.encode.model_files import check_complete, longest_input, model_folder, read_json
+from hf_hardneg.errors import ConfigError, ModelError
+from hf_hardneg.index.store import digest_of, obtain
+from hf_hardneg.score.folds import FOLDS, CrossFitted
+from hf_hardneg.score.scorers import (
+    ALLOWED,
+    CallableScorer,
+    PairScorer,
+    RerankersScorer,
+    ScoreKind,
+    SentenceTransformersScorer,
+    TransformersScorer,
+    classifier_digest,
+)
+
+Activation = Literal["auto", "sigmoid", "identity"]
+KNOWN_ACTIVATIONS = ("Sigmoid", "Identity")
+TRAINED_HEAD = "ForSequenceClassification"
+
+
+def load_cross_encoder(
+    model: Any,
+    *,
+    cache_dir: Path,
+    device: str = "auto",
+    activation: Activation = "auto",
+    max_length: int | None = None,
+) -> PairScorer:
+    """The scorer behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
+
+    Args:
+        model (`str`, `Path`, `CrossEncoder`, rerankers model, `Callable[[list[str], list[str]], array (n,)]` or
+            `PairScorer`): a sequence-classification model has one label, or two, whose scores are then the differences
+            of the second logit and the first.
+        cache_dir (`Path`): where a live model is saved once, so that workers can load it.
+        device (`str`, defaults to `"auto"`): for a path or Hub id, such as `"cuda"`; a GPU if there is one.
+        activation (`str`, defaults to `"auto"`): what makes probabilities of what the model returns: `"sigmoid"` where
+            it returns logits, `"identity"` where it returns probabilities. `"auto"` takes classifiers for logits,
+            whether or not their own configuration ends in a sigmoid; a callable says it by an attribute `kind`, and is
+            taken for probabilities without.
+        max_length (`int`, *optional*): tokens after which pairs are cut; the model's own limit by default.
+
+    Raises:
+        ModelError: there is no such model, it has no trained classification head, or an activation nobody knows.
+        ConfigError: something else was passed.
+    """
+    if activation not in get_args(Activation):
+        raise ConfigError(f"activation={activation!r} is not known; allowed are {', '.join(get_args(Activation))}.")
+    if max_length is not None and max_length < 8:
+        raise ConfigError(f"max_length={max_length} leaves no room for a query and a document; give at least 8 tokens.")
+    if isinstance(model, PairScorer):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        return _from_folder(os.fspath(model), device, activation, max_length)
+    if hasattr(model, "state_dict") and hasattr(model, "predict"):
+        return _from_sentence_transformers(model, cache_dir, activation, max_length)
+    if hasattr(model, "rank") and hasattr(model, "score"):
+        return _from_rerankers(model, cache_dir, activation, max_length)
+    if callable(model):
+        digest = object_digest(model, what="cross-encoder", of="scores")
+        kind = _kind(activation, auto=getattr(model, "kind", "ce_prob"))
+        return CallableScorer(function=model, digest=digest_of({"function": digest, "kind": kind}), kind=kind)
+    raise ConfigError(f"cross_encoder= got a {type(model).__name__}; allowed are {ALLOWED}.")
+
+
+def _kind(activation: Activation, *, auto: ScoreKind) -> ScoreKind:
+    return {"auto": auto, "sigmoid": "ce_logit", "identity": "ce_prob"}[activation]
+
+
+def _from_folder(name: str, device: str, activation: Activation, max_length: int | None) -> PairScorer:
+    folder = model_folder(name, otherwise="a CrossEncoder, a rerankers model, or a callable")
+    if (folder / FOLDS).exists():
+        members = [folder / f"fold-{number}" for number in range(read_json(folder / FOLDS)["folds"])]
+        return CrossFitted(scorers=tuple(_from_folder(str(one), device, activation, max_length) for one in members))
+    modules = [module["type"].rpartition(".")[2] for module in read_json(folder / "modules.json", default=[])]
+    if modules not in ([], ["Transformer"]):
+        raise ModelError(
+            f"The model {name!r} has the modules {', '.join(modules)}; one Transformer is read here. "
+            f"Train one from it with `hf-hardneg train-denoiser`, or pass CrossEncoder({name!r}) if it is one."
+        )
+    check_complete(folder, name)
+    config = read_json(folder / "config.json")
+    architectures = config.get("architectures") or [TRAINED_HEAD]
+    if not any(one.endswith(TRAINED_HEAD) for one in architectures):
+        raise ModelError(
+            f"The model {name!r} is a {', '.join(architectures)}, which has no trained head to score pairs; a model "
+            "for sequence classification has. Train one from it with `hf-hardneg train-denoiser`."
+        )
+    labels = len(config.get("id2label") or {}) or int(config.get("num_labels", 2))
+    if labels > 2:
+        raise ModelError(
+            f"The model {name!r} has {labels} labels; one (relevance) or two (not relevant, relevant) can be read. "
+            "Pass a callable (queries, documents) -> scores that says which labels mean relevant."
+        )
+    if activation == "auto":
+        _check_activation(_own_activation(folder, config), name)
+    kind, limit = _kind(activation, auto="ce_logit"), max_length or longest_input(folder)
+    digest = classifier_digest(str(folder), limit, kind)
+    return TransformersScorer(folder=str(folder), max_length=limit, kind=kind, digest=digest, device=device)
+
+
+def _own_activation(folder: Path, config: dict[str, Any]) -> str:
+    """The name of the activation that a model's files ask for: each generation of sentence-transformers has its place.
+
+    One label without any means a sigmoid.
+    """
+    settings = read_json(folder / "config_sentence_transformers.json", default={})
+    nested = config.get("sentence_transformers") or {}
+    named = (
+        settings.get("activation_fn")
+        or nested.get("activation_fn")
+        or config.get("sbert_ce_default_activation_function")
+    )
+    return str(named or "Sigmoid").rpartition(".")[2]
+
+
+def _check_activation(name: str, model: str) -> None:
+    if name not in KNOWN_ACTIVATIONS:
+        raise ModelError(
+            f"The cross-encoder {model!r} ends in the activation {name}; {' and '.join(KNOWN_ACTIVATIONS)} over logits "
+            'are known. Say what its raw outputs are: activation="sigmoid" for logits, "identity" for probabilities.'
+        )
+
+
+def _from_sentence_transformers(
+    model: Any, cache_dir: Path, activation: Activation, max_length: int | None
+) -> PairScorer:
+    """A live CrossEncoder, saved once so that workers can load it; ours to run where it is a plain classifier."""
+    limit = max_length or model.max_seq_length
+    own = getattr(model.activation_fn, "__class__", type(None)).__name__
+    if activation == "auto":
+        _check_activation(own, type(model).__name__)
+    modules = [f"{name}: {module}" for name, module in model.named_children()]
+    prompts = {**model.prompts, "default": model.default_prompt_name}
+    parameters = {"weights": weights_digest(model), "modules": modules, "prompts": prompts, "max_length": limit}
+    folder = obtain(cache_dir, "crossencoder", parameters, lambda path: model.save(str(path / "model"))) / "model"
+    device, kind = str(model.device), _kind(activation, auto="ce_logit")
+    if [type(one).__name__ for one in model] == ["Transformer"] and model.default_prompt_name is None:
+        return _from_folder(str(folder), device, "sigmoid" if kind == "ce_logit" else "identity", limit)
+    digest = digest_of({**parameters, "kind": kind})
+    return SentenceTransformersScorer(folder=str(folder), max_length=limit, kind=kind, digest=digest, device=device)
+
+
+def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_length: int | None) -> PairScorer:
+    """A model of AnswerDotAI's rerankers: ours to run where it wraps a classifier, else asked query by query."""
+    classifier: Any = getattr(model, "model", None)
+    if not type(classifier).__name__.endswith(TRAINED_HEAD) or not hasattr(model, "tokenizer"):
+        kind = _kind(activation, auto="ce_prob")
+        digest = object_digest(model, what="cross-encoder", of="scores")
+        return RerankersScorer(model=model, kind=kind, digest=digest_of({"model": digest, "kind": kind}))
+
+    def save(path: Path) -> None:
+        classifier.save_pretrained(path / "model")
+        model.tokenizer.save_pretrained(path / "model")
+
+    parameters = {"weights": weights_digest(classifier), "tokenizer": repr(model.tokenizer)}
+    folder = obtain(cache_dir, "crossencoder", parameters, save) / "model"
+    kind = _kind(activation, auto="ce_logit")
+    return _from_folder(
+        str(folder), str(classifier.device), "sigmoid" if kind == "ce_logit" else "identity", max_length
+    )

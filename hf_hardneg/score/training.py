@@ -1,0 +1,263 @@
+"""Training of a denoiser on a user's own pairs and first-pass negatives, as RocketQA does (arXiv 2010.08191)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hf_hardneg.encode.forward import LENGTH_STEP, quiet_transformers, resolved_device
+from hf_hardneg.encode.model_files import read_model_files
+from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.mining import mine
+from hf_hardneg.progress import bar
+from hf_hardneg.samplers import RankZone
+from hf_hardneg.score.folds import FOLDS, fold_of
+from hf_hardneg.strategies import Strategy, resolve
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+SORTED_TOGETHER = 16
+"""Batches among which pairs are sorted by length, so that a batch needs little padding."""
+FIRST_PASS = replace(resolve("hybrid"), sampler=RankZone(10, 100))
+"""Ranks deep enough that what no one has labelled is seldom relevant, behind the safeguards of hybrid retrieval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a denoiser is trained.
+
+    Args:
+        hard (`int`, defaults to 3): first-pass negatives for each positive in an epoch; other ones in each epoch.
+        random (`int`, defaults to 2): random negatives, likewise.
+        epochs (`int`, defaults to 4): passes over the positives.
+        batch_size (`int`, defaults to 16): pairs in a step.
+        learning_rate (`float`, defaults to 5e-5): of AdamW; rises over a tenth of the steps, then falls to 0.
+        weight_decay (`float`, defaults to 0.01): of AdamW.
+        max_length (`int`, defaults to 160): tokens after which pairs are cut, in training and afterwards.
+        seed (`int`, defaults to 42): of the fresh head, dropout and order.
+    """
+
+    hard: int = 3
+    random: int = 2
+    epochs: int = 4
+    batch_size: int = 16
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.01
+    max_length: int = 160
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in ("hard", "epochs", "batch_size", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"Training({name}={getattr(self, name)}) trains nothing; give more than 0.")
+        if self.random < 0 or self.max_length < LENGTH_STEP:
+            raise ConfigError(
+                f"Training(random={self.random}, max_length={self.max_length}) cannot be; give random=0 or more and "
+                f"max_length={LENGTH_STEP} or more, such as 160."
+            )
+
+
+class Pairs(NamedTuple):
+    """Labelled (query, document) pairs of an epoch, equally long; 1 is relevant."""
+
+    queries: list[str]
+    documents: list[str]
+    labels: list[float]
+
+
+def train_denoiser(
+    pairs: Dataset,
+    corpus: Dataset,
+    *,
+    encoder: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    training: Training | None = None,
+    first_pass: str | Strategy = FIRST_PASS,
+    folds: int = 1,
+    device: str = "auto",
+    query_column: str = "query",
+    positive_column: str = "positive",
+    **options: Any,
+) -> Path:
+    """The folder of a cross-encoder, trained by binary cross-entropy from an encoder and a fresh head.
+
+    Labels are 1 for (query, positive) and 0 for (query, negative). Negatives are drawn from what a first pass finds
+    deep in its ranking, and at random; in each epoch others. No known positive of a query is among them. The embeddings
+    of tokens are not trained: with few pairs that only teaches the model their words.
+
+    With `folds`, so many models are trained, each on the queries of the other folds, and a query is scored by the one
+    that has not seen it: a model remembers what it was told about the queries it was trained on, also where that was
+    wrong. `load_cross_encoder` reads either as one model.
+
+    Args:
+        pairs (`Dataset`), corpus (`Dataset`): as for `mine`.
+        encoder (`str` or `Path`): Hub id or path of the model to start from; also that of a dense first pass.
+        output_dir (`str` or `Path`): where to save; must not exist.
+        training (`Training`, *optional*): how to train.
+        first_pass (`str` or `Strategy`): where hard negatives come from.
+        folds (`int`, defaults to 1): how many models; costs `folds - 1` times as much as one.
+        device (`str`, defaults to `"auto"`): a GPU if there is one.
+        query_column, positive_column (`str`): their names in `pairs`.
+        **options: further arguments of `mine`.
+
+    Raises:
+        ConfigError: something cannot work, before anything is mined.
+        DataError: there is no negative to learn from.
+
+    Example:
+        >>> folder = train_denoiser(pairs, corpus, encoder="sentence-transformers/all-MiniLM-L6-v2", output_dir="ce")
+        >>> mined = mine(pairs, corpus, "dense+denoised", encoder=..., cross_encoder=folder)
+    """
+    training, target = training or Training(), Path(output_dir)
+    if target.exists():
+        raise ConfigError(f"output_dir={str(target)!r} exists; a denoiser is saved to a new folder. Give another name.")
+    if folds < 1:
+        raise ConfigError(f"folds={folds} trains nothing; give 1 for one model, or 2 or more to cross-fit.")
+    start = read_model_files(os.fspath(encoder)).folder
+    options |= {"query_column": query_column, "positive_column": positive_column, "seed": training.seed}
+    options |= {"encoder": os.fspath(encoder)}
+    mined = [
+        mine(pairs, corpus, strategy, num_negatives=number * training.epochs, **options)
+        for strategy, number in ((first_pass, training.hard), ("random", training.random))
+        if number
+    ]
+    rows = _rows(mined, query_column, positive_column)
+    if not any(row.hard for row in rows):
+        raise DataError(
+            "No query has a first-pass negative; give a first_pass= with looser filters, or more documents."
+        )
+    device = resolved_device(device)
+    if folds == 1:
+        _train(rows, start, target, training, device)
+        return target
+    for number in range(folds):
+        others = [row for row in rows if fold_of(row.query, folds) != number]
+        if not others:
+            raise ConfigError(f"folds={folds} leaves nothing to train on for {len(rows)} rows; give fewer folds.")
+        _train(others, start, target / f"fold-{number}", training, device)
+    (target / FOLDS).write_text(json.dumps({"folds": folds}))
+    return target
+
+
+class _Row(NamedTuple):
+    query: str
+    positives: list[str]
+    hard: list[str]
+    random: list[str]
+
+
+def _rows(mined: Sequence[Dataset], query_column: str, positive_column: str) -> list[_Row]:
+    negatives = [part["negatives"][:] for part in mined]
+    negatives += [[[]] * len(mined[0])] * (2 - len(negatives))
+    queries, positives = mined[0][query_column][:], mined[0][positive_column][:]
+    listed = [[one] if isinstance(one, str) else list(one) for one in positives]
+    return [_Row(*row) for row in zip(queries, listed, *negatives, strict=True)]
+
+
+def _epoch(rows: Sequence[_Row], epoch: int, epochs: int) -> Pairs:
+    """The positives of all rows, each with its part of the row's negatives."""
+    made = Pairs([], [], [])
+    for row in rows:
+        for place, positive in enumerate(row.positives):
+            part = slice((epoch + place) % epochs, None, epochs)
+            documents = [positive, *row.hard[part], *row.random[part]]
+            made.queries.extend([row.query] * len(documents))
+            made.documents.extend(documents)
+            made.labels.extend([1.0] + [0.0] * (len(documents) - 1))
+    return made
+
+
+def _train(rows: Sequence[_Row], start: str, folder: Path, training: Training, device: str) -> None:
+    """Fine-tune a classifier of one label and save it."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    epochs = [_epoch(rows, number, training.epochs) for number in range(training.epochs)]
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        tokenizer = AutoTokenizer.from_pretrained(start, padding_side="right")
+        with quiet_transformers():
+            model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1).float().to(device).train()
+        model.get_input_embeddings().requires_grad_(False)
+        _start_at(model, float(np.mean([label for made in epochs for label in made.labels])))
+        _fit(model, tokenizer, epochs, training, device)
+    tokenizer.model_max_length = training.max_length
+    partial = folder.with_name(f".{folder.name}.partial")
+    with quiet_transformers():
+        model.eval().save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial.rename(folder)
+
+
+def _start_at(model: Any, share: float) -> None:
+    """Let a fresh head answer the share of positives, so that no step is spent on learning that."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.shape == (1,):
+            torch.nn.init.constant_(parameter, float(np.log(share / (1 - share))))
+
+
+def _fit(model: Any, tokenizer: Any, epochs: Sequence[Pairs], training: Training, device: str) -> None:
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    batches = [list(_batches(made, tokenizer, training, number)) for number, made in enumerate(epochs)]
+    steps = sum(map(len, batches))
+    warm = max(1, steps // 10)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, weight_decay=training.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
+    )
+    with bar(total=steps, desc="Training denoiser", unit=" steps") as progress:
+        for number, epoch in enumerate(batches):
+            total = 0.0
+            for inputs, labels in epoch:
+                logits = model(**{name: values.to(device) for name, values in inputs.items()}).logits[:, 0]
+                loss = binary_cross_entropy_with_logits(logits, labels.to(device))
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(trained, 1.0)
+                optimizer.step()
+                schedule.step()
+                total += loss.item()
+                progress.update(1)
+            logger.info("epoch %d: mean loss %.4f over %d steps", number + 1, total / len(epoch), len(epoch))
+
+
+def _batches(made: Pairs, tokenizer: Any, training: Training, epoch: int) -> list[tuple[dict[str, Any], Any]]:
+    """Padded inputs and labels of an epoch, shuffled; pairs of like length stand together."""
+    import torch
+
+    tokens = tokenizer(made.queries, made.documents, truncation=True, max_length=training.max_length)
+    lengths = np.array([len(ids) for ids in tokens["input_ids"]])
+    draws, size = np.random.default_rng([training.seed, epoch]), training.batch_size
+    order = draws.permutation(len(lengths))
+    windows = [order[first : first + size * SORTED_TOGETHER] for first in range(0, len(order), size * SORTED_TOGETHER)]
+    ordered = [window[np.argsort(lengths[window], kind="stable")] for window in windows]
+    parts = [window[first : first + size] for window in ordered for first in range(0, len(window), size)]
+    draws.shuffle(parts)
+    labels = torch.tensor(made.labels)
+    return [
+        (
+            tokenizer.pad(
+                {name: [values[i] for i in rows] for name, values in tokens.items()},
+                pad_to_multiple_of=LENGTH_STEP,
+                return_tensors="pt",
+            ),
+            labels[rows],
+        )
+        for rows in parts
+    ]

@@ -1,0 +1,205 @@
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from hf_hardneg import BM25, HardNegatives, Strategy, mine, plan, to_format
+from hf_hardneg.denoising import CrossEncoderDenoiser
+from hf_hardneg.errors import ColumnError, ConfigError, DataError
+from hf_hardneg.filters import of_positive
+from hf_hardneg.samplers import Uniform
+from hf_hardneg.score.cross_encoder import load_cross_encoder
+from hf_hardneg.strategies import resolve
+from tests.cross_encoders import cross_encoder
+from tests.test_filters import table
+from tests.worlds import encode, shared_words, world
+
+PROBABILITIES = np.array([0.95, 0.05, 0.50, 0.099, 0.10, 0.02, 0.901, 0.90])
+
+
+def scored(scores, positive=np.nan):
+    candidates = table(-np.arange(len(scores), dtype=float), 1.0)
+    return candidates.with_signals(
+        {"denoised": np.array(scores, float), of_positive("denoised"): np.full(len(scores), positive)}
+    )
+
+
+@pytest.mark.parametrize("kind", ["ce_prob", "ce_logit"])
+def test_published_vector(kind):
+    scores = PROBABILITIES
+    if kind == "ce_logit":
+        inside = np.where(scores == 0.9, 0.9 - 1e-6, np.where(scores == 0.1, 0.1 + 1e-6, scores))
+        scores = np.log(inside / (1 - inside))
+    candidates = scored(scores)
+    assert candidates.rank[CrossEncoderDenoiser(kind=kind).keep(candidates)].tolist() == [1, 3, 5]
+    for which, expected in (("best", [0]), ("all", [0, 6])):
+        promoting = CrossEncoderDenoiser(pseudo_positives=which, kind=kind)
+        assert candidates.rank[promoting.promoted(candidates)].tolist() == expected
+
+
+def test_margin_to_the_positive_and_what_has_no_score():
+    scores = [0.05, 0.02, np.nan, -np.inf]
+    assert CrossEncoderDenoiser(kind="ce_prob").keep(scored(scores[:3])).tolist() == [True, True, False]
+    assert CrossEncoderDenoiser(kind="ce_logit").keep(scored([-3.0, *scores[2:]])).tolist() == [True, False, False]
+    near = CrossEncoderDenoiser(prob_margin=0.04, kind="ce_prob")
+    assert near.keep(scored(scores[:2], positive=0.07)).tolist() == [False, True]
+    assert near.keep(scored(scores[:2])).tolist() == [True, True]
+
+
+def test_best_is_one_for_each_query():
+    candidates = scored([0.95, 0.99, 0.99])
+    assert CrossEncoderDenoiser(pseudo_positives="best").promoted(candidates).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"threshold": -2.2}, r"threshold=-2.2\) is a probability; .* the logit -2.2 is the probability 0.100"),
+        ({"promote_above": 1.5}, "promote_above=1.5.* is a probability"),
+        ({"threshold": 0.95}, "would promote what it keeps"),
+        ({"scored_depth": 0}, "scores nothing"),
+        ({"pseudo_positives": "some"}, "Unknown pseudo_positives 'some'; known are all, best, off"),
+    ],
+)
+def test_bad_parameters(options, text):
+    with pytest.raises(ConfigError, match=text):
+        CrossEncoderDenoiser(**options)
+
+
+@pytest.mark.parametrize("strategy", ["denoised", "bm25+denoised", "margin+denoised", "hybrid+denoised", "rocketqa"])
+def test_every_kept_negative_is_below_the_threshold_by_the_model_itself(strategy):
+    pairs, corpus = world(3, queries=3)
+    mined = mine(pairs, corpus, strategy, encoder=encode, cross_encoder=shared_words, safeguards=False)
+    assert sum(map(len, mined["negatives"])) > 0
+    for row in mined:
+        scores = shared_words([row["query"]] * len(row["negatives"]), row["negatives"])
+        assert np.allclose(row["negative_denoised_scores"], scores, atol=1e-6)
+        assert (1 / (1 + np.exp(-scores)) < 0.1).all()
+        positives = shared_words([row["query"]] * len(row["positive"]), row["positive"])
+        assert np.allclose(row["positive_denoised_scores"], positives, atol=1e-6)
+    options = {"cross_encoder": shared_words, "safeguards": False, "known_positives": [pairs]}
+    miner = HardNegatives(corpus, strategy, encoder=encode, **options)
+    alone = pairs.map(miner, batched=True, batch_size=5)
+    assert alone["negative_ids"][:] == mined["negative_ids"][:]
+
+
+def test_a_cross_encoder_that_is_passed_is_always_used():
+    pairs, corpus = world(3, queries=3)
+    mined = mine(pairs, corpus, "bm25", encoder=encode, cross_encoder=shared_words)
+    assert sum(row["denoised"] for row in mined["mining"]) > 0
+    miner = HardNegatives(corpus, "bm25", encoder=encode, cross_encoder=shared_words)
+    assert miner.strategy.filters[-1] == CrossEncoderDenoiser(kind="ce_logit")
+
+
+def test_a_cross_encoder_on_a_gpu_and_several_processes_are_refused_before_work(tmp_path):
+    pairs, corpus = world(3, queries=3)
+    model = load_cross_encoder(cross_encoder(tmp_path), cache_dir=tmp_path, device="cuda:0")
+    with pytest.raises(ConfigError, match="num_proc=2 with a cross-encoder on cuda:0"):
+        mine(pairs, corpus, "denoised", encoder=encode, cross_encoder=model, num_proc=2, confirm_cost=True)
+
+
+def test_without_a_model_it_says_so():
+    pairs, corpus = world(3, queries=3)
+    with pytest.raises(ConfigError, match="denoised needs a cross-encoder, .* Pass cross_encoder=.*train-denoiser"):
+        mine(pairs, corpus, "denoised")
+
+
+def test_logits_taken_for_probabilities_are_an_error():
+    pairs, corpus = world(3, queries=3)
+
+    def logits(queries, documents):
+        return shared_words(queries, documents)
+
+    with pytest.raises(DataError, match=r"outside \[0, 1\], .*activation=\"sigmoid\""):
+        mine(pairs, corpus, "denoised", cross_encoder=logits)
+    strategy = Strategy([BM25(20)], [CrossEncoderDenoiser(logits, activation="sigmoid")])
+    assert len(mine(pairs, corpus, strategy)) == len(pairs)
+
+
+def test_pseudo_positives_come_out_in_columns_of_their_own():
+    pairs, corpus = world(3, queries=3)
+    stage = CrossEncoderDenoiser(shared_words, pseudo_positives="all", promote_above=0.6)
+    mined = mine(pairs, corpus, Strategy([BM25(20)], [stage]))
+    assert sum(map(len, mined["pseudo_positives"])) > 0
+    for row in mined:
+        scores = shared_words([row["query"]] * len(row["pseudo_positives"]), row["pseudo_positives"])
+        assert (1 / (1 + np.exp(-scores)) > 0.6).all()
+        assert not {*row["pseudo_positive_ids"]} & {*row["negative_ids"], *row["positive_ids"]}
+    best = mine(pairs, corpus, Strategy([BM25(20)], [replace(stage, pseudo_positives="best")]))
+    assert max(map(len, best["pseudo_positives"])) == 1
+
+
+def test_only_survivors_are_scored_and_no_more_than_needed():
+    asked = []
+
+    def counting(queries, documents):
+        asked.extend(zip(queries, documents, strict=True))
+        return np.zeros(len(queries))
+
+    counting.digest = "counting"
+    pairs, corpus = world(3, queries=3)
+    positives = sum(map(len, pairs["positive"]))
+    mine(pairs, corpus, Strategy([BM25(20)], [CrossEncoderDenoiser(counting, scored_depth=20)]), num_negatives=2)
+    assert 0 < len(asked) <= positives + 2 * len(pairs)
+    before = len(asked)
+    mine(
+        pairs,
+        corpus,
+        Strategy([BM25(20)], [CrossEncoderDenoiser(counting, scored_depth=20)], Uniform()),
+        num_negatives=2,
+    )
+    assert len(asked) > before and len(set(asked)) == len(asked)
+
+
+def test_logits_reach_distillation_as_they_are():
+    teacher = {"plate": 5.2, "wing x": 1.1, "slab x": -3.0}
+
+    def logits(queries, documents):
+        return [teacher[document] for document in documents]
+
+    logits.kind, logits.digest = "ce_logit", "a teacher"
+    pairs = Dataset.from_dict({"query": ["x wing slab"], "positive": ["plate"]})
+    corpus = Dataset.from_dict({"_id": ["1", "2", "3"], "text": ["plate", "wing x", "slab x"]})
+    strategy = Strategy([BM25(20)], [CrossEncoderDenoiser(logits, threshold=0.8)])
+    mined = mine(pairs, corpus, strategy, num_negatives=2)
+    (short,) = to_format(mined, "list", num_negatives=1)
+    assert len(short["negatives"]) == len(short["negative_denoised_scores"]) == 1
+    with pytest.raises(ColumnError, match="needs 'positive_judged_scores', 'negative_judged_scores', which"):
+        to_format(mined, "n-tuple", scores="judged")
+    (row,) = to_format(mined, "n-tuple", scores="denoised")
+    given = dict(zip([row["positive"], row["negative_1"], row["negative_2"]], row["scores"], strict=True))
+    c = np.array([given["plate"], given["wing x"], given["slab x"]])
+    s = np.array([12.0, 9.5, 4.0])
+    np.testing.assert_allclose(c, [5.2, 1.1, -3.0], atol=1e-6)
+    np.testing.assert_allclose(np.mean(((s[0] - s[1:]) - (c[0] - c[1:])) ** 2), 1.3, atol=1e-6)
+    for t, expected in ((1, 0.03636174026155959), (2, 0.03902357007975655)):
+        p, q = (np.exp(x / t) / np.exp(x / t).sum() for x in (c, s))
+        np.testing.assert_allclose((p * np.log(p / q)).sum(), expected, atol=1e-7)
+
+
+def test_names():
+    for name in ("denoised", "ce_denoise", "rocketqa"):
+        assert resolve(name, safeguards=False) == Strategy([BM25(100)], [CrossEncoderDenoiser()])
+    assert [stage.name for stage in resolve("margin+denoised", safeguards=False).filters] == [
+        "rank_window",
+        "absolute_margin",
+        "denoised",
+    ]
+
+
+def test_a_plan_knows_what_scoring_costs_and_scores_nothing_else():
+    asked = []
+
+    def slow(queries, documents):
+        asked.extend(documents)
+        time.sleep(0.002 * len(documents))
+        return np.zeros(len(queries))
+
+    slow.digest = "slow"
+    pairs, corpus = world(3)
+    costs = plan(pairs, corpus, "bm25", encoder=encode, cross_encoder=slow)
+    (step,) = [step for step in costs.steps if step.name == "score pairs"]
+    assert 0.8 < step.seconds / (len(pairs) * 51 * 0.002) < 3
+    assert "CrossEncoderDenoiser" in costs.recipe and len(asked) < 400
