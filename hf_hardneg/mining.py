@@ -58,7 +58,7 @@ def mine(
     splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
     rows = list(splits.values())
     miner = _opened(rows, corpus, strategy, options)
-    if miner is None or not all(Steps.of(miner).has_candidates(split, miner.retrieval) for split in rows):
+    if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows):
         guard(rows, corpus, strategy, options, num_proc=num_proc, confirm_cost=confirm_cost)
         miner = miner or HardNegatives(corpus, strategy, known_positives=rows, **options)
         _check_processes(miner, num_proc)

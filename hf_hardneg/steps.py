@@ -41,9 +41,13 @@ class Steps:
         """The steps of a miner, stored where its indexes are."""
         return cls(cache=miner.retrieval.reader.corpus.cache, **how)
 
-    def has_candidates(self, pairs: Dataset, retrieval: Retrieval) -> bool:
-        """Whether the candidates of some pairs are stored."""
-        return store.place(self.cache, "candidates", _origin(pairs, retrieval)).exists()
+    def is_selection_left(self, pairs: Dataset, miner: HardNegatives) -> bool:
+        """Whether all dear steps of some pairs are stored: their candidates, and what a cross-encoder says of them."""
+        origin = _origin(pairs, miner.retrieval)
+        steps = {"candidates": origin}
+        if miner.rescoring.scorers:
+            steps["signals"] = {**origin, "rescored": miner.rescoring.identity}
+        return all(store.place(self.cache, kind, made_from).exists() for kind, made_from in steps.items())
 
     def candidates(self, pairs: Dataset, retrieval: Retrieval) -> Dataset:
         """The pairs with the columns that retrieval adds, from the store where they are there."""

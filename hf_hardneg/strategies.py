@@ -285,6 +285,9 @@ ALIASES = {
     "rocketqa": "denoised",
     "nv_retriever": "positive_aware",
     "topk_percpos": "positive_aware",
+    "topk_marginpos": "absolute_margin",
+    "syneg": "synthetic",
+    "llm": "synthetic",
     "contrastors": "positive_aware",
     "sentence_transformers": "st",
     "ambiguous_zone": "rank_zone",
@@ -333,6 +336,9 @@ SAFEGUARDS: dict[str, tuple[Filter, ...]] = {
 """Filters that a strategy given by name begins with, by its retriever: against unlabelled positives, without a model
 beyond the index. On Cranfield they take proven false negatives from 28 to 6 % (`benchmarks/quality.py`)."""
 
+AS_PUBLISHED = {"st"}
+"""Names that stand for what another tool does, to the letter: they bring no safeguards."""
+
 
 def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder: Any = None) -> Strategy:
     """The strategy behind a name, a chain such as `"bm25+rank_zone"`, or a `Strategy`.
@@ -360,10 +366,12 @@ def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
         return strategy
     if not isinstance(strategy, str):
         raise ConfigError(f"strategy= got a {type(strategy).__name__}; give a name such as 'bm25', or a Strategy.")
-    parts = [_part(name.strip()) for name in strategy.split("+")]
+    names = [name.strip() for name in strategy.split("+")]
+    parts = [_part(name) for name in names]
     samplers = [part.sampler for part in parts if not isinstance(part.sampler, Top)]
     filters = [stage for part in parts for stage in part.filters]
-    first = SAFEGUARDS.get(parts[0].retriever.name, ()) if safeguards else ()
+    guarded = safeguards and AS_PUBLISHED.isdisjoint(ALIASES.get(name, name) for name in names)
+    first = SAFEGUARDS.get(parts[0].retriever.name, ()) if guarded else ()
     named = {type(stage) for stage in filters}
     return Strategy(
         parts[0].retrievers,
@@ -372,21 +380,26 @@ def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
     )
 
 
-def _part(name: str) -> Strategy:
-    known = ALIASES.get(name, name)
-    if known in TRAINING_TIME:
-        does, near = TRAINING_TIME[known]
+def _part(given: str) -> Strategy:
+    name = ALIASES.get(given, given)
+    if name == "synthetic":
         raise ConfigError(
-            f"Strategy {name!r} {does}, so nothing can be mined for it beforehand; a miner takes "
+            f"Strategy {given!r} retrieves nothing: its negatives are written by a model. Mine with "
+            f"{', '.join(sorted(STRATEGIES))}, then mined.map(SyntheticNegatives(...), batched=True)."
+        )
+    if name in TRAINING_TIME:
+        does, near = TRAINING_TIME[name]
+        raise ConfigError(
+            f"Strategy {given!r} {does}, so nothing can be mined for it beforehand; a miner takes "
             f"{', '.join(sorted(STRATEGIES))}. Use {near!r}, which comes nearest."
         )
-    if known in STRATEGIES:
-        return STRATEGIES[known]
-    if known in FILTERS:
-        return Strategy([Dense()], [FILTERS[known]()])
-    if known in SAMPLERS:
-        return Strategy([Dense()], [], SAMPLERS[known]())
-    raise unknown_name("strategy", name, STRATEGIES)
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    if name in FILTERS:
+        return Strategy([Dense()], [FILTERS[name]()])
+    if name in SAMPLERS:
+        return Strategy([Dense()], [], SAMPLERS[name]())
+    raise unknown_name("strategy", given, STRATEGIES)
 
 
 def table() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import hf_hardneg
+import hf_hardneg.training
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
@@ -96,9 +97,15 @@ def test_mining_with_bm25_loads_no_torch_transformers_or_faiss():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_every_public_name_resolves_and_is_documented():
-    for name in hf_hardneg.__all__:
-        assert getattr(hf_hardneg, name).__doc__
-    assert list(hf_hardneg.__all__) == sorted(hf_hardneg.__all__)
+@pytest.mark.parametrize("package", [hf_hardneg, hf_hardneg.training])
+def test_every_public_name_resolves_and_is_documented(package):
+    for name in package.__all__:
+        assert getattr(package, name).__doc__
+    assert list(package.__all__) == sorted(package.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Minecraft'"):
-        _ = hf_hardneg.Minecraft
+        _ = package.Minecraft
+
+
+def test_only_gathering_talks_to_other_ranks():
+    users = [path.stem for path in PACKAGE.glob("training/*.py") if "import torch.distributed" in path.read_text()]
+    assert users == ["gather"]

@@ -2,17 +2,19 @@ import pytest
 
 from hf_hardneg import HardNegatives, Strategy
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.filters import FILTERS, AbsoluteMargin, TooSimilar
 from hf_hardneg.retrievers import BM25
 from hf_hardneg.samplers import SAMPLERS, SimANS, Uniform
 from hf_hardneg.strategies import ALIASES, STRATEGIES, TRAINING_TIME, resolve, table
-from tests.worlds import encode, world
+from tests.worlds import encode, shared_words, world
 
 OFFLINE = [name for name, target in ALIASES.items() if target in STRATEGIES]
 TRAINING = [*TRAINING_TIME, *(name for name, target in ALIASES.items() if target in TRAINING_TIME)]
 
 
 def test_every_name_is_of_one_table():
-    assert set(OFFLINE) | set(TRAINING) == set(ALIASES) | set(TRAINING_TIME)
+    others = {name for name, target in ALIASES.items() if target in FILTERS or target == "synthetic"}
+    assert set(OFFLINE) | set(TRAINING) | others == set(ALIASES) | set(TRAINING_TIME)
     assert not set(ALIASES) & (set(STRATEGIES) | set(TRAINING_TIME)) and not set(STRATEGIES) & set(TRAINING_TIME)
 
 
@@ -32,6 +34,20 @@ def test_training_names_refuse_and_name_what_comes_nearest(name):
         HardNegatives(corpus, f"bm25+{name}")
 
 
+@pytest.mark.parametrize("name", ["synthetic", "syneg", "llm"])
+def test_written_negatives_are_mapped_over_mined_ones(name):
+    with pytest.raises(ConfigError, match=f"^Strategy '{name}' retrieves nothing.*mined.map\\(SyntheticNegatives"):
+        resolve(name)
+
+
+def test_names_bring_safeguards_but_for_what_another_tool_does():
+    assert resolve("topk_marginpos").filters[-1] == AbsoluteMargin(0.05)
+    for name in ("bm25", "dense", "hybrid", "simans"):
+        assert TooSimilar() in resolve(name).filters and TooSimilar() not in resolve(name, safeguards=False).filters
+    assert resolve("st") == resolve("sentence_transformers") == STRATEGIES["st"]
+    assert resolve("dense+too_similar").filters.count(TooSimilar()) == 1
+
+
 @pytest.fixture(scope="module")
 def rows():
     return world(5, documents=150, queries=110)
@@ -40,7 +56,8 @@ def rows():
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_name_mines_as_it_is(name, rows):
     pairs, corpus = rows
-    miner = HardNegatives(corpus, name, encoder=encode, known_positives=[pairs])
+    options = {"cross_encoder": shared_words} if name == "denoised" else {}
+    miner = HardNegatives(corpus, name, encoder=encode, known_positives=[pairs], **options)
     assert sum(map(len, miner(pairs[:40])["negatives"])) > 0
     assert type(resolve(name).sampler).__name__ in repr(miner.strategy)
 

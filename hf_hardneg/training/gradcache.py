@@ -35,7 +35,8 @@ def cached_backward(
         inputs (`Sequence`): token batches of queries, positives, …: tensors, or mappings of them, of equally many rows.
         loss (`Callable`): from the vectors of each input to a scalar.
         chunk_size (`int`): rows at a time.
-        module (`Module`, *optional*): the one wrapped by DistributedDataParallel, to average gradients but once.
+        module (`Module`, *optional*): the one wrapped by DistributedDataParallel, to average gradients but once. Of two
+            towers make one module, wrapped with `find_unused_parameters=True`: a chunk is of one of them.
         backward (`Callable`, *optional*): of the loss, such as `accelerator.backward`.
 
     Raises:

@@ -24,6 +24,12 @@ def test_losses_gradients_and_parameters_are_those_of_one_process(ranks, run):
             torch.testing.assert_close(rank["runs"][run][what], expected, rtol=1e-10, atol=1e-10)
 
 
+def test_gradients_of_two_towers_are_those_of_one_process(ranks):
+    alone = training.train_towers()
+    for rank in ranks:
+        torch.testing.assert_close(rank["towers"], alone, rtol=1e-12, atol=1e-12)
+
+
 def test_the_mask_matters_across_ranks(ranks):
     losses = [ranks[0]["runs"][name]["losses"][0] for name in ("masked", "mined")]
     assert losses[0] < losses[1] - 1e-3

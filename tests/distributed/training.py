@@ -169,6 +169,35 @@ def backward(case, model, tokens, rows, step, chunk_size):
     return value.detach()
 
 
+class Towers(torch.nn.Module):
+    """An encoder of queries and another of documents."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.towers = torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH).double() for _ in range(2))
+
+    def forward(self, batch):
+        return self.towers[int(batch["tower"][0])](batch["vectors"])
+
+
+def train_towers(rank=0, world=1):
+    """Gradients of three steps of two towers."""
+    model, found = Towers(), []
+    trained = DistributedDataParallel(model, find_unused_parameters=True) if world > 1 else model
+    for step in range(3):
+        rows = share(draw(7, step), rank, world, (None, None))
+        parts = zip(vectors(step), (rows.query, rows.positive), strict=True)
+        inputs = [
+            {"vectors": part[places], "tower": torch.full((len(places),), tower)}
+            for tower, (part, places) in enumerate(parts)
+        ]
+        model.zero_grad()
+        cached_backward(trained, inputs, CrossBatchLoss(), chunk_size=2, module=trained)
+        found.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    return torch.stack(found)
+
+
 def refused(rank):
     """What ranks are told whose rows cannot be joined."""
     messages = []
@@ -195,7 +224,9 @@ def main(folder):
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     found = {name: train(*run, rank, dist.get_world_size()) for name, run in RUNS.items()}
-    torch.save({"runs": found, "refused": refused(rank), "lopsided": lopsided(rank)}, Path(folder) / f"rank{rank}.pt")
+    found = {"runs": found, "towers": train_towers(rank, dist.get_world_size())}
+    found |= {"refused": refused(rank), "lopsided": lopsided(rank)}
+    torch.save(found, Path(folder) / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 

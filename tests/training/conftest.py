@@ -1,4 +1,5 @@
 import pytest
+import torch
 from accelerate.state import AcceleratorState, GradientState
 
 
@@ -8,3 +9,12 @@ def own_accelerate():
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small products are slower on several threads, much so on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
