@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--num-negatives", type=int, default=4)
         command.add_argument("--num-proc", type=int, help="worker processes")
         command.add_argument("--seed", type=int, default=42)
+        command.add_argument(
+            "--no-safeguards", dest="safeguards", action="store_false", help="keep what may be an unlabelled positive"
+        )
     for command in (mine, demo):
         command.add_argument("--out", required=True, help="folder for the mined dataset; load_from_disk() reads it")
         command.add_argument("--format", default="list", help="list, triplet, n-tuple, labeled-pair or labeled-list")
@@ -121,7 +124,7 @@ def _tables(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
 
 
 def _shared(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in ("num_negatives", "num_proc", "seed")}
+    return {name: getattr(options, name) for name in ("num_negatives", "num_proc", "seed", "safeguards")}
 
 
 def _columns(options: argparse.Namespace) -> dict[str, Any]:
@@ -214,14 +217,11 @@ def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **columns
     from hf_hardneg.formats import to_format
     from hf_hardneg.mining import mine
     from hf_hardneg.reports import report
+    from hf_hardneg.strategies import resolve
 
-    mined = mine(
-        pairs,
-        corpus,
-        options.strategy,
-        **_shared(options),
-        **columns,
-    )
+    recipe = resolve(options.strategy, safeguards=options.safeguards, cross_encoder=columns.get("cross_encoder"))
+    print(f"{options.strategy} is {recipe}\n")
+    mined = mine(pairs, corpus, options.strategy, **_shared(options), **columns)
     names = {name: columns[name] for name in ("query_column", "positive_column") if name in columns}
     written = to_format(mined, options.format, **names)
     written.save_to_disk(options.out)
