@@ -11,7 +11,7 @@ def own_accelerate():
     GradientState._reset_state()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Small products are slower on several threads, much so on a busy machine."""
     before = torch.get_num_threads()
