@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 
 
@@ -67,3 +69,19 @@ def intrinsic_dimension(vectors: np.ndarray) -> float:
     squares = squared_distances(vectors)[np.triu_indices(len(vectors), 1)]
     spread = squares.var() if len(squares) else 0.0
     return float(squares.mean() ** 2 / spread) if spread > 0 else float(vectors.shape[1])
+
+
+def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Lowest and highest share that `successes` of `trials` independent ones agree with (Wilson 1927).
+
+    Args:
+        successes, trials (`int`): counts; without a trial every share agrees.
+        confidence (`float`, defaults to 0.95): between 0 and 1, of both sides together.
+    """
+    if not trials:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, scale = successes / trials, 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / scale
+    half = z / scale * (share * (1 - share) / trials + z * z / (4 * trials**2)) ** 0.5
+    return max(centre - half, 0.0), min(centre + half, 1.0)

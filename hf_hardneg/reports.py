@@ -73,12 +73,7 @@ class Report:
     @property
     def goldilocks(self) -> dict[str, float]:
         """Share of the negatives that are too easy, just right and too hard; empty where none has a relative margin."""
-        total = sum(self.relative_margins.values())
-        if not total:
-            return {}
-        easy = sum(count for (low, _), count in self.relative_margins.items() if low >= TOO_EASY) / total
-        hard = sum(count for (_, high), count in self.relative_margins.items() if high <= TOO_HARD) / total
-        return {"too easy": easy, "just right": 1 - easy - hard, "too hard": hard}
+        return goldilocks(self.relative_margins)
 
     def __str__(self) -> str:
         retrieved = max(self.funnel["retrieved"], 1)
@@ -154,7 +149,7 @@ def _part(table: pa.Table) -> _Part:
     counts = dict(zip((entry.name for entry in columns["mining"].type), columns["mining"].flatten(), strict=True))
     recalls = counts.pop(RECALL, pa.nulls(0, pa.float32()))
     sources = pc.value_counts(columns["negative_sources"].flatten()).to_pylist()
-    compared, margins, relative = _margins(columns["positive_scores"], columns["negative_scores"])
+    compared, margin, relative = margins(columns["positive_scores"], columns["negative_scores"])
     return _Part(
         per_row=pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False),
         short=counts["short"].to_numpy(zero_copy_only=False),
@@ -164,7 +159,7 @@ def _part(table: pa.Table) -> _Part:
             "ranks": _numbers(columns["negative_ranks"]),
             "negative_scores": _numbers(columns["negative_scores"]),
             "positive_scores": _numbers(columns["positive_scores"]),
-            "margins": margins,
+            "margins": margin,
             "relative_margins": relative,
             RECALL: recalls.drop_null().to_numpy(zero_copy_only=False).astype(np.float64),
         },
@@ -185,22 +180,22 @@ def _joined(parts: list[_Part], temperature: float | None) -> Report:
     numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers}
     sources = sum((part.sources for part in parts), Counter[str]())
     compared = np.concatenate([part.compared for part in parts])
-    margins, recalls, relative = numbers["margins"], numbers.pop(RECALL), numbers.pop("relative_margins")
+    margin, recalls, relative = numbers["margins"], numbers.pop(RECALL), numbers.pop("relative_margins")
     if temperature is None and all(
         (np.abs(numbers[f"{one}_scores"]) < 1.001).all() for one in ("negative", "positive")
     ):
         temperature = TEMPERATURE
     if temperature is not None:
         rows = np.repeat(np.arange(len(compared)), compared)
-        numbers["gradient_shares"] = infonce(np.zeros(len(compared)), -margins, rows, temperature=temperature)[1]
+        numbers["gradient_shares"] = infonce(np.zeros(len(compared)), -margin, rows, temperature=temperature)[1]
     return Report(
         rows=len(per_row),
         negatives=int(per_row.sum()),
         funnel={name: sum(part.counts[name] for part in parts) for name in parts[0].counts},
         sources=dict(sorted(sources.items())),
-        **{name: _quantiles(values) for name, values in numbers.items()},
-        above_positive=float((margins < 0).mean()) if len(margins) else 0.0,
-        relative_margins=dict(zip(pairwise(EDGES), _histogram(relative), strict=True)),
+        **{name: quantiles(values) for name, values in numbers.items()},
+        above_positive=float((margin < 0).mean()) if len(margin) else 0.0,
+        relative_margins=relative_margins(relative),
         short_rows=int((short > 0).sum()),
         empty_rows=int((per_row == 0).sum()),
         repeated_negatives=sum(part.repeated for part in parts),
@@ -217,11 +212,12 @@ def _numbers(lists: pa.ListArray) -> np.ndarray:
     return lists.flatten().drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
 
 
-def _quantiles(values: np.ndarray) -> dict[float, float]:
+def quantiles(values: np.ndarray) -> dict[float, float]:
+    """The values at `QUANTILES`; empty without values."""
     return {q: float(np.quantile(values, q)) for q in QUANTILES} if len(values) else {}
 
 
-def _margins(positives: pa.ListArray, negatives: pa.ListArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def margins(positives: pa.ListArray, negatives: pa.ListArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lowest positive score minus score, of each negative, with how many each row has and each as part of `|s+|`.
 
     NaN and unscored ones are left out, and of the parts also those of a positive that scores 0.
@@ -231,15 +227,27 @@ def _margins(positives: pa.ListArray, negatives: pa.ListArray) -> tuple[np.ndarr
     scores = positives.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     np.fmin.at(lowest, owner, scores)
     owner = pc.list_parent_indices(negatives).to_numpy(zero_copy_only=False)
-    margins = lowest[owner] - negatives.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    known = ~np.isnan(margins)
-    owner, margins = owner[known], margins[known]
+    margin = lowest[owner] - negatives.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    known = ~np.isnan(margin)
+    owner, margin = owner[known], margin[known]
     anchor = np.abs(lowest[owner])
-    return np.bincount(owner, minlength=len(positives)), margins, margins[anchor > 0] / anchor[anchor > 0]
+    return np.bincount(owner, minlength=len(positives)), margin, margin[anchor > 0] / anchor[anchor > 0]
 
 
-def _histogram(values: np.ndarray) -> list[int]:
-    return np.bincount(np.searchsorted(EDGES, values, side="right") - 1, minlength=len(EDGES) - 1).tolist()
+def relative_margins(values: np.ndarray) -> dict[tuple[float, float], int]:
+    """How many of the values, `(s+ - s) / |s+|`, lie in each bin of `EDGES`."""
+    counts = np.bincount(np.searchsorted(EDGES, values, side="right") - 1, minlength=len(EDGES) - 1)
+    return dict(zip(pairwise(EDGES), counts.tolist(), strict=True))
+
+
+def goldilocks(histogram: dict[tuple[float, float], int]) -> dict[str, float]:
+    """Shares that are too easy, just right and too hard, of `relative_margins`; empty where it counts none."""
+    total = sum(histogram.values())
+    if not total:
+        return {}
+    easy = sum(count for (low, _), count in histogram.items() if low >= TOO_EASY) / total
+    hard = sum(count for (_, high), count in histogram.items() if high <= TOO_HARD) / total
+    return {"too easy": easy, "just right": 1 - easy - hard, "too hard": hard}
 
 
 def _repeated(negatives: pa.ListArray) -> int:

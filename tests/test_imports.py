@@ -55,6 +55,9 @@ LAYERS = [
     {"generate.prompts", "generate.replies", "generate.generators", "generate.scorers"},
     {"generate.endpoint", "generate.validation"},
     {"mining", "formats", "reports", "demo", "inputs", "generate.llm"},
+    {"metrics.ranking", "metrics.judgements", "metrics.hardness.hardness"},
+    {"metrics.retrieval.retrieval", "metrics.false_negative_rate.false_negative_rate"},
+    {"metrics.alignment_uniformity.alignment_uniformity"},
     {"sweeps", "score.training"},
     {"cli"},
 ]

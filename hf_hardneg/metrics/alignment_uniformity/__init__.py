@@ -1,0 +1,1 @@
+"""Alignment and uniformity of vectors, as an `evaluate` module."""

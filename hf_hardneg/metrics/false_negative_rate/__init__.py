@@ -1,0 +1,1 @@
+"""The share of negatives that are known positives, as an `evaluate` module."""

@@ -1,0 +1,1 @@
+"""How near negatives come to their positives, as an `evaluate` module."""

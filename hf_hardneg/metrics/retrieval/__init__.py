@@ -1,0 +1,1 @@
+"""nDCG, MRR, recall, precision and MAP at k, as an `evaluate` module."""

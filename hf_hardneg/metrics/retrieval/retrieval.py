@@ -1,0 +1,92 @@
+"""nDCG, MRR, recall, precision and MAP at k, as an `evaluate` module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+
+from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.metrics import judgements
+from hf_hardneg.metrics.ranking import Judged, measures
+
+DESCRIPTION = """nDCG, MRR, recall, precision and MAP at k, as trec_eval computes them: linear gains, average precision
+over all relevant documents, 0 for a query that has none."""
+INPUTS = f"""{judgements.INPUTS}
+    k (`int` or list of `int`, defaults to 10): the lengths at which rankings are cut.
+    relevance_level (`float`, defaults to 1): the lowest grade of a relevant document, for all but nDCG.
+Returns:
+    means over queries, `ndcg@k`, `mrr@k`, `recall@k`, `precision@k`, `map@k`; `queries` and `queries_without_relevant`.
+Examples:
+    >>> from hf_hardneg.metrics import load
+    >>> run, judged = {{"q": {{"a": 0.9, "b": 0.8}}}}, {{"q": {{"b": 2}}}}
+    >>> found = load("retrieval").compute(predictions=run, references=judged, k=[1, 2])
+    >>> found["recall@1"], found["mrr@2"]
+    (0.0, 0.5)
+"""
+
+
+class Retrieval(judgements.JudgedMetric):
+    """Measures of rankings against judgements; of a query it stores the ranks and grades of judged documents."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        numbers = datasets.List(datasets.Value("float64"))
+        return evaluate.MetricInfo(
+            description=DESCRIPTION,
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features(predictions={"ranks": numbers, "grades": numbers}, references=numbers),
+        )
+
+    def found(self, ranking: list[str], grades: dict[str, float]) -> tuple[dict[str, Any], list[float]]:
+        """Ranks and grades of the judged documents in a ranking, and all grades."""
+        ranks = [rank for rank, document in enumerate(ranking) if document in grades]
+        return {"ranks": ranks, "grades": [grades[ranking[rank]] for rank in ranks]}, list(grades.values())
+
+    def _compute(
+        self,
+        predictions: list[dict[str, list[float]]],
+        references: list[list[float]],
+        k: int | Sequence[int] = 10,
+        relevance_level: float = 1.0,
+    ) -> dict[str, Any]:
+        cuts = _cuts(k)
+        if not references:
+            raise DataError("retrieval got no query; a mean needs one. Add queries before compute().")
+        ranks, grades = ([one[name] for one in predictions] for name in ("ranks", "grades"))
+        query, rank = _flat(ranks)
+        all_query, all_grade = _flat(references)
+        judged = Judged(
+            queries=len(references),
+            query=query,
+            rank=rank,
+            grade=_flat(grades)[1],
+            all_query=all_query,
+            all_grade=all_grade,
+        )
+        relevant = np.unique(all_query[all_grade >= relevance_level])
+        means = {
+            name: float(values.mean())
+            for name, values in measures(judged, cuts, relevance_level=relevance_level).items()
+        }
+        return {
+            **means,
+            "queries": len(references),
+            "queries_without_relevant": len(references) - len(relevant),
+        }
+
+
+def _cuts(k: int | Sequence[int]) -> list[int]:
+    cuts = [k] if isinstance(k, (int, np.integer)) else list(k)
+    if not cuts or any(not isinstance(one, (int, np.integer)) or one < 1 for one in cuts):
+        raise ConfigError(f"retrieval(k={k!r}): allowed are whole numbers from 1; give one or a list, as k=[1, 10].")
+    return cuts
+
+
+def _flat(lists: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """The list that each number is of, and the numbers."""
+    owner = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
+    return owner, np.concatenate([np.zeros(0), *lists])
