@@ -49,22 +49,27 @@ def to_format(
     | `n-tuple` | query, positive, `negative_1` … `negative_n` (+ `scores`) | one per positive | row left out |
     | `labeled-pair` | query, positive, `label` (or `score`) | one per document, positives first | fewer rows |
     | `labeled-list` | query, positive, `labels` (or `scores`) as lists | one per positive | shorter; none: left out |
-    | `flagembedding` | `query`, `pos`, `neg` (+ `pos_scores`, `neg_scores`) | one per query | as above |
-    | `tevatron` | `query_id`, `query`, `positive_passages`, `negative_passages` (docid, text, + score) | one per query | as above |
-    | `tevatron-v2` | `query_id`, `query_text`, `positive_document_ids`, `negative_document_ids`; table `corpus` | one per query | as above |
-    | `pylate-kd` | `query_id`, `document_ids`, `scores`; tables `queries`, `documents` | one per positive | row left out |
-    | `colbert` | `qid`, `positive_pid`, `negative_pid`; tables `queries`, `collection` | one per (positive, negative) | fewer rows |
-    | `colbert-nway` | `qid`, `pids`, `scores`; tables `queries`, `collection` | one per positive | row left out |
+    | `flagembedding` | `query`, `pos`, `neg` (+ `pos_scores`, `neg_scores`) | one per query | shorter; none: left out |
+    | `tevatron` | `query_id`, `query`, `positive_passages`, `negative_passages` | one per query | none: left out |
     | `nemo` | `query`, `pos_doc`, `neg_doc` | one per query | shorter; none: left out |
-    | `nemo-ids` | `question_id`, `question`, `corpus_id`, `pos_doc`, `neg_doc` (id, + score); table `corpus` | one per query | as above |
-    | `contrastors` | `query`, `document`, `negatives`, `metadata` (+ `document_score`, `negatives_scores`) | one per positive | as above |
-    | `ms-swift` | `messages`, `positive_messages`, `negative_messages` | one per query | as above |
-    | `msmarco-hard-negatives` | `qid`, `pos`, `neg` (ids by retriever); tables `queries`, `corpus` | one per query | as above |
+    | `contrastors` | `query`, `document`, `negatives`, `metadata` | one per positive | shorter; none: left out |
+    | `ms-swift` | `messages`, `positive_messages`, `negative_messages` | one per query | shorter; none: left out |
+    | `ms-swift-reranker` | the same, documents as `assistant` | one per query | shorter; none: left out |
 
-    In the labelled layouts the positive's column holds the documents, as in sentence-transformers. Layouts with tables
-    give a `DatasetDict` of them, the rows under `train` (ColBERT: `triples`); `save_format()` writes the files their
-    loaders read, `from_format()` reads them back. What a layout cannot carry is logged once for each call: all lose
-    retrieval ranks and input columns they do not name, those without ids lose ids.
+    These carry ids, and give a `DatasetDict`: the rows under `train` (ColBERT: `triples`), beside tables of texts:
+
+    | layout | columns | tables | one row for each |
+    |---|---|---|---|
+    | `tevatron-v2` | `query_id`, `query_text`, `positive_document_ids`, `negative_document_ids` | `corpus` | query |
+    | `pylate-kd` | `query_id`, `document_ids`, `scores` | `queries`, `documents` | positive; short: left out |
+    | `colbert` | `qid`, `positive_pid`, `negative_pid` | `queries`, `collection` | (positive, negative) |
+    | `colbert-nway` | `qid`, `pids`, `scores` | `queries`, `collection` | positive; short: left out |
+    | `nemo-ids` | `question_id`, `question`, `corpus_id`, `pos_doc`, `neg_doc` | `corpus` | query |
+    | `msmarco-hard-negatives` | `qid`, `pos`, `neg` (ids by retriever) | `queries`, `corpus` | query |
+
+    In the labelled layouts the positive's column holds the documents, as in sentence-transformers. `save_format()`
+    writes the files that trainers read, `from_format()` reads them back. What a layout cannot carry is in
+    `LAYOUTS[name].loses`, and logged once for each call; input columns it does not name go with it.
 
     Args:
         dataset (`Dataset` or `DatasetDict`): what `mine()` returned; one split of it for layouts with tables.
@@ -92,8 +97,8 @@ def to_format(
         >>> row = {"query": "sky colour", "positive": ["blue"], "negatives": ["green", "red"]}
         >>> scores = {"positive_scores": [0.75], "negative_scores": [0.5, 0.25]}
         >>> mined = Dataset.from_list([row | scores])
-        >>> to_format(mined, "flagembedding", scores=True)[0]
-        {'query': 'sky colour', 'pos': ['blue'], 'neg': ['green', 'red'], 'pos_scores': [0.75], 'neg_scores': [0.5, 0.25]}
+        >>> to_format(mined, "flagembedding")[0]
+        {'query': 'sky colour', 'pos': ['blue'], 'neg': ['green', 'red']}
     """
     from datasets import DatasetDict
 

@@ -102,8 +102,8 @@ def _json(value: Any) -> str:
 
 
 def _lines(path: Path, lines: Any) -> Path:
-    opened: Any = gzip.open(path, "wt", encoding="utf-8") if path.suffix == ".gz" else path.open("w", encoding="utf-8")
-    with opened as file:
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
     return path
 
@@ -185,7 +185,8 @@ def _tsv(path: Path, names: tuple[str, ...]) -> Dataset:
     from datasets import Dataset
     from pyarrow import csv
 
-    columns = len(path.open(encoding="utf-8").readline().split("\t"))
+    with path.open(encoding="utf-8") as file:
+        columns = len(file.readline().split("\t"))
     options = {
         "read_options": csv.ReadOptions(column_names=names[:columns]),
         "parse_options": csv.ParseOptions(delimiter="\t", quote_char=False),

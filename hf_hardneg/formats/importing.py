@@ -69,7 +69,7 @@ def from_format(
     given: Any = read_format(Path(source), layout) if isinstance(source, str | Path) else source
     if isinstance(given, Dataset):
         return _read(given, layout or detect_layout(given), {})
-    if layout == "beir" or (layout is None and beir.NAMES <= set(given)):
+    if layout == "beir" or (layout is None and set(given) >= beir.NAMES):
         return beir.read(given)
     rows, found = _rows_of(given, layout)
     if rows is None:
@@ -105,8 +105,8 @@ def detect_layout(dataset: Dataset) -> str:
             f"{name}: {', '.join(shape.columns)}" for name, shape in LAYOUTS.items() if shape.columns
         )
         raise ColumnError(
-            f"Columns {', '.join(map(repr, present))} are those of no layout. Known are {signatures}; and in this order "
-            "a query, a positive, any number of negatives, and a label column of sentence-transformers. "
+            f"Columns {', '.join(map(repr, present))} are those of no layout. Known are {signatures}; and in this "
+            "order a query, a positive, any number of negatives, and a label column of sentence-transformers. "
             "Rename the columns, or leave out others."
         )
     return found
@@ -213,7 +213,8 @@ def _texts(layout: str, shape: Layout, tables: Mapping[str, Dataset]) -> dict[st
         text = next((column for column in ("text", what) if column in table.column_names), None)
         if text is None or key not in table.column_names:
             raise ColumnError(
-                f"The table {name!r} needs {key!r} and 'text'; it has {', '.join(table.column_names)}. Rename its columns."
+                f"The table {name!r} needs {key!r} and 'text'; it has {', '.join(table.column_names)}. "
+                "Rename its columns."
             )
         ids = table.data.column(key)
         if len(pc.unique(ids)) < len(ids):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
-from hf_hardneg.formats.rows import Rows, lengths, listed, one, structs
+from hf_hardneg.formats.rows import Rows, lengths, listed, structs
 
 
 def flagembedding(rows: Rows, scores: bool, width: int) -> pa.Table:
@@ -99,15 +99,20 @@ def from_contrastors(table: pa.Table) -> dict[str, Any]:
 
 
 def ms_swift(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`messages`, `positive_messages`, `negative_messages`, as ms-swift 3.10 and later read them.
+    """`messages`, `positive_messages`, `negative_messages`, as ms-swift's embedding models read them since 3.10."""
+    return _conversations(rows, "user")
 
-    Documents have the role `assistant`, as in its own preprocessor for rerankers, whose template adds them to the query.
-    """
+
+def ms_swift_reranker(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """The same for its rerankers, which join the query and a document that answers as `assistant`."""
+    return _conversations(rows, "assistant")
+
+
+def _conversations(rows: Rows, role: str) -> pa.Table:
     rows = rows.filter(rows.counts() > 0)
-    query = _said(rows.query, "user")
-    columns = {"messages": query}
+    columns = {"messages": _said(rows.query, "user")}
     for name, texts in (("positive_messages", rows.positives), ("negative_messages", rows.negatives)):
-        columns[name] = ragged(_said(texts.flatten(), "assistant"), lengths(texts))
+        columns[name] = ragged(_said(texts.flatten(), role), lengths(texts))
     return pa.table(columns)
 
 

@@ -168,6 +168,13 @@ LAYOUTS: dict[str, Layout] = {
         scores="never",
         loses="rows without negatives, scores, ids, ranks, sources",
     ),
+    "ms-swift-reranker": Layout(
+        write=inline.ms_swift_reranker,
+        read=inline.from_ms_swift,
+        columns=("messages", "positive_messages", "negative_messages"),
+        scores="never",
+        loses="rows without negatives, scores, ids, ranks, sources",
+    ),
     "msmarco-hard-negatives": Layout(
         write=by_id.msmarco_hard_negatives,
         read=by_id.from_msmarco_hard_negatives,
@@ -180,3 +187,13 @@ LAYOUTS: dict[str, Layout] = {
     ),
 }
 """Every layout by its name, besides `list`, which is mined data as it is."""
+
+
+def table() -> str:
+    """The layouts and what they cannot carry, as Markdown."""
+    lines = ["| layout | rows and tables | ids | scores | lost |", "|---|---|---|---|---|"]
+    for name, layout in LAYOUTS.items():
+        parts = [part for part in (layout.rows, layout.queries, layout.documents) if part and layout.documents]
+        cells = (f"`{name}`", ", ".join(parts) or "rows", "yes" if layout.ids else "", layout.scores, layout.loses)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

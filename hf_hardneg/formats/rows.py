@@ -35,10 +35,10 @@ class Rows:
     positive_scores: pa.ListArray
     negatives: pa.ListArray
     negative_scores: pa.ListArray
-    query_id: pa.Array | None = None
-    positive_ids: pa.ListArray | None = None
-    negative_ids: pa.ListArray | None = None
-    sources: pa.ListArray | None = None
+    query_id: Any = None
+    positive_ids: Any = None
+    negative_ids: Any = None
+    sources: Any = None
     systems: tuple[str, ...] = ()
 
     def per_positive(self) -> Rows:

@@ -51,8 +51,8 @@ def with_ids(dataset: Dataset, names: Names, documents: Dataset | None) -> Datas
         raise missing_column("negative_ids", present, "mined data", "what mine() returned; negative_ids")
     if names.positive_ids not in present and documents is None:
         raise ColumnError(
-            f"This layout carries ids, and the dataset has no column {names.positive_ids!r}. Give corpus=, the documents "
-            "that were mined, to look positives up by their text, or name the column with positive_ids_column=."
+            f"This layout carries ids, and the dataset has no column {names.positive_ids!r}. Give corpus=, the "
+            "documents that were mined, to look positives up by text, or name the column by positive_ids_column=."
         )
     query_ids = positive_ids = None
     if names.query_id not in present:
