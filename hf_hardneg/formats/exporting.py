@@ -95,9 +95,7 @@ def to_format(
     Example:
         >>> from datasets import Dataset
         >>> row = {"query": "sky colour", "positive": ["blue"], "negatives": ["green", "red"]}
-        >>> scores = {"positive_scores": [0.75], "negative_scores": [0.5, 0.25]}
-        >>> mined = Dataset.from_list([row | scores])
-        >>> to_format(mined, "flagembedding")[0]
+        >>> to_format(Dataset.from_list([row]), "flagembedding")[0]
         {'query': 'sky colour', 'pos': ['blue'], 'neg': ['green', 'red']}
     """
     from datasets import DatasetDict
@@ -118,7 +116,7 @@ def to_format(
             f"scores={scores!r}, and the layout {layout!r} has no place for them. Leave out scores=, or choose another."
         )
     scores = scores or (layout in LAYOUTS and LAYOUTS[layout].scores == "always")
-    needed = (query_column, positive_column, "negatives", *_score_columns(scores))
+    needed = (query_column, positive_column, "negatives", *(_score_columns(scores) if scores else ()))
     missing = [name for name in needed if name not in dataset.column_names]
     if missing:
         raise ColumnError(
@@ -283,14 +281,16 @@ class _Converter:
     def _rows(self, table: pa.Table) -> Rows:
         of_positives, of_negatives = _score_columns(self.scores)
         ids = self._ids(table) if LAYOUTS[self.layout].ids else {}
+        positives = listed(table.column(self.names.positive))
+        negatives = _sliced(table.column("negatives"), self.width)
         return Rows(
             query_column=self.names.query,
             positive_column=self.names.positive,
             query=one(table.column(self.names.query)),
-            positives=listed(table.column(self.names.positive)),
-            positive_scores=one(table.column(of_positives)),
-            negatives=_sliced(table.column("negatives"), self.width),
-            negative_scores=_sliced(table.column(of_negatives), self.width),
+            positives=positives,
+            positive_scores=listed(table.column(of_positives)) if self.scores else _unscored(positives),
+            negatives=negatives,
+            negative_scores=_sliced(table.column(of_negatives), self.width) if self.scores else _unscored(negatives),
             **ids,
         )
 
@@ -307,6 +307,10 @@ class _Converter:
             return ids | {"sources": _sliced(table.column("negative_sources"), self.width)}
         mined = pa.repeat("mined", len(negatives.flatten()))
         return ids | {"sources": ragged(mined, lengths(negatives))}
+
+
+def _unscored(lists: pa.ListArray) -> pa.ListArray:
+    return ragged(pa.nulls(len(lists.flatten()), pa.float32()), lengths(lists))
 
 
 def _positions(lists: pa.ListArray, known: pa.Array) -> pa.ListArray:
