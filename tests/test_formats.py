@@ -160,7 +160,7 @@ def test_a_large_set_in_batches():
 def test_errors():
     mined = Dataset.from_dict(MINED)
     with pytest.raises(
-        UnknownNameError, match="Unknown layout 'tripel'; known are labeled-list, .* Did you mean 'triplet'"
+        UnknownNameError, match="Unknown layout 'tripel'; known are colbert, .*labeled-list, .* Did you mean 'triplet'"
     ):
         to_format(mined, "tripel")
     with pytest.raises(ColumnError, match="needs 'negatives'.*Give what mine"):

@@ -1,0 +1,68 @@
+"""BEIR's and MTEB's three tables, as rows ready for mining: read only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.batches import ragged
+from hf_hardneg.formats.rows import one
+from hf_hardneg.formats.tables import check_all_known
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+NAMES = {"corpus", "queries", "qrels"}
+
+
+def read(tables: Mapping[str, Dataset]) -> Dataset:
+    """One row for each query with a positive, in the order of the judgements.
+
+    `positive` are documents judged above 0, `negatives` those judged 0 or below; a title is joined to its text by a
+    space.
+
+    Args:
+        tables (`Mapping[str, Dataset]`): `corpus` (_id, title, text), `queries` (_id, text), `qrels` (query-id,
+            corpus-id, score).
+
+    Raises:
+        DataError: a judgement names an id that is not there.
+    """
+    from datasets import Dataset
+
+    qrels = tables["qrels"].with_format("arrow")[:]
+    query_ids, corpus_ids = (one(qrels.column(name)).cast(pa.string()) for name in ("query-id", "corpus-id"))
+    relevant = one(qrels.column("score")).to_numpy(zero_copy_only=False).astype(np.float64) > 0
+    codes = query_ids.dictionary_encode()
+    owner = codes.indices.to_numpy()
+    order = np.argsort(owner, kind="stable")
+    corpus = tables["corpus"].with_format("arrow")[:]
+    documents, texts = one(corpus.column("_id")).cast(pa.string()), _texts(corpus)
+    queries = tables["queries"].with_format("arrow")[:]
+    known = one(queries.column("_id")).cast(pa.string())
+    check_all_known(codes.dictionary, known, "query")
+    check_all_known(corpus_ids, documents, "document")
+    place = pc.index_in(corpus_ids, value_set=documents)
+    columns: dict[str, Any] = {
+        "query_id": codes.dictionary,
+        "query": one(queries.column("text")).take(pc.index_in(codes.dictionary, value_set=known)),
+    }
+    for name, ids, mask in (("positive", "positive_ids", relevant), ("negatives", "negative_ids", ~relevant)):
+        chosen = order[mask[order]]
+        counts = np.bincount(owner[chosen], minlength=len(codes.dictionary))
+        columns[name] = ragged(texts.take(place.take(pa.array(chosen))), counts)
+        columns[ids] = ragged(corpus_ids.take(pa.array(chosen)), counts)
+    table = pa.table(columns)
+    return Dataset(table.filter(pc.greater(pc.list_value_length(table.column("positive")), 0)))
+
+
+def _texts(corpus: pa.Table) -> pa.Array:
+    texts = one(corpus.column("text")).cast(pa.string())
+    if "title" not in corpus.column_names:
+        return texts
+    titles = pc.fill_null(one(corpus.column("title")).cast(pa.string()), "")
+    return pc.if_else(pc.equal(titles, ""), texts, pc.binary_join_element_wise(titles, texts, " "))

@@ -1,0 +1,137 @@
+"""Layouts that carry ids, with the texts in tables beside them: Tevatron v2, PyLate and sentence-transformers'
+distillation, ColBERT, NeMo's corpus form and msmarco-hard-negatives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.batches import ragged
+from hf_hardneg.formats.rows import Rows, lengths, listed, one, structs
+
+
+def tevatron_v2(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`query_id`, `query_text`, `query_image`, `positive_document_ids`, `negative_document_ids`."""
+    rows = rows.filter(rows.counts() > 0)
+    ids = {"positive_document_ids": rows.positive_ids, "negative_document_ids": rows.negative_ids}
+    image = pa.nulls(len(rows.query), pa.string())
+    return pa.table({"query_id": rows.query_id, "query_text": rows.query, "query_image": image, **ids})
+
+
+def from_tevatron_v2(table: pa.Table) -> dict[str, Any]:
+    """Back."""
+    columns = {"query_id": table.column("query_id"), "query": table.column("query_text")}
+    ids = {f"{kind}_ids": table.column(f"{kind}_document_ids") for kind in ("positive", "negative")}
+    return columns | ids
+
+
+def pylate_kd(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`query_id`, `document_ids` and `scores`, the positive first; one row for each positive with `width` negatives."""
+    rows = rows.filter(rows.counts() == width).per_positive()
+    return pa.table({"query_id": rows.query_id, "document_ids": rows.document_ids(), "scores": rows.document_scores()})
+
+
+def from_pylate_kd(table: pa.Table) -> dict[str, Any]:
+    """Back; the first document is the positive."""
+    columns = {"query_id": table.column("query_id")}
+    for name, theirs in (("ids", "document_ids"), ("scores", "scores")):
+        lists = listed(table.column(theirs))
+        columns[f"positive_{name}"] = pc.list_slice(lists, 0, 1, return_fixed_size_list=False)
+        columns[f"negative_{name}"] = pc.list_slice(lists, 1, return_fixed_size_list=False)
+    return columns
+
+
+def colbert(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`qid`, `positive_pid`, `negative_pid`: one row for each (positive, negative)."""
+    rows = rows.per_positive()
+    owner = pc.list_parent_indices(rows.negative_ids)
+    return pa.table(
+        {
+            "qid": rows.query_id.take(owner),
+            "positive_pid": rows.positive_ids.flatten().take(owner),
+            "negative_pid": rows.negative_ids.flatten(),
+        }
+    )
+
+
+def from_colbert(table: pa.Table) -> dict[str, Any]:
+    """Back."""
+    ids = {f"{kind}_ids": listed(table.column(f"{kind}_pid")) for kind in ("positive", "negative")}
+    return {"query_id": table.column("qid"), **ids}
+
+
+def colbert_nway(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`qid`, `pids`, `scores`, the positive first; one row for each positive with `width` negatives."""
+    made = pylate_kd(rows, scores, width)
+    return made.rename_columns(["qid", "pids", "scores"])
+
+
+def from_colbert_nway(table: pa.Table) -> dict[str, Any]:
+    """Back; the first document is the positive."""
+    return from_pylate_kd(
+        table.select(["qid", "pids", "scores"]).rename_columns(["query_id", "document_ids", "scores"])
+    )
+
+
+def nemo_ids(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`question_id`, `question`, `corpus_id`, `pos_doc` and `neg_doc` of {id}, and score."""
+    rows = rows.filter(rows.counts() > 0)
+    columns = {
+        "question_id": rows.query_id,
+        "question": rows.query,
+        "corpus_id": pa.repeat("corpus", len(rows.query)),
+    }
+    for name, ids, of in (
+        ("pos_doc", rows.positive_ids, rows.positive_scores),
+        ("neg_doc", rows.negative_ids, rows.negative_scores),
+    ):
+        columns[name] = structs(ids, id=ids.flatten(), **({"score": of.flatten()} if scores else {}))
+    return pa.table(columns)
+
+
+def from_nemo_ids(table: pa.Table) -> dict[str, Any]:
+    """Back."""
+    columns = {"query_id": table.column("question_id"), "query": table.column("question")}
+    for kind, theirs in (("positive", "pos_doc"), ("negative", "neg_doc")):
+        lists = listed(table.column(theirs))
+        fields = {field.name for field in lists.type.value_type}
+        for ours in {"id", "score"} & fields:
+            columns[f"{kind}_{ours}s"] = ragged(pc.struct_field(lists.flatten(), ours), lengths(lists))
+    return columns
+
+
+def msmarco_hard_negatives(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`qid`, `pos`, and `neg`, a struct of one list of ids for each retriever."""
+    rows = rows.filter(rows.counts() > 0)
+    flat, owner = rows.negative_ids.flatten(), pc.list_parent_indices(rows.negative_ids).to_numpy()
+    sources = rows.sources.flatten()
+    fields = []
+    for system in rows.systems:
+        mask = pc.equal(sources, system)
+        own = owner[mask.to_numpy(zero_copy_only=False)]
+        fields.append(ragged(flat.filter(mask), np.bincount(own, minlength=len(rows.query))))
+    return pa.table(
+        {
+            "qid": rows.query_id,
+            "pos": rows.positive_ids,
+            "neg": pa.StructArray.from_arrays(fields, names=list(rows.systems)),
+        }
+    )
+
+
+def from_msmarco_hard_negatives(table: pa.Table) -> dict[str, Any]:
+    """Back; the retrievers one after the other."""
+    negatives = one(table.column("neg"))
+    systems = [field.name for field in negatives.type]
+    lists = [listed(pc.struct_field(negatives, name)) for name in systems]
+    owner = np.concatenate([np.repeat(np.arange(len(table)), lengths(part)) for part in lists])
+    order = pa.array(np.argsort(owner, kind="stable"))
+    counts = np.bincount(owner, minlength=len(table))
+    ids = pa.concat_arrays([part.flatten() for part in lists]).take(order)
+    names = pa.concat_arrays([pa.repeat(name, len(part.flatten())) for name, part in zip(systems, lists, strict=True)])
+    columns = {"query_id": table.column("qid"), "positive_ids": listed(table.column("pos"))}
+    return columns | {"negative_ids": ragged(ids, counts), "negative_sources": ragged(names.take(order), counts)}

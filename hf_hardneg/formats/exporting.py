@@ -1,0 +1,322 @@
+"""`to_format`: mined data as each trainer reads it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.batches import ragged
+from hf_hardneg.errors import ColumnError, ConfigError, unknown_name
+from hf_hardneg.formats.layouts import LAYOUTS, Layout
+from hf_hardneg.formats.rows import Rows, lengths, listed, one
+from hf_hardneg.formats.tables import WHOLE, Names, check_all_known, corpus_table, texts_of_rows, with_ids
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+logger = logging.getLogger(__name__)
+
+PER_NEGATIVE = ("negatives", "negative_ids", "negative_scores", "negative_ranks", "negative_sources")
+
+
+def to_format(
+    dataset: Dataset | DatasetDict,
+    layout: str,
+    *,
+    scores: bool | str = False,
+    num_negatives: int | None = None,
+    corpus: Dataset | None = None,
+    query_column: str = "query",
+    positive_column: str = "positive",
+    query_id_column: str = "query_id",
+    positive_ids_column: str = "positive_ids",
+    id_column: str = "_id",
+    text_column: str | Sequence[str] = "text",
+) -> Dataset | DatasetDict:
+    """Mined data in the layout a trainer reads.
+
+    | layout | columns | rows | where negatives are short |
+    |---|---|---|---|
+    | `list` | all, unchanged | one per query | shorter list |
+    | `triplet` | query, positive, `negative` (+ `scores` [s+, s-]) | one per (positive, negative) | fewer rows |
+    | `n-tuple` | query, positive, `negative_1` … `negative_n` (+ `scores`) | one per positive | row left out |
+    | `labeled-pair` | query, positive, `label` (or `score`) | one per document, positives first | fewer rows |
+    | `labeled-list` | query, positive, `labels` (or `scores`) as lists | one per positive | shorter; none: left out |
+    | `flagembedding` | `query`, `pos`, `neg` (+ `pos_scores`, `neg_scores`) | one per query | shorter; none: left out |
+    | `tevatron` | `query_id`, `query`, `positive_passages`, `negative_passages` | one per query | none: left out |
+    | `nemo` | `query`, `pos_doc`, `neg_doc` | one per query | shorter; none: left out |
+    | `contrastors` | `query`, `document`, `negatives`, `metadata` | one per positive | shorter; none: left out |
+    | `ms-swift` | `messages`, `positive_messages`, `negative_messages` | one per query | shorter; none: left out |
+    | `ms-swift-reranker` | the same, documents as `assistant` | one per query | shorter; none: left out |
+
+    These carry ids, and give a `DatasetDict`: the rows under `train` (ColBERT: `triples`), beside tables of texts:
+
+    | layout | columns | tables | one row for each |
+    |---|---|---|---|
+    | `tevatron-v2` | `query_id`, `query_text`, `positive_document_ids`, `negative_document_ids` | `corpus` | query |
+    | `pylate-kd` | `query_id`, `document_ids`, `scores` | `queries`, `documents` | positive; short: left out |
+    | `colbert` | `qid`, `positive_pid`, `negative_pid` | `queries`, `collection` | (positive, negative) |
+    | `colbert-nway` | `qid`, `pids`, `scores` | `queries`, `collection` | positive; short: left out |
+    | `nemo-ids` | `question_id`, `question`, `corpus_id`, `pos_doc`, `neg_doc` | `corpus` | query |
+    | `msmarco-hard-negatives` | `qid`, `pos`, `neg` (ids by retriever) | `queries`, `corpus` | query |
+
+    In the labelled layouts the positive's column holds the documents, as in sentence-transformers. `save_format()`
+    writes the files that trainers read, `from_format()` reads them back. What a layout cannot carry is in
+    `LAYOUTS[name].loses`, and logged once for each call; input columns it does not name go with it.
+
+    Args:
+        dataset (`Dataset` or `DatasetDict`): what `mine()` returned; one split of it for layouts with tables.
+        layout (`str`): a name of the table.
+        scores (`bool` or `str`, defaults to `False`): add the retriever's scores, positive first, for distillation; or
+            those of a scoring filter by its name, such as `"denoised"`: a cross-encoder's raw logits, as MarginMSE
+            and KL distillation take them. `pylate-kd` and `colbert-nway` always have scores.
+        num_negatives (`int`, *optional*): at most so many for each row; the width of `n-tuple`, `pylate-kd` and
+            `colbert-nway`.
+        corpus (`Dataset`, *optional*): the documents that were mined, for layouts with ids: the whole of it becomes the
+            table of documents, and positives without ids are found in it by their text. Without, the table holds
+            what the rows name.
+        query_column, positive_column, query_id_column, positive_ids_column (`str`): their names in the dataset. Queries
+            without ids are numbered by first appearance.
+        id_column, text_column (`str`): of the corpus; several texts are joined by a space.
+
+    Raises:
+        UnknownNameError: no such layout.
+        ColumnError: the dataset is not mined data, or lacks ids.
+        ConfigError: no row has a negative and the layout needs one; or scores are asked of rows that have none.
+        DataError: ids that are missing, empty, ambiguous or not in the corpus.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> row = {"query": "sky colour", "positive": ["blue"], "negatives": ["green", "red"]}
+        >>> to_format(Dataset.from_list([row]), "flagembedding")[0]
+        {'query': 'sky colour', 'pos': ['blue'], 'neg': ['green', 'red']}
+    """
+    from datasets import DatasetDict
+
+    if layout not in ("list", *LAYOUTS):
+        raise unknown_name("layout", layout, ("list", *LAYOUTS))
+    if num_negatives is not None and num_negatives < 1:
+        raise ConfigError(f"num_negatives={num_negatives} leaves nothing; give at least 1.")
+    if isinstance(dataset, DatasetDict):
+        options: dict[str, Any] = {"scores": scores, "num_negatives": num_negatives, "corpus": corpus}
+        options |= {"query_column": query_column, "positive_column": positive_column, "id_column": id_column}
+        options |= {"query_id_column": query_id_column, "positive_ids_column": positive_ids_column}
+        _check_single(layout, dataset)
+        made = {name: to_format(split, layout, text_column=text_column, **options) for name, split in dataset.items()}
+        return DatasetDict(made)
+    if scores and layout in LAYOUTS and LAYOUTS[layout].scores == "never":
+        raise ConfigError(
+            f"scores={scores!r}, and the layout {layout!r} has no place for them. Leave out scores=, or choose another."
+        )
+    scores = scores or (layout in LAYOUTS and LAYOUTS[layout].scores == "always")
+    needed = (query_column, positive_column, "negatives", *(_score_columns(scores) if scores else ()))
+    missing = [name for name in needed if name not in dataset.column_names]
+    if missing:
+        raise ColumnError(
+            f"to_format() needs {', '.join(map(repr, missing))}, which the dataset lacks; it has "
+            f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, and name its columns."
+        )
+    plain = dataset.with_format("arrow")
+    if layout == "list":
+        cut = _Truncated(num_negatives) if num_negatives else None
+        return plain.map(cut, batched=True).with_format(None) if cut else dataset
+    names = Names(query_column, positive_column, query_id_column, positive_ids_column)
+    return _convert(plain, layout, scores, num_negatives, names, _Documents(corpus, id_column, text_column))
+
+
+def _check_single(layout: str, dataset: DatasetDict) -> None:
+    if layout in LAYOUTS and LAYOUTS[layout].documents:
+        raise ConfigError(
+            f"The layout {layout!r} is several tables for one split, and a DatasetDict of {', '.join(dataset)} was "
+            "given. Give one split at a time."
+        )
+
+
+def _score_columns(scores: bool | str) -> tuple[str, str]:
+    """The columns that hold the scores of positives and of negatives."""
+    middle = f"{scores}_" if isinstance(scores, str) else ""
+    return f"positive_{middle}scores", f"negative_{middle}scores"
+
+
+@dataclass(frozen=True)
+class _Documents:
+    corpus: Dataset | None
+    id_column: str
+    text_column: str | Sequence[str]
+
+    @functools.cached_property
+    def table(self) -> Dataset | None:
+        """`id` and `text` of the corpus, where one is given."""
+        return None if self.corpus is None else corpus_table(self.corpus, self.id_column, self.text_column)
+
+
+def _convert(
+    dataset: Dataset, layout: str, scores: bool | str, width: int | None, names: Names, documents: _Documents
+) -> Dataset | DatasetDict:
+    shape = LAYOUTS[layout]
+    counts = _counts(dataset)
+    wanted = width or int(counts.max(initial=0))
+    if not wanted:
+        raise ConfigError(f"No row has a negative, so {layout!r} would be empty. Mine again with looser filters.")
+    _warn(layout, shape, counts, wanted)
+    converter = _Converter(layout, scores, wanted, names)
+    if not shape.ids:
+        return dataset.map(converter, batched=True, desc=f"To {layout}").with_format(None)
+    identified = with_ids(dataset, names, documents.table)
+    if not shape.documents:
+        return identified.map(converter, batched=True, desc=f"To {layout}").with_format(None)
+    return _with_tables(identified, shape, converter, documents.table)
+
+
+def _with_tables(dataset: Dataset, shape: Layout, converter: _Converter, corpus: Dataset | None) -> DatasetDict:
+    """The rows, and the tables of texts that they name."""
+    from datasets import Dataset, DatasetDict
+
+    names = converter.names
+    queries = texts_of_rows(dataset, [("query_id", names.query)], "query")
+    pairs = [("positive_ids", names.positive), ("negative_ids", "negatives")]
+    texts = corpus or Dataset(texts_of_rows(dataset, pairs, "document"))
+    known = one(texts.data.column("id"))
+    for table in dataset.select_columns(["positive_ids", "negative_ids"]).iter(WHOLE):
+        for column in table.columns:
+            check_all_known(listed(column).flatten(), known, "document")
+    if "negative_sources" in dataset.column_names:
+        converter = replace(converter, systems=_systems(dataset))
+    if shape.numbered:
+        converter = replace(converter, numbered=(one(queries.column("id")), known))
+    size = WHOLE if shape.numbered else 1_000
+    rows = dataset.map(converter, batched=True, batch_size=size, desc=f"To {converter.layout}")
+    tables = {shape.rows: rows.with_format(None)}
+    if shape.queries:
+        tables[shape.queries] = _table(Dataset(queries), shape.query_key, "query_id", shape.numbered)
+    tables[str(shape.documents)] = _table(texts, shape.document_key, "document_id", shape.numbered)
+    return DatasetDict(tables)
+
+
+def _systems(dataset: Dataset) -> tuple[str, ...]:
+    """Every retriever that a negative comes from."""
+    tables = dataset.select_columns(["negative_sources"]).iter(WHOLE)
+    found = (pc.unique(listed(table.column("negative_sources")).flatten()).to_pylist() for table in tables)
+    return tuple(sorted(set().union(*found)))
+
+
+def _table(texts: Dataset, key: str, original: str, numbered: bool) -> Dataset:
+    """A table of texts under its key; where that is a position, the id stands in a third column."""
+    plain = texts.with_format("arrow")
+    return plain.map(_Keyed(key, original, numbered), batched=True, with_indices=True).with_format(None)
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    key: str
+    original: str
+    numbered: bool
+
+    def __call__(self, table: pa.Table, rows: list[int]) -> pa.Table:
+        if not self.numbered:
+            return pa.table({self.key: table.column("id"), "text": table.column("text")})
+        return pa.table({self.key: pa.array(rows), "text": table.column("text"), self.original: table.column("id")})
+
+
+def _counts(dataset: Dataset) -> np.ndarray:
+    parts = [
+        pc.list_value_length(table.column("negatives")).to_numpy()
+        for table in dataset.select_columns(["negatives"]).iter(10_000)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _warn(layout: str, shape: Layout, counts: np.ndarray, width: int) -> None:
+    logger.info("The layout %r does not carry: %s.", layout, shape.loses)
+    short = int((counts < width).sum())
+    if short:
+        fate = "are left out of" if shape.equal else "give fewer rows or shorter lists in"
+        logger.warning(
+            "%d of %d rows have fewer than %d negatives and %s the layout %r. "
+            "Mine deeper, loosen the filters, or pass a smaller num_negatives.",
+            short,
+            len(counts),
+            width,
+            fate,
+            layout,
+        )
+
+
+@dataclass(frozen=True)
+class _Truncated:
+    width: int
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        for place, name in enumerate(table.column_names):
+            if name in PER_NEGATIVE or (name.startswith("negative_") and name.endswith("_scores")):
+                table = table.set_column(place, name, _sliced(table.column(name), self.width))
+        return table
+
+
+@dataclass(frozen=True)
+class _Converter:
+    layout: str
+    scores: bool | str
+    width: int
+    names: Names
+    systems: tuple[str, ...] = ("mined",)
+    numbered: tuple[pa.Array, pa.Array] | None = None
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        rows = self._rows(table)
+        if self.scores and rows.document_scores().flatten().null_count:
+            raise ConfigError(
+                "scores=True, but some documents have no score: random or padded negatives, or positives the "
+                "retriever could not score. Leave out scores=, or mine with a retriever that scores everything."
+            )
+        return LAYOUTS[self.layout].write(rows, bool(self.scores), self.width)
+
+    def _rows(self, table: pa.Table) -> Rows:
+        of_positives, of_negatives = _score_columns(self.scores)
+        ids = self._ids(table) if LAYOUTS[self.layout].ids else {}
+        positives = listed(table.column(self.names.positive))
+        negatives = _sliced(table.column("negatives"), self.width)
+        return Rows(
+            query_column=self.names.query,
+            positive_column=self.names.positive,
+            query=one(table.column(self.names.query)),
+            positives=positives,
+            positive_scores=listed(table.column(of_positives)) if self.scores else _unscored(positives),
+            negatives=negatives,
+            negative_scores=_sliced(table.column(of_negatives), self.width) if self.scores else _unscored(negatives),
+            **ids,
+        )
+
+    def _ids(self, table: pa.Table) -> dict[str, pa.Array]:
+        query = one(table.column("query_id"))
+        positives, negatives = listed(table.column("positive_ids")), _sliced(table.column("negative_ids"), self.width)
+        if self.numbered is not None:
+            queries, documents = self.numbered
+            query = pc.index_in(query, value_set=queries).cast(pa.int64())
+            positives, negatives = _positions(positives, documents), _positions(negatives, documents)
+        ids: dict[str, Any] = {"query_id": query, "positive_ids": positives, "negative_ids": negatives}
+        ids["systems"] = self.systems
+        if "negative_sources" in table.column_names:
+            return ids | {"sources": _sliced(table.column("negative_sources"), self.width)}
+        mined = pa.repeat("mined", len(negatives.flatten()))
+        return ids | {"sources": ragged(mined, lengths(negatives))}
+
+
+def _unscored(lists: pa.ListArray) -> pa.ListArray:
+    return ragged(pa.nulls(len(lists.flatten()), pa.float32()), lengths(lists))
+
+
+def _positions(lists: pa.ListArray, known: pa.Array) -> pa.ListArray:
+    return ragged(pc.index_in(lists.flatten(), value_set=known).cast(pa.int64()), lengths(lists))
+
+
+def _sliced(column: pa.ChunkedArray, width: int) -> pa.ListArray:
+    """The first `width` of each list."""
+    return pc.list_slice(one(column), 0, width, return_fixed_size_list=False)

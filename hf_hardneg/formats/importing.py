@@ -1,0 +1,265 @@
+"""`from_format`: what any trainer reads, as mined data."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.batches import ragged
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, unknown_name
+from hf_hardneg.formats import beir
+from hf_hardneg.formats.files import read_format
+from hf_hardneg.formats.layouts import LAYOUTS, Layout
+from hf_hardneg.formats.merging import merged
+from hf_hardneg.formats.rows import lengths, listed, one
+from hf_hardneg.formats.sentence_transformers import LABELS
+from hf_hardneg.formats.tables import WHOLE, check_all_known
+from hf_hardneg.strings import strings_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+READ_ONLY = ("list", "pair", "beir")
+ORDER = ("query_id", "query", "positive", "positive_ids", "negatives", "negative_ids")
+
+
+def from_format(
+    source: Dataset | DatasetDict | Mapping[str, Dataset] | str | Path, layout: str | None = None
+) -> Dataset | DatasetDict:
+    """Training data of any layout, as mined data: `query`, `positive`, `negatives`, and what else it carries.
+
+    Reads every layout of `to_format()`, sentence-transformers' pairs (`pair`) and BEIR's and MTEB's three tables
+    (`beir`: positives are judged above 0, negatives judged 0). Rows that a layout wrote apart are joined again where
+    they are neighbours and share their query and positives, or their query and negatives.
+
+    Args:
+        source (`Dataset`, `DatasetDict`, mapping or path): the rows; with their tables of texts for layouts of ids, by
+            the names that `to_format()` gives them; a file or folder as `save_format()` writes or the trainer reads.
+        layout (`str`, *optional*): which; by default what the columns say. In sentence-transformers' layouts the first
+            column is the query and the second the positive.
+
+    Returns:
+        `Dataset`: `query` string, `positive` and `negatives` list[string]; where the layout has them `query_id` string,
+        `positive_ids` and `negative_ids` list[string], `positive_scores` and `negative_scores` list[float32],
+        `negative_sources` list[string]. A `DatasetDict` of splits gives one.
+
+    Raises:
+        UnknownNameError: no such layout.
+        ColumnError: the columns are those of no layout, or of another.
+        ConfigError: the layout needs tables that were not given; or `labeled-pair` has scores in place of labels.
+        DataError: ids that no table holds.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> rows = [{"query": "sky colour", "pos": ["blue"], "neg": ["green", "red"]}]
+        >>> from_format(Dataset.from_list(rows))[0]
+        {'query': 'sky colour', 'positive': ['blue'], 'negatives': ['green', 'red']}
+    """
+    from datasets import Dataset, DatasetDict
+
+    if layout is not None and layout not in (*READ_ONLY, *LAYOUTS):
+        raise unknown_name("layout", layout, (*READ_ONLY, *LAYOUTS))
+    given: Any = read_format(Path(source), layout) if isinstance(source, str | Path) else source
+    if isinstance(given, Dataset):
+        return _read(given, layout or detect_layout(given), {})
+    if layout == "beir" or (layout is None and set(given) >= beir.NAMES):
+        return beir.read(given)
+    rows, found = _rows_of(given, layout)
+    if rows is None:
+        return DatasetDict({name: from_format(split, found) for name, split in given.items()})
+    return _read(given[rows], str(found), given)
+
+
+def _rows_of(tables: Mapping[str, Dataset], layout: str | None) -> tuple[str | None, str | None]:
+    """Which table holds rows, and their layout; no table where all are splits."""
+    for name in ("train", "triples"):
+        if name in tables:
+            found = layout or detect_layout(tables[name])
+            if found in LAYOUTS and LAYOUTS[found].documents:
+                return name, found
+    return None, layout
+
+
+def detect_layout(dataset: Dataset) -> str:
+    """The layout that a dataset's columns are in.
+
+    Raises:
+        ColumnError: none, or more than one.
+    """
+    present = dataset.column_names
+    if {"query", "negatives"} < set(present) and "document" not in present:
+        return "list"
+    known = {name: shape for name, shape in LAYOUTS.items() if shape.columns and set(shape.columns) <= set(present)}
+    if known:
+        return max(known, key=lambda name: len(known[name].columns))
+    found = _by_order(dataset)
+    if found is None:
+        signatures = "; ".join(
+            f"{name}: {', '.join(shape.columns)}" for name, shape in LAYOUTS.items() if shape.columns
+        )
+        raise ColumnError(
+            f"Columns {', '.join(map(repr, present))} are those of no layout. Known are {signatures}; and in this "
+            "order a query, a positive, any number of negatives, and a label column of sentence-transformers. "
+            "Rename the columns, or leave out others."
+        )
+    return found
+
+
+def _by_order(dataset: Dataset) -> str | None:
+    """Which of sentence-transformers' layouts, where the columns can be one."""
+    schema = dataset.features.arrow_schema
+    texts = [schema.field(name).type for name in dataset.column_names if name not in LABELS]
+    labels = [name for name in dataset.column_names if name in LABELS]
+    if len(texts) < 2 or len(labels) > 1 or not _is_text(texts[0]):
+        return None
+    if len(texts) == 2 and labels in (["label"], ["score"]) and _is_text(texts[1]):
+        return "labeled-pair"
+    if len(texts) == 2 and labels in (["labels"], ["scores"]) and pa.types.is_nested(texts[1]):
+        return "labeled-list"
+    if labels in ([], ["scores"]) and all(map(_is_text, texts)):
+        return {2: "pair", 3: "triplet"}.get(len(texts), "n-tuple")
+    return None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _read(dataset: Dataset, layout: str, tables: Mapping[str, Dataset]) -> Dataset:
+    if layout == "list":
+        return dataset
+    if layout == "beir":
+        raise ConfigError("BEIR's layout is three tables; give a mapping or folder of corpus, queries and qrels.")
+    shape = LAYOUTS["triplet" if layout == "pair" else layout]
+    present = dataset.column_names
+    if layout == "labeled-pair" and "label" not in present:
+        raise ConfigError(
+            f"Columns {', '.join(map(repr, present))} do not say which documents are positive: 'labeled-pair' is read "
+            "from a column 'label'. Give labels."
+        )
+    missing = [name for name in shape.columns if name not in present]
+    if missing:
+        raise ColumnError(
+            f"The layout {layout!r} needs {', '.join(map(repr, missing))}, and the dataset has "
+            f"{', '.join(map(repr, present))}. Rename its columns, or leave out layout= to have it found."
+        )
+    reader = _Reader(layout, _texts(layout, shape, tables))
+    size = WHOLE if reader.texts else 1_000
+    made = dataset.with_format("arrow").map(reader, batched=True, batch_size=size, desc=f"From {layout}")
+    for shared in shape.merge:
+        made = merged(made, shared)
+    return made.with_format(None)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """A table of texts by id; the original ids, where those are positions, in a third column."""
+
+    what: str
+    table: Dataset
+    key: str
+    text: str
+
+    def find(self, ids: pa.Array) -> np.ndarray:
+        """Row of each id, (n,)."""
+        check_all_known(ids, self._ids, self.what)
+        return pc.index_in(ids, value_set=self._ids).to_numpy(zero_copy_only=False).astype(np.int64)
+
+    def texts(self, rows: np.ndarray) -> pa.Array:
+        """Texts at some rows."""
+        return self._strings.take(rows)
+
+    def ids(self, rows: np.ndarray) -> pa.Array:
+        """Original ids at some rows."""
+        return self._originals.take(pa.array(rows))
+
+    @functools.cached_property
+    def _ids(self) -> pa.Array:
+        return one(self.table.data.column(self.key)).cast(pa.string())
+
+    @functools.cached_property
+    def _originals(self) -> pa.Array:
+        original = f"{self.what}_id"
+        named = original in self.table.column_names
+        return one(self.table.data.column(original)).cast(pa.string()) if named else self._ids
+
+    @functools.cached_property
+    def _strings(self) -> Any:
+        return strings_of(self.table.data.column(self.text))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _texts(layout: str, shape: Layout, tables: Mapping[str, Dataset]) -> dict[str, _Texts]:
+    made = {}
+    wanted = (("query", shape.queries, shape.query_key), ("document", shape.documents, shape.document_key))
+    for what, name, key in wanted:
+        if name is None:
+            continue
+        if name not in tables:
+            raise ConfigError(
+                f"The layout {layout!r} carries ids, and no table {name!r} ({key}, text) was given. Give "
+                f"{{{shape.rows!r}: rows, {name!r}: …}}, or the folder that holds both."
+            )
+        table = tables[name] if tables[name]._indices is None else tables[name].flatten_indices()
+        text = next((column for column in ("text", what) if column in table.column_names), None)
+        if text is None or key not in table.column_names:
+            raise ColumnError(
+                f"The table {name!r} needs {key!r} and 'text'; it has {', '.join(table.column_names)}. "
+                "Rename its columns."
+            )
+        ids = table.data.column(key)
+        if len(pc.unique(ids)) < len(ids):
+            raise DataError(f"Ids in {name!r} stand more than once; each text needs one of its own. Drop the copies.")
+        made[what] = _Texts(what, table, key, text)
+    return made
+
+
+@dataclass(frozen=True)
+class _Reader:
+    layout: str
+    texts: dict[str, _Texts]
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        shape = LAYOUTS["triplet" if self.layout == "pair" else self.layout]
+        columns = {name: one(column) for name, column in shape.read(table).items()}
+        for name in ("query_id", "positive_ids", "negative_ids"):
+            if name in columns:
+                columns[name] = _as_strings(columns[name])
+        for name in ("positive", "negatives", "positive_scores", "negative_scores"):
+            if name in columns:
+                kind = pa.float32() if name.endswith("scores") else pa.string()
+                lists = listed(columns[name])
+                columns[name] = ragged(lists.flatten().cast(kind), lengths(lists))
+        columns |= self._resolved(columns)
+        order = [name for name in ORDER if name in columns]
+        return pa.table({name: columns[name] for name in [*order, *(name for name in columns if name not in order)]})
+
+    def _resolved(self, columns: dict[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        if "query" in self.texts:
+            of = self.texts["query"]
+            rows = of.find(columns["query_id"])
+            made |= {"query": of.texts(rows), "query_id": of.ids(rows)}
+        if "document" in self.texts:
+            of = self.texts["document"]
+            for ids, texts in (("positive_ids", "positive"), ("negative_ids", "negatives")):
+                counts = lengths(columns[ids])
+                rows = of.find(columns[ids].flatten())
+                made |= {texts: ragged(of.texts(rows), counts), ids: ragged(of.ids(rows), counts)}
+        return made
+
+
+def _as_strings(ids: Any) -> Any:
+    if pa.types.is_nested(ids.type):
+        lists = listed(ids)
+        return ragged(lists.flatten().cast(pa.string()), lengths(lists))
+    return ids.cast(pa.string())

