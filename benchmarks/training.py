@@ -176,6 +176,15 @@ def sources(bench):
     yield "sentence-transformers, relative_margin=0.05", once("peer", lambda: bench.peer(bench.train))
 
 
+def summary(runs):
+    """Mean and spread over seeds."""
+    values = {name: [run["ndcg_at_10"] for run in found] for name, found in runs.items()}
+    return {
+        name: {"mean": float(np.mean(values[name])), "spread": float(np.std(values[name])), "by_seed": found}
+        for name, found in runs.items()
+    }
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
@@ -207,11 +216,9 @@ def main():
                 run = {"ndcg_at_10": bench.ndcg(model), "last_loss": float(np.mean(losses[-5:])), "seconds": seconds}
                 result["runs"].setdefault(name, []).append(run)
                 print(f"seed {seed} {name:<45} {run}", flush=True)
-        for name, runs in result["runs"].items():
-            values = [run["ndcg_at_10"] for run in runs]
-            result["runs"][name] = {"mean": float(np.mean(values)), "spread": float(np.std(values)), "by_seed": runs}
-            print(f"{name:<45} {np.mean(values):.4f} +- {np.std(values):.4f}")
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+                options.out.write_text(json.dumps(result | {"runs": summary(result["runs"])}, indent=2) + "\n")
+        for name, found in summary(result["runs"]).items():
+            print(f"{name:<45} {found['mean']:.4f} +- {found['spread']:.4f}")
 
 
 if __name__ == "__main__":
