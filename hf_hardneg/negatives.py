@@ -110,18 +110,10 @@ class HardNegatives:
         strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
         strategy = self._completed(strategy)
         self._check(strategy)
-        columns = self._columns()
-        for rows in known_positives:
-            columns.check(rows.column_names)
-        strategy.sampler.check_known(known_positives, columns, self.dedupe)
-        opened = open_corpus(corpus, text_column=self.text_column, id_column=self.id_column, cache_dir=self.cache_dir)
-        keys = corpus_keys(opened, self.dedupe)
-        reader = Reader(corpus=opened, keys=keys, columns=columns)
-        if known_positives:
-            reader = replace(reader, known=known_positives_of(known_positives, reader))
+        reader = self._reader(corpus, known_positives, strategy)
         sources = Sources(
             dataset=corpus,
-            corpus=opened,
+            corpus=reader.corpus,
             encoder=encoder,
             vector_column=self.vector_column,
             index=index_name,
@@ -165,6 +157,18 @@ class HardNegatives:
         parts = {"strategy": strategy, "retrieval": retrieval, "rescoring": rescoring, "selection": selection}
         for name, value in parts.items():
             object.__setattr__(self, name, value)
+
+    def _reader(self, corpus: Dataset, known_positives: Sequence[Dataset], strategy: Strategy) -> Reader:
+        """The corpus and the known positives, opened; all columns are checked before."""
+        columns = self._columns()
+        for rows in known_positives:
+            columns.check(rows.column_names)
+        strategy.sampler.check_known(known_positives, columns, self.dedupe)
+        opened = open_corpus(corpus, text_column=self.text_column, id_column=self.id_column, cache_dir=self.cache_dir)
+        reader = Reader(corpus=opened, keys=corpus_keys(opened, self.dedupe), columns=columns)
+        if not known_positives:
+            return reader
+        return replace(reader, known=known_positives_of(known_positives, reader))
 
     def __repr__(self) -> str:
         return concise(self)

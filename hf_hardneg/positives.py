@@ -63,16 +63,16 @@ class CorpusKeys:
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         """Keys of corpus rows, (n,) of 16 bytes."""
-        return _mapped(self.directory, "keys")[rows]
+        return mapped(self.directory, "keys")[rows]
 
     def groups(self) -> tuple[np.ndarray, np.ndarray]:
         """For each corpus row the first row with the same key, (n,) int64, and whether others share that, (n,) bool."""
-        return _mapped(self.directory, "groups"), _mapped(self.directory, "shared")
+        return mapped(self.directory, "groups"), mapped(self.directory, "shared")
 
     def row_of_keys(self, keys: np.ndarray) -> np.ndarray:
         """First corpus row with each key, (n,) int64; -1 where the text is not in the corpus."""
-        order = _mapped(self.directory, "by_key")
-        table = _mapped(self.directory, "sorted_keys")
+        order = mapped(self.directory, "by_key")
+        table = mapped(self.directory, "sorted_keys")
         position, found = isin_sorted(keys, table)
         return np.where(found, order[position], -1)
 
@@ -82,7 +82,7 @@ class CorpusKeys:
         Raises:
             DataError: an id is not in the corpus.
         """
-        table = _mapped(self.directory, "sorted_ids")
+        table = mapped(self.directory, "sorted_ids")
         position, found = isin_sorted(text_keys(ids, "exact"), table)
         if not found.all():
             missing = [ids[i] for i in np.flatnonzero(~found)[:3]]
@@ -90,7 +90,7 @@ class CorpusKeys:
                 f"{int((~found).sum())} positive ids are not in the corpus, such as {', '.join(map(repr, missing))}. "
                 "Give the corpus those ids belong to, name its id column with id_column=, or drop those rows."
             )
-        return _mapped(self.directory, "by_id")[position]
+        return mapped(self.directory, "by_id")[position]
 
 
 def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
@@ -183,19 +183,19 @@ class KnownPositives:
         Returns:
             position of the group in `groups`, text key, corpus row (-1 outside), text (outside only); equal lengths.
         """
-        table = _mapped(self.directory, "groups")
-        offsets = _mapped(self.directory, "offsets")
+        table = mapped(self.directory, "groups")
+        offsets = mapped(self.directory, "offsets")
         position, found = isin_sorted(groups, table)
         counts = np.where(found, offsets[np.minimum(position + 1, len(offsets) - 1)] - offsets[position], 0)
         owner = np.repeat(np.arange(len(groups)), counts)
         ends = np.cumsum(counts)
         inside = np.arange(len(owner)) - np.repeat(ends - counts, counts)
-        members = _mapped(self.directory, "members")[offsets[position[owner]] + inside]
-        rows = _mapped(self.directory, "rows")[members]
-        outside = _mapped(self.directory, "outside")[members]
+        members = mapped(self.directory, "members")[offsets[position[owner]] + inside]
+        rows = mapped(self.directory, "rows")[members]
+        outside = mapped(self.directory, "outside")[members]
         texts = _texts(str(self.directory / "texts.arrow"))
         text = [texts[int(place)].as_py() if place >= 0 else None for place in outside]
-        return owner, _mapped(self.directory, "keys")[members], rows, text
+        return owner, mapped(self.directory, "keys")[members], rows, text
 
 
 def save_known_positives(directory: Path, groups: np.ndarray, positives: PositiveList) -> None:
@@ -229,7 +229,8 @@ def save_known_positives(directory: Path, groups: np.ndarray, positives: Positiv
         writer.write_batch(batch)
 
 
-def _mapped(directory: Path, name: str) -> np.ndarray:
+def mapped(directory: Path, name: str) -> np.ndarray:
+    """An array of a published table, memory-mapped; opened and checked once in a process."""
     return _load(str(directory / f"{name}.npy"))
 
 

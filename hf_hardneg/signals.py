@@ -21,7 +21,7 @@ from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import UNSPACED
-from hf_hardneg.positives import KnownPositives
+from hf_hardneg.positives import KnownPositives, mapped
 from hf_hardneg.queries import Queries, Reader, known_positives_of, word_keys
 from hf_hardneg.retrievers import BM25, Dense, DenseSearcher, Searcher, Sources, dense_part
 
@@ -126,6 +126,20 @@ def paired(candidates: Candidates, owners: np.ndarray, queries: int) -> tuple[np
     candidate = np.repeat(np.arange(len(candidates)), repeats)
     within = np.arange(len(candidate)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
     return candidate, (np.cumsum(counts) - counts)[candidates.query[candidate]] + within
+
+
+def among(candidates: Candidates, values: np.ndarray, owners: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """1 where a candidate's value is one of those wanted for its query, else 0, (n,).
+
+    Args:
+        candidates (`Candidates`), values (`np.ndarray`): n.
+        owners (`np.ndarray`): (m,) query of each wanted value, ascending.
+        wanted (`np.ndarray`): (m,) values.
+    """
+    candidate, entry = paired(candidates, owners, candidates.queries)
+    found = np.zeros(len(candidates))
+    np.maximum.at(found, candidate, values[candidate] == wanted[entry])
+    return found
 
 
 @dataclass(frozen=True)
@@ -246,14 +260,9 @@ class _SameParent:
         return self.directory.name
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        store.check(self.directory)
-        codes = np.load(self.directory / "codes.npy", mmap_mode="r", allow_pickle=False)
-        inside = queries.positives.row >= 0
-        owner, rows = queries.positives.query[inside], queries.positives.row[inside]
-        candidate, positive = paired(candidates, owner, len(queries))
-        same = np.zeros(len(candidates))
-        np.maximum.at(same, candidate, codes[candidates.doc[candidate]] == codes[rows[positive]])
-        return same
+        codes, positives = mapped(self.directory, "codes"), queries.positives
+        inside = positives.row >= 0
+        return among(candidates, codes[candidates.doc], positives.query[inside], codes[positives.row[inside]])
 
 
 @dataclass(frozen=True)
@@ -358,12 +367,9 @@ class _NearQuery:
         return f"near query {self.known and self.known.directory.name}"
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        near = np.zeros(len(candidates))
         if self.known is None:
-            return near
+            return np.zeros(len(candidates))
         groups, _ = self.reader.keys.groups()
         owner, _, rows, _ = self.known.of(word_keys(queries.texts))
-        owner, rows = owner[rows >= 0], rows[rows >= 0]
-        candidate, positive = paired(candidates, owner, len(queries))
-        np.maximum.at(near, candidate, groups[candidates.doc[candidate]] == groups[rows[positive]])
-        return near
+        inside = rows >= 0
+        return among(candidates, groups[candidates.doc], owner[inside], groups[rows[inside]])

@@ -15,6 +15,7 @@ import numpy as np
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.index import store
 from hf_hardneg.index.dense import load_faiss
+from hf_hardneg.positives import mapped
 from hf_hardneg.queries import Queries, sampled_queries
 from hf_hardneg.retrievers import DenseSearcher
 from hf_hardneg.signals import BoundSignal, Context
@@ -79,13 +80,7 @@ class OfDocument:
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
         """See `BoundSignal`."""
-        return stored(self.directory, "values")[candidates.doc]
-
-
-def stored(directory: Path, name: str) -> np.ndarray:
-    """An array of a directory of `of_corpus`, memory-mapped."""
-    store.check(directory)
-    return np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        return mapped(self.directory, "values")[candidates.doc]
 
 
 @dataclass(frozen=True)
@@ -129,9 +124,9 @@ class _SameTopic:
         return self.directory.name
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        centroids = stored(self.directory, "learned")
+        centroids = mapped(self.directory, "learned")
         own = [topic_of(vector[None], centroids)[0] for vector in self.searcher.prepare(queries)]
-        return np.array(own, np.float32)[candidates.query] == stored(self.directory, "values")[candidates.doc]
+        return np.array(own, np.float32)[candidates.query] == mapped(self.directory, "values")[candidates.doc]
 
 
 def centroids_of(vectors: np.ndarray, topics: int, *, seed: int, unit: bool) -> np.ndarray:
