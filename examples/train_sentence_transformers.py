@@ -20,7 +20,7 @@ from hf_hardneg.training import HardNegativeCallback, Refresher, Tuples
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True, help="Hub id or folder")
-    parser.add_argument("--documents", type=int, default=1000, help="of the corpus, to be done in a minute")
+    parser.add_argument("--documents", type=int, default=1000, help="of the corpus")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--refresh-every", type=int, default=25)
     parser.add_argument("--out", type=Path, required=True)
