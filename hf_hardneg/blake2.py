@@ -34,7 +34,7 @@ SIGMA = (
     (6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5),
     (10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0),
 )
-BLOCK, WORDS = 128, 16
+BLOCK, WORDS, STATE = 128, 16, 8
 LANES = 64
 """Short strings hashed together; compilers turn the loop over them into vector instructions."""
 DIGEST_BYTES = 8
@@ -58,70 +58,90 @@ def digests(prefixes: list[bytes], owner: np.ndarray, offsets: np.ndarray, data:
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _digests(heads, starts, owner, offsets, data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    out, lane = np.empty(len(owner), np.uint64), 0
+    out, lane, last = np.empty(len(owner), np.uint64), 0, -1
     words, sizes = np.empty((WORDS, LANES), np.uint64), np.zeros(LANES, np.uint64)
+    states, state = np.empty((STATE, LANES), np.uint64), np.empty((STATE, 1), np.uint64)
+    front, hashed, head = np.empty((WORDS, 1), np.uint64), 0, heads[:0]
     waiting, done = np.empty(LANES, np.int64), np.empty(LANES, np.uint64)
     for i in range(len(owner)):
-        head = heads[starts[owner[i]] : starts[owner[i] + 1]]
+        if owner[i] != last:
+            last = owner[i]
+            head = heads[starts[last] : starts[last + 1]]
+            hashed = max(len(head) - 1, 0) // BLOCK * BLOCK
+            _absorb(state, head, head[:0], 0, hashed)
+            _fill(front, head, head[:0], hashed)
         tail = data[offsets[i] : offsets[i + 1]]
-        if len(head) + len(tail) > BLOCK:
-            out[i] = _long(head, tail)
+        size = len(head) + len(tail)
+        if size - hashed > BLOCK:
+            out[i] = _rest(state.copy(), head, tail, hashed)
             continue
-        _fill(words, lane, head, tail, 0)
-        waiting[lane], sizes[lane] = i, len(head) + len(tail)
+        words[:, lane], states[:, lane] = front[:, 0], state[:, 0]
+        _append(words, lane, len(head) - hashed, tail)
+        waiting[lane], sizes[lane] = i, size
         lane += 1
         if lane == LANES:
-            _short(words, sizes, done)
+            _finish(states, words, sizes, done)
             out[waiting[:lane]] = done[:lane]
             lane = 0
     if lane:
-        _short(words, sizes, done)
+        _finish(states, words, sizes, done)
         out[waiting[:lane]] = done[:lane]
     return out
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _fill(words, lane, head, tail, start):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Put the block of `head + tail` that begins at `start` into a lane, little-endian, zeros at the end."""
-    size = len(head) + len(tail)
-    for w in range(WORDS):
-        first = start + 8 * w
-        word = np.uint64(0)
-        for j in range(first, min(first + 8, size)):
-            byte = head[j] if j < len(head) else tail[j - len(head)]
-            word |= np.uint64(byte) << np.uint64(8 * (j - first))
-        words[w, lane] = word
+def _fill(words, head, tail, start):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The words of the block of `head + tail` that begins at `start`, little-endian, zeros at the end."""
+    words[:] = 0
+    for j in range(start, min(start + BLOCK, len(head) + len(tail))):
+        byte = head[j] if j < len(head) else tail[j - len(head)]
+        words[(j - start) >> 3, 0] |= np.uint64(byte) << np.uint64(8 * ((j - start) & 7))
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _short(words, sizes, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """First words of the digests of strings of one block each, lane by lane."""
-    for lane in range(out.shape[0]):
-        start = (IV[0] ^ PARAMETERS, IV[1], IV[2], IV[3], IV[4], IV[5], IV[6], IV[7])
-        v = _permuted(start, words, lane, sizes[lane], LAST)
-        out[lane] = IV[0] ^ PARAMETERS ^ v[0] ^ v[8]
+def _append(words, lane, place, tail):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Put the bytes of a tail behind the first `place` ones of a lane."""
+    for j in range(len(tail)):
+        words[(place + j) >> 3, lane] |= np.uint64(tail[j]) << np.uint64(8 * ((place + j) & 7))
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _long(head, tail):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """First word of the digest of a string of several blocks."""
+def _absorb(state, head, tail, start, stop):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Hash the whole blocks of `head + tail` from `start` to `stop`, none of them the last; from the start, anew."""
+    words = np.empty((WORDS, 1), np.uint64)
+    if start == 0:
+        state[:, 0] = IV
+        state[0, 0] ^= PARAMETERS
+    for begin in range(start, stop, BLOCK):
+        _fill(words, head, tail, begin)
+        v = _permuted(_of_lane(state, 0), words, 0, np.uint64(begin + BLOCK), np.uint64(0))
+        for i in range(STATE):
+            state[i, 0] ^= v[i] ^ v[i + STATE]
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _rest(state, head, tail, hashed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """First word of the digest of a string that is several blocks long after those that are hashed."""
     size, words = len(head) + len(tail), np.empty((WORDS, 1), np.uint64)
-    h = (IV[0] ^ PARAMETERS, IV[1], IV[2], IV[3], IV[4], IV[5], IV[6], IV[7])
-    for start in range(0, size, BLOCK):
-        stop = min(start + BLOCK, size)
-        _fill(words, 0, head, tail, start)
-        v = _permuted(h, words, 0, np.uint64(stop), LAST if stop == size else np.uint64(0))
-        h = (
-            h[0] ^ v[0] ^ v[8],
-            h[1] ^ v[1] ^ v[9],
-            h[2] ^ v[2] ^ v[10],
-            h[3] ^ v[3] ^ v[11],
-            h[4] ^ v[4] ^ v[12],
-            h[5] ^ v[5] ^ v[13],
-            h[6] ^ v[6] ^ v[14],
-            h[7] ^ v[7] ^ v[15],
-        )
-    return h[0]
+    last = (size - 1) // BLOCK * BLOCK
+    _absorb(state, head, tail, hashed, last)
+    _fill(words, head, tail, last)
+    done = np.empty(1, np.uint64)
+    _finish(state, words, np.array([size], np.uint64), done)
+    return done[0]
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _finish(states, words, sizes, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """First words of the digests of strings whose last block is in `words`, lane by lane."""
+    for lane in range(out.shape[0]):
+        v = _permuted(_of_lane(states, lane), words, lane, sizes[lane], LAST)
+        out[lane] = states[0, lane] ^ v[0] ^ v[8]
+
+
+@njit(cache=True, nogil=True, forceinline=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _of_lane(s, lane):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    return s[0, lane], s[1, lane], s[2, lane], s[3, lane], s[4, lane], s[5, lane], s[6, lane], s[7, lane]
 
 
 @njit(cache=True, nogil=True, forceinline=True)  # type: ignore[untyped-decorator, unused-ignore]

@@ -106,11 +106,10 @@ class Retrieval:
             table = self._judge(queries, hits._replace(query=open_rows[hits.query]))
             allowed = np.bincount(table["query"][table["reason"] == ALLOWED], minlength=len(queries))[open_rows]
             again = open_rows[(allowed < self.depth) & (raw >= wanted[open_rows]) & (raw < len(self.reader.corpus))]
-            parts.append(table[~np.isin(table["query"], again)])
+            parts.append(table[~np.isin(table["query"], again)] if len(again) else table)
             wanted[again] *= 2
             open_rows = again
-        table = np.concatenate(parts) if parts else np.zeros(0, TABLE)
-        return self._found(queries, table[np.argsort(table["query"], kind="stable")], prepared)
+        return self._found(queries, _by_query(parts), prepared)
 
     def _judge(self, queries: Queries, hits: Hits | Fused) -> np.ndarray:
         """Every hit with its raw rank, its place among the allowed ones, and why it is not allowed (0 where it is)."""
@@ -170,6 +169,14 @@ TABLE = np.dtype(
 
 def _reasons(table: np.ndarray) -> list[np.ndarray]:
     return [np.ones(len(table), bool), *(table["reason"] == reason for reason in (EXCLUDED, REPEATED, UNSCORED))]
+
+
+def _by_query(parts: list[np.ndarray]) -> np.ndarray:
+    """Tables of hits of different queries as one, sorted by query, in which order each is."""
+    if len(parts) == 1:
+        return parts[0]
+    table = np.concatenate([np.zeros(0, TABLE), *parts])
+    return table[np.argsort(table["query"], kind="stable")]
 
 
 def _counted_from_zero(query: np.ndarray) -> np.ndarray:

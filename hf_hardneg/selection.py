@@ -132,8 +132,10 @@ class Selection:
             salt = salt if self.generation is None else f"{salt}@{self.generation}"
 
             def part(rows: slice) -> np.ndarray:
-                ids = self.reader.corpus.ids(drawn.doc[rows])
-                return keyed_uniforms_of_pairs(self.seed, salt, queries.identity, drawn.query[rows], ids)
+                query, ids = drawn.query[rows], self.reader.corpus.ids(drawn.doc[rows])
+                first, last = query[[0, -1]] if len(query) else (0, -1)
+                named = queries.identity[first : last + 1]
+                return keyed_uniforms_of_pairs(self.seed, salt, named, query - first, ids)
 
             return np.concatenate(in_threads(part, len(drawn), at_least=DRAWS))
 

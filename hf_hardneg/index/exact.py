@@ -22,11 +22,11 @@ from hf_hardneg.process import single_thread_in_child, threads, torch_threads
 
 LEVELS = 127
 BLOCK = 1024
-QUERIES = 512
+QUERIES = 256
 POOL = 2048
 POOL_BYTES = 1 << 26
-CHUNK = 64
 SAVED = 1 << 14
+BINS = 1024
 ROUNDING = 2.0**-23
 WIDTHS = (2, 1 << 17)
 """Where 8-bit products are right: torch 2.13 gives others for width 1, and beyond they overflow 32 bits."""
@@ -56,7 +56,9 @@ class Pool(NamedTuple):
     """What may still be among the best of each query, in corpus order: a document and the ends of its score.
 
     `docs` (n, capacity) int32; `low`, `high` (n, capacity) float32, equal once the score is known; `sizes` (n,) int64;
-    `limit` (n,) float32, below which a document cannot enter; `wanted` (n,) int64.
+    `limit` (n,) float32, below which a document cannot enter; `wanted` (n,) int64. `lows` (n, BINS) int32 counts all
+    that ever entered by the lower end, in bins of `width` (n,) float64 from 0 to the largest score there can be; `bin`
+    (n,) int64 is the one where the limit lies, `above` (n,) int64 how many entered there or higher.
     """
 
     docs: np.ndarray
@@ -65,6 +67,29 @@ class Pool(NamedTuple):
     sizes: np.ndarray
     limit: np.ndarray
     wanted: np.ndarray
+    lows: np.ndarray
+    width: np.ndarray
+    bin: np.ndarray
+    above: np.ndarray
+
+    @classmethod
+    def empty(cls, wanted: np.ndarray, capacity: int, largest: np.ndarray) -> Pool:
+        """A pool that everything may enter; `largest` (n,) is what the scores of each query cannot exceed."""
+        size = len(wanted)
+        ends = np.empty((2, size, capacity), np.float32)
+        zeros = np.zeros((3, size), np.int64)
+        return cls(
+            docs=np.empty((size, capacity), np.int32),
+            low=ends[0],
+            high=ends[1],
+            sizes=zeros[0],
+            limit=np.full(size, -np.inf, np.float32),
+            wanted=wanted,
+            lows=np.zeros((size, BINS), np.int32),
+            width=np.maximum(largest, SMALLEST) / BINS,
+            bin=zeros[1],
+            above=zeros[2],
+        )
 
 
 def quantized(vectors: np.ndarray) -> Codes:
@@ -147,12 +172,9 @@ def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray
 def _nearest_of_block(
     vectors: np.ndarray, stored: np.ndarray, codes: Codes, wanted: np.ndarray, capacity: int, integers: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    size = len(vectors)
-    docs, ends = np.empty((size, capacity), np.int32), np.empty((2, size, capacity), np.float32)
-    limit = np.full(size, -np.inf, np.float32)
-    pool = Pool(docs, ends[0], ends[1], np.zeros(size, np.int64), limit, wanted)
     queries = quantized(vectors) if integers else unquantized(vectors)
-    memory = np.empty(size * min(BLOCK, len(stored)), np.int32 if integers else np.float32)
+    pool = Pool.empty(wanted, capacity, queries.norms.astype(np.float64) * codes.norms.max(initial=0))
+    memory = np.empty(len(vectors) * min(BLOCK, len(stored)), np.int32 if integers else np.float32)
     for start in range(0, len(stored), BLOCK):
         stop = min(start + BLOCK, len(stored))
         here = codes.rows(start, stop) if integers else unquantized(stored[start:stop], codes.norms[start:stop])
@@ -198,16 +220,8 @@ def _seconds(matrix: np.ndarray) -> float:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _above(row, scales, residuals, spread, least):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """How many documents of a chunk may score `least` or are NaN; a loop that compilers vectorise."""
-    below = np.int32(0)
-    for j in range(row.shape[0]):
-        below += np.int32(np.float32(row[j]) * scales[j] + residuals[j] * spread < least)
-    return row.shape[0] - below
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _mark(row, scales, residuals, spread, least, marks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Which documents may score `least` or are NaN; a loop that compilers vectorise."""
     for j in range(row.shape[0]):
         marks[j] = not np.float32(row[j]) * scales[j] + residuals[j] * spread < least
 
@@ -215,7 +229,7 @@ def _mark(row, scales, residuals, spread, least, marks):  # type: ignore[no-unty
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _admit(tile, start, codes, queries, vectors, stored, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Put documents of a block that may be among the best of a query into its pool."""
-    width, marks = tile.shape[1], np.empty(CHUNK, np.bool_)
+    width, marks = tile.shape[1], np.zeros((tile.shape[1] + 7) // 8 * 8, np.bool_)
     groups = marks.view(np.uint64)
     terms, longest = vectors.shape[1] + 16, np.float64(np.max(codes.norms))
     for q in range(len(pool.sizes)):
@@ -225,24 +239,18 @@ def _admit(tile, start, codes, queries, vectors, stored, pool):  # type: ignore[
         lost = queries.residuals[q] + length * terms * ROUNDING if finite else np.inf
         margin = lost * longest / scale + terms * SMALLEST
         least = _least(pool.limit[q], scale, margin)
-        products, reach = tile[q], np.float32(spread)
-        for left in range(0, width, CHUNK):
-            right = min(left + CHUNK, width)
-            row, scales, residuals = products[left:right], codes.scales[left:right], codes.residuals[left:right]
-            if _above(row, scales, residuals, reach, least) == 0:
+        _mark(tile[q], codes.scales, codes.residuals, np.float32(spread), least, marks)
+        for group in range(len(groups)):
+            if groups[group] == 0:
                 continue
-            _mark(row, scales, residuals, reach, least, marks)
-            marks[right - left :] = False
-            for group in range(0, CHUNK, 8):
-                if groups[group >> 3] == 0:
-                    continue
-                for j in range(group, group + 8):
-                    if marks[j]:
-                        middle = np.float64(row[j]) * scales[j] * scale
-                        error = (residuals[j] * spread + terms * SMALLEST) * scale + lost * codes.norms[left + j]
-                        if _put(q, start + left + j, middle, error, pool):
+            for j in range(8 * group, min(8 * group + 8, width)):
+                if marks[j]:
+                    middle = np.float64(tile[q, j]) * codes.scales[j] * scale
+                    error = (codes.residuals[j] * spread + terms * SMALLEST) * scale + lost * codes.norms[j]
+                    if not middle + error < pool.limit[q]:
+                        if _put(q, start + j, middle, error, pool):
                             _make_room(q, vectors, stored, pool)
-                            least = _least(pool.limit[q], scale, margin)
+                        _tighten(q, pool)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -262,7 +270,23 @@ def _put(q, doc, middle, error, pool):  # type: ignore[no-untyped-def]  # noqa: 
         low, high = np.float32(-np.inf), np.float32(np.inf)
     pool.docs[q, n], pool.low[q, n], pool.high[q, n] = doc, low, np.nextafter(high, np.float32(np.inf))
     pool.sizes[q] = n + 1
+    share = np.float64(low) / pool.width[q]
+    bin = np.int64(min(share, BINS - 1.0)) if share >= 1 else 0
+    pool.lows[q, bin] += 1
+    pool.above[q] += bin >= pool.bin[q]
     return n + 1 == pool.docs.shape[1]
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _tighten(q, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Raise the limit to the last bin that begins below enough lower ends."""
+    bin, above = pool.bin[q], pool.above[q]
+    while bin < BINS - 1 and above - pool.lows[q, bin] >= pool.wanted[q]:
+        above -= pool.lows[q, bin]
+        bin += 1
+    if bin > pool.bin[q]:
+        pool.bin[q], pool.above[q] = bin, above
+        pool.limit[q] = max(pool.limit[q], np.float32(bin * pool.width[q] * (1 - ROUNDING)))
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -276,18 +300,25 @@ def _make_room(q, vectors, stored, pool):  # type: ignore[no-untyped-def]  # noq
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _drop(q, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Drop what is certainly not among the best `wanted` of a query; returns the least score that still may be."""
+    _keep(q, pool.limit[q], pool)
     n, k = pool.sizes[q], pool.wanted[q]
-    docs, low, high = pool.docs[q, :n], pool.low[q, :n], pool.high[q, :n]
     if n <= k:
         return np.float32(-np.inf)
-    least = np.partition(low, n - k)[n - k] if k else np.float32(np.inf)
-    kept = 0
-    for j in range(n):
+    least = np.partition(pool.low[q, :n], n - k)[n - k] if k else np.float32(np.inf)
+    _keep(q, least, pool)
+    pool.limit[q] = least
+    return least
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _keep(q, least, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Drop what ends below `least`."""
+    docs, low, high, kept = pool.docs[q], pool.low[q], pool.high[q], 0
+    for j in range(pool.sizes[q]):
         if high[j] >= least:
             docs[kept], low[kept], high[kept] = docs[j], low[j], high[j]
             kept += 1
-    pool.sizes[q], pool.limit[q] = kept, least
-    return least
+    pool.sizes[q] = kept
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
