@@ -245,35 +245,48 @@ def test_topic_negatives_are_uniform_draws_from_the_topic():
 SCORES = table(COSINES, 0.80)
 
 
+def of_topics():
+    """Four candidates, the second of another topic."""
+    name = TopicNegatives(2).signals[0].name
+    return table([0.9, 0.8, 0.7, 0.6], np.nan).with_signals({name: np.array([1.0, 0, 1, 1])})
+
+
 @pytest.mark.parametrize(
-    ("sampler", "name"),
+    ("sampler", "candidates", "expected"),
     [
-        (Importance(0.1), "importance"),
-        (SimANS(200), "simans"),
-        (DistanceWeighted(dim=8), "distance_weighted"),
-        (SimANS(score_scale="auto"), "simans"),
+        (Importance(0.1), SCORES, None),
+        (SimANS(200), SCORES, None),
+        (SimANS(score_scale="auto"), SCORES, None),
+        (DistanceWeighted(dim=8), SCORES, None),
+        (UnReMix(draw_temperature=0.1), of_unremix(), None),
+        (Uniform(4), SCORES, [1 / 4] * 4 + [0]),
+        (RankZone(1, 4), SCORES, [0, *[1 / 3] * 3, 0]),
+        (TopicNegatives(2), of_topics(), [1 / 3, 0, 1 / 3, 1 / 3]),
     ],
 )
-def test_frequencies_of_one_draw_are_the_probabilities(sampler, name):
-    queries = 20_000
+def test_frequencies_of_one_draw_are_the_probabilities(sampler, candidates, expected):
+    expected = shares(sampler, candidates) if expected is None else expected
+    queries, size = 20_000, len(candidates)
+    repeated = ("doc", "score", "rank", "position", "source")
     many = replace(
-        SCORES,
+        candidates,
         queries=queries,
-        query=np.repeat(np.arange(queries), 5),
-        positive=np.full(queries, 0.80),
-        positive_rank=np.full(queries, -1, np.int32),
-        **{key: np.tile(getattr(SCORES, key), queries) for key in ("doc", "score", "rank", "position", "source")},
+        query=np.repeat(np.arange(queries), size),
+        positive=np.tile(candidates.positive, queries),
+        positive_rank=np.tile(candidates.positive_rank, queries),
+        signals={name: np.tile(values, queries) for name, values in candidates.signals.items()},
+        **{name: np.tile(getattr(candidates, name), queries) for name in repeated},
     )
 
-    def uniforms(salt, candidates):
+    def uniforms(salt, drawn):
         identities = [f"q{query}" for query in range(queries)]
-        documents = pa.array(np.array(list(NAMES))[candidates.doc])
-        return keyed_uniforms_of_pairs(42, salt, identities, candidates.query, documents)
+        documents = pa.array(np.array(list(NAMES))[drawn.doc])
+        return keyed_uniforms_of_pairs(42, salt, identities, drawn.query, documents)
 
     chosen = many.take(sampler.choose(many, 1, uniforms))
-    assert sampler.name == name and len(chosen) == queries
-    drawn = np.bincount(chosen.doc, minlength=6)[1:] / queries
-    assert np.abs(drawn - shares(sampler, SCORES)).max() < 0.01
+    assert len(chosen) == queries
+    drawn = (chosen.doc[:, None] == candidates.doc).mean(axis=0)
+    assert np.abs(drawn - expected).max() < 0.01
 
 
 def test_draws_like_another_sampler_are_warned_of_once(caplog):
