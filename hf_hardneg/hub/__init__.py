@@ -1,0 +1,1 @@
+"""Mined datasets on the Hugging Face Hub."""
