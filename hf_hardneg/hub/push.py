@@ -6,8 +6,9 @@ import functools
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ CONFIGS = ("list", "triplet")
 CORPUS = "corpus"
 ATTEMPTS = 10
 DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".gz", ".zst", ".zip", ".tar")
+NOT_DATA = ("dataset_infos.json", "requirements.txt")
 
 
 def push_mined_dataset(
@@ -163,7 +165,7 @@ class _Push:
                 f"The YAML of the card of {self.repository.repo_id} cannot be read ({error}). Repair it there, then "
                 "push again. Nothing was changed."
             ) from error
-        _check_unlisted(card.data, snapshot, self.repository.repo_id)
+        _check_neighbours(card.data, snapshot, self.repository.repo_id)
         describe(card.data, self.shards, sizes, whole=self.whole)
         return str(card)
 
@@ -214,15 +216,39 @@ def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) ->
         raise DataError("corpus= has no rows. Give the documents that were mined, or leave it out.")
 
 
-def _check_unlisted(data: Any, snapshot: Snapshot, repo_id: str) -> None:
-    """Data that `datasets` finds only as long as the card lists no configs would be found no more."""
-    unlisted = [path for path in snapshot.files if path.endswith(DATA) and Path(path).name != "dataset_infos.json"]
-    if unlisted and not data.get("configs"):
+def _check_neighbours(data: Any, snapshot: Snapshot, repo_id: str) -> None:
+    """What can be loaded now can be loaded after: `datasets` finds no data beside configs that a card lists, and reads
+    all of a repository with the reader of the first config.
+    """
+    rows = [path for path in snapshot.files if path.endswith(DATA) and path not in NOT_DATA]
+    listed = [one.get("data_files") for one in data.get("configs") or () if isinstance(one, dict)]
+    if not listed and rows:
         raise HubError(
-            f"{repo_id} has data that its card does not list, such as {unlisted[0]}; once the card lists configs, only "
-            "those are found. List it first (configs: [{config_name: default, data_files: ...}]), or push elsewhere. "
-            "Nothing was changed."
+            f"{repo_id} has data that its card does not list, such as {rows[0]}, and beside configs that a card lists "
+            "none is found. List it first (configs: [{config_name: default, data_files: ...}]), or push to another "
+            "name. Nothing was changed."
         )
+    others = [
+        path
+        for path in rows
+        if not path.endswith(".parquet") and any(fnmatch(path, pattern) for one in listed for pattern in _patterns(one))
+    ]
+    if others:
+        raise HubError(
+            f"{repo_id} lists data that is not Parquet, such as {others[0]}, and load_dataset reads all configs of a "
+            "repository in one format. Push to another name, or make that Parquet first. Nothing was changed."
+        )
+
+
+def _patterns(data_files: Any) -> Iterator[str]:
+    """Every path in the `data_files` of a config, in whatever form they are."""
+    if isinstance(data_files, str):
+        yield data_files
+    elif isinstance(data_files, dict):
+        yield from _patterns(data_files.get("path", list(data_files.values())))
+    else:
+        for one in data_files or ():
+            yield from _patterns(one)
 
 
 def _index_files(folder: str | os.PathLike[str] | None) -> dict[str, Path]:

@@ -11,11 +11,13 @@ import tempfile
 LISTENER = socket.socket()
 LISTENER.bind(("127.0.0.1", 0))
 CACHE = tempfile.mkdtemp(prefix="hub-")
+atexit.register(LISTENER.close)
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 os.environ |= {
     "HF_ENDPOINT": f"http://127.0.0.1:{LISTENER.getsockname()[1]}",
     "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_CACHE": CACHE,
     "HF_TOKEN_PATH": f"{CACHE}/token",
 }

@@ -109,11 +109,12 @@ class Hub:
     def readme(self, name, revision="main"):
         return self.repos[name].files(revision)["README.md"].content.decode()
 
-    def write(self, name, path, text):
+    def write(self, name, path, content):
         """What somebody else commits."""
+        content = content.encode() if isinstance(content, str) else content
         with self.lock:
             repo = self.repos.get(name) or self.create(name)
-            repo.commit(repo.files() | {path: File(text.encode(), False)}, f"Edit {path}")
+            repo.commit(repo.files() | {path: File(content, path.endswith(LFS_SUFFIXES))}, f"Edit {path}")
 
     def create(self, name, private=False):
         repo = self.repos[name] = Repo(name, private)
@@ -152,7 +153,7 @@ class Hub:
         self.writable(user, name)
         if name in self.repos:
             raise Refused(409, "You already created this dataset repo", url=f"{request.root}/datasets/{name}")
-        self.create(name, bool(asked.get("private")))
+        self.create(name, asked.get("visibility") == "private" or bool(asked.get("private")))
         return {"url": f"{request.root}/datasets/{name}"}
 
     def delete_repo(self, user, request):
