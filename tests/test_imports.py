@@ -11,8 +11,8 @@ import hf_hardneg.training
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "blake2", "process", "costs", "diagnostics", "pages"},
-    {"optional", "draws"},
+    {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages"},
+    {"optional", "draws", "charts"},
     {"progress", "candidates", "batches", "strings", "index.store", "index.hits"},
     {"corpus", "index.inventory"},
     {"positives", "index.analysis"},
@@ -49,7 +49,8 @@ LAYERS = [
     {"training.schedule", "training.snapshots", "training.generations", "training.adore"},
     {"training.refresh"},
     {"training.accelerate", "training.trainer", "training.lightning"},
-    {"probes", "steps"},
+    {"serialization"},
+    {"probes", "steps", "recipes"},
     {"jobs"},
     {"plans"},
     {"generate.prompts", "generate.replies", "generate.generators", "generate.scorers"},
