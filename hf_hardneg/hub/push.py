@@ -17,6 +17,7 @@ from hf_hardneg.hub.repository import README, Repository, Snapshot
 from hf_hardneg.hub.shards import Shards, describe, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
 from hf_hardneg.index import store
+from hf_hardneg.recipes import recipe_of
 from hf_hardneg.reports import NEEDED
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def push_mined_dataset(
     whole, splits = _splits(mined)
     _check(splits, names, corpus)
     made = variants_of(splits, names, corpus, columns)
+    recipe = recipe or recipe_of(mined)
     metadata = {"license": license, "language": language, "source_datasets": source_datasets, "pretty_name": pretty_name}
     with tempfile.TemporaryDirectory() as folder:
         shards = written(made, Path(folder))
@@ -171,7 +173,12 @@ class _Push:
 
 
 def _card(mined: Dataset | DatasetDict, previous: str, **options: Any) -> tuple[str, Mapping[str, bytes]]:
-    return previous, {}
+    from hf_hardneg.recipes import RECIPE, SECTION
+
+    recipe = options["recipe"]
+    if RECIPE in previous:
+        previous = previous[: previous.index(SECTION[0])]
+    return f"{previous}{SECTION[0]}\n{RECIPE}\n```json\n{recipe.to_json()}\n```\n{SECTION[1]}\n", {}
 
 
 def _splits(mined: Dataset | DatasetDict) -> tuple[bool, DatasetDict]:

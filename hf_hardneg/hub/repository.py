@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hf_hardneg.errors import ConfigError, HardNegError, HubError
 
 if TYPE_CHECKING:
+    from datasets import DatasetDict
     from huggingface_hub import CommitInfo
 
 README = "README.md"
@@ -102,6 +103,17 @@ class Repository:
         with self._talking("read"):
             local = self._api.hf_hub_download(self.repo_id, path, repo_type="dataset", revision=sha)
         return Path(local).read_bytes().decode("utf-8")
+
+    def load(self, config: str | None, sha: str | None) -> DatasetDict:
+        """All splits of a config at a commit.
+
+        Raises:
+            HubError: there is no such thing, or it cannot be read.
+        """
+        from datasets import load_dataset
+
+        with self._talking("load from"):
+            return load_dataset(self.repo_id, config, revision=sha, token=self.token)
 
     def commit(self, operations: list[Any], message: str, *, parent: str, create_pr: bool) -> CommitInfo | None:
         """One commit on top of `parent`, all or nothing; `None` where somebody else's came first.
