@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONFIGS = ("list", "triplet")
 CORPUS = "corpus"
+COLUMNS = ("query_column", "positive_column", "query_id_column", "positive_ids_column", "id_column", "text_column")
 ATTEMPTS = 10
 DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".gz", ".zst", ".zip", ".tar")
 NOT_DATA = ("dataset_infos.json", "requirements.txt")
@@ -76,7 +77,7 @@ def push_mined_dataset(
         token (`str`, *optional*): of the Hub; by default the stored one.
         commit_message (`str`, *optional*): by default the configs.
         license, language, source_datasets, pretty_name (*optional*): of the card.
-        **columns: names of columns as `to_format` takes them, where they are not the defaults.
+        **columns: names of columns as `to_format` takes them; by default those of the recipe.
 
     Returns:
         `CommitInfo`: of the commit, or of the last one where nothing has changed.
@@ -92,8 +93,10 @@ def push_mined_dataset(
     names = [configs] if isinstance(configs, str) else list(configs)
     whole, splits = _splits(mined)
     _check(splits, names, corpus)
-    made = variants_of(splits, names, corpus, columns)
     recipe = recipe or recipe_of(mined)
+    if recipe is not None:
+        columns = {name: recipe.options[name] for name in COLUMNS if name in recipe.options} | columns
+    made = variants_of(splits, names, corpus, columns)
     metadata = {"license": license, "language": language, "source_datasets": source_datasets, "pretty_name": pretty_name}
     with tempfile.TemporaryDirectory() as folder:
         shards = written(made, Path(folder))
@@ -177,7 +180,8 @@ def _card(mined: Dataset | DatasetDict, previous: str, **options: Any) -> tuple[
 
     recipe = options["recipe"]
     if RECIPE in previous:
-        previous = previous[: previous.index(SECTION[0])]
+        head, _, rest = previous.partition(SECTION[0])
+        previous = head + rest.partition(SECTION[1])[2].removeprefix("\n")
     return f"{previous}{SECTION[0]}\n{RECIPE}\n```json\n{recipe.to_json()}\n```\n{SECTION[1]}\n", {}
 
 
