@@ -42,10 +42,11 @@ class MinedDatasetCard(DatasetCard):
     def __init__(self, content: str, files: Mapping[str, bytes]) -> None:
         super().__init__(content)
         self.files = dict(files)
-        self._rendered, self._known = content, self.data.to_dict()
+        self._rendered, self._known = content, super().__str__()
 
     def __str__(self) -> str:
-        return self._rendered if self.data.to_dict() == self._known else str(super().__str__())
+        written = super().__str__()
+        return self._rendered if written == self._known else str(written)
 
 
 def mined_dataset_card(
@@ -240,7 +241,7 @@ def _count(number: int) -> Markdown:
 
 
 def _number(value: float) -> Markdown:
-    return Markdown(f"{value:.4g}" if math.isfinite(value) else "–")
+    return Markdown(f"{value:.4g}" if math.isfinite(value) else "none")
 
 
 def _percent(share: float, digits: int = 2) -> Markdown:

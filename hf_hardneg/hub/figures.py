@@ -106,16 +106,16 @@ def _numbers(mined: Dataset, column: str) -> np.ndarray:
 
 
 def examples(mined: Dataset, query: str, positive: str) -> list[str]:
-    """The first rows that have a negative, each as a few lines of text; none where query or positive are not there."""
-    shown: list[str] = []
+    """The first queries that have a negative, each as a few lines of text; none where their columns are not there."""
+    shown: dict[str, str] = {}
     if query not in mined.column_names or positive not in mined.column_names:
-        return shown
+        return []
     for row in mined.with_format(None):
+        if row["negatives"]:
+            shown.setdefault(str(row[query]), "\n".join(_lines(row, query, positive)))
         if len(shown) == EXAMPLES:
             break
-        if row["negatives"]:
-            shown.append("\n".join(_lines(row, query, positive)))
-    return shown
+    return list(shown.values())
 
 
 def _lines(row: Mapping[str, Any], query: str, positive: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -105,15 +106,21 @@ def merged_metadata(card: Parts, ours: Mapping[str, Any], replaced: frozenset[st
 def _spliced(text: str, wanted: dict[str, Any], changed: dict[str, Any], end: str) -> str:
     """YAML with some values changed and every other line as it was; written anew where that cannot be done."""
     import yaml
-    from huggingface_hub.utils import yaml_dump
 
     made = text
     with contextlib.suppress(yaml.YAMLError):
         for key, value in changed.items():
-            made = _with_value(made, key, yaml_dump({key: value}, sort_keys=False).rstrip("\n").replace("\n", end), end)
+            made = _with_value(made, key, _dumped({key: value}, end), end)
         if yaml.safe_load(made) == wanted:
             return made
-    return str(yaml_dump(wanted, sort_keys=False)).rstrip("\n").replace("\n", end)
+    return _dumped(wanted, end)
+
+
+def _dumped(values: Mapping[str, Any], end: str) -> str:
+    import yaml
+
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=math.inf)
+    return str(text).rstrip("\n").replace("\n", end)
 
 
 def _with_value(text: str, key: str, line: str, end: str) -> str:

@@ -32,7 +32,7 @@ def visible(text: str) -> str:
 
 def inline(text: str) -> Markdown:
     """Running text: punctuation as character references, so that no renderer reads markup in it."""
-    return Markdown(_PUNCTUATION.sub(lambda one: f"&#{ord(one.group())};", visible(text)) or "–")
+    return Markdown(_PUNCTUATION.sub(lambda one: f"&#{ord(one.group())};", visible(text)) or "(empty)")
 
 
 def name(text: str) -> Markdown:

@@ -15,14 +15,20 @@ GUARDS = {type(one).__name__ for guards in SAFEGUARDS.values() for one in guards
 
 def limits(figures: Report, recipe: Recipe | None) -> list[str]:
     """A sentence for each limit, without markup of its own."""
-    return [*_of_rows(figures), *(_of_recipe(figures, recipe) if recipe else ())]
+    return [_search(figures, recipe), *_of_rows(figures), *(_of_recipe(figures, recipe) if recipe else ())]
+
+
+def _search(figures: Report, recipe: Recipe | None) -> str:
+    if figures.search_recall is not None:
+        return f"Search was approximate, and by its own measurement found {figures.search_recall:.4f} of the nearest."
+    if not figures.negative_scores:
+        return "No negative has a score, so none is known to be hard."
+    if recipe is None or recipe.uses_own_index:
+        return "Nothing was recorded of how exact the search was."
+    return "Search was exact: no nearer document was overlooked."
 
 
 def _of_rows(figures: Report) -> Iterator[str]:
-    if figures.search_recall is None:
-        yield "Search was exact: no nearer document was overlooked."
-    else:
-        yield f"Search was approximate, and by its own measurement found {figures.search_recall:.4f} of the nearest."
     if figures.margins:
         yield (
             f"{_share(figures.above_positive)} of the negatives score above their positive. That is where unlabelled "
