@@ -189,9 +189,9 @@ class Recipe:
         return cls.from_json(found.group(1))
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Canonical JSON: equal recipes are equal text, of ASCII and without `<`, `>` and `&`."""
+        """Canonical JSON: equal recipes are equal text, of ASCII, without back ticks, `<`, `>` and `&`."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, allow_nan=False, indent=indent)
-        return re.sub("[<>&\x7f]", lambda one: f"\\u{ord(one.group()):04x}", text)
+        return re.sub("[<>&`\x7f]", lambda one: f"\\u{ord(one.group()):04x}", text)
 
     def rebuilt(self) -> Strategy:
         """The strategy, made of the classes in `serialization.CLASSES`.
@@ -205,6 +205,11 @@ class Recipe:
     def uses_mine(self) -> bool:
         """Whether the positives of exactly these pairs were excluded across rows, as `mine()` does."""
         return bool(self.known) and sorted(self.known) == sorted(one.digest for one in self.pairs.values() if one.rows)
+
+    @property
+    def uses_own_index(self) -> bool:
+        """Whether documents were searched in an index that the user brought."""
+        return any(str(one.get("identity", "")).startswith(ADOPTED) for one in self.indexes)
 
     def code(self) -> str:
         """How it was made, as Python: runs as it is where everything is on the Hub, and else says what to put in."""
@@ -428,7 +433,7 @@ def _arguments(recipe: Recipe) -> list[str]:
     shown |= {name: recipe.options[name] for name in ("num_negatives", "seed") if name in recipe.options}
     lines = [f"{name}={expression(value)}," for name, value in sorted(shown.items())]
     lines += [_model_argument(name, getattr(recipe, name)) for name in MODELS if getattr(recipe, name)]
-    if any(str(one.get("identity", "")).startswith(ADOPTED) for one in recipe.indexes):
+    if recipe.uses_own_index:
         lines.append("index_name=...,  # your own index")
     return lines
 

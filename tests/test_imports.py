@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import hf_hardneg
+import hf_hardneg.hub
 import hf_hardneg.training
 
 PACKAGE = Path(hf_hardneg.__file__).parent
@@ -65,6 +66,10 @@ LAYERS = [
     {"formats.importing"},
     {"formats"},
     {"sweeps", "score.training"},
+    {"hub.inert", "hub.front_matter", "hub.limits", "hub.losses", "hub.repository", "hub.shards", "hub.variants"},
+    {"hub.figures"},
+    {"hub.card"},
+    {"hub.push"},
     {"cli"},
 ]
 """From the bottom up; a module may import only from layers below its own."""
@@ -106,7 +111,7 @@ def test_mining_with_bm25_loads_no_torch_transformers_or_faiss():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-@pytest.mark.parametrize("package", [hf_hardneg, hf_hardneg.training])
+@pytest.mark.parametrize("package", [hf_hardneg, hf_hardneg.hub, hf_hardneg.training])
 def test_every_public_name_resolves_and_is_documented(package):
     for name in package.__all__:
         assert getattr(package, name).__doc__
