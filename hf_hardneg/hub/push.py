@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError
+from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
+from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
 from hf_hardneg.hub.repository import README, Repository, Snapshot
-from hf_hardneg.hub.shards import Shards, describe, stale, written
+from hf_hardneg.hub.shards import Shards, described, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
 from hf_hardneg.index import store
 from hf_hardneg.recipes import recipe_of
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from datasets import Dataset, DatasetDict
     from huggingface_hub import CommitInfo
+
+    from hf_hardneg.recipes import Recipe
 
 CONFIGS = ("list", "triplet")
 CORPUS = "corpus"
@@ -41,7 +45,7 @@ def push_mined_dataset(
     configs: str | Sequence[str] = CONFIGS,
     corpus: Dataset | None = None,
     index: str | os.PathLike[str] | None = None,
-    recipe: Any = None,
+    recipe: Recipe | None = None,
     private: bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
@@ -107,7 +111,7 @@ def push_mined_dataset(
             shards=shards,
             whole=whole,
             others=_index_files(index),
-            card=functools.partial(_card, mined, repo_id=repo_id, recipe=recipe, **metadata),
+            card=functools.partial(mined_dataset_card, mined, repo_id=repo_id, configs=made, recipe=recipe, **metadata),
         )
         repository.create(private=private)
         return push.commit(commit_message or f"Push {', '.join(names)} with hf_hardneg", create_pr=create_pr)
@@ -122,15 +126,14 @@ class _Push:
         shards (`list[Shards]`): the rows.
         whole (`bool`): whether configs keep no splits but these.
         others (`Mapping[str, Path]`): further files by their path in the repository.
-        card (`Callable`): from the text of the card so far, with the new configs in its YAML, to the new one and files
-            beside it, by their path.
+        card (`Callable`): makes the card from `previous`, the text of the one so far with the new configs in its YAML.
     """
 
     repository: Repository
     shards: list[Shards]
     whole: bool
     others: Mapping[str, Path]
-    card: Callable[[str], tuple[str, Mapping[str, bytes]]]
+    card: Callable[..., MinedDatasetCard]
 
     def commit(self, message: str, *, create_pr: bool) -> CommitInfo:
         """Commits on top of what is there; where somebody else was quicker, merges again."""
@@ -153,36 +156,19 @@ class _Push:
         gone = stale(self.shards, snapshot.files, whole=self.whole)
         sizes = {path: size for path, size in snapshot.files.items() if path not in gone}
         sizes |= {path: local.stat().st_size for path, local in files.items()}
-        text, beside = self.card(self._described(snapshot, sizes))
+        card = self.card(previous=self._described(snapshot, sizes))
         added: dict[str, Any] = {path: str(local) for path, local in files.items()}
-        added |= {README: text.encode(), **beside}
+        added |= {README: str(card).encode(), **card.files}
         adding = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in added.items()]
         return [*adding, *(CommitOperationDelete(path_in_repo=path) for path in gone)]
 
     def _described(self, snapshot: Snapshot, sizes: Mapping[str, int]) -> str:
         """The card so far, with the new configs in its YAML."""
-        from huggingface_hub import DatasetCard
-
-        try:
-            card = DatasetCard(snapshot.readme if snapshot.readme is not None else "---\n{}\n---\n")
-        except Exception as error:
-            raise HubError(
-                f"The YAML of the card of {self.repository.repo_id} cannot be read ({error}). Repair it there, then "
-                "push again. Nothing was changed."
-            ) from error
-        _check_neighbours(card.data, snapshot, self.repository.repo_id)
-        describe(card.data, self.shards, sizes, whole=self.whole)
-        return str(card)
-
-
-def _card(mined: Dataset | DatasetDict, previous: str, **options: Any) -> tuple[str, Mapping[str, bytes]]:
-    from hf_hardneg.recipes import RECIPE, SECTION
-
-    recipe = options["recipe"]
-    if RECIPE in previous:
-        head, _, rest = previous.partition(SECTION[0])
-        previous = head + rest.partition(SECTION[1])[2].removeprefix("\n")
-    return f"{previous}{SECTION[0]}\n{RECIPE}\n```json\n{recipe.to_json()}\n```\n{SECTION[1]}\n", {}
+        card = parts(snapshot.readme or "")
+        metadata = metadata_of(card)
+        _check_neighbours(metadata, snapshot, self.repository.repo_id)
+        ours = described(metadata, self.shards, sizes, whole=self.whole)
+        return "".join(merged_metadata(card, ours, frozenset(ours)))
 
 
 def _splits(mined: Dataset | DatasetDict) -> tuple[bool, DatasetDict]:
@@ -227,12 +213,12 @@ def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) ->
         raise DataError("corpus= has no rows. Give the documents that were mined, or leave it out.")
 
 
-def _check_neighbours(data: Any, snapshot: Snapshot, repo_id: str) -> None:
+def _check_neighbours(metadata: Mapping[str, Any], snapshot: Snapshot, repo_id: str) -> None:
     """What can be loaded now can be loaded after: `datasets` finds no data beside configs that a card lists, and reads
     all of a repository with the reader of the first config.
     """
     rows = [path for path in snapshot.files if path.endswith(DATA) and path not in NOT_DATA]
-    listed = [one.get("data_files") for one in data.get("configs") or () if isinstance(one, dict)]
+    listed = [one.get("data_files") for one in metadata.get("configs") or () if isinstance(one, dict)]
     if not listed and rows:
         raise HubError(
             f"{repo_id} has data that its card does not list, such as {rows[0]}, and beside configs that a card lists "

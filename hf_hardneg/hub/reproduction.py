@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_hardneg.corpus import dataset_digest
 from hf_hardneg.encode.model_files import PATTERNS
 from hf_hardneg.errors import ConfigError, DataError, HardNegError, HubError
+from hf_hardneg.hub.front_matter import metadata_of, parts
 from hf_hardneg.hub.push import CORPUS
 from hf_hardneg.hub.repository import Repository, Snapshot
 from hf_hardneg.mining import mine
@@ -150,13 +151,11 @@ def reproduce(
 
 def _card(snapshot: Snapshot, repo_id: str) -> tuple[Recipe, list[str]]:
     """The recipe on the card, and the names of the configs."""
-    from huggingface_hub import DatasetCard
-
     if snapshot.readme is None:
         raise DataError(f"{repo_id} has no card, and so no recipe. Give a dataset that hf_hardneg pushed.")
     recipe = Recipe.from_card(snapshot.readme)
-    configs = DatasetCard(snapshot.readme, ignore_metadata_errors=True).data.get("configs") or []
-    return recipe, [str(one["config_name"]) for one in configs]
+    configs = metadata_of(parts(snapshot.readme)).get("configs") or []
+    return recipe, [str(one.get("config_name")) for one in configs]
 
 
 def _splits(recipe: Recipe, pushed: DatasetDict) -> dict[str, tuple[str, Dataset]]:
