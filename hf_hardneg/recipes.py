@@ -141,7 +141,7 @@ class Recipe:
         splits = pairs if isinstance(pairs, Mapping) else {} if pairs is None else {"": pairs}
         known = () if reader.known is None else store.read_manifest(reader.known.directory)["parameters"]["pairs"]
         made = cls(
-            versions=_versions(),
+            versions=installed(),
             strategy=plain(miner.strategy),
             options={name: plain(getattr(miner, name)) for name in _option_names()},
             corpus=Source(
@@ -293,7 +293,8 @@ def _scrubbed(value: Any) -> Any:
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
+def installed() -> dict[str, str]:
+    """Versions of this library, Python, and those of `PACKAGES` that are here."""
     found = {"hf_hardneg": hf_hardneg.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -70,6 +70,8 @@ LAYERS = [
     {"hub.figures"},
     {"hub.card"},
     {"hub.push"},
+    {"hub.reproduction"},
+    {"hub"},
     {"cli"},
 ]
 """From the bottom up; a module may import only from layers below its own."""

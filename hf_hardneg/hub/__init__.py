@@ -1,4 +1,4 @@
-"""Mined datasets on the Hugging Face Hub: pushing them, and their cards."""
+"""Mined datasets on the Hugging Face Hub: pushing them, their cards, and mining them again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import importlib
 from typing import Any
 
 _MODULES = {
+    "Reproduction": "reproduction",
     "mined_dataset_card": "card",
     "push_mined_dataset": "push",
+    "reproduce": "reproduction",
 }
 
 __all__ = sorted(_MODULES)

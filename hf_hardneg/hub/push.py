@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError
+from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
+from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
 from hf_hardneg.hub.repository import README, Repository, Snapshot
-from hf_hardneg.hub.shards import Shards, describe, stale, written
+from hf_hardneg.hub.shards import Shards, described, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
 from hf_hardneg.index import store
+from hf_hardneg.recipes import RECIPE, Recipe, recipe_of
 from hf_hardneg.reports import NEEDED
 
 if TYPE_CHECKING:
@@ -25,8 +29,11 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from huggingface_hub import CommitInfo
 
+logger = logging.getLogger(__name__)
+
 CONFIGS = ("list", "triplet")
 CORPUS = "corpus"
+COLUMNS = ("query_column", "positive_column", "query_id_column", "positive_ids_column", "id_column", "text_column")
 ATTEMPTS = 10
 DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".gz", ".zst", ".zip", ".tar")
 NOT_DATA = ("dataset_infos.json", "requirements.txt")
@@ -39,7 +46,7 @@ def push_mined_dataset(
     configs: str | Sequence[str] = CONFIGS,
     corpus: Dataset | None = None,
     index: str | os.PathLike[str] | None = None,
-    recipe: Any = None,
+    recipe: Recipe | None = None,
     private: bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
@@ -58,14 +65,14 @@ def push_mined_dataset(
     there: other configs, hand-written text and unknown YAML stay.
 
     Args:
-        mined (`Dataset` or `DatasetDict`): what `mine()` returned. A `Dataset` replaces one split, its own or `train`; a
-            `DatasetDict` all splits of its configs.
+        mined (`Dataset` or `DatasetDict`): what `mine()` returned. A `Dataset` replaces one split, its own or `train`;
+            a `DatasetDict` all splits of its configs.
         repo_id (`str`): such as `user/name`; made where there is none.
-        configs (`str` or `Sequence[str]`, defaults to `("list", "triplet")`): `list` is the mined rows as they are, which
-            `reproduce` needs; layouts of `to_format` by name; `triplet-5` the n-tuple of 5 negatives; `triplet-ids` and
-            `triplet-5-ids` their twins of ids; `scores` ids and scores, with the configs `queries` and `documents`
-            beside it, and `scores-denoised` those of a scoring filter. The first is what `load_dataset` takes by default,
-            in a repository that has none yet.
+        configs (`str` or `Sequence[str]`, defaults to `("list", "triplet")`): `list` is the mined rows as they are,
+            which `reproduce` needs; layouts of `to_format` by name; `triplet-5` the n-tuple of 5 negatives;
+            `triplet-ids` and `triplet-5-ids` their twins of ids; `scores` ids and scores, with the configs `queries`
+            and `documents` beside it, and `scores-denoised` those of a scoring filter. The first is what `load_dataset`
+            takes by default, in a repository that has no default yet.
         corpus (`Dataset`, *optional*): the documents, as config `corpus`. Without, the card refers to them.
         index (`str`, *optional*): the folder of an index, as `hf-hardneg index` prints it, to be put under `index/`.
         recipe (`Recipe`, *optional*): how the rows were made; by default the one they carry.
@@ -75,7 +82,7 @@ def push_mined_dataset(
         token (`str`, *optional*): of the Hub; by default the stored one.
         commit_message (`str`, *optional*): by default the configs.
         license, language, source_datasets, pretty_name (*optional*): of the card.
-        **columns: names of columns as `to_format` takes them, where they are not the defaults.
+        **columns: names of columns as `to_format` takes them; by default those of the recipe.
 
     Returns:
         `CommitInfo`: of the commit, or of the last one where nothing has changed.
@@ -91,8 +98,16 @@ def push_mined_dataset(
     names = [configs] if isinstance(configs, str) else list(configs)
     whole, splits = _splits(mined)
     _check(splits, names, corpus)
+    recipe = recipe or recipe_of(mined)
+    if recipe is not None:
+        columns = {name: recipe.options[name] for name in COLUMNS if name in recipe.options} | columns
     made = variants_of(splits, names, corpus, columns)
-    metadata = {"license": license, "language": language, "source_datasets": source_datasets, "pretty_name": pretty_name}
+    metadata: dict[str, Any] = {
+        "license": license,
+        "language": language,
+        "source_datasets": source_datasets,
+        "pretty_name": pretty_name,
+    }
     with tempfile.TemporaryDirectory() as folder:
         shards = written(made, Path(folder))
         if corpus is not None:
@@ -102,7 +117,8 @@ def push_mined_dataset(
             shards=shards,
             whole=whole,
             others=_index_files(index),
-            card=functools.partial(_card, mined, repo_id=repo_id, recipe=recipe, **metadata),
+            recipe=recipe,
+            card=functools.partial(mined_dataset_card, mined, repo_id=repo_id, configs=made, recipe=recipe, **metadata),
         )
         repository.create(private=private)
         return push.commit(commit_message or f"Push {', '.join(names)} with hf_hardneg", create_pr=create_pr)
@@ -117,15 +133,16 @@ class _Push:
         shards (`list[Shards]`): the rows.
         whole (`bool`): whether configs keep no splits but these.
         others (`Mapping[str, Path]`): further files by their path in the repository.
-        card (`Callable`): from the text of the card so far, with the new configs in its YAML, to the new one and files
-            beside it, by their path.
+        recipe (`Recipe`, *optional*): how the rows were made.
+        card (`Callable`): makes the card from `previous`, the text of the one so far with the new configs in its YAML.
     """
 
     repository: Repository
     shards: list[Shards]
     whole: bool
     others: Mapping[str, Path]
-    card: Callable[[str], tuple[str, Mapping[str, bytes]]]
+    recipe: Recipe | None
+    card: Callable[..., MinedDatasetCard]
 
     def commit(self, message: str, *, create_pr: bool) -> CommitInfo:
         """Commits on top of what is there; where somebody else was quicker, merges again."""
@@ -137,8 +154,8 @@ class _Push:
                 return done
             time.sleep(attempt / 2)
         raise HubError(
-            f"{self.repository.repo_id} was changed by others in each of {ATTEMPTS} attempts, and every push must merge "
-            "its card into the newest. Nothing was changed: push again when it is quiet."
+            f"{self.repository.repo_id} was changed by others in each of {ATTEMPTS} attempts, and every push must "
+            "merge its card into the newest. Nothing was changed: push again when it is quiet."
         )
 
     def _operations(self, snapshot: Snapshot) -> list[Any]:
@@ -148,30 +165,36 @@ class _Push:
         gone = stale(self.shards, snapshot.files, whole=self.whole)
         sizes = {path: size for path, size in snapshot.files.items() if path not in gone}
         sizes |= {path: local.stat().st_size for path, local in files.items()}
-        text, beside = self.card(self._described(snapshot, sizes))
+        card = self.card(previous=self._described(snapshot, sizes))
         added: dict[str, Any] = {path: str(local) for path, local in files.items()}
-        added |= {README: text.encode(), **beside}
+        added |= {README: str(card).encode(), **card.files}
         adding = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in added.items()]
         return [*adding, *(CommitOperationDelete(path_in_repo=path) for path in gone)]
 
     def _described(self, snapshot: Snapshot, sizes: Mapping[str, int]) -> str:
         """The card so far, with the new configs in its YAML."""
-        from huggingface_hub import DatasetCard
+        card = parts(snapshot.readme or "")
+        metadata = metadata_of(card)
+        _check_neighbours(metadata, snapshot, self.repository.repo_id)
+        self._warn(snapshot, metadata)
+        ours = described(metadata, self.shards, sizes, whole=self.whole)
+        return "".join(merged_metadata(card, ours, frozenset(ours)))
 
-        try:
-            card = DatasetCard(snapshot.readme if snapshot.readme is not None else "---\n{}\n---\n")
-        except Exception as error:
-            raise HubError(
-                f"The YAML of the card of {self.repository.repo_id} cannot be read ({error}). Repair it there, then "
-                "push again. Nothing was changed."
-            ) from error
-        _check_neighbours(card.data, snapshot, self.repository.repo_id)
-        describe(card.data, self.shards, sizes, whole=self.whole)
-        return str(card)
-
-
-def _card(mined: Dataset | DatasetDict, previous: str, **options: Any) -> tuple[str, Mapping[str, bytes]]:
-    return previous, {}
+    def _warn(self, snapshot: Snapshot, metadata: Mapping[str, Any]) -> None:
+        """A card has one recipe, so configs that stay and were made by another lose theirs."""
+        pushed = {one.config for one in self.shards}
+        names = [str(one.get("config_name")) for one in metadata.get("configs") or ()]
+        others = [name for name in names if name not in pushed]
+        if not others or RECIPE not in (snapshot.readme or ""):
+            return
+        before = Recipe.from_card(snapshot.readme or "")
+        if self.recipe is None or replace(before, versions={}) != replace(self.recipe, versions={}):
+            logger.warning(
+                "%s keeps the configs %s, which were made otherwise, and the card will tell of this push alone. Push "
+                "them again too, or this to another name.",
+                self.repository.repo_id,
+                ", ".join(others),
+            )
 
 
 def _splits(mined: Dataset | DatasetDict) -> tuple[bool, DatasetDict]:
@@ -204,9 +227,9 @@ def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) ->
         missing = [name for name in NEEDED if name not in rows.column_names]
         if missing:
             raise ColumnError(
-                f"push_mined_dataset() needs the columns of mined data, and {', '.join(map(repr, missing))} are missing "
-                f"in {split!r}; it has {', '.join(map(repr, rows.column_names))}. Give what mine() returned: layouts are "
-                "made from it, as configs=['triplet']."
+                f"push_mined_dataset() needs the columns of mined data, and {', '.join(map(repr, missing))} are "
+                f"missing in {split!r}; it has {', '.join(map(repr, rows.column_names))}. Give what mine() returned: "
+                "layouts are made from it, as configs=['triplet']."
             )
         if not len(rows):
             raise DataError(f"The split {split!r} has no rows, so there is nothing to push. Leave it out.")
@@ -216,12 +239,12 @@ def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) ->
         raise DataError("corpus= has no rows. Give the documents that were mined, or leave it out.")
 
 
-def _check_neighbours(data: Any, snapshot: Snapshot, repo_id: str) -> None:
+def _check_neighbours(metadata: Mapping[str, Any], snapshot: Snapshot, repo_id: str) -> None:
     """What can be loaded now can be loaded after: `datasets` finds no data beside configs that a card lists, and reads
     all of a repository with the reader of the first config.
     """
     rows = [path for path in snapshot.files if path.endswith(DATA) and path not in NOT_DATA]
-    listed = [one.get("data_files") for one in data.get("configs") or () if isinstance(one, dict)]
+    listed = [one.get("data_files") for one in metadata.get("configs") or () if isinstance(one, dict)]
     if not listed and rows:
         raise HubError(
             f"{repo_id} has data that its card does not list, such as {rows[0]}, and beside configs that a card lists "

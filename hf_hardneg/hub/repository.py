@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hf_hardneg.errors import ConfigError, HardNegError, HubError
 
 if TYPE_CHECKING:
+    from datasets import DatasetDict
     from huggingface_hub import CommitInfo
 
 README = "README.md"
@@ -51,7 +52,8 @@ class Repository:
     token: str | None = None
 
     def __post_init__(self) -> None:
-        from huggingface_hub.utils import HFValidationError, validate_repo_id
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
         try:
             validate_repo_id(self.repo_id)
@@ -90,9 +92,7 @@ class Repository:
             HubError: it cannot be read.
         """
         with self._talking("read"):
-            info = self._api.repo_info(
-                self.repo_id, repo_type="dataset", revision=self.revision, files_metadata=True
-            )
+            info = self._api.repo_info(self.repo_id, repo_type="dataset", revision=self.revision, files_metadata=True)
             files = {file.rfilename: file.size or 0 for file in info.siblings or []}
             readme = self.read(README, info.sha) if README in files else None
         return Snapshot(sha=str(info.sha), private=bool(info.private), files=files, readme=readme)
@@ -102,6 +102,17 @@ class Repository:
         with self._talking("read"):
             local = self._api.hf_hub_download(self.repo_id, path, repo_type="dataset", revision=sha)
         return Path(local).read_bytes().decode("utf-8")
+
+    def load(self, config: str | None, sha: str | None) -> DatasetDict:
+        """All splits of a config at a commit.
+
+        Raises:
+            HubError: there is no such thing, or it cannot be read.
+        """
+        from datasets import load_dataset
+
+        with self._talking("load from"):
+            return load_dataset(self.repo_id, config, revision=sha, token=self.token)
 
     def commit(self, operations: list[Any], message: str, *, parent: str, create_pr: bool) -> CommitInfo | None:
         """One commit on top of `parent`, all or nothing; `None` where somebody else's came first.

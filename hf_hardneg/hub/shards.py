@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.errors import ConfigError, HubError
+from hf_hardneg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -69,7 +69,9 @@ def _embedded(rows: Dataset) -> Dataset:
 def written(configs: Mapping[str, DatasetDict], folder: Path) -> list[Shards]:
     """Every split of every config, under `folder`."""
     return [
-        Shards.write(rows, config, split, folder) for config, splits in configs.items() for split, rows in splits.items()
+        Shards.write(rows, config, split, folder)
+        for config, splits in configs.items()
+        for split, rows in splits.items()
     ]
 
 
@@ -86,34 +88,38 @@ def stale(shards: Iterable[Shards], present: Iterable[str], *, whole: bool) -> l
     return sorted(path for path in present if path.startswith(prefixes) and path not in new)
 
 
-def describe(data: Any, shards: list[Shards], sizes: Mapping[str, int], *, whole: bool) -> None:
-    """Enters what was written into a card's `configs` and `dataset_info`; what else stands there stays.
+def described(
+    metadata: Mapping[str, Any], shards: list[Shards], sizes: Mapping[str, int], *, whole: bool
+) -> dict[str, Any]:
+    """A card's `configs` and `dataset_info` with what was written; what else stands there stays.
 
     Args:
-        data (`DatasetCardData`): changed in place.
+        metadata (`Mapping`): of the card so far.
         shards (`list[Shards]`): what was written.
         sizes (`Mapping[str, int]`): the files of the repository after the push.
         whole (`bool`): whether the configs have no splits but these.
 
     Raises:
         ConfigError: a config has other splits, with other columns.
+        DataError: what stands there is no list of configs.
     """
-    configs, infos = _listed(data, "configs"), _listed(data, "dataset_info")
+    configs, infos = _listed(metadata, "configs"), _listed(metadata, "dataset_info")
     for name in dict.fromkeys(one.config for one in shards):
         own = [one for one in shards if one.config == name]
         _describe_files(_entry(configs, name), own, whole=whole)
         _describe_rows(_entry(infos, name), own, sizes, whole=whole)
     if not any(one.get("default") or one["config_name"] == "default" for one in configs):
         _entry(configs, shards[0].config)["default"] = True
-    data["configs"], data["dataset_info"] = configs, infos if len(infos) > 1 else infos[0]
+    return {"configs": configs, "dataset_info": infos if len(infos) > 1 else infos[0]}
 
 
-def _listed(data: Any, field: str) -> list[dict[str, Any]]:
-    value = data.get(field) or []
+def _listed(metadata: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
+    value = metadata.get(field) or []
     entries = [value] if isinstance(value, dict) else value
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise HubError(
-            f"The card's {field!r} is {type(value).__name__!r}, where a list of mappings stands. Repair its YAML first."
+        raise DataError(
+            f"The {field!r} of the card that is there holds {str(value)[:40]!r}; it must be a list of configs, each "
+            "with config_name. Repair it first; nothing was overwritten."
         )
     return [{"config_name": "default"} | entry for entry in entries]
 

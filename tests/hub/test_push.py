@@ -1,5 +1,6 @@
 """Pushing to a Hub on loopback, and loading back."""
 
+import copy
 import io
 import json
 import logging
@@ -11,9 +12,13 @@ from datasets import Dataset, DatasetDict, load_dataset
 from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from hf_hardneg import to_format
+from hf_hardneg import mine, to_format
+from hf_hardneg.corpus import open_corpus
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError, UnknownNameError
 from hf_hardneg.hub import push_mined_dataset
+from hf_hardneg.index import store
+from hf_hardneg.index.bm25 import build_bm25
+from hf_hardneg.index.bm25_weights import BM25Config
 from tests.hub.conftest import ADA, BOB
 
 HAND_WRITTEN = """---
@@ -51,6 +56,16 @@ def parquet(columns):
     made = io.BytesIO()
     Dataset.from_dict(columns).to_parquet(made)
     return made.getvalue()
+
+
+def data_of(hub, name):
+    """The files of a repository but for its card."""
+    files = hub.repos[name].files() if name in hub.repos else {}
+    return {path: file for path, file in files.items() if path.endswith(".parquet")}
+
+
+def configs_of(hub, name):
+    return [one["config_name"] for one in DatasetCard(hub.readme(name)).data["configs"]]
 
 
 def expected(mined, corpus):
@@ -97,16 +112,25 @@ def test_the_same_again_changes_nothing(hub, name, mined):
 
 def test_another_push_adds_and_replaces(hub, name, mined):
     push(mined, name, configs=["list", "triplet"])
-    before = dict(hub.repos[name].files())
+    before = data_of(hub, name)
     push(mined.select(range(20)), name, configs=["triplet-2"])
-    files = hub.repos[name].files()
-    assert {path: file for path, file in files.items() if path in before and path != "README.md"} == {
-        path: file for path, file in before.items() if path != "README.md"
-    }
+    assert before.items() < data_of(hub, name).items()
+    assert configs_of(hub, name) == ["list", "triplet", "triplet-2"]
     assert len(loaded(name, "triplet-2")) == 20 and same(loaded(name, "list"), mined)
     push(mined.select(range(10)), name, configs="list")
     assert same(loaded(name, "list"), Dataset.from_list(mined.to_list()[:10], features=mined.features))
-    assert [path for path in hub.repos[name].files() if path.startswith("list/")] == ["list/train-00000-of-00001.parquet"]
+    assert [path for path in hub.repos[name].files() if path.startswith("list/")] == [
+        "list/train-00000-of-00001.parquet"
+    ]
+
+
+def test_configs_that_stay_and_were_made_otherwise_are_named(hub, name, data, caplog):
+    pairs, corpus, mined = data
+    push(mined, name, configs=["list", "triplet"])
+    push(mined, name, configs=["triplet-2"])
+    assert not caplog.records
+    push(mine(pairs, corpus, "bm25", num_negatives=2), name, configs=["triplet-2"])
+    assert f"{name} keeps the configs list, triplet, which were made otherwise" in caplog.text
 
 
 def test_shards_of_a_longer_push_go(hub, name, mined, monkeypatch):
@@ -192,8 +216,6 @@ def test_private_revision_and_pull_request(hub, name, mined):
 
 def test_the_index_goes_along(hub, name, data, tmp_path):
     pairs, corpus, mined = data
-    from hf_hardneg import mine
-
     mine(pairs, corpus, "bm25", num_negatives=3, cache_dir=str(tmp_path / "here"))
     (folder,) = (tmp_path / "here").glob("bm25-*")
     push(mined, name, configs="list", index=folder)
@@ -202,13 +224,9 @@ def test_the_index_goes_along(hub, name, data, tmp_path):
             there = tmp_path / "there" / path
             there.parent.mkdir(parents=True, exist_ok=True)
             there.write_bytes(file.content)
-    from hf_hardneg.corpus import open_corpus
-    from hf_hardneg.index import store
-    from hf_hardneg.index.bm25 import build_bm25
-    from hf_hardneg.index.bm25_weights import BM25Config
-
+    opened = open_corpus(corpus, cache_dir=str(tmp_path / "there/index"))
     with store.without_building():
-        found = build_bm25(open_corpus(corpus, cache_dir=str(tmp_path / "there/index")), BM25Config())
+        found = build_bm25(opened, BM25Config())
     assert found.name == folder.name
 
 
@@ -228,7 +246,11 @@ def test_the_index_goes_along(hub, name, data, tmp_path):
         ({"mined": lambda mined: DatasetDict()}, DataError, "has no splits"),
         ({"mined": lambda mined: mined.to_iterable_dataset()}, ConfigError, "IterableDataset"),
         ({"mined": lambda mined: to_format(mined, "triplet")}, ColumnError, "layouts are made from it"),
-        ({"mined": lambda mined: mined.remove_columns(["query_id"]), "configs": "triplet-ids"}, ColumnError, "query_id"),
+        (
+            {"mined": lambda mined: mined.remove_columns(["query_id"]), "configs": "triplet-ids"},
+            ColumnError,
+            "query_id",
+        ),
         ({"token": None}, HubError, "pass token="),
         ({"token": "hf_wrong"}, HubError, "pass token="),
         ({"token": BOB}, HubError, "may not write there"),
@@ -246,11 +268,13 @@ def test_files_that_a_list_of_configs_would_hide_are_named(hub, name, mined):
     hub.write(name, "train.csv", "a\n1\n")
     with pytest.raises(HubError, match="has data that its card does not list, such as train.csv"):
         push(mined, name)
-    hub.write(name, "README.md", "---\nconfigs:\n- config_name: a\n  data_files: [{split: train, path: 'train*'}]\n---\n")
+    hub.write(
+        name, "README.md", "---\nconfigs:\n- config_name: a\n  data_files: [{split: train, path: 'train*'}]\n---\n"
+    )
     with pytest.raises(HubError, match="lists data that is not Parquet, such as train.csv"):
         push(mined, name)
     hub.write(name, "README.md", "---\nbroken: [\n---\n")
-    with pytest.raises(HubError, match="cannot be read.*Repair it there"):
+    with pytest.raises(DataError, match="cannot be read.*Repair it first"):
         push(mined, name)
 
 
@@ -264,38 +288,41 @@ def test_the_token_is_nowhere(hub, name, mined, caplog, capfd):
             push(mined, name, configs="triplet")
         hub.mend()
         texts += ["".join(traceback.format_exception(caught.value)), repr(caught.value)]
-    texts += [caplog.text, *capfd.readouterr(), json.dumps([str(file.content) for file in hub.repos[name].files().values()])]
+    texts += [
+        caplog.text,
+        *capfd.readouterr(),
+        json.dumps([str(file.content) for file in hub.repos[name].files().values()]),
+    ]
     assert not any(ADA in text for text in texts)
 
 
+@pytest.mark.parametrize("lasting", [True, False], ids=["for good", "once"])
 @pytest.mark.parametrize("how", ["drop", "lose", 500])
-def test_a_push_that_broke_off_at_any_request_can_be_repeated(hub, name, mined, how):
-    """The line is cut at each request in turn, for good and for a moment; then all is well and the push is repeated."""
+def test_a_push_that_broke_off_at_any_request_can_be_repeated(hub, name, mined, how, lasting):
+    """The line is cut at each request in turn; then all is well, and the push is repeated."""
     small, old = mined.select(range(6)), mined.select(range(6, 9))
-    push(small, f"{name}-whole", configs=["list", "triplet-2"])
-    wanted = {path: file for path, file in hub.repos[f"{name}-whole"].files().items() if path != "README.md"}
-    broke = 0
-    for lasting in (True, False):
+    configs = ["triplet", "triplet-2"]  # not `list`, whose many columns make cards slow to read
+    push(small, f"{name}-whole", configs=configs)
+    push(old, f"{name}-old", configs="triplet")
+    wanted = data_of(hub, f"{name}-whole")
+    for filled in (False, True):
+        broke = []
         for number in range(100):
-            repo = f"{name}-{number}-{lasting}"
-            if number % 2:
-                push(old, repo, configs="list")
-            before = dict(hub.repos[repo].files()) if repo in hub.repos else {}
-            asked = len(hub.requests)
+            repo = f"{name}-{number}-{filled}"
+            if filled:
+                hub.repos[repo] = copy.deepcopy(hub.repos[f"{name}-old"])
+            before, asked = data_of(hub, repo), len(hub.requests)
             hub.break_at(number, how, from_then_on=lasting)
             try:
-                push(small, repo, configs=["list", "triplet-2"])
+                push(small, repo, configs=configs)
             except HubError:
-                broke += 1
-            reached = len(hub.requests) - asked
+                broke.append(number)
+            reached = len(hub.requests) - asked > number
             hub.mend()
-            now = dict(hub.repos[repo].files()) if repo in hub.repos else {}
-            assert now == before or set(now) == {*wanted, "README.md"} or len(now) == 1  # never half-way
-            push(small, repo, configs=["list", "triplet-2"])
-            files = hub.repos[repo].files()
-            assert {path: file for path, file in files.items() if path != "README.md"} == wanted
-            assert len(hub.repos[repo].history()) <= 3
-            if reached <= number:
+            assert data_of(hub, repo) in (before, wanted)  # never half-way
+            push(small, repo, configs=configs)
+            assert data_of(hub, repo) == wanted and len(hub.repos[repo].history()) == 2 + filled
+            assert set(configs_of(hub, repo)) == set(configs)
+            if not reached:
                 break
-        assert number > 5
-    assert broke > 5
+        assert broke == list(range(number)) if lasting else 0 < len(broke) < number
