@@ -137,7 +137,8 @@ def _with_value(text: str, key: str, line: str, end: str) -> str:
     for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if name.value == key:
             start, stop = name.start_mark.index, value.end_mark.index
-            if getattr(value, "flow_style", None) is False or getattr(value, "style", None) in ("|", ">"):
+            block = value.style in ("|", ">") if isinstance(value, yaml.ScalarNode) else not value.flow_style
+            if block:
                 stop = start + len(_COMMENTS.sub("", text[start:stop]))
             return text[:start] + line + text[stop:]
     between = "" if not text.strip() or text.endswith("\n") else end

@@ -189,6 +189,11 @@ def test_the_hub_finds_nothing_wrong(hub):
     assert "license: apache-2.0" in str(made)
 
 
+def test_half_a_character_is_replaced():
+    made = card(pretty_name="a\ud800b")
+    assert str(made).encode() and made.data.pretty_name == "a\ufffdb"
+
+
 def test_only_mined_data_has_a_card():
     with pytest.raises(ColumnError, match="needs the columns of mined data"):
         card(Dataset.from_dict({"query": ["x"]}))
