@@ -18,10 +18,10 @@ from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError
 from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
 from hf_hardneg.hub.repository import README, Repository, Snapshot
-from hf_hardneg.hub.shards import Shards, described, stale, written
+from hf_hardneg.hub.shards import Shards, config_names, described, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
 from hf_hardneg.index import store
-from hf_hardneg.recipes import RECIPE, Recipe, recipe_of
+from hf_hardneg.recipes import Recipe, recipe_of
 from hf_hardneg.reports import NEEDED
 
 if TYPE_CHECKING:
@@ -97,6 +97,10 @@ def push_mined_dataset(
         >>> push_mined_dataset(mined, "user/my-hard-negatives", configs=["list", "triplet-5"], license="mit")
     """
     repository = Repository(repo_id=repo_id, revision=revision, token=token)
+    if create_pr and revision not in (None, "main"):
+        raise ConfigError(
+            f"create_pr=True and revision={revision!r}: a pull request is to main. Leave out one of them."
+        )
     names = [configs] if isinstance(configs, str) else list(configs)
     whole, splits = _splits(mined)
     _check(splits, names, corpus)
@@ -178,20 +182,20 @@ class _Push:
         """The card so far, with the new configs in its YAML."""
         card = parts(snapshot.readme or "")
         metadata = metadata_of(card)
-        _check_neighbours(metadata, snapshot, self.repository.repo_id)
-        self._warn(snapshot, metadata)
         ours = described(metadata, self.shards, sizes, whole=self.whole)
+        _check_neighbours(metadata, snapshot, self.repository.repo_id)
+        self._warn(snapshot, config_names(metadata))
         return "".join(merged_metadata(card, ours, frozenset(ours)))
 
-    def _warn(self, snapshot: Snapshot, metadata: Mapping[str, Any]) -> None:
+    def _warn(self, snapshot: Snapshot, names: list[str]) -> None:
         """A card has one recipe, so configs that stay and were made by another lose theirs."""
         pushed = {one.config for one in self.shards}
-        names = [str(one.get("config_name")) for one in metadata.get("configs") or ()]
         others = [name for name in names if name not in pushed]
-        if not others or RECIPE not in (snapshot.readme or ""):
+        try:
+            before = Recipe.from_card(snapshot.readme or "")
+        except DataError:
             return
-        before = Recipe.from_card(snapshot.readme or "")
-        if self.recipe is None or replace(before, versions={}) != replace(self.recipe, versions={}):
+        if others and (self.recipe is None or replace(before, versions={}) != replace(self.recipe, versions={})):
             logger.warning(
                 "%s keeps the configs %s, which were made otherwise, and the card will tell of this push alone. Push "
                 "them again too, or this to another name.",
@@ -260,7 +264,7 @@ def _check_neighbours(metadata: Mapping[str, Any], snapshot: Snapshot, repo_id: 
     all of a repository with the reader of the first config.
     """
     rows = [path for path in snapshot.files if path.endswith(DATA) and path not in NOT_DATA]
-    listed = [one.get("data_files") for one in metadata.get("configs") or () if isinstance(one, dict)]
+    listed = [one.get("data_files") for one in metadata.get("configs") or ()]
     if not listed and rows:
         raise HubError(
             f"{repo_id} has data that its card does not list, such as {rows[0]}, and beside configs that a card lists "

@@ -13,6 +13,7 @@ from hf_hardneg.errors import ConfigError, DataError, HardNegError, HubError
 from hf_hardneg.hub.front_matter import metadata_of, parts
 from hf_hardneg.hub.push import CORPUS
 from hf_hardneg.hub.repository import Repository, Snapshot
+from hf_hardneg.hub.shards import config_names
 from hf_hardneg.mining import mine
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.recipes import MODELS, Model, Recipe, Source, installed, recipe_of
@@ -131,6 +132,7 @@ def reproduce(
         )
     pushed = repository.load(LIST, snapshot.sha)
     then = _splits(recipe, pushed)
+    _check_splits(pairs, then)
     if pairs is None:
         made = {split: _pairs(recipe, split, rows) for split, (_, rows) in then.items()}
         pairs = made[""] if "" in made else DatasetDict(made)
@@ -138,7 +140,9 @@ def reproduce(
         corpus = _corpus(repository, recipe, CORPUS in configs, snapshot.sha)
     models = {"encoder": encoder, "cross_encoder": cross_encoder}
     models = {name: _model(name, getattr(recipe, name), given, repository) for name, given in models.items()}
-    changes = [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
+    own = {name for name, _ in then.values()}
+    changes = [f"split {name!r}: of another mining, not compared" for name in pushed if name not in own]
+    changes += [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
     try:
         again, now = _mined(recipe, strategy or recipe.rebuilt(), pairs, corpus, **models, **options)
     except HardNegError as error:
@@ -163,8 +167,7 @@ def _card(snapshot: Snapshot, repo_id: str) -> tuple[Recipe, list[str]]:
     if snapshot.readme is None:
         raise DataError(f"{repo_id} has no card, and so no recipe. Give a dataset that hf_hardneg pushed.")
     recipe = Recipe.from_card(snapshot.readme)
-    configs = metadata_of(parts(snapshot.readme)).get("configs") or []
-    return recipe, [str(one.get("config_name")) for one in configs]
+    return recipe, config_names(metadata_of(parts(snapshot.readme)))
 
 
 def _splits(recipe: Recipe, pushed: DatasetDict) -> dict[str, tuple[str, Dataset]]:
@@ -176,6 +179,17 @@ def _splits(recipe: Recipe, pushed: DatasetDict) -> dict[str, tuple[str, Dataset
         return {name: (name, pushed[name]) for name in recipe.pairs if name in pushed}
     own = [one for one in pushed.items() if "" in recipe.pairs and _digest(recipe, one[1]) == recipe.pairs[""].digest]
     return {"": (own or list(pushed.items()))[0]}
+
+
+def _check_splits(pairs: Dataset | DatasetDict | None, then: Mapping[str, Any]) -> None:
+    """Pairs that are given have the splits that were mined together."""
+    if pairs is None:
+        return
+    given = set(pairs) if isinstance(pairs, dict) else {""}
+    if given != set(then):
+        wanted = "one Dataset" if "" in then else f"a DatasetDict of {', '.join(then)}"
+        has = "one Dataset" if "" in given else f"a DatasetDict of {', '.join(pairs)}"
+        raise ConfigError(f"pairs= is {has}, and what was mined together is {wanted}. Give that.")
 
 
 def _digest(recipe: Recipe, rows: Dataset) -> str:
@@ -246,7 +260,7 @@ def _mined(
 ) -> tuple[Mapping[str, Dataset], Recipe]:
     """The mined splits, and the recipe of today."""
     options |= recipe.options
-    if recipe.known or not recipe.pairs:
+    if recipe.known:
         running: dict[str, Any] = {"num_proc": num_proc, "batch_size": batch_size, "confirm_cost": confirm_cost}
         mined = mine(pairs, corpus, strategy, **running, **options)
         now = recipe_of(mined)

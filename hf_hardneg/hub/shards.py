@@ -113,6 +113,13 @@ def described(
     return {"configs": configs, "dataset_info": infos if len(infos) > 1 else infos[0]}
 
 
+def config_names(metadata: Mapping[str, Any]) -> list[str]:
+    """The configs that a card lists, in order; what is no config is passed over."""
+    configs = metadata.get("configs")
+    entries = configs if isinstance(configs, list) else []
+    return [str(entry["config_name"]) for entry in entries if isinstance(entry, dict) and "config_name" in entry]
+
+
 def _listed(metadata: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
     value = metadata.get(field) or []
     entries = [value] if isinstance(value, dict) else value
@@ -133,14 +140,16 @@ def _entry(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def _describe_files(entry: dict[str, Any], shards: list[Shards], *, whole: bool) -> None:
-    before = entry.get("data_files") or []
-    patterns = {} if whole or not isinstance(before, list) else {one["split"]: one["path"] for one in before}
+    before = [] if whole or not isinstance(entry.get("data_files"), list) else entry["data_files"]
+    patterns = {one["split"]: one["path"] for one in before if isinstance(one, dict) and {"split", "path"} <= set(one)}
     patterns |= {one.split: f"{one.config}/{one.split}-*" for one in shards}
     entry["data_files"] = [{"split": split, "path": path} for split, path in patterns.items()]
 
 
 def _describe_rows(entry: dict[str, Any], shards: list[Shards], sizes: Mapping[str, int], *, whole: bool) -> None:
-    splits = {} if whole else {one["name"]: one for one in entry.get("splits") or []}
+    splits: dict[str, Any] = {}
+    if not whole and isinstance(entry.get("splits"), list):
+        splits |= {one["name"]: one for one in entry["splits"] if isinstance(one, dict) and "num_bytes" in one}
     features = shards[0].info["features"]
     splits |= {one.split: split for one in shards for split in one.info["splits"]}
     others = set(splits) - {one.split for one in shards}

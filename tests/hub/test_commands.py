@@ -40,6 +40,8 @@ def test_mine_push_and_reproduce(hub, name, run, tmp_path):
     world(2)[1].to_parquet(tmp_path / "corpus.parquet")
     status, said = run("reproduce", name, corpus, pairs, where)
     assert status == 1 and "rows differ" in said and "\n  corpus: " in said
+    assert "is not what was mined" in run(*pushing, corpus)[1]
+    world(1)[1].to_parquet(tmp_path / "corpus.parquet")
     assert run(*pushing, corpus, "--create-pr", "--message=Add the corpus")[0] == 0
     assert hub.repos[name].history("refs/pr/1")[0] == "Add the corpus"
 

@@ -182,6 +182,18 @@ def test_a_card_somebody_wrote_is_kept(hub, name, mined):
     assert len(hub.repos[name].history()) == 4
 
 
+def test_odd_yaml_is_taken_as_far_as_it_goes(hub, name, mined):
+    hub.write(name, "a.parquet", parquet({"a": [1]}))
+    odd = "configs:\n- config_name: list\n  data_files: [a.parquet]\ndataset_info: {config_name: list, splits: [x]}"
+    hub.write(name, "README.md", f"---\n# A comment\n{odd}\n---\n<!-- hf_hardneg:recipe -->\n")
+    push(mined, name, configs="list")
+    assert same(loaded(name, "list"), mined) and "# A comment" in hub.readme(name)
+    for broken in ("configs: 3", "configs: [x]", "dataset_info: [x]"):
+        hub.write(f"{name}-broken", "README.md", f"---\n{broken}\n---\n")
+        with pytest.raises(DataError, match="must be a list of configs.*Repair it first"):
+            push(mined, f"{name}-broken", configs="list")
+
+
 def test_an_edit_between_reading_and_writing_is_not_lost(hub, name, mined):
     push(mined, name, configs="list")
     edits = iter(["First edit.", "Second edit."])
@@ -239,6 +251,7 @@ def test_the_index_goes_along(hub, name, data, tmp_path):
         ({"configs": ["triplets"]}, UnknownNameError, "Did you mean 'triplet'"),
         ({"configs": ["colbert"]}, UnknownNameError, "Unknown config 'colbert'"),
         ({"configs": ["flagembedding-ids"]}, UnknownNameError, "Unknown config"),
+        ({"create_pr": True, "revision": "next"}, ConfigError, "Leave out one of them"),
         ({"configs": []}, ConfigError, "name at least one"),
         ({"configs": ["triplet-9"]}, ConfigError, "'triplet-9' would be empty"),
         ({"configs": ["scores-denoised"]}, ColumnError, "positive_denoised_scores"),

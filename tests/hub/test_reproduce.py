@@ -55,6 +55,13 @@ def test_splits_and_texts_of_positives_that_mining_added(hub, name, data, again)
     push(mine(splits, corpus, "bm25", num_negatives=2), name, corpus=corpus)
     result = again(name)
     assert result.identical and result.rows == 36
+    with pytest.raises(ConfigError, match="one Dataset, and what was mined together is a DatasetDict of test, train"):
+        again(name, pairs=pairs)
+    push(mine(pairs.select(range(5)), corpus, "bm25", num_negatives=2), name, corpus=corpus)  # into one split
+    result = again(name)
+    assert (
+        result.identical and result.rows == 5 and result.changes == ("split 'test': of another mining, not compared",)
+    )
 
 
 def test_models_are_asked_for_and_named(hub, name, data, again):
@@ -142,8 +149,10 @@ def test_a_mapped_miner(hub, name, data, again):
     pairs, corpus, _ = data
     miner = HardNegatives(corpus, "bm25", num_negatives=2)
     mined = pairs.map(miner, batched=True)
-    push(mined, name, recipe=Recipe.of(miner, pairs=pairs), corpus=corpus)
-    assert again(name).identical
+    for recipe in (Recipe.of(miner, pairs=pairs), Recipe.of(miner)):
+        push(mined, name, recipe=recipe, corpus=corpus)
+        assert again(name).identical
+    assert mine(pairs, corpus, "bm25", num_negatives=2).to_list() != mined.to_list()  # it knows less
 
 
 def test_rows_that_mining_dropped_must_be_given(hub, name, data, again):
@@ -172,14 +181,11 @@ def test_what_cannot_be_reproduced_at_all(hub, name, mined):
 
 def test_a_card_cannot_make_it_read_or_write_elsewhere(hub, name, data, again, tmp_path):
     _, corpus, mined = data
-    recipe = recipe_of(mined)
-    options = recipe.options | {
-        "cache_dir": str(tmp_path / "theirs"),
-        "encoder": "evil/model",
-        "index_name": "/etc/passwd",
-    }
-    push(mined, name, corpus=corpus, recipe=dataclasses.replace(recipe, options=options))
-    assert "evil/model" in hub.readme(name)
-    with pytest.raises(DataError, match="no recipe that can be read"):
-        again(name)
+    push(mined, name, corpus=corpus)
+    card = hub.readme(name)
+    for option, value in (("cache_dir", tmp_path / "theirs"), ("encoder", "evil/model"), ("index_name", "/etc/passwd")):
+        hub.write(name, "README.md", card.replace('"seed": 42', f'"seed": 42, "{option}": "{value}"', 1))
+        assert str(value) in hub.readme(name)
+        with pytest.raises(DataError, match="no recipe that can be read"):
+            again(name)
     assert not (tmp_path / "theirs").exists()
