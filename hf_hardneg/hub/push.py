@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.corpus import dataset_digest
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError
 from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
@@ -73,7 +74,8 @@ def push_mined_dataset(
             `triplet-ids` and `triplet-5-ids` their twins of ids; `scores` ids and scores, with the configs `queries`
             and `documents` beside it, and `scores-denoised` those of a scoring filter. The first is what `load_dataset`
             takes by default, in a repository that has no default yet.
-        corpus (`Dataset`, *optional*): the documents, as config `corpus`. Without, the card refers to them.
+        corpus (`Dataset`, *optional*): the documents that were mined, as config `corpus`. Without, the card refers to
+            them.
         index (`str`, *optional*): the folder of an index, as `hf-hardneg index` prints it, to be put under `index/`.
         recipe (`Recipe`, *optional*): how the rows were made; by default the one they carry.
         private (`bool`, *optional*): whether a new repository is private. One that is public already is an error.
@@ -100,6 +102,7 @@ def push_mined_dataset(
     _check(splits, names, corpus)
     recipe = recipe or recipe_of(mined)
     if recipe is not None:
+        _check_corpus(corpus, recipe)
         columns = {name: recipe.options[name] for name in COLUMNS if name in recipe.options} | columns
     made = variants_of(splits, names, corpus, columns)
     metadata: dict[str, Any] = {
@@ -237,6 +240,19 @@ def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) ->
         raise DataError("The DatasetDict has no splits, so there is nothing to push. Give what mine() returned.")
     if corpus is not None and not len(corpus):
         raise DataError("corpus= has no rows. Give the documents that were mined, or leave it out.")
+
+
+def _check_corpus(corpus: Dataset | None, recipe: Recipe) -> None:
+    """The documents that go along are those that were mined."""
+    if corpus is None:
+        return
+    source = recipe.corpus
+    missing = [name for name in source.columns if name not in corpus.column_names]
+    if missing or dataset_digest(corpus, source.columns) != source.digest:
+        raise DataError(
+            f"corpus= of {len(corpus):,} documents is not what was mined: {source.rows:,} documents with the columns "
+            f"{', '.join(source.columns)} and the digest {source.digest}. Give that one, or leave it out."
+        )
 
 
 def _check_neighbours(metadata: Mapping[str, Any], snapshot: Snapshot, repo_id: str) -> None:

@@ -251,6 +251,13 @@ def test_the_index_goes_along(hub, name, data, tmp_path):
             ColumnError,
             "query_id",
         ),
+        (
+            {"corpus": Dataset.from_dict({"_id": ["d0"], "text": ["x"]})},
+            DataError,
+            "is not what was mined: 60 documents",
+        ),
+        ({"corpus": Dataset.from_dict({"x": ["x"]})}, DataError, "is not what was mined: 60 documents"),
+        ({"corpus": Dataset.from_dict({"_id": [], "text": []})}, DataError, "corpus= has no rows"),
         ({"token": None}, HubError, "pass token="),
         ({"token": "hf_wrong"}, HubError, "pass token="),
         ({"token": BOB}, HubError, "may not write there"),
