@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import hf_hardneg
 from hf_hardneg.corpus import dataset_digest
@@ -25,7 +26,7 @@ from hf_hardneg.index import store
 from hf_hardneg.masking import scrubbed
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.queries import Columns
-from hf_hardneg.serialization import CUSTOM, expression, names, plain, rebuilt
+from hf_hardneg.serialization import CLASSES, CUSTOM, expression, names, plain, rebuilt
 from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Recipe:
 
     def scrubbed(self) -> Recipe:
         """The same without tokens and absolute paths; `of` returns it so."""
-        return _read(_scrubbed(asdict(self)))
+        return _made(_scrubbed(asdict(self)))
 
     def rebuilt(self) -> Strategy:
         """The strategy, made of the classes in `serialization.CLASSES`.
@@ -216,7 +217,7 @@ class Recipe:
         return any(str(one.get("identity", "")).startswith(ADOPTED) for one in self.indexes)
 
     def code(self) -> str:
-        """How it was made, as Python: runs as it is where everything is on the Hub, and else says what to put in."""
+        """How it was made, as Python; where rows or models are not on the Hub as they were, it says what to put in."""
         return _code(self)
 
 
@@ -243,18 +244,26 @@ def attach(dataset: Dataset, recipe: Recipe) -> None:
 
 
 def _read(values: dict[str, Any]) -> Recipe:
-    """A recipe of plain values.
+    """A recipe of plain values that somebody else may have written.
 
     Raises:
         ValueError, TypeError, KeyError, AttributeError: they are those of no recipe.
     """
     if values.get("format", FORMAT) != FORMAT:
         raise ValueError(f"format {values['format']!r}")
-    unknown = values["options"].keys() - set(_option_names())
-    if unknown or values["strategy"].get("class") != Strategy.__name__:
-        raise ValueError(f"options {sorted(unknown)}, strategy {values['strategy'].get('class')!r}")
+    strategy, unknown = values["strategy"], values["options"].keys() - set(_option_names())
+    parts = {"class", *(one.name for one in fields(Strategy))}
+    if unknown or set(strategy) != parts or strategy["class"] != Strategy.__name__:
+        raise ValueError(f"options {sorted(unknown)}, strategy {strategy!r}"[:200])
+    recipe = _made(values)
+    if not all(isinstance(one, str) for one in (*recipe.versions.values(), *recipe.known)):
+        raise TypeError("versions and digests are strings")
+    return recipe
+
+
+def _made(values: dict[str, Any]) -> Recipe:
     models = {name: _checked(Model(**values[name])) for name in MODELS if values[name]}
-    recipe = Recipe(
+    return Recipe(
         versions=dict(values["versions"]),
         strategy=values["strategy"],
         options=values["options"],
@@ -264,9 +273,6 @@ def _read(values: dict[str, Any]) -> Recipe:
         indexes=tuple(dict(one) for one in values["indexes"]),
         **models,
     )
-    if not all(isinstance(one, str) for one in (*recipe.versions.values(), *recipe.known)):
-        raise TypeError("versions and digests are strings")
-    return recipe
 
 
 def _read_source(values: dict[str, Any]) -> Source:
@@ -275,11 +281,10 @@ def _read_source(values: dict[str, Any]) -> Source:
 
 def _checked(made: Any) -> Any:
     """A `Source` or `Model` whose fields have the types that they declare."""
-    for one in fields(made):
-        kinds = {"int": int, "dict": dict, "tupl": tuple}.get(str(one.type)[:4].rstrip("["), str)
-        value = getattr(made, one.name)
-        if not (isinstance(value, kinds) or (value is None and "None" in str(one.type))):
-            raise TypeError(f"{one.name} is {value!r}")
+    for name, hint in get_type_hints(type(made)).items():
+        kinds = [get_origin(one) or one for one in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
+        if not isinstance(getattr(made, name), tuple(kinds)):
+            raise TypeError(f"{name} is {getattr(made, name)!r}")
     return made
 
 
@@ -337,7 +342,12 @@ def _origin(dataset: Dataset | None) -> dict[str, Any]:
         if found := _PREPARED.search(path):
             prepared, config, revision = found.groups()
             hub_id = _downloaded(revision) or prepared.replace("___", "/")
-            return {"hub_id": hub_id, "revision": revision, "config": config, "split": split}
+            return {
+                "hub_id": hub_id,
+                "revision": revision,
+                "config": dataset.info.config_name or config,
+                "split": split,
+            }
     return {"files": tuple(dict.fromkeys(Path(path).name for path in paths))[:MOST_FILES]}
 
 
@@ -403,7 +413,9 @@ def _code(recipe: Recipe) -> str:
 
 def _imports(recipe: Recipe, code: str) -> str:
     entry = "mine" if recipe.uses_mine else "HardNegatives"
-    ours = sorted({one for one in names(recipe.strategy) if re.search(rf"\b{one}\(", code)} - {"float"} | {entry})
+    ours = sorted(
+        {one for one in names(recipe.strategy) if one in CLASSES and re.search(rf"\b{one}\(", code)} | {entry}
+    )
     theirs = [name for name in ("DatasetDict", "load_dataset", "load_from_disk") if f"{name}(" in code]
     lines = [f"from datasets import {', '.join(theirs)}", f"from hf_hardneg import {', '.join(ours)}"]
     if "snapshot_download(" in code:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+import numpy as np
+
 from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import FILTERS
@@ -23,13 +25,15 @@ CLASSES: dict[str, Any] = {one.__name__: one for table in (RETRIEVERS, FILTERS, 
 """The only classes that are written and read."""
 LEFT_OUT = {"CrossEncoderDenoiser": ("model", "device"), "Dense": ("sample",)}
 """Arguments that are no plain values, or name what lies on this machine."""
-CUSTOM = "custom"
+CUSTOM, FLOAT = "custom", "float"
 
 
 def plain(value: Any) -> Any:
     """A value as JSON: known classes as `class` with all arguments, anything else as its name alone."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        return {"class": "float", "value": repr(float(value))}
+        return {"class": FLOAT, "value": repr(float(value))}
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -53,20 +57,19 @@ def rebuilt(value: Any) -> Any:
         return tuple(map(rebuilt, value))
     if not isinstance(value, dict):
         return value
-    arguments = {name: rebuilt(one) for name, one in value.items() if name != "class"}
-    made = value.get("class")
-    if made == "float":
-        return float(arguments["value"])
+    made, arguments = str(value.get("class")), {name: rebuilt(one) for name, one in value.items() if name != "class"}
     if made == CUSTOM:
         raise ConfigError(
             f"The recipe names {arguments.get('name')!r}, which is not of hf_hardneg; only what is can be rebuilt. "
             "Import it, and mine with a Strategy that holds it."
         )
-    if made not in CLASSES:
-        raise unknown_name("class of a recipe", str(made), CLASSES)
+    if made != FLOAT and made not in CLASSES:
+        raise unknown_name("class of a recipe", made, CLASSES)
     try:
-        return CLASSES[made](**arguments)
-    except TypeError as error:
+        return float(arguments["value"]) if made == FLOAT else CLASSES[made](**arguments)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(
             f"The recipe gives {made} arguments that it does not take ({error}). Install the version of hf_hardneg "
             "that the recipe names."
@@ -79,9 +82,9 @@ def expression(value: Any) -> str:
         return f"[{', '.join(map(expression, value))}]"
     if not isinstance(value, dict):
         return repr(value)
-    name = value.get("class")
-    if name == "float":
-        return f"float({value['value']!r})"
+    name = str(value.get("class"))
+    if name == FLOAT:
+        return f"float({value.get('value')!r})"
     if name == CUSTOM or name not in CLASSES:
         return "..."
     defaults = {one.name: plain(_default(one)) for one in _arguments(name)}
@@ -92,7 +95,7 @@ def expression(value: Any) -> str:
 def names(value: Any) -> Iterator[str]:
     """Every class that a plain value names, outermost first; of the user's own as `custom`."""
     if isinstance(value, dict):
-        if "class" in value:
+        if isinstance(value.get("class"), str):
             yield value["class"]
         value = list(value.values())
     if isinstance(value, list):

@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_from_disk
 
@@ -201,11 +203,32 @@ def test_an_own_index_and_an_own_function_are_left_to_the_user():
 
 
 def test_what_is_no_plain_value():
+    assert plain([np.int64(3), np.float32(0.5)]) == [3, 0.5]
     assert rebuilt(plain(float("-inf"))) == float("-inf") and plain(Mine) == {"class": "custom", "name": "Mine"}
     with pytest.raises(UnknownNameError, match="Unknown class of a recipe 'Popen'"):
         rebuilt({"class": "Popen", "args": ["id"]})
     with pytest.raises(ConfigError, match="gives BM25 arguments that it does not take .*'speed'.*Install the version"):
         rebuilt({"class": "BM25", "speed": 9})
+
+
+CRAFTED = [
+    {"class": ["list"]},
+    {"class": "(", "x": 1},
+    {"class": "Strategy", "retrievers": ["x"]},
+    {"class": "float", "value": "x"},
+    {"class": "float"},
+    {"class": "RankWindow", "first": "x"},
+    {"class": "Hybrid", "members": [{"class": "Top"}]},
+]
+
+
+@pytest.mark.parametrize("number", range(len(CRAFTED)))
+def test_what_somebody_made_up_is_a_clear_error(mined, number):
+    with pytest.raises(ConfigError):
+        rebuilt(CRAFTED[number])
+    recipe = recipe_of(mined)
+    crafted = replace(recipe, strategy={**recipe.strategy, "filters": [CRAFTED[number]]})
+    compile(Recipe.from_json(crafted.to_json()).code(), "recipe", "exec")
 
 
 BROKEN = {
@@ -215,6 +238,7 @@ BROKEN = {
     "later": lambda one: {**one, "format": 2},
     "an option that writes": lambda one: {**one, "options": {**one["options"], "cache_dir": "x"}},
     "another class": lambda one: {**one, "strategy": {"class": "Popen"}},
+    "a strategy without parts": lambda one: {**one, "strategy": {"class": "Strategy"}},
     "rows in words": lambda one: {**one, "corpus": {**one["corpus"], "rows": "many"}},
     "a digest that is none": lambda one: {**one, "corpus": {**one["corpus"], "digest": None}},
     "a field too many": lambda one: {**one, "corpus": {**one["corpus"], "path": "x"}},

@@ -69,7 +69,7 @@ def test_the_estimate_of_false_negatives_as_worked_out_by_hand():
     """Mean of 0.1, 0.05, 0.02, 0.08 and 0; Wilson's interval for 0.25 of 5 with z = 1.96."""
     text = str(card())
     assert "negatives that are relevant: 5.00 %, 95 % interval 0.29 % to 48.81 %.\n" in text
-    assert "gives the 5 negatives it has scored" in text and "let them pass (below 10.00 %)" in text
+    assert "gives the 5 of 5 negatives it has scored" in text and "let them pass (below 10.00 %)" in text
     logits = {**RECIPE.strategy, "filters": [{**DENOISER, "kind": "ce_logit"}]}
     assert "relevant: 51.25 %, " in str(card(recipe=replace(RECIPE, strategy=logits)))
     unscored = mined().remove_columns("negative_denoised_scores")
