@@ -210,10 +210,12 @@ def _pairs(recipe: Recipe, split: str, rows: Dataset) -> Dataset:
 
 
 def _corpus(repository: Repository, recipe: Recipe, is_config: bool, sha: str) -> Dataset:
-    """The documents: a config of the dataset, or what the recipe refers to."""
-    if is_config:
-        return repository.load(CORPUS, sha)["train"]
+    """The documents: a config of the dataset, unless it holds others, or what the recipe refers to."""
     source = recipe.corpus
+    if is_config:
+        documents = _split(repository.load(CORPUS, sha), "train")
+        if source.hub_id is None or _source_digest(source, documents) == source.digest:
+            return documents
     if source.hub_id is None:
         raise ConfigError(
             f"The recipe of {repository.repo_id} does not say where its corpus of {source.rows:,} documents is "
@@ -221,8 +223,11 @@ def _corpus(repository: Repository, recipe: Recipe, is_config: bool, sha: str) -
             "along with corpus=, or mine one from the Hub."
         )
     elsewhere = Repository(repo_id=source.hub_id, token=repository.token)
-    splits = elsewhere.load(source.config, source.revision)
-    return splits[source.split if source.split in splits else next(iter(splits))]
+    return _split(elsewhere.load(source.config, source.revision), source.split)
+
+
+def _split(splits: DatasetDict, name: str | None) -> Dataset:
+    return splits[name if name in splits else next(iter(splits))]
 
 
 def _model(what: str, model: Model | None, given: Any, repository: Repository) -> Any:

@@ -300,23 +300,23 @@ def _entries(files, prefix, recursive):
     return made
 
 
-_NAME = r"([^/]+/[^/]+)"
+_NAME, _KIND = r"([^/]+/[^/]+)", "(?:datasets|models)"
 ROUTES = [
     ("GET", "/api/whoami-v2", Hub.whoami),
     ("POST", "/api/repos/create", Hub.create_repo),
     ("DELETE", "/api/repos/delete", Hub.delete_repo),
     ("POST", "/api/validate-yaml", Hub.validate),
-    ("GET", f"/api/datasets/{_NAME}", Hub.info),
-    ("GET", f"/api/datasets/{_NAME}/revision/([^/]+)", Hub.info),
-    ("GET", f"/api/datasets/{_NAME}/refs", Hub.refs),
-    ("POST", f"/api/datasets/{_NAME}/branch/([^/]+)", Hub.branch),
-    ("GET", f"/api/datasets/{_NAME}/tree/([^/]+)(?:/(.*))?", Hub.tree),
-    ("POST", f"/api/datasets/{_NAME}/paths-info/([^/]+)", Hub.paths_info),
-    ("POST", f"/api/datasets/{_NAME}/preupload/([^/]+)", Hub.preupload),
-    ("POST", f"/api/datasets/{_NAME}/commit/([^/]+)", Hub.commit),
+    ("GET", f"/api/{_KIND}/{_NAME}", Hub.info),
+    ("GET", f"/api/{_KIND}/{_NAME}/revision/([^/]+)", Hub.info),
+    ("GET", f"/api/{_KIND}/{_NAME}/refs", Hub.refs),
+    ("POST", f"/api/{_KIND}/{_NAME}/branch/([^/]+)", Hub.branch),
+    ("GET", f"/api/{_KIND}/{_NAME}/tree/([^/]+)(?:/(.*))?", Hub.tree),
+    ("POST", f"/api/{_KIND}/{_NAME}/paths-info/([^/]+)", Hub.paths_info),
+    ("POST", f"/api/{_KIND}/{_NAME}/preupload/([^/]+)", Hub.preupload),
+    ("POST", f"/api/{_KIND}/{_NAME}/commit/([^/]+)", Hub.commit),
     ("POST", f"/datasets/{_NAME}\\.git/info/lfs/objects/batch", Hub.lfs_batch),
     ("PUT", "/lfs/([0-9a-f]+)", Hub.lfs_put),
-    ("GET", f"/datasets/{_NAME}/resolve/([^/]+)/(.+)", Hub.resolve),
+    ("GET", f"(?:/datasets)?/{_NAME}/resolve/([^/]+)/(.+)", Hub.resolve),
 ]
 ROUTES = [(method, re.compile(pattern), answer) for method, pattern, answer in ROUTES]
 

@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 import yaml
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, Image, load_dataset
 from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -144,6 +144,14 @@ def test_shards_of_a_longer_push_go(hub, name, mined, monkeypatch):
     info = yaml.safe_load(hub.readme(name).split("---")[1])["dataset_info"]
     assert info["splits"][0]["num_examples"] == len(mined) and info["config_name"] == "list"
     assert info["download_size"] == len(hub.repos[name].files()["list/train-00000-of-00001.parquet"].content)
+
+
+def test_files_that_rows_name_go_along(hub, name, mined, tmp_path):
+    (tmp_path / "one.png").write_bytes(b"the bytes of a picture")
+    pictured = mined.add_column("picture", [str(tmp_path / "one.png")] * len(mined))
+    push(pictured.cast_column("picture", Image(decode=False)), name, configs="list")
+    found = loaded(name, "list").cast_column("picture", Image(decode=False))[0]["picture"]
+    assert found == {"bytes": b"the bytes of a picture", "path": "one.png"}
 
 
 def test_splits(hub, name, data):

@@ -83,6 +83,26 @@ def test_models_are_asked_for_and_named(hub, name, data, again):
     assert "encode of digest" in result.changes[0] and "weights or settings are others" in str(result)
 
 
+def test_a_model_on_the_hub_by_its_commit(hub, name, data, again, tmp_path):
+    from tests.test_encoder import tiny  # brings torch
+
+    pairs, corpus, _ = data
+    model = f"{name}-model"
+    folders = [tiny(tmp_path / str(seed), seed=seed)[1] for seed in (0, 1)]
+    upload(hub, model, folders[0])
+    push(mine(pairs, corpus, Strategy([Dense(20)]), encoder=model, num_negatives=2), name, corpus=corpus)
+    upload(hub, model, folders[1])
+    assert again(name).identical
+    result = again(name, encoder=str(folders[1]))
+    assert not result.identical and result.changes[0].startswith(f"encoder: {model} of digest ")
+
+
+def upload(hub, name, folder):
+    for path in folder.rglob("*"):
+        if path.is_file():
+            hub.write(name, str(path.relative_to(folder)), path.read_bytes())
+
+
 def test_what_changed_is_named(hub, name, data, again):
     pairs, corpus, mined = data
     push(mined, name)
@@ -97,6 +117,8 @@ def test_what_changed_is_named(hub, name, data, again):
     result = again(name, corpus=corpus.select(range(40)))
     assert result.rows == 0 and [one.partition(":")[0] for one in result.changes] == ["mining", "corpus"]
     assert "positive ids are not in the corpus" in str(result)
+    result = again(name, corpus=corpus.rename_columns({"_id": "i", "text": "t"}))
+    assert result.rows == 0 and [one.partition(":")[0] for one in result.changes] == ["mining", "corpus"]
     result = again(name, corpus=corpus, pairs=pairs.select(range(30)))
     assert [one.partition(":")[0] for one in result.changes] == ["pairs"]
     assert set(range(30, 36)) <= set(result.differing["train"])
