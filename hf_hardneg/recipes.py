@@ -26,7 +26,7 @@ from hf_hardneg.index import store
 from hf_hardneg.masking import scrubbed
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.queries import Columns
-from hf_hardneg.serialization import CLASSES, CUSTOM, expression, names, plain, rebuilt
+from hf_hardneg.serialization import CLASSES, CUSTOM, expression, literal, names, plain, rebuilt
 from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -427,11 +427,11 @@ def _loading(name: str, source: Source | None) -> str:
     if source is None:
         return f'load_from_disk("{name}")  # yours'
     if source.hub_id is None:
-        return f'load_from_disk("{name}")  # yours: {source.rows:,} rows, digest {source.digest!r}'
-    config = [repr(source.config)] if source.config not in (None, "default") else []
-    options = [f"{key}={getattr(source, key)!r}" for key in ("split", "revision") if getattr(source, key)]
-    given = ", ".join([repr(source.hub_id), *config, *options])
-    return f"load_dataset({given})  # {source.rows:,} rows, digest {source.digest!r}"
+        return f'load_from_disk("{name}")  # yours: {source.rows:,} rows, digest {literal(source.digest)}'
+    config = [literal(source.config)] if source.config not in (None, "default") else []
+    options = [f"{key}={literal(getattr(source, key))}" for key in ("split", "revision") if getattr(source, key)]
+    given = ", ".join([literal(source.hub_id), *config, *options])
+    return f"load_dataset({given})  # {source.rows:,} rows, digest {literal(source.digest)}"
 
 
 def _pairs(pairs: Mapping[str, Source]) -> list[str]:
@@ -439,7 +439,7 @@ def _pairs(pairs: Mapping[str, Source]) -> list[str]:
         return [f"pairs = {_loading('pairs', pairs.get(''))}"]
     lines = ["pairs = DatasetDict()"]
     return lines + [
-        f"pairs[{name!r}] = {_loading(f'pairs-{place}', one)}" for place, (name, one) in enumerate(pairs.items())
+        f"pairs[{literal(name)}] = {_loading(f'pairs-{place}', one)}" for place, (name, one) in enumerate(pairs.items())
     ]
 
 
@@ -456,6 +456,6 @@ def _arguments(recipe: Recipe) -> list[str]:
 
 def _model_argument(name: str, model: Model) -> str:
     if model.kind == "hub" and model.revision:
-        return f"{name}=snapshot_download({model.name!r}, revision={model.revision!r}),  # digest {model.digest!r}"
-    given = "..." if model.kind == "live" else repr(model.name)
-    return f"{name}={given},  # your copy of {model.name!r}, digest {model.digest!r}"
+        return f"{name}=snapshot_download({literal(model.name)}, revision={literal(model.revision)}),  # digest {literal(model.digest)}"
+    given = "..." if model.kind == "live" else literal(model.name)
+    return f"{name}={given},  # your copy of {literal(model.name)}, digest {literal(model.digest)}"
