@@ -15,18 +15,25 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
-from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import hf_hardneg
-from hf_hardneg.corpus import dataset_digest
 from hf_hardneg.errors import DataError
 from hf_hardneg.index import store
 from hf_hardneg.masking import scrubbed
 from hf_hardneg.negatives import HardNegatives
-from hf_hardneg.queries import Columns
-from hf_hardneg.serialization import CLASSES, CUSTOM, expression, names, plain, rebuilt
+from hf_hardneg.provenance import (
+    Model,
+    Source,
+    checked,
+    index_of,
+    model_of,
+    origin_of,
+    read_source,
+    searchers_of,
+    source_of,
+)
+from hf_hardneg.serialization import CLASSES, CUSTOM, expression, literal, names, plain, rebuilt
 from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -39,58 +46,11 @@ NOT_OPTIONS = ("strategy", "safeguards", "cache_dir")
 MODELS = ("encoder", "cross_encoder")
 ADOPTED = "faiss-"
 """How the identity of a user's own index begins."""
-MOST_FILES = 8
 SECTION = ("<!-- hf_hardneg:start -->", "<!-- hf_hardneg:end -->")
 """What stands around our section of a card, on lines of their own."""
 RECIPE = "<!-- hf_hardneg:recipe -->"
 _BLOCK = re.compile(rf"^{SECTION[0]}$.*?^{RECIPE}$\s*^```json$\n(.*?)\n^```$", re.MULTILINE | re.DOTALL)
 _LINE = re.compile(r"\n*^hf_hardneg recipe: (\{.*\})$", re.MULTILINE)
-_HUB_FILE = re.compile(r"^hf://datasets/([^@]+?)@([0-9a-f]{40})/")
-_PREPARED = re.compile(r"/([^/]+)/([^/]+)/[\d.]+/([0-9a-f]{40})(?:\.incomplete)?/[^/]+$")
-_SNAPSHOT = re.compile(r"(models|datasets)--([^/]+)/snapshots/([0-9a-f]{40})")
-_MODULE, _SAVED = re.compile(r"^\d+_\w+$"), re.compile(r"(?:cross)?encoder-[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Rows that went into mining.
-
-    Args:
-        rows (`int`): how many.
-        digest (`str`): of the texts and ids that mining reads; equal content has an equal digest.
-        columns (`tuple[str, ...]`): what the digest covers.
-        hub_id, revision, config, split (`str`, *optional*): where the rows come from, if from the Hub. What was done to
-            them since is only in the digest.
-        files (`tuple[str, ...]`): else names of the files that hold them, without folders.
-    """
-
-    rows: int
-    digest: str
-    columns: tuple[str, ...]
-    hub_id: str | None = None
-    revision: str | None = None
-    config: str | None = None
-    split: str | None = None
-    files: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """An encoder or a cross-encoder.
-
-    Args:
-        name (`str`): its Hub id, else the last part of its path, or of a live object its class or name.
-        digest (`str`): of its weights and of all settings that change what it returns.
-        kind (`str`): `"hub"`, `"folder"`, or `"live"` for what only a running process holds.
-        revision (`str`, *optional*): the commit, of one from the Hub.
-        settings (`dict`): such as prompts, pooling, and where texts are cut.
-    """
-
-    name: str
-    digest: str
-    kind: str
-    revision: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +96,7 @@ class Recipe:
             pairs (`Dataset` or `DatasetDict`, *optional*): what it was mapped over.
             corpus (`Dataset`, *optional*): as the miner got it, for where it came from.
         """
-        reader, searchers = miner.retrieval.reader, _searchers(miner)
+        reader, searchers = miner.retrieval.reader, searchers_of(miner)
         documents, scorers = reader.corpus, list(miner.rescoring.scorers.values())
         ids = (documents.id_column,) if documents.id_column else ()
         splits = pairs if isinstance(pairs, Mapping) else {} if pairs is None else {"": pairs}
@@ -149,13 +109,13 @@ class Recipe:
                 rows=len(documents),
                 digest=documents.digest,
                 columns=(*ids, *documents.text_columns),
-                **_origin(corpus),
+                **origin_of(corpus),
             ),
-            pairs={name: _source(split, reader.columns) for name, split in splits.items()},
+            pairs={name: source_of(split, reader.columns) for name, split in splits.items()},
             known=tuple(known),
-            encoder=next((_model(one.encoder) for one in searchers if getattr(one, "encoder", None)), None),
-            cross_encoder=_model(scorers[0]) if scorers else None,
-            indexes=tuple(map(_index, searchers)),
+            encoder=next((model_of(one.encoder) for one in searchers if getattr(one, "encoder", None)), None),
+            cross_encoder=model_of(scorers[0]) if scorers else None,
+            indexes=tuple(map(index_of, searchers)),
         )
         return made.scrubbed()
 
@@ -262,30 +222,17 @@ def _read(values: dict[str, Any]) -> Recipe:
 
 
 def _made(values: dict[str, Any]) -> Recipe:
-    models = {name: _checked(Model(**values[name])) for name in MODELS if values[name]}
+    models = {name: checked(Model(**values[name])) for name in MODELS if values[name]}
     return Recipe(
         versions=dict(values["versions"]),
         strategy=values["strategy"],
         options=values["options"],
-        corpus=_read_source(values["corpus"]),
-        pairs={name: _read_source(one) for name, one in values["pairs"].items()},
+        corpus=read_source(values["corpus"]),
+        pairs={name: read_source(one) for name, one in values["pairs"].items()},
         known=tuple(values["known"]),
         indexes=tuple(dict(one) for one in values["indexes"]),
         **models,
     )
-
-
-def _read_source(values: dict[str, Any]) -> Source:
-    return _checked(Source(**{**values, "columns": tuple(values["columns"]), "files": tuple(values["files"])}))
-
-
-def _checked(made: Any) -> Any:
-    """A `Source` or `Model` whose fields have the types that they declare."""
-    for name, hint in get_type_hints(type(made)).items():
-        kinds = [get_origin(one) or one for one in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
-        if not isinstance(getattr(made, name), tuple(kinds)):
-            raise TypeError(f"{name} is {getattr(made, name)!r}")
-    return made
 
 
 def _scrubbed(value: Any) -> Any:
@@ -311,90 +258,6 @@ def installed() -> dict[str, str]:
 
 def _option_names() -> list[str]:
     return [one.name for one in fields(HardNegatives) if one.init and one.name not in NOT_OPTIONS]
-
-
-def _searchers(miner: HardNegatives) -> list[Any]:
-    """What searches or scores for a miner: its retrievers, and the second view of a filter that has one."""
-    first = miner.retrieval.searcher
-    signals = (getattr(one, "signal", one) for one in miner.rescoring.signals.values())
-    views = (one.searcher for one in signals if hasattr(one, "searcher"))
-    found = {one.identity: one for one in (*getattr(first, "members", (first,)), *views) if not hasattr(one, "members")}
-    return list(found.values())
-
-
-def _source(split: Dataset, columns: Columns) -> Source:
-    digested = columns.digested(split.column_names)
-    digest = dataset_digest(split, digested)
-    return Source(rows=len(split), digest=digest, columns=tuple(digested), **_origin(split))
-
-
-def _origin(dataset: Dataset | None) -> dict[str, Any]:
-    """Where a dataset was loaded from, as far as its files tell: a Hub id with its commit, else names of files."""
-    if dataset is None:
-        return {}
-    paths = [Path(one["filename"]).as_posix() for one in dataset.cache_files]
-    split = None if dataset.split is None else str(dataset.split)
-    for url in dataset.info.download_checksums or ():
-        if found := _HUB_FILE.match(url):
-            hub_id, revision = found.groups()
-            return {"hub_id": hub_id, "revision": revision, "config": dataset.info.config_name, "split": split}
-    for path in paths:
-        if found := _PREPARED.search(path):
-            prepared, config, revision = found.groups()
-            hub_id = _downloaded(revision) or prepared.replace("___", "/")
-            return {
-                "hub_id": hub_id,
-                "revision": revision,
-                "config": dataset.info.config_name or config,
-                "split": split,
-            }
-    return {"files": tuple(dict.fromkeys(Path(path).name for path in paths))[:MOST_FILES]}
-
-
-def _downloaded(revision: str) -> str | None:
-    """The Hub id of a commit that was downloaded; folders of prepared datasets spell it in lower case."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    for folder in Path(HF_HUB_CACHE).glob(f"datasets--*/snapshots/{revision}"):
-        return _hub_id(str(folder))[0]
-    return None
-
-
-def _hub_id(folder: str) -> tuple[str | None, str | None]:
-    """The Hub id and the commit of a downloaded snapshot, from its folder."""
-    found = _SNAPSHOT.search(Path(folder).as_posix())
-    return (found.group(2).replace("--", "/"), found.group(3)) if found else (None, None)
-
-
-def _model(model: Any) -> Model | None:
-    """The model behind an encoder or a scorer; stored and cross-fitted ones are opened up."""
-    if model is None:
-        return None
-    digest = model.digest
-    model = getattr(model, "scorer", model)
-    model = getattr(model, "scorers", (model,))[0]
-    settings = {name: plain(one) for name, one in getattr(model, "settings", {}).items()}
-    folder, function = settings.pop("folder", None), settings.pop("function", None)
-    folder = folder or settings.pop("model", None) or ""
-    hub_id, revision = _hub_id(folder)
-    if hub_id:
-        return Model(name=hub_id, digest=digest, kind="hub", revision=revision, settings=settings)
-    path = Path(folder)
-    if path.is_absolute() and not _SAVED.search(folder):
-        parts = [part for part in path.parts if not _MODULE.match(part) and not part.startswith("fold-")]
-        return Model(name=parts[-1], digest=digest, kind="folder", settings=settings)
-    name = function or (type(model).__name__ if path.is_absolute() else folder)
-    return Model(name=name or type(model).__name__, digest=digest, kind="live", settings=settings)
-
-
-def _index(searcher: Any) -> dict[str, Any]:
-    """What was searched: its kind and identity, and how an approximate search measured itself."""
-    found = {"kind": searcher.sources[0], "identity": searcher.identity, "scores": searcher.score_kind}
-    if searcher.recall is None:
-        return found
-    measured = searcher.index.measured
-    asked = {name: getattr(measured, name) for name in ("recall", "target", "depth", "queries", "sample")}
-    return {**found, **asked, "factory": store.read_manifest(searcher.index.proposer)["parameters"]["factory"]}
 
 
 def _code(recipe: Recipe) -> str:
@@ -427,11 +290,11 @@ def _loading(name: str, source: Source | None) -> str:
     if source is None:
         return f'load_from_disk("{name}")  # yours'
     if source.hub_id is None:
-        return f'load_from_disk("{name}")  # yours: {source.rows:,} rows, digest {source.digest!r}'
-    config = [repr(source.config)] if source.config not in (None, "default") else []
-    options = [f"{key}={getattr(source, key)!r}" for key in ("split", "revision") if getattr(source, key)]
-    given = ", ".join([repr(source.hub_id), *config, *options])
-    return f"load_dataset({given})  # {source.rows:,} rows, digest {source.digest!r}"
+        return f'load_from_disk("{name}")  # yours: {source.rows:,} rows, digest {literal(source.digest)}'
+    config = [literal(source.config)] if source.config not in (None, "default") else []
+    options = [f"{key}={literal(getattr(source, key))}" for key in ("split", "revision") if getattr(source, key)]
+    given = ", ".join([literal(source.hub_id), *config, *options])
+    return f"load_dataset({given})  # {source.rows:,} rows, digest {literal(source.digest)}"
 
 
 def _pairs(pairs: Mapping[str, Source]) -> list[str]:
@@ -439,7 +302,7 @@ def _pairs(pairs: Mapping[str, Source]) -> list[str]:
         return [f"pairs = {_loading('pairs', pairs.get(''))}"]
     lines = ["pairs = DatasetDict()"]
     return lines + [
-        f"pairs[{name!r}] = {_loading(f'pairs-{place}', one)}" for place, (name, one) in enumerate(pairs.items())
+        f"pairs[{literal(name)}] = {_loading(f'pairs-{place}', one)}" for place, (name, one) in enumerate(pairs.items())
     ]
 
 
@@ -455,7 +318,7 @@ def _arguments(recipe: Recipe) -> list[str]:
 
 
 def _model_argument(name: str, model: Model) -> str:
+    called, digest = literal(model.name), literal(model.digest)
     if model.kind == "hub" and model.revision:
-        return f"{name}=snapshot_download({model.name!r}, revision={model.revision!r}),  # digest {model.digest!r}"
-    given = "..." if model.kind == "live" else repr(model.name)
-    return f"{name}={given},  # your copy of {model.name!r}, digest {model.digest!r}"
+        return f"{name}=snapshot_download({called}, revision={literal(model.revision)}),  # digest {digest}"
+    return f"{name}={'...' if model.kind == 'live' else called},  # your copy of {called}, digest {digest}"

@@ -81,15 +81,21 @@ def expression(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(expression, value))}]"
     if not isinstance(value, dict):
-        return repr(value)
+        return literal(value)
     name = str(value.get("class"))
     if name == FLOAT:
-        return f"float({value.get('value')!r})"
+        return f"float({literal(value.get('value'))})"
     if name == CUSTOM or name not in CLASSES:
         return "..."
     defaults = {one.name: plain(_default(one)) for one in _arguments(name)}
     shown = {key: one for key, one in value.items() if key in defaults and one != defaults[key]}
     return f"{name}({', '.join(f'{key}={expression(one)}' for key, one in shown.items())})"
+
+
+def literal(value: Any) -> str:
+    """`repr`, of text with double quotes where it holds none."""
+    shown = repr(value)
+    return f'"{shown[1:-1]}"' if isinstance(value, str) and shown[0] == "'" and '"' not in shown else shown
 
 
 def names(value: Any) -> Iterator[str]:

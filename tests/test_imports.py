@@ -51,6 +51,7 @@ LAYERS = [
     {"training.refresh"},
     {"training.accelerate", "training.trainer", "training.lightning"},
     {"serialization"},
+    {"provenance"},
     {"probes", "steps", "recipes"},
     {"jobs"},
     {"plans"},

@@ -199,7 +199,7 @@ def test_an_own_index_and_an_own_function_are_left_to_the_user():
     pairs, corpus = world(1)
     attached = attach_dense(corpus, encoder=encode)
     code = recipe_of(mine(pairs, attached, SMALL["dense"], encoder=encode, index_name="dense")).code()
-    assert "index_name=...,  # your own index" in code and "encoder=...,  # your copy of 'encode'" in code
+    assert "index_name=...,  # your own index" in code and 'encoder=...,  # your copy of "encode"' in code
 
 
 def test_what_is_no_plain_value():
@@ -291,7 +291,7 @@ def test_rows_from_the_hub_are_known_by_their_commit(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     recipe = recipe_of(mine(loaded.select(range(9)), corpus))
     assert recipe.pairs[""].hub_id == "AI/MyPairs" and not recipe.pairs[""].files
-    line = f"pairs = load_dataset('AI/MyPairs', 'hard', split='train', revision='{commit}')  # 9 rows, digest"
+    line = f'pairs = load_dataset("AI/MyPairs", "hard", split="train", revision="{commit}")  # 9 rows, digest'
     assert line in recipe.code() and "anna" not in recipe.to_json()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hf_hardneg.formats.layouts import LAYOUTS
+from hf_hardneg.serialization import literal
 
 ENCODER, CROSS_ENCODER = "sentence-transformers/all-MiniLM-L6-v2", "cross-encoder/ms-marco-MiniLM-L6-v2"
 
@@ -35,7 +36,7 @@ class _Loss(NamedTuple):
         return (
             f"from datasets import load_dataset\nfrom {package} import {self.model}, {self.trainer}\n"
             f"from {self.module} import {self.name}\n\n"
-            f"rows = {loading}\nmodel = {self.model}({self.start!r})  # or yours\n"
+            f"rows = {loading}\nmodel = {self.model}({literal(self.start)})  # or yours\n"
             f"trainer = {self.trainer}(model=model, train_dataset=rows, loss={self.name}(model))\ntrainer.train()\n"
         )
 
@@ -68,7 +69,7 @@ def use_of(config: str, columns: Sequence[str], *, repo_id: str, split: str) -> 
         columns (`Sequence[str]`): their names, in order.
         repo_id, split (`str`): where to load it from.
     """
-    loading = f"load_dataset({repo_id!r}, {config!r}, split={split!r})"
+    loading = f"load_dataset({literal(repo_id)}, {literal(config)}, split={literal(split)})"
     plain = f"from datasets import load_dataset\n\nrows = {loading}\n"
     if {"negatives", "mining"} <= set(columns):
         code = f"from datasets import load_dataset\nfrom hf_hardneg import to_format\n\nmined = {loading}\n"

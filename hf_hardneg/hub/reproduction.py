@@ -16,7 +16,8 @@ from hf_hardneg.hub.repository import Repository, Snapshot
 from hf_hardneg.hub.shards import config_names
 from hf_hardneg.mining import mine
 from hf_hardneg.negatives import HardNegatives
-from hf_hardneg.recipes import MODELS, Model, Recipe, Source, installed, recipe_of
+from hf_hardneg.provenance import Model, Source
+from hf_hardneg.recipes import MODELS, Recipe, installed, recipe_of
 from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:

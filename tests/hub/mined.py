@@ -2,7 +2,8 @@
 
 from datasets import Dataset
 
-from hf_hardneg.recipes import Model, Recipe, Source
+from hf_hardneg.provenance import Model, Source
+from hf_hardneg.recipes import Recipe
 
 NONE = {"not_a_number": 0}
 

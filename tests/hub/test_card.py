@@ -231,7 +231,7 @@ def test_each_config_has_lines_that_run(layouts):
     subsets = re.findall(r"^#### `([^`]+)`\n(.*?)^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert [name for name, _, _ in subsets] == list(layouts)
     for name, before, code in subsets:
-        loading = f"load_dataset('ada/set', '{name}', split='train')"
+        loading = f'load_dataset("ada/set", "{name}", split="train")'
         assert loading in code and f": {len(layouts[name]):,} rows" in before
         assert [row[0] for row in re.findall(r"^\| `(.+?)` \| `(.+?)` \|$", before, re.MULTILINE)] == layouts[
             name
