@@ -47,7 +47,10 @@ def standard_library() -> tuple[Dataset, Dataset]:
         sentence are positives of one query.
 
     Example:
+        >>> from hf_hardneg.demo import standard_library
         >>> pairs, corpus = standard_library()
+        >>> pairs.column_names, corpus.column_names
+        (['query_id', 'query', 'positive_ids'], ['_id', 'title', 'text'])
     """
     from datasets import Dataset
 

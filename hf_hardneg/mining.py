@@ -45,8 +45,9 @@ def mine(
         CostError: the job would take more than `plans.BUDGET` and nobody confirmed it.
 
     Example:
-        >>> mined = mine(pairs, corpus, "bm25", num_negatives=5)
-        >>> mined[0]["negatives"]
+        >>> mined = mine(pairs, corpus, "bm25", num_negatives=2)
+        >>> mined[0]["query"], mined[0]["negative_ids"]
+        ('why is the sky blue', ['mars', 'sunset'])
     """
     from datasets import Dataset, DatasetDict
 

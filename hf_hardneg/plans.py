@@ -170,7 +170,15 @@ def plan(
 
     Example:
         >>> costs = plan(pairs, corpus, "dense", encoder=model)
-        >>> print(costs, costs.at(documents=8_800_000), sep="\\n")
+        >>> print(costs)
+        Strategy(retrievers=(Dense(),), filters=(NearQueryPositive(),TooSimilar(),Disagreement(),), sampler=Top())
+        13 documents, 4 pairs: about ... s, ... of memory, ... of disk
+          step                   time     memory       disk   known from
+        ...
+          encode corpus         ... measured on 13 texts stratified by length, linear
+        ...
+        >>> costs.at(documents=8_800_000).seconds > costs.seconds
+        True
     """
     splits = list(pairs.values()) if isinstance(pairs, dict) else [pairs]
     rows = sum(map(len, splits))

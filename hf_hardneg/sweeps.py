@@ -63,8 +63,10 @@ def sweep(
         UnknownNameError: no such filter.
 
     Example:
-        >>> for setting in sweep(pairs, corpus, "bm25", relative_margin=[0.0, 0.1]):
+        >>> for setting in sweep(pairs, corpus, "bm25", relative_margin=[0.0, 0.5]):
         ...     print(setting)
+        RelativeMargin(margin=0.0)                                    12 negatives        3 short rows        0 empty
+        RelativeMargin(margin=0.5)                                     6 negatives        3 short rows        1 empty
     """
     for name in grid:
         if name not in FILTERS:

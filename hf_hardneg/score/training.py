@@ -115,8 +115,9 @@ def train_denoiser(
         DataError: there is no negative to learn from.
 
     Example:
-        >>> folder = train_denoiser(pairs, corpus, encoder="sentence-transformers/all-MiniLM-L6-v2", output_dir="ce")
-        >>> mined = mine(pairs, corpus, "dense+denoised", encoder=..., cross_encoder=folder)
+        >>> encoder = "sentence-transformers/all-MiniLM-L6-v2"
+        >>> folder = train_denoiser(pairs, corpus, encoder=encoder, output_dir="denoiser")
+        >>> mined = mine(pairs, corpus, "dense+denoised", encoder=encoder, cross_encoder=folder)
     """
     training, target = training or Training(), Path(output_dir)
     if target.exists():
