@@ -38,7 +38,7 @@ def mine(
         num_proc (`int`, *optional*): worker processes.
         batch_size (`int`, defaults to 1000): rows at a time; does not change the result.
         confirm_cost (`bool`, defaults to `False`): whether a job whose `plan` is above an hour may run.
-        **options: every other argument of `HardNegatives`.
+        options: every other argument of `HardNegatives`.
 
     Raises:
         HardNegError: see `HardNegatives`; raised before anything is searched.

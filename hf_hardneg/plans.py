@@ -163,7 +163,7 @@ def plan(
 
     Args:
         pairs, corpus (`Dataset`), strategy (`str` or `Strategy`), num_proc (`int`, *optional*): as for `mine`.
-        **options: every other argument of `HardNegatives`.
+        options: every other argument of `HardNegatives`.
 
     Raises:
         HardNegError: what `mine` would raise for these arguments.

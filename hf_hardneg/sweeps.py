@@ -54,7 +54,7 @@ def sweep(
     Args:
         pairs, corpus (`Dataset`), strategy (`str` or `Strategy`): as for `mine`.
         options (`dict`, *optional*): further arguments of `mine`.
-        **grid: a filter's name, and the values of its first field to try, such as `relative_margin=[0.0, 0.05, 0.1]`.
+        grid: a filter's name, and the values of its first field to try, such as `relative_margin=[0.0, 0.05, 0.1]`.
 
     Returns:
         One `Setting` for each combination, in the order of the grid.

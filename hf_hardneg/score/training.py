@@ -108,7 +108,7 @@ def train_denoiser(
         folds (`int`, defaults to 1): how many models; costs `folds - 1` times as much as one.
         device (`str`, defaults to `"auto"`): a GPU if there is one.
         query_column, positive_column (`str`): their names in `pairs`.
-        **options: further arguments of `mine`.
+        options: further arguments of `mine`.
 
     Raises:
         ConfigError: something cannot work, before anything is mined.
