@@ -27,5 +27,8 @@ types: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/build.py site
 
+notebooks: .venv/.installed
+	$(BIN)/python -m notebooks.run
+
 clean:
 	rm -rf .venv mined site
