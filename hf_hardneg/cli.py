@@ -1,4 +1,4 @@
-"""The command line: `hf-hardneg mine`, `plan`, `train-denoiser`, `index`, `cache` and `demo`."""
+"""The command line: `hf-hardneg mine`, `plan`, `train-denoiser`, `index`, `cache`, `demo`, `push` and `reproduce`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.costs import data_size, duration
@@ -21,14 +21,13 @@ SHOWN_ROWS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, or 2 after an error in what was given."""
+    """Runs a command; returns the exit status: 0, 1 where `reproduce` finds other rows, 2 after an error."""
     options = _parser().parse_args(arguments)
     try:
-        _COMMANDS[options.command](options)
+        return _COMMANDS[options.command](options) or 0
     except HardNegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--kind", choices=("bm25", "dense"), default="bm25")
     index.add_argument("--vector-column", help="corpus column of vectors, instead of an encoder")
     _cache_parser(commands.add_parser("cache", help="what lies in the cache"))
+    _push_parser(commands.add_parser("push", help="push a mined dataset to the Hub, with its card"))
+    _reproduce_parser(commands.add_parser("reproduce", help="mine a pushed dataset again from its card, and compare"))
     return parser
 
 
@@ -103,6 +104,36 @@ def _cache_parser(cache: argparse.ArgumentParser) -> None:
     pruning.add_argument("--dry-run", action="store_true", help="only say what would go")
     for action in (listing, pruning):
         action.add_argument("--cache-dir", help="where indexes lie (default: under the datasets cache)")
+
+
+def _push_parser(push: argparse.ArgumentParser) -> None:
+    push.description = "Needs a token that may write: log in with `hf auth login`, or set HF_TOKEN."
+    push.add_argument("--mined", required=True, help="folder that mine wrote, in the list layout")
+    push.add_argument("--repo", required=True, help="such as user/name; made where there is none")
+    push.add_argument("--config", nargs="+", default=["list", "triplet"], help="such as list, triplet-5 or scores")
+    push.add_argument("--corpus", help="the documents as config corpus: file or Hub id (default: the card refers to them)")
+    push.add_argument("--split", default="train", help="split of the corpus that is read (default: train)")
+    push.add_argument("--index", help="folder of an index to go along, as hf-hardneg index prints it")
+    push.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    push.add_argument("--revision", help="branch (default: main)")
+    push.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    push.add_argument("--message", help="of the commit")
+    push.add_argument("--license", help="such as mit")
+    push.add_argument("--language", nargs="+", help="such as en")
+    push.add_argument("--pretty-name", help="title of the card")
+
+
+def _reproduce_parser(again: argparse.ArgumentParser) -> None:
+    again.add_argument("repo", help="such as user/name")
+    again.add_argument("--revision", help="branch or commit (default: main)")
+    again.add_argument("--corpus", help="the documents, where the card cannot say where they are: file or Hub id")
+    again.add_argument("--pairs", help="what was mined, where mining dropped rows: file or Hub id")
+    again.add_argument("--split", default="train", help="split of what is read (default: train)")
+    for model in ("--encoder", "--cross-encoder"):
+        again.add_argument(model, help="path of a model that is not on the Hub")
+    again.add_argument("--num-proc", type=int, help="worker processes")
+    again.add_argument("--cache-dir", help="where indexes lie (default: under the datasets cache)")
+    again.add_argument("--confirm-cost", action="store_true", help="run a job whose plan is above an hour")
 
 
 def _mine(options: argparse.Namespace) -> None:
@@ -198,6 +229,37 @@ def _cache(options: argparse.Namespace) -> None:
     print(f"{data_size(sum(entry.size for entry in entries))} in {len(entries)} directories under {root}")
 
 
+def _push(options: argparse.Namespace) -> None:
+    from hf_hardneg.hub import push_mined_dataset
+    from hf_hardneg.inputs import load_saved, load_table
+
+    names = ("index", "private", "revision", "create_pr", "license", "language", "pretty_name")
+    done = push_mined_dataset(
+        load_saved(options.mined),
+        options.repo,
+        configs=options.config,
+        corpus=load_table(options.corpus, split=options.split) if options.corpus else None,
+        commit_message=options.message,
+        **{name: getattr(options, name) for name in names},
+    )
+    print(f"{', '.join(options.config)} of {options.repo}: {done.pr_url or done.commit_url}")
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from hf_hardneg.hub import reproduce
+    from hf_hardneg.inputs import load_table
+
+    tables = {name: getattr(options, name) for name in ("corpus", "pairs")}
+    names = ("revision", "encoder", "cross_encoder", "num_proc", "cache_dir", "confirm_cost")
+    result = reproduce(
+        options.repo,
+        **{name: load_table(source, split=options.split) for name, source in tables.items() if source},
+        **{name: getattr(options, name) for name in names},
+    )
+    print(result)
+    return 0 if result.identical else 1
+
+
 def _demo(options: argparse.Namespace) -> None:
     from hf_hardneg.demo import standard_library
 
@@ -249,7 +311,16 @@ def _line(text: str) -> str:
     return textwrap.shorten(text, 88, placeholder=" …")
 
 
-_COMMANDS = {"mine": _mine, "plan": _plan, "train-denoiser": _train, "index": _index, "cache": _cache, "demo": _demo}
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "mine": _mine,
+    "plan": _plan,
+    "train-denoiser": _train,
+    "index": _index,
+    "cache": _cache,
+    "demo": _demo,
+    "push": _push,
+    "reproduce": _reproduce,
+}
 
 
 if __name__ == "__main__":

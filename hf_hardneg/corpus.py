@@ -119,10 +119,7 @@ def open_corpus(
         raise DataError("The corpus is empty: 0 rows. Give a dataset with at least one document.")
     columns = [*((id_column,) if has_ids else ()), *(name for name in text_columns if name != id_column)]
     plain = dataset.with_format("arrow", columns=columns)
-    known = _digests.setdefault(dataset, {})
-    if tuple(columns) not in known:
-        known[tuple(columns)] = content_digest(plain, columns)
-    digest = known[tuple(columns)]
+    digest = dataset_digest(dataset, columns)
     cache = store.cache_root(cache_dir)
     return Corpus(
         table=_mapped_table(dataset, plain, columns, digest, cache),
@@ -139,6 +136,14 @@ def missing_column(name: str, present: Sequence[str], where: str, option: str) -
         f"The {where} has no column {name!r}; it has {', '.join(map(repr, present))}. "
         f"Name the right one with {option}=."
     )
+
+
+def dataset_digest(dataset: Dataset, columns: Sequence[str]) -> str:
+    """`content_digest` of a dataset in whatever format, computed once in a process."""
+    known = _digests.setdefault(dataset, {})
+    if tuple(columns) not in known:
+        known[tuple(columns)] = content_digest(dataset.with_format("arrow", columns=list(columns)), columns)
+    return known[tuple(columns)]
 
 
 def content_digest(dataset: Dataset, columns: Sequence[str]) -> str:

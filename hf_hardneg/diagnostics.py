@@ -71,11 +71,11 @@ def intrinsic_dimension(vectors: np.ndarray) -> float:
     return float(squares.mean() ** 2 / spread) if spread > 0 else float(vectors.shape[1])
 
 
-def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Lowest and highest share that `successes` of `trials` independent ones agree with (Wilson 1927).
 
     Args:
-        successes, trials (`int`): counts; without a trial every share agrees.
+        successes (`float`), trials (`int`): counts, or how many are expected; without a trial every share agrees.
         confidence (`float`, defaults to 0.95): between 0 and 1, of both sides together.
     """
     if not trials:

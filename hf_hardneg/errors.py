@@ -10,6 +10,7 @@
     ├── ModelError         (ValueError)   a model that cannot be loaded or is not supported
     ├── RanksError         (RuntimeError) processes of one launch that are gone, or disagree
     ├── EndpointError      (OSError)      a model endpoint that does not answer, or answers no
+    ├── HubError           (OSError)      a Hub repository that cannot be reached, read or written
     └── MissingExtraError  (ImportError)  an optional package that is not installed
 
 Every message has three parts: what was given, what is allowed, what to do.
@@ -62,6 +63,10 @@ class RanksError(HardNegError, RuntimeError):
 
 class EndpointError(HardNegError, OSError):
     """A model endpoint that is down, too slow, overloaded, or refuses every request."""
+
+
+class HubError(HardNegError, OSError):
+    """A repository of the Hub that cannot be reached, read or written."""
 
 
 class MissingExtraError(HardNegError, ImportError):

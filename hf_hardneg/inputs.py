@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hf_hardneg.errors import DataError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
 LOADERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".arrow": "arrow"}
 ALLOWED = "a Parquet, JSONL, CSV or Arrow file, a folder of save_to_disk or of Parquet files, or a Hub id"
@@ -51,3 +51,20 @@ def load_table(source: str, *, split: str = "train") -> Dataset:
     if not isinstance(loaded, Dataset):
         raise DataError(f"{source} is a {type(loaded).__name__}; give {ALLOWED}.")
     return loaded
+
+
+def load_saved(folder: str) -> Dataset | DatasetDict:
+    """What `save_to_disk` wrote, with all its splits and what it carries.
+
+    Raises:
+        DataError: the folder holds nothing of the kind.
+    """
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(folder)
+    except Exception as error:
+        raise DataError(
+            f"{folder} cannot be read ({type(error).__name__}: {error}). Give a folder that hf-hardneg mine or "
+            "save_to_disk() wrote."
+        ) from error

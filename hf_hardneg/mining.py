@@ -8,6 +8,7 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.plans import guard
+from hf_hardneg.recipes import Recipe, attach
 from hf_hardneg.steps import BATCH, Steps
 from hf_hardneg.strategies import Strategy
 
@@ -29,7 +30,8 @@ def mine(
 
     Every known positive of a query is excluded, in whatever row it stands, also over the splits of a `DatasetDict`.
     Two stored steps do the work: candidates, then their selection. Once the candidates are there, another margin,
-    sampler or seed that asks for candidates of the same depth touches no model and no index, in any process.
+    sampler or seed that asks for candidates of the same depth touches no model and no index, in any process. What is
+    returned carries its `Recipe`: `recipe_of(mined)`.
 
     Args:
         pairs (`Dataset` or `DatasetDict`): rows of `query` with `positive` (text or texts) and / or `positive_ids`.
@@ -65,6 +67,9 @@ def mine(
         _check_processes(miner, num_proc)
     steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
     mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
+    recipe = Recipe.of(miner, pairs=pairs, corpus=corpus)
+    for made in mined.values():
+        attach(made, recipe)
     return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
 
 

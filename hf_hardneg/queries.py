@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import matrix
-from hf_hardneg.corpus import Corpus, content_digest, missing_column
+from hf_hardneg.corpus import Corpus, dataset_digest, missing_column
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import Analyzer
@@ -45,6 +45,11 @@ class Columns:
     query_vector: str | None = None
     exclude_ids: str | None = None
     answer: str | None = None
+
+    def digested(self, present: Sequence[str]) -> list[str]:
+        """Those that identify the pairs, of the ones that are there."""
+        names = (self.query, self.query_id, self.positive, self.positive_ids)
+        return [name for name in names if name in present]
 
     def check(self, present: Sequence[str]) -> None:
         """Raise if a needed column is missing.
@@ -247,12 +252,8 @@ def known_positives_of(
     found: list[PositiveList] = []
     digests = []
     for split in splits:
-        wanted = (columns.query, columns.query_id, columns.positive, columns.positive_ids)
-        names = [name for name in wanted if name in split.column_names]
-        plain = split.with_format("arrow", columns=names)
-        if not len(split):
-            continue
-        digests.append(content_digest(plain, names))
+        if len(split):
+            digests.append(dataset_digest(split, columns.digested(split.column_names)))
     if not digests:
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
 

@@ -1,4 +1,7 @@
 import pytest
+
+import tests.hub  # noqa: F401  names the tests' own Hub before anything reads its address
+# isort: split
 from datasets import Dataset, disable_progress_bars
 from hypothesis import settings
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 import hf_hardneg
+import hf_hardneg.hub
 import hf_hardneg.training
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "blake2", "process", "costs", "diagnostics", "pages"},
-    {"optional", "draws"},
+    {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages"},
+    {"optional", "draws", "charts"},
     {"progress", "candidates", "batches", "strings", "index.store", "index.hits"},
     {"corpus", "index.inventory"},
     {"positives", "index.analysis"},
@@ -49,7 +50,8 @@ LAYERS = [
     {"training.schedule", "training.snapshots", "training.generations", "training.adore"},
     {"training.refresh"},
     {"training.accelerate", "training.trainer", "training.lightning"},
-    {"probes", "steps"},
+    {"serialization"},
+    {"probes", "steps", "recipes"},
     {"jobs"},
     {"plans"},
     {"generate.prompts", "generate.replies", "generate.generators", "generate.scorers"},
@@ -64,6 +66,12 @@ LAYERS = [
     {"formats.importing"},
     {"formats"},
     {"sweeps", "score.training"},
+    {"hub.inert", "hub.front_matter", "hub.limits", "hub.losses", "hub.repository", "hub.shards", "hub.variants"},
+    {"hub.figures"},
+    {"hub.card"},
+    {"hub.push"},
+    {"hub.reproduction"},
+    {"hub"},
     {"cli"},
 ]
 """From the bottom up; a module may import only from layers below its own."""
@@ -105,7 +113,7 @@ def test_mining_with_bm25_loads_no_torch_transformers_or_faiss():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-@pytest.mark.parametrize("package", [hf_hardneg, hf_hardneg.training])
+@pytest.mark.parametrize("package", [hf_hardneg, hf_hardneg.hub, hf_hardneg.training])
 def test_every_public_name_resolves_and_is_documented(package):
     for name in package.__all__:
         assert getattr(package, name).__doc__

@@ -1,0 +1,248 @@
+"""The card of a mined dataset: what it is, how it was made, and how far to trust it, from the data and its recipe."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import DatasetCard
+
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.hub import inert
+from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, false_negatives, pictures
+from hf_hardneg.hub.front_matter import Parts, merged_body, merged_metadata, parts
+from hf_hardneg.hub.inert import Markdown
+from hf_hardneg.hub.limits import limits
+from hf_hardneg.hub.losses import use_of
+from hf_hardneg.masking import masked
+from hf_hardneg.recipes import RECIPE, SECTION, Recipe, recipe_of
+from hf_hardneg.reports import QUANTILES, TOO_EASY, TOO_HARD, Report, report
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+    from jinja2 import Environment
+
+TAGS = ("hard-negatives", "sentence-transformers", "hf_hardneg")
+TASKS = ("text-retrieval", "sentence-similarity", "feature-extraction")
+UNITS = ("", "K", "M", "B", "T")
+SHOWN_FIGURES = ("ranks", "negative_scores", "positive_scores", "margins", "gradient_shares")
+
+
+class MinedDatasetCard(DatasetCard):
+    """A `DatasetCard` whose text is exactly what was rendered, as long as its `data` is not changed.
+
+    Args:
+        content (`str`): the card.
+        files (`Mapping[str, bytes]`): what it links to, by path in the repository.
+    """
+
+    def __init__(self, content: str, files: Mapping[str, bytes]) -> None:
+        super().__init__(content)
+        self.files = dict(files)
+        self._rendered, self._known = content, super().__str__()
+
+    def __str__(self) -> str:
+        written = super().__str__()
+        return self._rendered if written == self._known else str(written)
+
+
+def mined_dataset_card(
+    mined: Dataset | DatasetDict,
+    *,
+    repo_id: str,
+    configs: Mapping[str, Dataset | DatasetDict] | None = None,
+    recipe: Recipe | None = None,
+    previous: str | None = None,
+    license: str | None = None,
+    language: str | Sequence[str] | None = None,
+    source_datasets: Sequence[str] | None = None,
+    pretty_name: str | None = None,
+) -> MinedDatasetCard:
+    """The card of mined data, merged into the one that is there.
+
+    Our part stands between two comments and is replaced the next time. What was written by hand, `configs`,
+    `dataset_info` and YAML that we do not know stay byte for byte; of YAML we know, what is there wins over what we
+    would derive, except for the size, and lists of tags and tasks grow.
+
+    Texts of the data are shown as they are in the examples; whatever looks like an access token or a private key in
+    them is masked.
+
+    Args:
+        mined (`Dataset` or `DatasetDict`): what `mine()` returned; all splits are counted together.
+        repo_id (`str`): where it will be, such as `user/name`.
+        configs (`Mapping`, *optional*): the rows of each config by its name; by default `mined` itself, as `list`.
+        recipe (`Recipe`, *optional*): how it was made; by default what it carries.
+        previous (`str`, *optional*): the text of the card that is there.
+        license, language, source_datasets, pretty_name (*optional*): of the card's metadata. Without, the license that
+            the data carries, and as source the Hub ids in the recipe.
+
+    Returns:
+        `MinedDatasetCard`: `str(card)` is its text; `card.files` are the pictures to be uploaded beside it.
+
+    Raises:
+        ColumnError: not mined data.
+        DataError: the YAML or the marks of the previous card are broken, or the rows carry several recipes.
+
+    Example:
+        >>> card = mined_dataset_card(mined, repo_id="user/my-hard-negatives", license="mit")
+        >>> card.data.license
+        'mit'
+    """
+    rows = _joined(mined)
+    recipe = recipe or recipe_of(mined)
+    figures = report(rows)
+    given = {"license": license, "language": language, "source_datasets": source_datasets, "pretty_name": pretty_name}
+    metadata = _metadata(rows, recipe, {name: value for name, value in given.items() if value})
+    wanted = frozenset(name for name, value in given.items() if value) | {"size_categories"}
+    before = parts(previous or "")
+    card = merged_metadata(before, metadata, wanted)
+    images = pictures(rows, figures)
+    section = _section(rows, figures, recipe, _configs(configs or {"list": mined}, repo_id), images)
+    heading = f"# {inert.inline(pretty_name or repo_id.rpartition('/')[2])}"
+    body = merged_body(before.body, section, heading)
+    return MinedDatasetCard("".join(Parts(*card[:3], body)), {path: svg.encode() for path, svg in images.items()})
+
+
+def _joined(mined: Dataset | DatasetDict) -> Dataset:
+    from datasets import Dataset, DatasetDict, concatenate_datasets
+
+    if isinstance(mined, DatasetDict) and mined:
+        return concatenate_datasets([split.with_format(None) for split in mined.values()])
+    if isinstance(mined, Dataset):
+        return mined.with_format(None)
+    raise ConfigError(
+        f"mined_dataset_card() got a {type(mined).__name__} without rows to describe; it takes the Dataset or "
+        "DatasetDict that mine() returned. Give that."
+    )
+
+
+def _metadata(rows: Dataset, recipe: Recipe | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What we say of the data in YAML, in the order of cards on the Hub."""
+    sources = [] if recipe is None else [one.hub_id for one in (*recipe.pairs.values(), recipe.corpus)]
+    carried = (rows.info.license or "").strip().lower()
+    derived = {
+        "language": None,
+        "license": carried if carried.replace("-", "").replace(".", "").isalnum() else None,
+        "pretty_name": None,
+        "size_categories": [size_category(len(rows))],
+        "source_datasets": list(dict.fromkeys(one for one in sources if one)),
+        "task_categories": list(TASKS),
+        "annotations_creators": ["machine-generated"],
+        "tags": list(TAGS),
+    }
+    found = {name: given.get(name, value) for name, value in derived.items()}
+    return {name: _clean(value) for name, value in found.items() if value}
+
+
+def _clean(value: Any) -> Any:
+    """A value for YAML: text without tokens and half surrogates, tuples as lists."""
+    if isinstance(value, str):
+        return masked(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return [_clean(one) for one in value]
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a number of rows, such as `1K<n<10K`.
+
+    Example:
+        >>> size_category(999), size_category(1000), size_category(123_456)
+        ('n<1K', '1K<n<10K', '100K<n<1M')
+    """
+    if rows < 1000:
+        return "n<1K"
+    power = len(str(rows)) - 1
+    return "n>1T" if power >= 12 else f"{_short(power)}<n<{_short(power + 1)}"
+
+
+def _short(power: int) -> str:
+    return f"{10 ** (power % 3)}{UNITS[power // 3]}"
+
+
+def _configs(configs: Mapping[str, Dataset | DatasetDict], repo_id: str) -> list[dict[str, Any]]:
+    """Name, rows of each split, columns and use of every config."""
+    found = []
+    for name, data in configs.items():
+        splits = data if isinstance(data, Mapping) else {str(data.split or "train").partition("[")[0]: data}
+        first = next(iter(splits.values()))
+        use = use_of(name, first.column_names, repo_id=repo_id, split=next(iter(splits)))
+        columns = {column: _kind(feature) for column, feature in first.features.items()}
+        counts = {split: len(rows) for split, rows in splits.items()}
+        found.append({"name": name, "splits": counts, "columns": columns, "use": use})
+    return found
+
+
+def _kind(feature: Any) -> str:
+    """The type of a column in words."""
+    if isinstance(feature, Mapping):
+        return f"struct of {', '.join(feature)}"
+    inner = getattr(feature, "feature", None)
+    if inner is not None:
+        return f"list of {_kind(inner)}"
+    return str(getattr(feature, "dtype", type(feature).__name__))
+
+
+def _section(
+    rows: Dataset,
+    figures: Report,
+    recipe: Recipe | None,
+    configs: Sequence[Mapping[str, Any]],
+    images: Mapping[str, str],
+) -> str:
+    options = {} if recipe is None else recipe.options
+    names = (options.get("query_column", "query"), options.get("positive_column", "positive"))
+    context = {
+        "figures": figures,
+        "recipe": recipe,
+        "configs": configs,
+        "per_row": figures.negatives / max(figures.rows, 1),
+        "retrieved": max(figures.funnel["retrieved"], 1),
+        "levels": QUANTILES,
+        "quantiles": {name: getattr(figures, name) for name in SHOWN_FIGURES if getattr(figures, name)},
+        "scores": Markdown(SCORES) if SCORES in images else None,
+        "zone": Markdown(ZONE),
+        "too_hard": TOO_HARD,
+        "too_easy": TOO_EASY,
+        "missed": false_negatives(rows, recipe),
+        "examples": examples(rows, *names),
+        "shown": SHOWN,
+        "length": LENGTH,
+        "limits": limits(figures, recipe),
+        "start": Markdown(SECTION[0]),
+        "end": Markdown(SECTION[1]),
+        "recipe_mark": Markdown(RECIPE),
+    }
+    return _environment().get_template("card").render(context).rstrip("\n")
+
+
+@functools.cache
+def _environment() -> Environment:
+    """Templates that print nothing unescaped and reach nothing but what they are given."""
+    from jinja2 import DictLoader, StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    text = files("hf_hardneg.hub").joinpath("card.md.jinja").read_text(encoding="utf-8")
+    environment = ImmutableSandboxedEnvironment(
+        loader=DictLoader({"card": text}),
+        finalize=inert.printed,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": _count, "number": _number, "percent": _percent}
+    environment.filters |= {"name": inert.name, "fenced": inert.fenced, "ours": Markdown}
+    return environment
+
+
+def _count(number: int) -> Markdown:
+    return Markdown(f"{number:,}")
+
+
+def _number(value: float) -> Markdown:
+    return Markdown(f"{value:.4g}" if math.isfinite(value) else "none")
+
+
+def _percent(share: float, digits: int = 2) -> Markdown:
+    return Markdown(f"{100 * share:.{digits}f} %")

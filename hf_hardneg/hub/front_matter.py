@@ -1,0 +1,159 @@
+"""The two parts of a card, YAML and Markdown: what is merged into them leaves every other byte as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hf_hardneg.errors import DataError
+from hf_hardneg.recipes import SECTION
+
+JOINED = ("tags", "task_categories")
+"""Lists that grow: ours are added to those that are there."""
+_COMMENTS = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r?\n|$))+\Z")
+"""What a block collection seems to end with: what stands before the next name."""
+_START, _END = (re.compile(rf"^{re.escape(marker)}[ \t]*(?=\r?$)", re.MULTILINE) for marker in SECTION)
+
+
+class Parts(NamedTuple):
+    """A card taken apart; joined, they are the card.
+
+    Args:
+        opening, yaml, closing (`str`): the block of metadata, with what stands before and around it; may be empty.
+        body (`str`): the Markdown.
+    """
+
+    opening: str
+    yaml: str
+    closing: str
+    body: str
+
+
+def parts(card: str) -> Parts:
+    """A card taken apart, the way the Hub does it.
+
+    Raises:
+        DataError: its YAML is broken, or begins and never ends.
+    """
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    start = len(card) - len(card.removeprefix("\ufeff"))
+    found = REGEX_YAML_BLOCK.search(card[start:])
+    if not found:
+        if re.match(r"\s*---\s*?[\r\n]", card[start:]):
+            raise _broken("it begins with --- and no line after it is --- again")
+        return Parts(card[:start], "", "", card[start:])
+    split = Parts(card[:start] + found.group(1), found.group(2), found.group(3), card[start + found.end() :])
+    metadata_of(split)
+    return split
+
+
+def metadata_of(card: Parts) -> dict[str, Any]:
+    """The metadata of a card.
+
+    Raises:
+        DataError: its YAML is broken.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(card.yaml)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _broken(str(error).replace("\n", " ")) from error
+    if found is not None and not isinstance(found, dict):
+        raise _broken(f"it holds a {type(found).__name__}, not names with values")
+    if found and not all(isinstance(key, str) for key in found):
+        raise _broken("one of its names is no text")
+    return found or {}
+
+
+def _broken(why: str) -> DataError:
+    return DataError(
+        f"The YAML of the card that is there cannot be read: {why}. It must be names with values between two lines "
+        "of ---. Repair it first; nothing was overwritten."
+    )
+
+
+def merged_metadata(card: Parts, ours: Mapping[str, Any], replaced: frozenset[str]) -> Parts:
+    """The card with our metadata: what is missing is added, lists in `JOINED` grow, and the rest stays.
+
+    Args:
+        card (`Parts`): what is there.
+        ours (`Mapping`): values by name.
+        replaced (`frozenset[str]`): names whose value is replaced where another is there.
+    """
+    old = metadata_of(card)
+    changed = {}
+    for key, value in ours.items():
+        there = old.get(key)
+        if key in JOINED and there:
+            listed = there if isinstance(there, list) else [there]
+            value = [*listed, *(one for one in value if one not in listed)]
+        if there is None or ((key in replaced or key in JOINED) and there != value):
+            changed[key] = value
+    if not changed:
+        return card
+    end = "\r\n" if "\r\n" in card.opening + card.body else "\n"
+    text = _spliced(card.yaml, {**old, **changed}, changed, end)
+    if card.closing:
+        return card._replace(yaml=text)
+    return card._replace(opening=f"{card.opening}---{end}", yaml=text, closing=f"{end}---{end}")
+
+
+def _spliced(text: str, wanted: dict[str, Any], changed: dict[str, Any], end: str) -> str:
+    """YAML with some values changed and every other line as it was; written anew where that cannot be done."""
+    import yaml
+
+    made = text
+    with contextlib.suppress(yaml.YAMLError):
+        for key, value in changed.items():
+            made = _with_value(made, key, _dumped({key: value}, end), end)
+        if yaml.safe_load(made) == wanted:
+            return made
+    return _dumped(wanted, end)
+
+
+def _dumped(values: Mapping[str, Any], end: str) -> str:
+    import yaml
+
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=math.inf)
+    return str(text).rstrip("\n").replace("\n", end)
+
+
+def _with_value(text: str, key: str, line: str, end: str) -> str:
+    """YAML whose top-level `key` is as `line` says."""
+    import yaml
+
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if name.value == key:
+            start, stop = name.start_mark.index, value.end_mark.index
+            if getattr(value, "flow_style", None) is False or getattr(value, "style", None) in ("|", ">"):
+                stop = start + len(_COMMENTS.sub("", text[start:stop]))
+            return text[:start] + line + text[stop:]
+    between = "" if not text.strip() or text.endswith("\n") else end
+    return f"{text}{between}{line}"
+
+
+def merged_body(body: str, section: str, heading: str) -> str:
+    """Markdown with our section in the place of the one that is there, else after everything, or under a heading.
+
+    Raises:
+        DataError: the marks around our section are not one of each, in order.
+    """
+    end = "\r\n" if "\r\n" in body else "\n"
+    section = section.replace("\n", end)
+    starts, ends = list(_START.finditer(body)), list(_END.finditer(body))
+    if not starts and not ends:
+        between = end if body.endswith("\n") else end + end
+        before = f"{body}{between}" if body.strip() else f"{end}{heading}{end}{end}"
+        return f"{before}{section}{end}"
+    if len(starts) != 1 or len(ends) != 1 or starts[0].start() > ends[0].start():
+        raise DataError(
+            f"The card that is there has {len(starts)} lines {SECTION[0]} and {len(ends)} lines {SECTION[1]}; one of "
+            "each, in this order, holds our section. Repair or remove them; nothing was overwritten."
+        )
+    return body[: starts[0].start()] + section + body[ends[0].end() :]

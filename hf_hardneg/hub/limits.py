@@ -1,0 +1,69 @@
+"""How far to trust mined negatives, in sentences that follow from the figures and the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hf_hardneg.recipes import Recipe
+from hf_hardneg.reports import Report
+from hf_hardneg.serialization import CUSTOM, names
+from hf_hardneg.strategies import SAFEGUARDS
+
+PADDED, SYNTHETIC = "pad_", "synthetic"
+GUARDS = {type(one).__name__ for guards in SAFEGUARDS.values() for one in guards}
+
+
+def limits(figures: Report, recipe: Recipe | None) -> list[str]:
+    """A sentence for each limit, without markup of its own."""
+    return [_search(figures, recipe), *_of_rows(figures), *(_of_recipe(figures, recipe) if recipe else ())]
+
+
+def _search(figures: Report, recipe: Recipe | None) -> str:
+    if figures.search_recall is not None:
+        return f"Search was approximate, and by its own measurement found {figures.search_recall:.4f} of the nearest."
+    if not figures.negative_scores:
+        return "No negative has a score, so none is known to be hard."
+    if recipe is None or recipe.uses_own_index:
+        return "Nothing was recorded of how exact the search was."
+    return "Search was exact: no nearer document was overlooked."
+
+
+def _of_rows(figures: Report) -> Iterator[str]:
+    if figures.margins:
+        yield (
+            f"{_share(figures.above_positive)} of the negatives score above their positive. That is where unlabelled "
+            "positives are most likely."
+        )
+    if figures.short_rows:
+        yield (
+            f"{figures.short_rows:,} of {figures.rows:,} rows have fewer negatives than asked, "
+            f"{figures.empty_rows:,} of them none."
+        )
+    for start, what in ((PADDED, "filled up, not hard by any filter"), (SYNTHETIC, "written by a model")):
+        count = sum(count for source, count in figures.sources.items() if source.startswith(start))
+        if count:
+            yield f"{count:,} negatives were {what}; the column negative_sources says which."
+    if figures.repeated_negatives:
+        yield f"In {figures.repeated_negatives:,} rows a text stands twice among the negatives."
+
+
+def _of_recipe(figures: Report, recipe: Recipe) -> Iterator[str]:
+    parts = set(names(recipe.strategy))
+    guards = sorted(GUARDS & parts)
+    if guards:
+        yield f"Filters against unlabelled positives were on: {', '.join(guards)}."
+    else:
+        yield "No filter against unlabelled positives was on, beyond known positives and what the strategy names."
+    if recipe.known:
+        yield "Known positives of a query were excluded, in whatever row they stand; those nobody labelled can be left."
+    else:
+        yield "Only the positives of the row itself were excluded; those of the same query in other rows can be left."
+    if CUSTOM in parts:
+        yield "The strategy holds classes that are not of hf_hardneg, so the recipe alone does not rebuild it."
+    made = sum(one.rows for one in recipe.pairs.values())
+    if recipe.pairs and made != figures.rows:
+        yield f"The recipe is for {made:,} rows and {figures.rows:,} are here: some were dropped or chosen since."
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.2f} %"

@@ -1,0 +1,257 @@
+"""`push_mined_dataset`: mined data to the Hub, each variant a config, in one commit with its card."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError
+from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
+from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
+from hf_hardneg.hub.repository import README, Repository, Snapshot
+from hf_hardneg.hub.shards import Shards, described, stale, written
+from hf_hardneg.hub.variants import Variant, variants_of
+from hf_hardneg.index import store
+from hf_hardneg.recipes import recipe_of
+from hf_hardneg.reports import NEEDED
+
+if TYPE_CHECKING:
+    import os
+
+    from datasets import Dataset, DatasetDict
+    from huggingface_hub import CommitInfo
+
+    from hf_hardneg.recipes import Recipe
+
+CONFIGS = ("list", "triplet")
+CORPUS = "corpus"
+COLUMNS = ("query_column", "positive_column", "query_id_column", "positive_ids_column", "id_column", "text_column")
+ATTEMPTS = 10
+DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".gz", ".zst", ".zip", ".tar")
+NOT_DATA = ("dataset_infos.json", "requirements.txt")
+
+
+def push_mined_dataset(
+    mined: Dataset | DatasetDict,
+    repo_id: str,
+    *,
+    configs: str | Sequence[str] = CONFIGS,
+    corpus: Dataset | None = None,
+    index: str | os.PathLike[str] | None = None,
+    recipe: Recipe | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+    commit_message: str | None = None,
+    license: str | None = None,
+    language: str | Sequence[str] | None = None,
+    source_datasets: Sequence[str] | None = None,
+    pretty_name: str | None = None,
+    **columns: Any,
+) -> CommitInfo:
+    """Pushes mined data to the Hub: one config for each variant, and a card that says how it was made.
+
+    Everything is one commit, so the repository is never seen half-way, and a push that broke off can be repeated: what
+    was uploaded is not sent again, and a push without changes makes no commit. The card is merged into the one that is
+    there: other configs, hand-written text and unknown YAML stay.
+
+    Args:
+        mined (`Dataset` or `DatasetDict`): what `mine()` returned. A `Dataset` replaces one split, its own or `train`; a
+            `DatasetDict` all splits of its configs.
+        repo_id (`str`): such as `user/name`; made where there is none.
+        configs (`str` or `Sequence[str]`, defaults to `("list", "triplet")`): `list` is the mined rows as they are, which
+            `reproduce` needs; layouts of `to_format` by name; `triplet-5` the n-tuple of 5 negatives; `triplet-ids` and
+            `triplet-5-ids` their twins of ids; `scores` ids and scores, with the configs `queries` and `documents`
+            beside it, and `scores-denoised` those of a scoring filter. The first is what `load_dataset` takes by default,
+            in a repository that has none yet.
+        corpus (`Dataset`, *optional*): the documents, as config `corpus`. Without, the card refers to them.
+        index (`str`, *optional*): the folder of an index, as `hf-hardneg index` prints it, to be put under `index/`.
+        recipe (`Recipe`, *optional*): how the rows were made; by default the one they carry.
+        private (`bool`, *optional*): whether a new repository is private. One that is public already is an error.
+        revision (`str`, *optional*): the branch; made where there is none.
+        create_pr (`bool`, defaults to `False`): opens a pull request instead.
+        token (`str`, *optional*): of the Hub; by default the stored one.
+        commit_message (`str`, *optional*): by default the configs.
+        license, language, source_datasets, pretty_name (*optional*): of the card.
+        **columns: names of columns as `to_format` takes them; by default those of the recipe.
+
+    Returns:
+        `CommitInfo`: of the commit, or of the last one where nothing has changed.
+
+    Raises:
+        ConfigError, ColumnError, DataError: what cannot be pushed; before anything is uploaded.
+        HubError: the Hub refuses, or cannot be reached.
+
+    Example:
+        >>> push_mined_dataset(mined, "user/my-hard-negatives", configs=["list", "triplet-5"], license="mit")
+    """
+    repository = Repository(repo_id=repo_id, revision=revision, token=token)
+    names = [configs] if isinstance(configs, str) else list(configs)
+    whole, splits = _splits(mined)
+    _check(splits, names, corpus)
+    recipe = recipe or recipe_of(mined)
+    if recipe is not None:
+        columns = {name: recipe.options[name] for name in COLUMNS if name in recipe.options} | columns
+    made = variants_of(splits, names, corpus, columns)
+    metadata = {"license": license, "language": language, "source_datasets": source_datasets, "pretty_name": pretty_name}
+    with tempfile.TemporaryDirectory() as folder:
+        shards = written(made, Path(folder))
+        if corpus is not None:
+            shards.append(Shards.write(corpus, CORPUS, "train", Path(folder)))
+        push = _Push(
+            repository=repository,
+            shards=shards,
+            whole=whole,
+            others=_index_files(index),
+            card=functools.partial(mined_dataset_card, mined, repo_id=repo_id, configs=made, recipe=recipe, **metadata),
+        )
+        repository.create(private=private)
+        return push.commit(commit_message or f"Push {', '.join(names)} with hf_hardneg", create_pr=create_pr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Push:
+    """One commit: what is written already, and the card that is merged into the one of the day.
+
+    Args:
+        repository (`Repository`): where to.
+        shards (`list[Shards]`): the rows.
+        whole (`bool`): whether configs keep no splits but these.
+        others (`Mapping[str, Path]`): further files by their path in the repository.
+        card (`Callable`): makes the card from `previous`, the text of the one so far with the new configs in its YAML.
+    """
+
+    repository: Repository
+    shards: list[Shards]
+    whole: bool
+    others: Mapping[str, Path]
+    card: Callable[..., MinedDatasetCard]
+
+    def commit(self, message: str, *, create_pr: bool) -> CommitInfo:
+        """Commits on top of what is there; where somebody else was quicker, merges again."""
+        for attempt in range(ATTEMPTS):
+            snapshot = self.repository.snapshot()
+            operations = self._operations(snapshot)
+            done = self.repository.commit(operations, message, parent=snapshot.sha, create_pr=create_pr)
+            if done is not None:
+                return done
+            time.sleep(attempt / 2)
+        raise HubError(
+            f"{self.repository.repo_id} was changed by others in each of {ATTEMPTS} attempts, and every push must merge "
+            "its card into the newest. Nothing was changed: push again when it is quiet."
+        )
+
+    def _operations(self, snapshot: Snapshot) -> list[Any]:
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        files = {path: local for one in self.shards for path, local in one.files.items()} | dict(self.others)
+        gone = stale(self.shards, snapshot.files, whole=self.whole)
+        sizes = {path: size for path, size in snapshot.files.items() if path not in gone}
+        sizes |= {path: local.stat().st_size for path, local in files.items()}
+        card = self.card(previous=self._described(snapshot, sizes))
+        added: dict[str, Any] = {path: str(local) for path, local in files.items()}
+        added |= {README: str(card).encode(), **card.files}
+        adding = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in added.items()]
+        return [*adding, *(CommitOperationDelete(path_in_repo=path) for path in gone)]
+
+    def _described(self, snapshot: Snapshot, sizes: Mapping[str, int]) -> str:
+        """The card so far, with the new configs in its YAML."""
+        card = parts(snapshot.readme or "")
+        metadata = metadata_of(card)
+        _check_neighbours(metadata, snapshot, self.repository.repo_id)
+        ours = described(metadata, self.shards, sizes, whole=self.whole)
+        return "".join(merged_metadata(card, ours, frozenset(ours)))
+
+
+def _splits(mined: Dataset | DatasetDict) -> tuple[bool, DatasetDict]:
+    """Whether these are all splits of their configs, and the splits."""
+    from datasets import Dataset, DatasetDict
+
+    if isinstance(mined, DatasetDict):
+        return True, mined
+    if not isinstance(mined, Dataset):
+        raise ConfigError(
+            f"push_mined_dataset() got a {type(mined).__name__}; it takes the Dataset or DatasetDict that mine() "
+            "returned. Make one of a stream by Dataset.from_generator."
+        )
+    name = "train" if mined.split is None else str(mined.split).partition("[")[0]
+    if not re.fullmatch(r"\w+(\.\w+)*", name):
+        raise ConfigError(
+            f"The dataset is of the split {name!r}, which cannot be the name of one on the Hub. Say what to call it: "
+            "push DatasetDict({'train': mined})."
+        )
+    return False, DatasetDict({name: mined})
+
+
+def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) -> None:
+    """What cannot be pushed is said before anything is made."""
+    if not names:
+        raise ConfigError("configs=[] pushes nothing; name at least one, such as list or triplet.")
+    for name in names:
+        Variant.named(name)
+    for split, rows in splits.items():
+        missing = [name for name in NEEDED if name not in rows.column_names]
+        if missing:
+            raise ColumnError(
+                f"push_mined_dataset() needs the columns of mined data, and {', '.join(map(repr, missing))} are missing "
+                f"in {split!r}; it has {', '.join(map(repr, rows.column_names))}. Give what mine() returned: layouts are "
+                "made from it, as configs=['triplet']."
+            )
+        if not len(rows):
+            raise DataError(f"The split {split!r} has no rows, so there is nothing to push. Leave it out.")
+    if not splits:
+        raise DataError("The DatasetDict has no splits, so there is nothing to push. Give what mine() returned.")
+    if corpus is not None and not len(corpus):
+        raise DataError("corpus= has no rows. Give the documents that were mined, or leave it out.")
+
+
+def _check_neighbours(metadata: Mapping[str, Any], snapshot: Snapshot, repo_id: str) -> None:
+    """What can be loaded now can be loaded after: `datasets` finds no data beside configs that a card lists, and reads
+    all of a repository with the reader of the first config.
+    """
+    rows = [path for path in snapshot.files if path.endswith(DATA) and path not in NOT_DATA]
+    listed = [one.get("data_files") for one in metadata.get("configs") or () if isinstance(one, dict)]
+    if not listed and rows:
+        raise HubError(
+            f"{repo_id} has data that its card does not list, such as {rows[0]}, and beside configs that a card lists "
+            "none is found. List it first (configs: [{config_name: default, data_files: ...}]), or push to another "
+            "name. Nothing was changed."
+        )
+    others = [
+        path
+        for path in rows
+        if not path.endswith(".parquet") and any(fnmatch(path, pattern) for one in listed for pattern in _patterns(one))
+    ]
+    if others:
+        raise HubError(
+            f"{repo_id} lists data that is not Parquet, such as {others[0]}, and load_dataset reads all configs of a "
+            "repository in one format. Push to another name, or make that Parquet first. Nothing was changed."
+        )
+
+
+def _patterns(data_files: Any) -> Iterator[str]:
+    """Every path in the `data_files` of a config, in whatever form they are."""
+    if isinstance(data_files, str):
+        yield data_files
+    elif isinstance(data_files, dict):
+        yield from _patterns(data_files.get("path", list(data_files.values())))
+    else:
+        for one in data_files or ():
+            yield from _patterns(one)
+
+
+def _index_files(folder: str | os.PathLike[str] | None) -> dict[str, Path]:
+    """The files of an index, by their path in the repository."""
+    if folder is None:
+        return {}
+    root = Path(folder)
+    store.check(root)
+    return {f"index/{root.name}/{path.name}": path for path in sorted(root.iterdir()) if path.is_file()}

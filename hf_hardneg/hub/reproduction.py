@@ -1,0 +1,302 @@
+"""`reproduce`: mines a pushed dataset again from the recipe on its card, and compares row by row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.corpus import dataset_digest
+from hf_hardneg.encode.model_files import PATTERNS
+from hf_hardneg.errors import ConfigError, DataError, HardNegError, HubError
+from hf_hardneg.hub.front_matter import metadata_of, parts
+from hf_hardneg.hub.push import CORPUS
+from hf_hardneg.hub.repository import Repository, Snapshot
+from hf_hardneg.mining import mine
+from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.recipes import MODELS, Model, Recipe, Source, installed, recipe_of
+from hf_hardneg.strategies import Strategy
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+LIST = "list"
+BATCH = 1000
+SHOWN = 5
+READ = ("query_column", "query_id_column", "positive_column", "positive_ids_column", "exclude_ids_column")
+READ = (*READ, "answer_column", "query_vector_column")
+"""Options that name what mining reads of pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """What came of mining again.
+
+    Args:
+        repo_id, sha (`str`): the dataset, and its commit.
+        rows (`int`): how many were compared.
+        differing (`dict[str, tuple[int, ...]]`): rows that are not the same, by split.
+        columns (`dict[str, int]`): in how many rows a column differs.
+        changes (`tuple[str, ...]`): what is not as it was then: corpus, pairs, models, versions, strategy.
+    """
+
+    repo_id: str
+    sha: str
+    rows: int
+    differing: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    columns: dict[str, int] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+
+    @property
+    def identical(self) -> bool:
+        """Whether every row came out the same."""
+        return self.rows > 0 and not self.differing
+
+    def __str__(self) -> str:
+        where = f"{self.repo_id} at {self.sha[:12]}"
+        if not self.rows:
+            lines = [f"{where} cannot be mined again."]
+        elif self.identical:
+            lines = [f"{where}: all {self.rows:,} rows are identical."]
+        else:
+            number = sum(map(len, self.differing.values()))
+            lines = [f"{where}: {number:,} of {self.rows:,} rows differ."]
+            for split, rows in self.differing.items():
+                more = ", …" if len(rows) > SHOWN else ""
+                lines.append(f"  {split}: rows {', '.join(map(str, rows[:SHOWN]))}{more}")
+            lines.append(f"  by column: {', '.join(f'{name} in {count:,}' for name, count in self.columns.items())}")
+        if self.changes:
+            lines += ["What is not as it was:", *(f"  {change}" for change in self.changes)]
+        elif not self.identical:
+            lines.append("Corpus, pairs, models, strategy and versions are as they were: the machine must matter.")
+        return "\n".join(lines)
+
+
+def reproduce(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    corpus: Dataset | None = None,
+    pairs: Dataset | DatasetDict | None = None,
+    encoder: Any = None,
+    cross_encoder: Any = None,
+    strategy: Strategy | None = None,
+    **options: Any,
+) -> Reproduction:
+    """Mines a pushed dataset again as its card says, and compares with what was pushed.
+
+    Pairs are the config `list` without the mined columns; the corpus is the config `corpus`, else where the recipe says
+    it came from. Models are loaded from the Hub at the commit of the recipe.
+
+    Args:
+        repo_id (`str`): such as `user/name`, pushed by `push_mined_dataset` with the config `list`.
+        revision (`str`, *optional*): a branch or commit.
+        token (`str`, *optional*): of the Hub; by default the stored one.
+        corpus (`Dataset`, *optional*): the documents, where the recipe cannot say where they are.
+        pairs (`Dataset` or `DatasetDict`, *optional*): what was mined, where rows were dropped.
+        encoder, cross_encoder (*optional*): as in `HardNegatives`, for models that are not on the Hub.
+        strategy (`Strategy`, *optional*): where it has classes of your own.
+        **options: `num_proc`, `batch_size`, `confirm_cost` and `cache_dir` of `mine`.
+
+    Returns:
+        `Reproduction`: rows that differ and why; print it.
+
+    Raises:
+        ConfigError: something must be given that is neither on the Hub nor in the recipe.
+        DataError, HubError: the card has no recipe; or the dataset cannot be read.
+
+    Example:
+        >>> print(reproduce("user/my-hard-negatives"))
+    """
+    from datasets import DatasetDict
+
+    repository = Repository(repo_id=repo_id, revision=revision, token=token)
+    snapshot = repository.snapshot()
+    recipe, configs = _card(snapshot, repo_id)
+    if LIST not in configs:
+        raise DataError(
+            f"{repo_id} has no config {LIST!r}, which holds the mined rows as they are; it has {', '.join(configs)}. "
+            "Push it with configs=['list', ...]."
+        )
+    pushed = repository.load(LIST, snapshot.sha)
+    then = _splits(recipe, pushed)
+    if pairs is None:
+        made = {split: _pairs(recipe, split, rows) for split, (_, rows) in then.items()}
+        pairs = made[""] if "" in made else DatasetDict(made)
+    if corpus is None:
+        corpus = _corpus(repository, recipe, CORPUS in configs, snapshot.sha)
+    models = {"encoder": encoder, "cross_encoder": cross_encoder}
+    models = {name: _model(name, getattr(recipe, name), given, repository) for name, given in models.items()}
+    changes = [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
+    try:
+        again, now = _mined(recipe, strategy or recipe.rebuilt(), pairs, corpus, **models, **options)
+    except HardNegError as error:
+        return Reproduction(repo_id=repo_id, sha=snapshot.sha, rows=0, changes=(f"mining: {error}", *changes))
+    compared = {name: _compared(rows, again[split]) for split, (name, rows) in then.items()}
+    columns: Counter[str] = Counter()
+    for by_column in compared.values():
+        columns.update({name: len(rows) for name, rows in by_column.items()})
+    differing = {name: tuple(sorted(set().union(*by_column.values()))) for name, by_column in compared.items()}
+    return Reproduction(
+        repo_id=repo_id,
+        sha=snapshot.sha,
+        rows=sum(len(rows) for _, rows in then.values()),
+        differing={name: rows for name, rows in differing.items() if rows},
+        columns=dict(columns),
+        changes=(*_changed_parts(recipe, now), *changes),
+    )
+
+
+def _card(snapshot: Snapshot, repo_id: str) -> tuple[Recipe, list[str]]:
+    """The recipe on the card, and the names of the configs."""
+    if snapshot.readme is None:
+        raise DataError(f"{repo_id} has no card, and so no recipe. Give a dataset that hf_hardneg pushed.")
+    recipe = Recipe.from_card(snapshot.readme)
+    configs = metadata_of(parts(snapshot.readme)).get("configs") or []
+    return recipe, [str(one.get("config_name")) for one in configs]
+
+
+def _splits(recipe: Recipe, pushed: DatasetDict) -> dict[str, tuple[str, Dataset]]:
+    """By split of the recipe, its name on the Hub and the pushed rows; `""` is a dataset that was mined without splits.
+
+    Where several were pushed one at a time, that one is the recipe's whose pairs have its digest.
+    """
+    if recipe.pairs and "" not in recipe.pairs:
+        return {name: (name, pushed[name]) for name in recipe.pairs if name in pushed}
+    own = [one for one in pushed.items() if "" in recipe.pairs and _digest(recipe, one[1]) == recipe.pairs[""].digest]
+    return {"": (own or list(pushed.items()))[0]}
+
+
+def _digest(recipe: Recipe, rows: Dataset) -> str:
+    return _source_digest(recipe.pairs[""], _pairs(recipe, "", rows))
+
+
+def _source_digest(source: Source, rows: Dataset) -> str:
+    """What the digest of a source is now; of the columns that are left."""
+    return dataset_digest(rows, [name for name in source.columns if name in rows.column_names])
+
+
+def _pairs(recipe: Recipe, split: str, rows: Dataset) -> Dataset:
+    """The columns of a split that mining read; it may have added the positives' texts."""
+    read = [recipe.options.get(option) for option in READ]
+    source = recipe.pairs.get(split)
+    added = {recipe.options.get("positive_column")} - set(source.columns) if source else set()
+    return rows.select_columns([name for name in rows.column_names if name in read and name not in added])
+
+
+def _corpus(repository: Repository, recipe: Recipe, is_config: bool, sha: str) -> Dataset:
+    """The documents: a config of the dataset, or what the recipe refers to."""
+    if is_config:
+        return repository.load(CORPUS, sha)["train"]
+    source = recipe.corpus
+    if source.hub_id is None:
+        raise ConfigError(
+            f"The recipe of {repository.repo_id} does not say where its corpus of {source.rows:,} documents is "
+            f"(files {', '.join(source.files) or 'unknown'}; digest {source.digest}). Give corpus=; next time, push it "
+            "along with corpus=, or mine one from the Hub."
+        )
+    elsewhere = Repository(repo_id=source.hub_id, token=repository.token)
+    splits = elsewhere.load(source.config, source.revision)
+    return splits[source.split if source.split in splits else next(iter(splits))]
+
+
+def _model(what: str, model: Model | None, given: Any, repository: Repository) -> Any:
+    """What to load a model from: as given, or its files on the Hub at the recipe's commit."""
+    if given is not None or model is None:
+        return given
+    if model.kind != "hub":
+        raise ConfigError(
+            f"{repository.repo_id} was mined with the {what} {model.name!r}, which is not on the Hub; its digest is "
+            f"{model.digest}. Give it as {what}=."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(
+            model.name, revision=model.revision, token=repository.token, allow_patterns=list(PATTERNS)
+        )
+    except Exception as error:
+        raise HubError(
+            f"The {what} {model.name} at {model.revision} cannot be fetched from the Hub ({type(error).__name__}). Give "
+            f"it as {what}=, with the digest {model.digest}."
+        ) from error
+
+
+def _mined(
+    recipe: Recipe,
+    strategy: Strategy,
+    pairs: Dataset | DatasetDict,
+    corpus: Dataset,
+    *,
+    num_proc: int | None = None,
+    batch_size: int = BATCH,
+    confirm_cost: bool = False,
+    **options: Any,
+) -> tuple[Mapping[str, Dataset], Recipe]:
+    """The mined splits, and the recipe of today."""
+    options |= recipe.options
+    if recipe.known or not recipe.pairs:
+        running = {"num_proc": num_proc, "batch_size": batch_size, "confirm_cost": confirm_cost}
+        mined = mine(pairs, corpus, strategy, **running, **options)
+        now = recipe_of(mined)
+    else:
+        miner = HardNegatives(corpus, strategy, **options)
+        mined = pairs.map(miner, batched=True, batch_size=batch_size, num_proc=num_proc)
+        now = Recipe.of(miner, pairs=pairs, corpus=corpus)
+    assert now is not None
+    return mined if isinstance(mined, dict) else {"": mined}, now
+
+
+def _compared(then: Dataset, now: Dataset) -> dict[str, list[int]]:
+    """The rows in which each column differs that mining made; rows that one side lacks differ."""
+    names = [name for name in then.column_names if name in now.column_names]
+    before, after = (rows.with_format("arrow", columns=names) for rows in (then, now))
+    both = min(len(then), len(now))
+    lacking = list(range(both, max(len(then), len(now))))
+    found = {name: [] for name in names}
+    for start in range(0, both, BATCH):
+        tables = [rows[start : min(start + BATCH, both)] for rows in (before, after)]
+        for name in names:
+            one, other = (table.column(name) for table in tables)
+            if not one.equals(other):
+                pairs = zip(one.to_pylist(), other.to_pylist(), strict=True)
+                found[name] += [start + row for row, (left, right) in enumerate(pairs) if left != right]
+    return {name: rows + lacking for name, rows in found.items() if rows or lacking}
+
+
+def _changed_inputs(then: Recipe, pairs: Dataset | DatasetDict, corpus: Dataset) -> Iterator[str]:
+    """What the rows that go into mining do not have in common with those of the recipe."""
+    splits = pairs if isinstance(pairs, dict) else {"": pairs}
+    for split, source in then.pairs.items():
+        if split not in splits:
+            yield f"pairs: the split {split!r} is not there"
+        else:
+            yield from _changed(f"pairs {split}".strip(), source, splits[split])
+    yield from _changed("corpus", then.corpus, corpus)
+
+
+def _changed(what: str, then: Source, now: Dataset) -> Iterator[str]:
+    digest = _source_digest(then, now)
+    if digest != then.digest:
+        yield f"{what}: {then.rows:,} rows of digest {then.digest} then, {len(now):,} of {digest} now"
+
+
+def _changed_parts(then: Recipe, now: Recipe) -> Iterator[str]:
+    for what in MODELS:
+        before, after = getattr(then, what), getattr(now, what)
+        if before != after and (before is None or after is None or before.digest != after.digest):
+            yield f"{what}: {_named(before)} then, {_named(after)} now; weights or settings are others"
+    if then.strategy != now.strategy:
+        yield "strategy: another one was given"
+
+
+def _named(model: Model | None) -> str:
+    return "none" if model is None else f"{model.name} of digest {model.digest}"
+
+
+def _changed_versions(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            yield f"version of {name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"

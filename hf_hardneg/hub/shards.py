@@ -1,0 +1,156 @@
+"""Splits as Parquet files, and what a card's YAML says of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+SHARD = 500_000_000
+"""Bytes of rows in a file, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """One split of one config, written.
+
+    Args:
+        config, split (`str`): their names.
+        info (`dict`): features, rows and bytes, as `dataset_info` has them.
+        files (`dict[str, Path]`): paths in the repository, and the files on this machine.
+    """
+
+    config: str
+    split: str
+    info: dict[str, Any]
+    files: dict[str, Path]
+
+    @classmethod
+    def write(cls, rows: Dataset, config: str, split: str, folder: Path) -> Shards:
+        """The rows as Parquet under `folder`; the same rows always give the same bytes."""
+        from datasets import DatasetInfo
+        from datasets.info import DatasetInfosDict
+        from datasets.splits import SplitDict, SplitInfo
+        from huggingface_hub import DatasetCardData
+
+        rows = _embedded(rows)
+        size = rows.data.nbytes * len(rows) / max(1, rows.data.num_rows)
+        number = max(1, min(len(rows), math.ceil(size / SHARD)))
+        (folder / config).mkdir(exist_ok=True)
+        files, written = {}, 0
+        for index in range(number):
+            path = f"{config}/{split}-{index:05d}-of-{number:05d}.parquet"
+            files[path] = folder / path
+            written += rows.shard(number, index, contiguous=True).to_parquet(str(files[path]))
+        splits = SplitDict()
+        splits.add(SplitInfo(name=split, num_bytes=written, num_examples=len(rows)))
+        data = DatasetCardData()
+        DatasetInfosDict({config: DatasetInfo(features=rows.features, splits=splits)}).to_dataset_card_data(data)
+        return cls(config=config, split=split, info=data["dataset_info"], files=files)
+
+
+def _embedded(rows: Dataset) -> Dataset:
+    """The rows with the bytes of images and sounds in them, not the paths of this machine."""
+    from datasets.features.features import require_storage_embed
+    from datasets.table import embed_table_storage
+
+    if not any(require_storage_embed(feature) for feature in rows.features.values()):
+        return rows
+    return rows.with_format("arrow").map(embed_table_storage, batched=True, desc="Embedding files").with_format(None)
+
+
+def written(configs: Mapping[str, DatasetDict], folder: Path) -> list[Shards]:
+    """Every split of every config, under `folder`."""
+    return [
+        Shards.write(rows, config, split, folder) for config, splits in configs.items() for split, rows in splits.items()
+    ]
+
+
+def stale(shards: Iterable[Shards], present: Iterable[str], *, whole: bool) -> list[str]:
+    """The files of a repository that the written ones take the place of.
+
+    Args:
+        shards (`Iterable[Shards]`): what was written.
+        present (`Iterable[str]`): paths in the repository.
+        whole (`bool`): whether the configs have no splits but these.
+    """
+    new = {path for one in shards for path in one.files}
+    prefixes = tuple(f"{one.config}/" if whole else f"{one.config}/{one.split}-" for one in shards)
+    return sorted(path for path in present if path.startswith(prefixes) and path not in new)
+
+
+def described(
+    metadata: Mapping[str, Any], shards: list[Shards], sizes: Mapping[str, int], *, whole: bool
+) -> dict[str, Any]:
+    """A card's `configs` and `dataset_info` with what was written; what else stands there stays.
+
+    Args:
+        metadata (`Mapping`): of the card so far.
+        shards (`list[Shards]`): what was written.
+        sizes (`Mapping[str, int]`): the files of the repository after the push.
+        whole (`bool`): whether the configs have no splits but these.
+
+    Raises:
+        ConfigError: a config has other splits, with other columns.
+        DataError: what stands there is no list of configs.
+    """
+    configs, infos = _listed(metadata, "configs"), _listed(metadata, "dataset_info")
+    for name in dict.fromkeys(one.config for one in shards):
+        own = [one for one in shards if one.config == name]
+        _describe_files(_entry(configs, name), own, whole=whole)
+        _describe_rows(_entry(infos, name), own, sizes, whole=whole)
+    if not any(one.get("default") or one["config_name"] == "default" for one in configs):
+        _entry(configs, shards[0].config)["default"] = True
+    return {"configs": configs, "dataset_info": infos if len(infos) > 1 else infos[0]}
+
+
+def _listed(metadata: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
+    value = metadata.get(field) or []
+    entries = [value] if isinstance(value, dict) else value
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(
+            f"The {field!r} of the card that is there holds {str(value)[:40]!r}; it must be a list of configs, each "
+            "with config_name. Repair it first; nothing was overwritten."
+        )
+    return [{"config_name": "default"} | entry for entry in entries]
+
+
+def _entry(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    for entry in entries:
+        if entry["config_name"] == name:
+            return entry
+    entries.append({"config_name": name})
+    return entries[-1]
+
+
+def _describe_files(entry: dict[str, Any], shards: list[Shards], *, whole: bool) -> None:
+    before = entry.get("data_files") or []
+    patterns = {} if whole or not isinstance(before, list) else {one["split"]: one["path"] for one in before}
+    patterns |= {one.split: f"{one.config}/{one.split}-*" for one in shards}
+    entry["data_files"] = [{"split": split, "path": path} for split, path in patterns.items()]
+
+
+def _describe_rows(entry: dict[str, Any], shards: list[Shards], sizes: Mapping[str, int], *, whole: bool) -> None:
+    splits = {} if whole else {one["name"]: one for one in entry.get("splits") or []}
+    features = shards[0].info["features"]
+    splits |= {one.split: split for one in shards for split in one.info["splits"]}
+    others = set(splits) - {one.split for one in shards}
+    if others and entry.get("features") != features:
+        raise ConfigError(
+            f"The config {entry['config_name']!r} has the splits {', '.join(sorted(others))} with other columns, and "
+            "one config has the same in all. Push a DatasetDict of all splits, or another config."
+        )
+    inside = [size for path, size in sizes.items() if path.startswith(f"{entry['config_name']}/")]
+    entry |= {
+        "features": features,
+        "splits": list(splits.values()),
+        "download_size": sum(inside),
+        "dataset_size": sum(split["num_bytes"] for split in splits.values()),
+    }

@@ -1,0 +1,43 @@
+"""What must not leave the machine in a text: tokens, and where files lie on it."""
+
+from __future__ import annotations
+
+import re
+
+MASK, HIDDEN = "[masked]", "[path]"
+
+_TOKEN = re.compile(
+    r"""
+      \b(?:hf|api_org)_[A-Za-z0-9]{16,}                       # Hugging Face
+    | \bsk-[A-Za-z0-9_-]{16,}                                 # OpenAI, Anthropic and those that copy them
+    | \bgh[a-z]_[A-Za-z0-9]{16,} | \bgithub_pat_\w{16,}       # GitHub
+    | \bglpat-[\w-]{16,} | \bxox[a-z]-[\w-]{10,}              # GitLab, Slack
+    | \bA(?:KI|SI)A[0-9A-Z]{16}\b | \bAIza[\w-]{30,}          # AWS, Google
+    | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*                       # JSON web tokens
+    | (?<=//)[^/\s:@]+:[^/\s@]+(?=@)                          # user and password in a URL
+    | (?<=\bBearer\s)[\w.~+/-]{16,}=*
+    | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----(?s:.*?)(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_HOME = r"(?:/home|/Users|/root|[A-Za-z]:[/\\]+Users|(?<!\w)~\w*)(?:[/\\]+[^\s/\\][^/\\\r\n]*)+"
+_ABSOLUTE = r"(?:(?<![\w/:.~-])/|(?<!\w)[A-Za-z]:[/\\]+|(?<!\\)\\\\)[^\s/\\]+(?:[/\\]+[^\s/\\]+)+[/\\]*"
+_PATH = re.compile(rf"(?:file:/*(?=/))?(?:{_HOME}|{_ABSOLUTE})")
+
+
+def masked(text: str) -> str:
+    """The text, with what looks like an access token or a private key replaced by `[masked]`."""
+    return _TOKEN.sub(MASK, text)
+
+
+def scrubbed(text: str) -> str:
+    """The text without tokens, and with absolute paths cut to their last part, or to `[path]` near the root.
+
+    Of a path under a home directory all up to the line's last separator goes, since names of users may hold spaces.
+    """
+    return _PATH.sub(_last_part, masked(text))
+
+
+def _last_part(path: re.Match[str]) -> str:
+    parts = [part for part in re.split(r"[/\\]+", path.group().removeprefix("file:")) if part]
+    return parts[-1] if len(parts) > 2 else HIDDEN

@@ -1,0 +1,181 @@
+"""What was pushed, mined again."""
+
+import dataclasses
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from hf_hardneg import HardNegatives, Recipe, Strategy, mine, recipe_of
+from hf_hardneg.errors import ConfigError, DataError, HubError
+from hf_hardneg.filters import RankWindow, RelativeMargin
+from hf_hardneg.hub import push_mined_dataset, reproduce
+from hf_hardneg.retrievers import BM25, Dense
+from hf_hardneg.samplers import Uniform
+from tests.hub.conftest import ADA
+from tests.worlds import encode, shared_words, world
+
+
+@pytest.fixture
+def again(tmp_path):
+    """`reproduce` without what was built before."""
+
+    def run(name, **options):
+        return reproduce(name, token=ADA, cache_dir=str(tmp_path / "fresh"), **options)
+
+    return run
+
+
+def push(mined, name, **options):
+    push_mined_dataset(mined, name, token=ADA, **options)
+
+
+def test_pairs_and_corpus_from_the_dataset_itself(hub, name, data, again):
+    _, corpus, mined = data
+    push(mined, name, configs=["triplet", "list"], corpus=corpus)
+    result = again(name)
+    assert result.identical and (result.rows, result.differing, result.changes) == (36, {}, ())
+    assert str(result) == f"{name} at {result.sha[:12]}: all 36 rows are identical."
+
+
+def test_corpus_on_the_hub_by_its_commit(hub, name, data, again):
+    from datasets import load_dataset
+
+    pairs, corpus, _ = data
+    corpus.push_to_hub(f"{name}-documents", token=ADA)
+    documents = load_dataset(f"{name}-documents", split="train", token=ADA)
+    push(mine(pairs, documents, Strategy([BM25(20)], [], Uniform()), num_negatives=2, seed=3), name)
+    corpus.select(range(50)).push_to_hub(f"{name}-documents", token=ADA)  # the newest is another
+    assert again(name).identical
+
+
+def test_splits_and_texts_of_positives_that_mining_added(hub, name, data, again):
+    pairs, corpus, _ = data
+    pairs = pairs.remove_columns("positive")
+    splits = DatasetDict({"train": pairs.select(range(20)), "test": pairs.select(range(20, 36))})
+    push(mine(splits, corpus, "bm25", num_negatives=2), name, corpus=corpus)
+    result = again(name)
+    assert result.identical and result.rows == 36
+
+
+def test_models_are_asked_for_and_named(hub, name, data, again):
+    pairs, corpus, _ = data
+    strategy = Strategy([Dense(20)], [RankWindow(1)])
+    mined = mine(pairs, corpus, strategy, encoder=encode, cross_encoder=shared_words, num_negatives=2)
+    push(mined, name, corpus=corpus)
+    with pytest.raises(ConfigError, match="the encoder 'encode', which is not on the Hub.*Give it as encoder="):
+        again(name)
+    models = {"encoder": encode, "cross_encoder": shared_words}
+    assert again(name, **models).identical
+
+    def other(texts):
+        return encode([text[::-1] for text in texts])
+
+    other.digest = "reversed"
+    result = again(name, **models | {"encoder": other})
+    assert not result.identical and [one.partition(":")[0] for one in result.changes] == ["encoder"]
+    assert "encode of digest" in result.changes[0] and "weights or settings are others" in str(result)
+
+
+def test_what_changed_is_named(hub, name, data, again):
+    pairs, corpus, mined = data
+    push(mined, name)
+    with pytest.raises(ConfigError, match="does not say where its corpus of 60 documents is.*Give corpus="):
+        again(name)
+    edited = corpus.map(lambda row: {"text": row["text"] + (" word3" if row["_id"] == "d9" else "")})
+    result = again(name, corpus=edited)
+    digests = [recipe_of(mine(pairs, one)).corpus.digest for one in (corpus, edited)]
+    assert not result.identical and result.columns["negative_scores"] > 0
+    assert result.changes == (f"corpus: 60 rows of digest {digests[0]} then, 60 of {digests[1]} now",)
+    assert f"of 36 rows differ.\n  train: rows {result.differing['train'][0]}" in str(result)
+    result = again(name, corpus=corpus.select(range(40)))
+    assert result.rows == 0 and [one.partition(":")[0] for one in result.changes] == ["mining", "corpus"]
+    assert "positive ids are not in the corpus" in str(result)
+    result = again(name, corpus=corpus, pairs=pairs.select(range(30)))
+    assert [one.partition(":")[0] for one in result.changes] == ["pairs"]
+    assert set(range(30, 36)) <= set(result.differing["train"])
+
+
+def test_rows_that_differ_are_found(hub, name, data, again):
+    """One value of each column that mining made is changed by hand, in a row of its own."""
+    pairs, corpus, mined = data
+    rows = mined.to_list()
+    rows[3]["negatives"][0] += "!"
+    rows[5]["negative_scores"][1] *= 1.0000002
+    rows[8]["negative_ranks"][0] += 1
+    rows[8]["mining"]["kept"] -= 1
+    push(Dataset.from_list(rows, features=mined.features), name, recipe=recipe_of(mined), corpus=corpus)
+    result = again(name)
+    assert result.differing == {"train": (3, 5, 8)}
+    assert result.columns == {"negatives": 1, "negative_scores": 1, "negative_ranks": 1, "mining": 1}
+    assert result.changes == () and "the machine must matter" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda recipe: {"versions": recipe.versions | {"numpy": "1.0"}}, "version of numpy: 1.0 then, "),
+        (lambda recipe: {"versions": recipe.versions | {"gone": "1.0"}}, "version of gone: 1.0 then, none now"),
+    ],
+)
+def test_other_versions_are_named(hub, name, data, again, change, says):
+    _, corpus, mined = data
+    recipe = recipe_of(mined)
+    push(mined, name, corpus=corpus, recipe=dataclasses.replace(recipe, **change(recipe)))
+    result = again(name)
+    assert result.identical and len(result.changes) == 1 and says in result.changes[0] and says in str(result)
+
+
+@pytest.mark.parametrize("made", ["Sorcery", "custom"])
+def test_a_strategy_that_nobody_knows_is_named(hub, name, data, again, made):
+    _, corpus, mined = data
+    recipe = recipe_of(mined)
+    strategy = recipe.strategy | {"filters": [{"class": made, "name": "Sorcery", "depth": 3}]}
+    push(mined, name, corpus=corpus, recipe=dataclasses.replace(recipe, strategy=strategy))
+    result = again(name)
+    assert not result.identical and result.rows == 0 and "cannot be mined again" in str(result)
+    assert result.changes[0].startswith("mining: ") and "'Sorcery'" in result.changes[0]
+    given = again(name, strategy=Strategy([BM25()]))
+    assert given.rows == 36 and "strategy: another one was given" in given.changes
+
+
+def test_a_mapped_miner(hub, name, data, again):
+    pairs, corpus, _ = data
+    miner = HardNegatives(corpus, "bm25", num_negatives=2)
+    mined = pairs.map(miner, batched=True)
+    push(mined, name, recipe=Recipe.of(miner, pairs=pairs), corpus=corpus)
+    assert again(name).identical
+
+
+def test_rows_that_mining_dropped_must_be_given(hub, name, data, again):
+    pairs, corpus, _ = data
+    strategy = Strategy([BM25(20)], [RelativeMargin(0.0)])
+    mined = mine(pairs, corpus, strategy, num_negatives=2, on_shortage="drop_row")
+    assert 0 < len(mined) < len(pairs)
+    push(mined, name, corpus=corpus)
+    assert "pairs: 36 rows" in str(again(name))
+    assert again(name, pairs=pairs).identical
+
+
+def test_what_cannot_be_reproduced_at_all(hub, name, mined):
+    with pytest.raises(HubError, match="There is none of that name"):
+        reproduce(name, token=ADA)
+    hub.write(name, "notes.md", "x")
+    with pytest.raises(DataError, match="has no card"):
+        reproduce(name, token=ADA)
+    hub.write(name, "README.md", "---\nlicense: mit\n---\n\nNo recipe.\n")
+    with pytest.raises(DataError, match="holds no recipe"):
+        reproduce(name, token=ADA)
+    push(mined, name, configs="triplet")
+    with pytest.raises(DataError, match="has no config 'list'.*it has triplet"):
+        reproduce(name, token=ADA)
+
+
+def test_a_card_cannot_make_it_read_or_write_elsewhere(hub, name, data, again, tmp_path):
+    _, corpus, mined = data
+    recipe = recipe_of(mined)
+    options = recipe.options | {"cache_dir": str(tmp_path / "theirs"), "encoder": "evil/model", "index_name": "/etc/passwd"}
+    push(mined, name, corpus=corpus, recipe=dataclasses.replace(recipe, options=options))
+    assert "evil/model" in hub.readme(name)
+    with pytest.raises(DataError, match="no recipe that can be read"):
+        again(name)
+    assert not (tmp_path / "theirs").exists()

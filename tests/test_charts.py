@@ -1,0 +1,90 @@
+import math
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from hf_hardneg.charts import BAND, BAR, INK, Marked, histogram
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.reports import EDGES
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(*given, **options):
+    return ElementTree.fromstring(histogram(*given, **{"title": "Ranks", "x_label": "rank", **options}))
+
+
+def bars(chart):
+    return [one for one in chart.iter(f"{SVG}rect") if one.get("fill") == BAR]
+
+
+def words(chart, tag="text"):
+    return [one.text for one in chart.iter(f"{SVG}{tag}")]
+
+
+def test_bars_are_as_tall_as_their_counts():
+    chart = drawn([0, 1, 2, 4], [3, 0, 1])
+    assert [float(one.get("height")) for one in bars(chart)] == pytest.approx([168, 56])
+    assert all(float(one.get("y")) + float(one.get("height")) == pytest.approx(212) for one in bars(chart))
+    assert words(chart) == ["Ranks", "0", "3", "0", "1", "2", "4", "rank"]
+    assert chart.find(f"{SVG}title").text == "Ranks"
+    assert chart.find(f"{SVG}desc").text == "Counts by rank. 0 to 1: 3, 1 to 2: 0, 2 to 4: 1."
+
+
+def test_open_ends_and_a_marked_range():
+    chart = drawn(EDGES, [1] * 13, marked=Marked(0.05, 0.5, "just right"))
+    band = next(one for one in chart.iter(f"{SVG}rect") if one.get("fill") == BAND)
+    covered = [one for one in bars(chart) if float(one.get("x")) > float(band.get("x"))]
+    assert covered[0].find(f"{SVG}title").text == "0.05 to 0.1: 1"
+    assert float(band.get("x")) == float(covered[0].get("x")) - 1
+    assert float(band.get("width")) == pytest.approx(5 * (float(covered[0].get("width")) + 2), abs=0.2)
+    assert "just right" in words(chart) and "inf" not in words(chart)
+    described = chart.find(f"{SVG}desc").text
+    assert "below -0.2: 1," in described and described.endswith("from 1: 1. Shaded, 0.05 to 0.5: just right.")
+    assert math.inf == EDGES[-1]
+
+
+def test_a_range_to_the_end_and_within_a_bin():
+    band = drawn([0, 1, 2], [1, 1], marked=Marked(0.5, math.inf, "upper")).find(f"{SVG}rect")
+    assert (float(band.get("x")), float(band.get("width"))) == (204.0, 420.0)
+
+
+def test_many_bins_have_few_labels_and_none_is_drawn_where_nothing_was_counted():
+    assert len(words(drawn(range(41), range(40)))) <= 14 + 4
+    assert not bars(drawn([0, 1], [0])) and words(drawn([0, 1], [0])) == ["Ranks", "0", "0", "1", "rank"]
+
+
+HOSTILE = ["</svg><script>alert(1)</script>", "a & b < c", '"><image href="x"/>', "nul\x00bell\x07", "\ud800", "]]>"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_becomes_markup(text):
+    plain = drawn([0, 1], [1], marked=Marked(0, 1, "x"))
+    chart = drawn([0, 1], [1], title=text, x_label=text, marked=Marked(0, 1, text))
+    assert [one.tag for one in chart.iter()] == [one.tag for one in plain.iter()]
+    assert [one.attrib for one in chart.iter()] == [one.attrib for one in plain.iter()]
+    assert words(chart).count("".join("\ufffd" if one in "\x00\x07\ud800" else one for one in text)) == 3
+
+
+def test_what_does_not_fit_together():
+    with pytest.raises(ConfigError, match="got 2 edges and 2 counts; n counts have n \\+ 1 edges"):
+        drawn([0, 1], [1, 2])
+    with pytest.raises(ConfigError, match="they must ascend"):
+        drawn([0, 2, 1], [1, 2])
+    with pytest.raises(ConfigError, match="they must ascend"):
+        drawn([0, math.nan, 1], [1, 2])
+    with pytest.raises(ConfigError, match="they must ascend"):
+        drawn([-math.inf, math.inf], [1])
+    with pytest.raises(ConfigError, match="counts are 0 or more"):
+        drawn([0, 1], [-1])
+
+
+def luminance(colour):
+    parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize(("colour", "least"), [(BAR, 3), (INK, 4.5)])
+def test_colours_are_seen_on_white_and_on_black(colour, least):
+    assert 1.05 / (luminance(colour) + 0.05) >= least and (luminance(colour) + 0.05) / 0.05 >= least
