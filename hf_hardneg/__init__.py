@@ -3,6 +3,7 @@
 - Mine: `mine`, or `HardNegatives` for any verb of `datasets`; `plan` says first what it costs, `sweep` tries settings.
 - Look at the result: `report`, `hf_hardneg.metrics`.
 - Hand it to a trainer: `to_format`, `from_format`, `save_format`; negatives that keep up: `hf_hardneg.training`.
+- Publish it: `hf_hardneg.hub`. How it was made: `recipe_of`, `Recipe`.
 - Parts of a `Strategy`:
     - retrievers: `BM25` (`BM25Config`, `Analyzer`), `Dense`, `Hybrid`, `Random`; their indexes: `attach_bm25`,
       `attach_dense`

@@ -1,7 +1,7 @@
 """Execute notebooks in place, offline and without a trace of this machine: python -m notebooks.run [notebook ...]
 
-The Hub is the one of the tests, on loopback, and its user is Ada. The model that notebooks name by its Hub id is a folder
-here, from a package.
+The Hub is the one of the tests, on loopback, and its user is Ada. The model that notebooks name by its Hub id is a
+folder here, from a package.
 """
 
 import os
@@ -33,7 +33,7 @@ QUIET = {
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook with the outputs of a new kernel, which starts in an empty folder, with caches and a Hub of its own."""
+    """The notebook with the outputs of a new kernel, in an empty folder, with caches and a Hub of its own."""
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder, socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import hf_hardneg
+import hf_hardneg.hub
 import hf_hardneg.training
 
 BUILD = Path(__file__).parents[1] / "docs/build.py"
@@ -21,7 +22,7 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("package", [hf_hardneg, hf_hardneg.training])
+@pytest.mark.parametrize("package", [hf_hardneg, hf_hardneg.training, hf_hardneg.hub])
 def test_every_public_name_has_a_place_among_the_topics_and_an_entry(package, site):
     text = (site / (package.__name__.replace(".", "/") + ".html")).read_text()
     topics = text[text.index('class="docstring"') :].partition("</section>")[0]

@@ -1,6 +1,7 @@
 """Every example in a docstring runs in the small world below, and prints what it says.
 
-An example may use the names of `hf_hardneg` and of `hf_hardneg.training`, and what the fixture `names` gives.
+An example may use the names of `hf_hardneg`, `hf_hardneg.training` and `hf_hardneg.hub`, and what the fixture `names`
+gives.
 """
 
 import ast
@@ -16,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 from torch.utils.data import DataLoader
 
 import hf_hardneg
+import hf_hardneg.hub
 import hf_hardneg.training
 from hf_hardneg import mine
 from hf_hardneg.training import Refresher, cross_batch_loss
@@ -72,9 +74,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def names(folder, tmp_path, monkeypatch):
-    """What examples may use."""
+def names(folder, tmp_path, monkeypatch, request):
+    """What examples may use. They are run by `user`, who is known on the Hub of the tests."""
     monkeypatch.chdir(tmp_path)
+    if request.node.callspec.id.startswith("hub."):
+        monkeypatch.setenv("HF_TOKEN", "hf_secretOfUser")
+        request.getfixturevalue("running").mend()
     (tmp_path / "sentence-transformers").symlink_to(folder / "sentence-transformers")
     corpus = Dataset.from_dict({"_id": list(DOCUMENTS), "text": list(DOCUMENTS.values())})
     pairs = Dataset.from_dict({"query": list(QUERIES), "positive_ids": [[one] for one in QUERIES.values()]})
@@ -92,7 +97,8 @@ def names(folder, tmp_path, monkeypatch):
         pairs, corpus, encoder=model, directory="negatives", num_negatives=2, on_shortage="pad_random"
     )
     loader = DataLoader(pairs.with_transform(refresher.negatives), batch_size=2, collate_fn=list)
-    public = {name: getattr(package, name) for package in (hf_hardneg, hf_hardneg.training) for name in package.__all__}
+    packages = hf_hardneg, hf_hardneg.training, hf_hardneg.hub
+    public = {name: getattr(package, name) for package in packages for name in package.__all__}
     yield public | {
         "corpus": corpus,
         "pairs": pairs,
