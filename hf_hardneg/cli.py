@@ -111,7 +111,9 @@ def _push_parser(push: argparse.ArgumentParser) -> None:
     push.add_argument("--mined", required=True, help="folder that mine wrote, in the list layout")
     push.add_argument("--repo", required=True, help="such as user/name; made where there is none")
     push.add_argument("--config", nargs="+", default=["list", "triplet"], help="such as list, triplet-5 or scores")
-    push.add_argument("--corpus", help="the documents as config corpus: file or Hub id (default: the card refers to them)")
+    push.add_argument(
+        "--corpus", help="documents, to be the config corpus: file or Hub id (default: the card refers to them)"
+    )
     push.add_argument("--split", default="train", help="split of the corpus that is read (default: train)")
     push.add_argument("--index", help="folder of an index to go along, as hf-hardneg index prints it")
     push.add_argument("--private", action="store_true", default=None, help="make a new repository private")

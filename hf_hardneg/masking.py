@@ -8,13 +8,15 @@ MASK, HIDDEN = "[masked]", "[path]"
 
 _TOKEN = re.compile(
     r"""
-      \b(?:hf|api_org)_[A-Za-z0-9]{16,}                       # Hugging Face
-    | \bsk-[A-Za-z0-9_-]{16,}                                 # OpenAI, Anthropic and those that copy them
-    | \bgh[a-z]_[A-Za-z0-9]{16,} | \bgithub_pat_\w{16,}       # GitHub
-    | \bglpat-[\w-]{16,} | \bxox[a-z]-[\w-]{10,}              # GitLab, Slack
-    | \bA(?:KI|SI)A[0-9A-Z]{16}\b | \bAIza[\w-]{30,}          # AWS, Google
-    | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*                       # JSON web tokens
-    | (?<=//)[^/\s:@]+:[^/\s@]+(?=@)                          # user and password in a URL
+      (?<![A-Za-z0-9])(?:
+          (?:hf|api_org)_[A-Za-z0-9]{16,}               # Hugging Face
+        | sk-[A-Za-z0-9_-]{16,}                         # OpenAI, Anthropic and those that copy them
+        | gh[a-z]_[A-Za-z0-9]{16,} | github_pat_\w{16,} # GitHub
+        | glpat-[\w-]{16,} | xox[a-z]-[\w-]{10,}        # GitLab, Slack
+        | A(?:KI|SI)A[0-9A-Z]{16} | AIza[\w-]{30,}      # AWS, Google
+        | eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*               # JSON web tokens
+      )
+    | (?<=//)[^/\s:@]+:[^/\s@]+(?=@)                    # user and password in a URL
     | (?<=\bBearer\s)[\w.~+/-]{16,}=*
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----(?s:.*?)(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
     """,

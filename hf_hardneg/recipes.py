@@ -156,7 +156,7 @@ class Recipe:
             cross_encoder=_model(scorers[0]) if scorers else None,
             indexes=tuple(map(_index, searchers)),
         )
-        return _read(_scrubbed(asdict(made)))
+        return made.scrubbed()
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -192,6 +192,10 @@ class Recipe:
         """Canonical JSON: equal recipes are equal text, of ASCII, without back ticks, `<`, `>` and `&`."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, allow_nan=False, indent=indent)
         return re.sub("[<>&`\x7f]", lambda one: f"\\u{ord(one.group()):04x}", text)
+
+    def scrubbed(self) -> Recipe:
+        """The same without tokens and absolute paths; `of` returns it so."""
+        return _read(_scrubbed(asdict(self)))
 
     def rebuilt(self) -> Strategy:
         """The strategy, made of the classes in `serialization.CLASSES`.

@@ -21,7 +21,7 @@ TOKENS = [
 @pytest.mark.parametrize("token", TOKENS)
 def test_tokens_are_masked_wherever_they_stand(token):
     assert masked(f"key={token}") == "key=[masked]"
-    assert masked(f"see ({token}") == "see ([masked]"
+    assert masked(f"see ({token}") == "see ([masked]" and masked(f"my_{token}") == "my_[masked]"
 
 
 def test_what_comes_before_and_after_a_token_stays():

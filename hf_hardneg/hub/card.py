@@ -42,10 +42,10 @@ class MinedDatasetCard(DatasetCard):
     def __init__(self, content: str, files: Mapping[str, bytes]) -> None:
         super().__init__(content)
         self.files = dict(files)
-        self._rendered, self._known = content, super().__str__()
+        self._rendered, self._known = content, self.content
 
     def __str__(self) -> str:
-        written = super().__str__()
+        written = self.content
         return self._rendered if written == self._known else str(written)
 
 
@@ -100,7 +100,14 @@ def mined_dataset_card(
     before = parts(previous or "")
     card = merged_metadata(before, metadata, wanted)
     images = pictures(rows, figures)
-    section = _section(rows, figures, recipe, _configs(configs or {"list": mined}, repo_id), images)
+    described = {
+        "configs": _configs(configs or {"list": mined}, repo_id),
+        "examples": examples(rows, *_text_columns(recipe)),
+        "missed": false_negatives(rows, recipe),
+        "limits": limits(figures, recipe),
+        "scores": Markdown(SCORES) if SCORES in images else None,
+    }
+    section = _section(figures, recipe and recipe.scrubbed(), described)
     heading = f"# {inert.inline(pretty_name or repo_id.rpartition('/')[2])}"
     body = merged_body(before.body, section, heading)
     return MinedDatasetCard("".join(Parts(*card[:3], body)), {path: svg.encode() for path, svg in images.items()})
@@ -168,7 +175,7 @@ def _configs(configs: Mapping[str, Dataset | DatasetDict], repo_id: str) -> list
     for name, data in configs.items():
         splits = data if isinstance(data, Mapping) else {str(data.split or "train").partition("[")[0]: data}
         first = next(iter(splits.values()))
-        use = use_of(name, first.column_names, repo_id=repo_id, split=next(iter(splits)))
+        use = use_of(masked(name), first.column_names, repo_id=masked(repo_id), split=masked(next(iter(splits))))
         columns = {column: _kind(feature) for column, feature in first.features.items()}
         counts = {split: len(rows) for split, rows in splits.items()}
         found.append({"name": name, "splits": counts, "columns": columns, "use": use})
@@ -185,35 +192,28 @@ def _kind(feature: Any) -> str:
     return str(getattr(feature, "dtype", type(feature).__name__))
 
 
-def _section(
-    rows: Dataset,
-    figures: Report,
-    recipe: Recipe | None,
-    configs: Sequence[Mapping[str, Any]],
-    images: Mapping[str, str],
-) -> str:
+def _text_columns(recipe: Recipe | None) -> tuple[str, str]:
     options = {} if recipe is None else recipe.options
-    names = (options.get("query_column", "query"), options.get("positive_column", "positive"))
+    return options.get("query_column", "query"), options.get("positive_column", "positive")
+
+
+def _section(figures: Report, recipe: Recipe | None, described: Mapping[str, Any]) -> str:
     context = {
         "figures": figures,
         "recipe": recipe,
-        "configs": configs,
         "per_row": figures.negatives / max(figures.rows, 1),
         "retrieved": max(figures.funnel["retrieved"], 1),
         "levels": QUANTILES,
         "quantiles": {name: getattr(figures, name) for name in SHOWN_FIGURES if getattr(figures, name)},
-        "scores": Markdown(SCORES) if SCORES in images else None,
         "zone": Markdown(ZONE),
         "too_hard": TOO_HARD,
         "too_easy": TOO_EASY,
-        "missed": false_negatives(rows, recipe),
-        "examples": examples(rows, *names),
         "shown": SHOWN,
         "length": LENGTH,
-        "limits": limits(figures, recipe),
         "start": Markdown(SECTION[0]),
         "end": Markdown(SECTION[1]),
         "recipe_mark": Markdown(RECIPE),
+        **described,
     }
     return _environment().get_template("card").render(context).rstrip("\n")
 

@@ -117,10 +117,16 @@ def _spliced(text: str, wanted: dict[str, Any], changed: dict[str, Any], end: st
 
 
 def _dumped(values: Mapping[str, Any], end: str) -> str:
+    """Values as YAML; where a character cannot be seen, with escapes for all that are not ASCII."""
     import yaml
 
-    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=math.inf)
-    return str(text).rstrip("\n").replace("\n", end)
+    def dump(unicode: bool) -> str:
+        text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=unicode, width=math.inf)
+        return str(text).rstrip("\n")
+
+    text = dump(True)
+    seen = text.replace("\n", "").isprintable()
+    return (text if seen else dump(False)).replace("\n", end)
 
 
 def _with_value(text: str, key: str, line: str, end: str) -> str:
@@ -131,7 +137,8 @@ def _with_value(text: str, key: str, line: str, end: str) -> str:
     for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if name.value == key:
             start, stop = name.start_mark.index, value.end_mark.index
-            if getattr(value, "flow_style", None) is False or getattr(value, "style", None) in ("|", ">"):
+            block = value.style in ("|", ">") if isinstance(value, yaml.ScalarNode) else not value.flow_style
+            if block:
                 stop = start + len(_COMMENTS.sub("", text[start:stop]))
             return text[:start] + line + text[stop:]
     between = "" if not text.strip() or text.endswith("\n") else end

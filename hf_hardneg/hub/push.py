@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.corpus import dataset_digest
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError
 from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
@@ -19,7 +21,7 @@ from hf_hardneg.hub.repository import README, Repository, Snapshot
 from hf_hardneg.hub.shards import Shards, described, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
 from hf_hardneg.index import store
-from hf_hardneg.recipes import recipe_of
+from hf_hardneg.recipes import RECIPE, Recipe, recipe_of
 from hf_hardneg.reports import NEEDED
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from huggingface_hub import CommitInfo
 
-    from hf_hardneg.recipes import Recipe
+logger = logging.getLogger(__name__)
 
 CONFIGS = ("list", "triplet")
 CORPUS = "corpus"
@@ -64,15 +66,16 @@ def push_mined_dataset(
     there: other configs, hand-written text and unknown YAML stay.
 
     Args:
-        mined (`Dataset` or `DatasetDict`): what `mine()` returned. A `Dataset` replaces one split, its own or `train`; a
-            `DatasetDict` all splits of its configs.
+        mined (`Dataset` or `DatasetDict`): what `mine()` returned. A `Dataset` replaces one split, its own or `train`;
+            a `DatasetDict` all splits of its configs.
         repo_id (`str`): such as `user/name`; made where there is none.
-        configs (`str` or `Sequence[str]`, defaults to `("list", "triplet")`): `list` is the mined rows as they are, which
-            `reproduce` needs; layouts of `to_format` by name; `triplet-5` the n-tuple of 5 negatives; `triplet-ids` and
-            `triplet-5-ids` their twins of ids; `scores` ids and scores, with the configs `queries` and `documents`
-            beside it, and `scores-denoised` those of a scoring filter. The first is what `load_dataset` takes by default,
-            in a repository that has none yet.
-        corpus (`Dataset`, *optional*): the documents, as config `corpus`. Without, the card refers to them.
+        configs (`str` or `Sequence[str]`, defaults to `("list", "triplet")`): `list` is the mined rows as they are,
+            which `reproduce` needs; layouts of `to_format` by name; `triplet-5` the n-tuple of 5 negatives;
+            `triplet-ids` and `triplet-5-ids` their twins of ids; `scores` ids and scores, with the configs `queries`
+            and `documents` beside it, and `scores-denoised` those of a scoring filter. The first is what `load_dataset`
+            takes by default, in a repository that has no default yet.
+        corpus (`Dataset`, *optional*): the documents that were mined, as config `corpus`. Without, the card refers to
+            them.
         index (`str`, *optional*): the folder of an index, as `hf-hardneg index` prints it, to be put under `index/`.
         recipe (`Recipe`, *optional*): how the rows were made; by default the one they carry.
         private (`bool`, *optional*): whether a new repository is private. One that is public already is an error.
@@ -102,9 +105,15 @@ def push_mined_dataset(
     _check(splits, names, corpus)
     recipe = recipe or recipe_of(mined)
     if recipe is not None:
+        _check_corpus(corpus, recipe)
         columns = {name: recipe.options[name] for name in COLUMNS if name in recipe.options} | columns
     made = variants_of(splits, names, corpus, columns)
-    metadata = {"license": license, "language": language, "source_datasets": source_datasets, "pretty_name": pretty_name}
+    metadata: dict[str, Any] = {
+        "license": license,
+        "language": language,
+        "source_datasets": source_datasets,
+        "pretty_name": pretty_name,
+    }
     with tempfile.TemporaryDirectory() as folder:
         shards = written(made, Path(folder))
         if corpus is not None:
@@ -114,6 +123,7 @@ def push_mined_dataset(
             shards=shards,
             whole=whole,
             others=_index_files(index),
+            recipe=recipe,
             card=functools.partial(mined_dataset_card, mined, repo_id=repo_id, configs=made, recipe=recipe, **metadata),
         )
         repository.create(private=private)
@@ -129,6 +139,7 @@ class _Push:
         shards (`list[Shards]`): the rows.
         whole (`bool`): whether configs keep no splits but these.
         others (`Mapping[str, Path]`): further files by their path in the repository.
+        recipe (`Recipe`, *optional*): how the rows were made.
         card (`Callable`): makes the card from `previous`, the text of the one so far with the new configs in its YAML.
     """
 
@@ -136,6 +147,7 @@ class _Push:
     shards: list[Shards]
     whole: bool
     others: Mapping[str, Path]
+    recipe: Recipe | None
     card: Callable[..., MinedDatasetCard]
 
     def commit(self, message: str, *, create_pr: bool) -> CommitInfo:
@@ -148,8 +160,8 @@ class _Push:
                 return done
             time.sleep(attempt / 2)
         raise HubError(
-            f"{self.repository.repo_id} was changed by others in each of {ATTEMPTS} attempts, and every push must merge "
-            "its card into the newest. Nothing was changed: push again when it is quiet."
+            f"{self.repository.repo_id} was changed by others in each of {ATTEMPTS} attempts, and every push must "
+            "merge its card into the newest. Nothing was changed: push again when it is quiet."
         )
 
     def _operations(self, snapshot: Snapshot) -> list[Any]:
@@ -170,8 +182,25 @@ class _Push:
         card = parts(snapshot.readme or "")
         metadata = metadata_of(card)
         _check_neighbours(metadata, snapshot, self.repository.repo_id)
+        self._warn(snapshot, metadata)
         ours = described(metadata, self.shards, sizes, whole=self.whole)
         return "".join(merged_metadata(card, ours, frozenset(ours)))
+
+    def _warn(self, snapshot: Snapshot, metadata: Mapping[str, Any]) -> None:
+        """A card has one recipe, so configs that stay and were made by another lose theirs."""
+        pushed = {one.config for one in self.shards}
+        names = [str(one.get("config_name")) for one in metadata.get("configs") or ()]
+        others = [name for name in names if name not in pushed]
+        if not others or RECIPE not in (snapshot.readme or ""):
+            return
+        before = Recipe.from_card(snapshot.readme or "")
+        if self.recipe is None or replace(before, versions={}) != replace(self.recipe, versions={}):
+            logger.warning(
+                "%s keeps the configs %s, which were made otherwise, and the card will tell of this push alone. Push "
+                "them again too, or this to another name.",
+                self.repository.repo_id,
+                ", ".join(others),
+            )
 
 
 def _splits(mined: Dataset | DatasetDict) -> tuple[bool, DatasetDict]:
@@ -204,9 +233,9 @@ def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) ->
         missing = [name for name in NEEDED if name not in rows.column_names]
         if missing:
             raise ColumnError(
-                f"push_mined_dataset() needs the columns of mined data, and {', '.join(map(repr, missing))} are missing "
-                f"in {split!r}; it has {', '.join(map(repr, rows.column_names))}. Give what mine() returned: layouts are "
-                "made from it, as configs=['triplet']."
+                f"push_mined_dataset() needs the columns of mined data, and {', '.join(map(repr, missing))} are "
+                f"missing in {split!r}; it has {', '.join(map(repr, rows.column_names))}. Give what mine() returned: "
+                "layouts are made from it, as configs=['triplet']."
             )
         if not len(rows):
             raise DataError(f"The split {split!r} has no rows, so there is nothing to push. Leave it out.")
@@ -214,6 +243,19 @@ def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) ->
         raise DataError("The DatasetDict has no splits, so there is nothing to push. Give what mine() returned.")
     if corpus is not None and not len(corpus):
         raise DataError("corpus= has no rows. Give the documents that were mined, or leave it out.")
+
+
+def _check_corpus(corpus: Dataset | None, recipe: Recipe) -> None:
+    """The documents that go along are those that were mined."""
+    if corpus is None:
+        return
+    source = recipe.corpus
+    missing = [name for name in source.columns if name not in corpus.column_names]
+    if missing or dataset_digest(corpus, source.columns) != source.digest:
+        raise DataError(
+            f"corpus= of {len(corpus):,} documents is not what was mined: {source.rows:,} documents with the columns "
+            f"{', '.join(source.columns)} and the digest {source.digest}. Give that one, or leave it out."
+        )
 
 
 def _check_neighbours(metadata: Mapping[str, Any], snapshot: Snapshot, repo_id: str) -> None:

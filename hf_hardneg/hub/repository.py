@@ -52,7 +52,8 @@ class Repository:
     token: str | None = None
 
     def __post_init__(self) -> None:
-        from huggingface_hub.utils import HFValidationError, validate_repo_id
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
         try:
             validate_repo_id(self.repo_id)
@@ -91,9 +92,7 @@ class Repository:
             HubError: it cannot be read.
         """
         with self._talking("read"):
-            info = self._api.repo_info(
-                self.repo_id, repo_type="dataset", revision=self.revision, files_metadata=True
-            )
+            info = self._api.repo_info(self.repo_id, repo_type="dataset", revision=self.revision, files_metadata=True)
             files = {file.rfilename: file.size or 0 for file in info.siblings or []}
             readme = self.read(README, info.sha) if README in files else None
         return Snapshot(sha=str(info.sha), private=bool(info.private), files=files, readme=readme)

@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 LIST = "list"
 BATCH = 1000
 SHOWN = 5
-READ = ("query_column", "query_id_column", "positive_column", "positive_ids_column", "exclude_ids_column")
-READ = (*READ, "answer_column", "query_vector_column")
+READ = (
+    "query_column",
+    "query_id_column",
+    "query_vector_column",
+    "positive_column",
+    "positive_ids_column",
+    "exclude_ids_column",
+    "answer_column",
+)
 """Options that name what mining reads of pairs."""
 
 
@@ -69,7 +76,9 @@ class Reproduction:
         if self.changes:
             lines += ["What is not as it was:", *(f"  {change}" for change in self.changes)]
         elif not self.identical:
-            lines.append("Corpus, pairs, models, strategy and versions are as they were: the machine must matter.")
+            lines.append(
+                "Corpus, pairs, models and versions are as the card says: it is of other rows, or machines differ."
+            )
         return "\n".join(lines)
 
 
@@ -221,8 +230,8 @@ def _model(what: str, model: Model | None, given: Any, repository: Repository) -
         )
     except Exception as error:
         raise HubError(
-            f"The {what} {model.name} at {model.revision} cannot be fetched from the Hub ({type(error).__name__}). Give "
-            f"it as {what}=, with the digest {model.digest}."
+            f"The {what} {model.name} at {model.revision} cannot be fetched from the Hub ({type(error).__name__}). "
+            f"Give it as {what}=, with the digest {model.digest}."
         ) from error
 
 
@@ -240,7 +249,7 @@ def _mined(
     """The mined splits, and the recipe of today."""
     options |= recipe.options
     if recipe.known or not recipe.pairs:
-        running = {"num_proc": num_proc, "batch_size": batch_size, "confirm_cost": confirm_cost}
+        running: dict[str, Any] = {"num_proc": num_proc, "batch_size": batch_size, "confirm_cost": confirm_cost}
         mined = mine(pairs, corpus, strategy, **running, **options)
         now = recipe_of(mined)
     else:
@@ -257,7 +266,7 @@ def _compared(then: Dataset, now: Dataset) -> dict[str, list[int]]:
     before, after = (rows.with_format("arrow", columns=names) for rows in (then, now))
     both = min(len(then), len(now))
     lacking = list(range(both, max(len(then), len(now))))
-    found = {name: [] for name in names}
+    found: dict[str, list[int]] = {name: [] for name in names}
     for start in range(0, both, BATCH):
         tables = [rows[start : min(start + BATCH, both)] for rows in (before, after)]
         for name in names:

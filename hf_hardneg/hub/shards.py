@@ -69,7 +69,9 @@ def _embedded(rows: Dataset) -> Dataset:
 def written(configs: Mapping[str, DatasetDict], folder: Path) -> list[Shards]:
     """Every split of every config, under `folder`."""
     return [
-        Shards.write(rows, config, split, folder) for config, splits in configs.items() for split, rows in splits.items()
+        Shards.write(rows, config, split, folder)
+        for config, splits in configs.items()
+        for split, rows in splits.items()
     ]
 
 

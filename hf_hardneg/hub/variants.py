@@ -78,9 +78,7 @@ class Variant:
         """
         if self.ids:
             mined, corpus, columns = _by_ids(mined, corpus, columns), None, {}
-        made = to_format(
-            mined, self.layout, scores=self.scores, num_negatives=self.width, corpus=corpus, **columns
-        )
+        made = to_format(mined, self.layout, scores=self.scores, num_negatives=self.width, corpus=corpus, **columns)
         tables = made if self.layout == "pylate-kd" else {"train": made}
         rows = tables["train"]
         if not len(rows):

@@ -1,4 +1,5 @@
 import itertools
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,9 @@ ADA, BOB = "hf_secretOfAda", "hf_secretOfBob"
 @pytest.fixture
 def hub(running, monkeypatch):
     """The Hub, mended, and a client that does not wait before it tries again."""
-    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
+    hurried = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})
+    for module in ("utils._http", "file_download"):
+        monkeypatch.setattr(f"huggingface_hub.{module}.time", hurried)
     running.mend()
     running.before = None
     yield running

@@ -119,7 +119,18 @@ def test_another_push_adds_and_replaces(hub, name, mined):
     assert len(loaded(name, "triplet-2")) == 20 and same(loaded(name, "list"), mined)
     push(mined.select(range(10)), name, configs="list")
     assert same(loaded(name, "list"), Dataset.from_list(mined.to_list()[:10], features=mined.features))
-    assert [path for path in hub.repos[name].files() if path.startswith("list/")] == ["list/train-00000-of-00001.parquet"]
+    assert [path for path in hub.repos[name].files() if path.startswith("list/")] == [
+        "list/train-00000-of-00001.parquet"
+    ]
+
+
+def test_configs_that_stay_and_were_made_otherwise_are_named(hub, name, data, caplog):
+    pairs, corpus, mined = data
+    push(mined, name, configs=["list", "triplet"])
+    push(mined, name, configs=["triplet-2"])
+    assert not caplog.records
+    push(mine(pairs, corpus, "bm25", num_negatives=2), name, configs=["triplet-2"])
+    assert f"{name} keeps the configs list, triplet, which were made otherwise" in caplog.text
 
 
 def test_shards_of_a_longer_push_go(hub, name, mined, monkeypatch):
@@ -235,7 +246,18 @@ def test_the_index_goes_along(hub, name, data, tmp_path):
         ({"mined": lambda mined: DatasetDict()}, DataError, "has no splits"),
         ({"mined": lambda mined: mined.to_iterable_dataset()}, ConfigError, "IterableDataset"),
         ({"mined": lambda mined: to_format(mined, "triplet")}, ColumnError, "layouts are made from it"),
-        ({"mined": lambda mined: mined.remove_columns(["query_id"]), "configs": "triplet-ids"}, ColumnError, "query_id"),
+        (
+            {"mined": lambda mined: mined.remove_columns(["query_id"]), "configs": "triplet-ids"},
+            ColumnError,
+            "query_id",
+        ),
+        (
+            {"corpus": Dataset.from_dict({"_id": ["d0"], "text": ["x"]})},
+            DataError,
+            "is not what was mined: 60 documents",
+        ),
+        ({"corpus": Dataset.from_dict({"x": ["x"]})}, DataError, "is not what was mined: 60 documents"),
+        ({"corpus": Dataset.from_dict({"_id": [], "text": []})}, DataError, "corpus= has no rows"),
         ({"token": None}, HubError, "pass token="),
         ({"token": "hf_wrong"}, HubError, "pass token="),
         ({"token": BOB}, HubError, "may not write there"),
@@ -253,7 +275,9 @@ def test_files_that_a_list_of_configs_would_hide_are_named(hub, name, mined):
     hub.write(name, "train.csv", "a\n1\n")
     with pytest.raises(HubError, match="has data that its card does not list, such as train.csv"):
         push(mined, name)
-    hub.write(name, "README.md", "---\nconfigs:\n- config_name: a\n  data_files: [{split: train, path: 'train*'}]\n---\n")
+    hub.write(
+        name, "README.md", "---\nconfigs:\n- config_name: a\n  data_files: [{split: train, path: 'train*'}]\n---\n"
+    )
     with pytest.raises(HubError, match="lists data that is not Parquet, such as train.csv"):
         push(mined, name)
     hub.write(name, "README.md", "---\nbroken: [\n---\n")
@@ -271,7 +295,11 @@ def test_the_token_is_nowhere(hub, name, mined, caplog, capfd):
             push(mined, name, configs="triplet")
         hub.mend()
         texts += ["".join(traceback.format_exception(caught.value)), repr(caught.value)]
-    texts += [caplog.text, *capfd.readouterr(), json.dumps([str(file.content) for file in hub.repos[name].files().values()])]
+    texts += [
+        caplog.text,
+        *capfd.readouterr(),
+        json.dumps([str(file.content) for file in hub.repos[name].files().values()]),
+    ]
     assert not any(ADA in text for text in texts)
 
 
