@@ -38,8 +38,8 @@ def readme() -> Module:
 
 
 def main(site: Path) -> None:
-    """Write the pages into a folder, and what the README links to beside them."""
-    warnings.simplefilter("error")
+    """Write the pages into a folder, and what the README links to beside them; a warning of pdoc is an error."""
+    warnings.filterwarnings("error", module="pdoc")
     # pdoc reads the fields of a NamedTuple, and those that a dataclass inherits, in a module that does not know them.
     warnings.filterwarnings("ignore", r"Error parsing type annotation .*\.__init__\.", UserWarning)
     pdoc.render.configure(docformat="google", show_source=False, template_directory=Path(__file__).parent)

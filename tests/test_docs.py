@@ -18,7 +18,7 @@ BUILD = Path(__file__).parents[1] / "docs/build.py"
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     made = subprocess.run([sys.executable, str(BUILD), str(folder)], capture_output=True, text=True, check=False)
-    assert (made.returncode, made.stderr) == (0, "")
+    assert made.returncode == 0, made.stderr
     return folder
 
 
