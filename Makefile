@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: mine test lint types clean
+.PHONY: mine test lint types docs notebooks clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -24,5 +24,11 @@ lint: .venv/.installed
 types: .venv/.installed
 	$(BIN)/mypy hf_hardneg
 
+docs: .venv/.installed
+	$(BIN)/python docs/build.py site
+
+notebooks: .venv/.installed
+	$(BIN)/python -m notebooks.run
+
 clean:
-	rm -rf .venv mined
+	rm -rf .venv mined site

@@ -1,4 +1,23 @@
-"""Hard-negative mining that lives inside Hugging Face `datasets`."""
+"""Hard-negative mining that lives inside Hugging Face `datasets`.
+
+- Mine: `mine`, or `HardNegatives` for any verb of `datasets`; `plan` says first what it costs, `sweep` tries settings.
+- Look at the result: `report`, `hf_hardneg.metrics`.
+- Hand it to a trainer: `to_format`, `from_format`, `save_format`; negatives that keep up: `hf_hardneg.training`.
+- Publish it: `hf_hardneg.hub`. How it was made: `recipe_of`, `Recipe`.
+- Parts of a `Strategy`:
+    - retrievers: `BM25` (`BM25Config`, `Analyzer`), `Dense`, `Hybrid`, `Random`; their indexes: `attach_bm25`,
+      `attach_dense`
+    - filters by rank and score: `RankWindow`, `AbsoluteMargin`, `RelativeMargin`, `ScoreBounds`, `SemiHard`
+    - filters of likely positives: `NearQueryPositive`, `TooSimilar`, `Disagreement`, `NearDuplicate`, `AnswerOverlap`,
+      `OtherParent`, `CrossEncoderDenoiser` (`load_cross_encoder`, `train_denoiser`)
+    - samplers: `Top`, `Uniform`, `RankZone`, `SimANS`, `Importance`, `DistanceWeighted`, `TopicNegatives`, `UnReMix`
+- Negatives written by a model: `SyntheticNegatives`, `EndpointGenerator`, `LocalGenerator`, `Prompt`, `Validation`,
+  `RetrieverScorer`.
+- What can go wrong: `hf_hardneg.errors`. Data to try it on: `hf_hardneg.demo`.
+
+In examples, `pairs` has the columns `query` and `positive_ids`, `corpus` has `_id` and `text`, and `mined` is what
+`mine(pairs, corpus)` returned.
+"""
 
 from __future__ import annotations
 

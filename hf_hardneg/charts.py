@@ -50,6 +50,7 @@ def histogram(
         ConfigError: edges and counts do not fit together.
 
     Example:
+        >>> from hf_hardneg.charts import histogram
         >>> print(histogram([0, 1, 2], [3, 1], title="Ranks", x_label="rank")[:38])
         <svg xmlns="http://www.w3.org/2000/svg
     """

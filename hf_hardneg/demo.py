@@ -47,7 +47,10 @@ def standard_library() -> tuple[Dataset, Dataset]:
         sentence are positives of one query.
 
     Example:
+        >>> from hf_hardneg.demo import standard_library
         >>> pairs, corpus = standard_library()
+        >>> pairs.column_names, corpus.column_names
+        (['query_id', 'query', 'positive_ids'], ['_id', 'title', 'text'])
     """
     from datasets import Dataset
 
@@ -116,13 +119,19 @@ def _inspected(owner: Any, name: str) -> Iterator[tuple[str, str, str]]:
     for attribute, value in sorted(vars(owner).items()):
         documented = isinstance(value, type) or callable(value)
         docstring = inspect.getdoc(value) if documented else None
-        if attribute.startswith("_") or not docstring:
+        if attribute.startswith("_") or not docstring or not _is_standard(value):
             continue
         full = f"{name}.{attribute}"
         signature = getattr(value, "__text_signature__", None) or "(...)"
         yield full, f"{full}{signature}", docstring
         if isinstance(value, type) and not isinstance(owner, type):
             yield from _inspected(value, full)
+
+
+def _is_standard(value: Any) -> bool:
+    """Whether it is the interpreter's own: shells such as IPython put theirs into `builtins` and `sys`."""
+    module = getattr(value, "__module__", None) or "builtins"
+    return module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _split(docstring: str) -> tuple[str, str]:

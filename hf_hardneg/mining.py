@@ -40,15 +40,16 @@ def mine(
         num_proc (`int`, *optional*): worker processes.
         batch_size (`int`, defaults to 1000): rows at a time; does not change the result.
         confirm_cost (`bool`, defaults to `False`): whether a job whose `plan` is above an hour may run.
-        **options: every other argument of `HardNegatives`.
+        options: every other argument of `HardNegatives`.
 
     Raises:
         HardNegError: see `HardNegatives`; raised before anything is searched.
         CostError: the job would take more than `plans.BUDGET` and nobody confirmed it.
 
     Example:
-        >>> mined = mine(pairs, corpus, "bm25", num_negatives=5)
-        >>> mined[0]["negatives"]
+        >>> mined = mine(pairs, corpus, "bm25", num_negatives=2)
+        >>> mined[0]["query"], mined[0]["negative_ids"]
+        ('why is the sky blue', ['mars', 'sunset'])
     """
     from datasets import Dataset, DatasetDict
 

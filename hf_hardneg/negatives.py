@@ -66,7 +66,10 @@ class HardNegatives:
         ColumnError, DataError, ModelError, StoreError: see `hf_hardneg.errors`.
 
     Example:
-        >>> mined = pairs.map(HardNegatives(corpus, "bm25", num_negatives=5), batched=True, num_proc=2)
+        >>> miner = HardNegatives(corpus, "bm25", num_negatives=2)
+        >>> mined = pairs.map(miner, batched=True, num_proc=2)
+        >>> mined[0]["negatives"]
+        ['The sky of Mars is red by day and blue at sunset.', 'The sky is red at sunset because the light crosses ...']
     """
 
     corpus: InitVar[Dataset]

@@ -163,14 +163,22 @@ def plan(
 
     Args:
         pairs, corpus (`Dataset`), strategy (`str` or `Strategy`), num_proc (`int`, *optional*): as for `mine`.
-        **options: every other argument of `HardNegatives`.
+        options: every other argument of `HardNegatives`.
 
     Raises:
         HardNegError: what `mine` would raise for these arguments.
 
     Example:
         >>> costs = plan(pairs, corpus, "dense", encoder=model)
-        >>> print(costs, costs.at(documents=8_800_000), sep="\\n")
+        >>> print(costs)
+        Strategy(retrievers=(Dense(),), filters=(NearQueryPositive(),TooSimilar(),Disagreement(),), sampler=Top())
+        13 documents, 4 pairs: about ... s, ... of memory, ... of disk
+          step                   time     memory       disk   known from
+        ...
+          encode corpus         ... measured on 13 texts stratified by length, linear
+        ...
+        >>> costs.at(documents=8_800_000).seconds > costs.seconds
+        True
     """
     splits = list(pairs.values()) if isinstance(pairs, dict) else [pairs]
     rows = sum(map(len, splits))

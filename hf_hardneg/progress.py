@@ -11,7 +11,7 @@ def bar(**options: Any) -> Any:
     """A `datasets` progress bar, silent on every rank but the first.
 
     Args:
-        **options: passed on to `tqdm`, such as `total=` and `desc=`.
+        options: passed on to `tqdm`, such as `total=` and `desc=`.
     """
     from datasets.utils import tqdm
 

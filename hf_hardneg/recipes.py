@@ -72,7 +72,7 @@ class Recipe:
     Example:
         >>> recipe = recipe_of(mined)
         >>> recipe.options["num_negatives"]
-        4
+        2
     """
 
     versions: dict[str, str]

@@ -116,6 +116,23 @@ def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
 
     Example:
         >>> print(report(mined))
+        4 rows, 8 negatives, 2.00 per row
+          retrieved                      19  100.00 %
+          known_positive                  4   21.05 %
+          duplicate                       0    0.00 %
+          not_a_number                    0    0.00 %
+          near_query                      0    0.00 %
+          too_similar                     0    0.00 %
+          not_chosen                      7   36.84 %
+          kept                            8   42.11 %
+          ranks                5%: 0  25%: 0.75  50%: 1  75%: 2  95%: 2
+          negative_scores      5%: 0.5442  25%: 0.5945  50%: 0.7552  75%: 0.9751  95%: 1.237
+          positive_scores      5%: 0.5549  25%: 0.7065  50%: 1.295  75%: 1.906  95%: 2.113
+          margins              5%: -0.2652  25%: -0.05593  50%: 0.4155  75%: 0.9606  95%: 1.449
+          sources              bm25: 8
+          above their positive 25.00 % of negatives (likely unlabelled)
+          against the positive too easy 25.00 %, just right 25.00 %, too hard 50.00 %
+          short rows 0, of which empty 0
     """
     if temperature is not None and not temperature > 0:
         raise ConfigError(f"report(temperature={temperature}): it must be above 0; give that of your loss, as 0.05.")

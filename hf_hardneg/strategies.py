@@ -46,8 +46,8 @@ class Strategy:
         sampler (`Sampler`, defaults to `Top()`): chooses among what is left.
 
     Example:
-        >>> Strategy([BM25(100)], [RankWindow(10)], RankZone(20, 80))
-        Strategy(retrievers=(BM25(depth=100),), filters=(RankWindow(first=10),), sampler=RankZone(start=20, end=80))
+        >>> Strategy([BM25(200)], [RankWindow(10)], RankZone(20, 80))
+        Strategy(retrievers=(BM25(depth=200),), filters=(RankWindow(first=10),), sampler=RankZone(start=20, end=80))
     """
 
     retrievers: Sequence[Retriever]

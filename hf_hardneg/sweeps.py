@@ -54,7 +54,7 @@ def sweep(
     Args:
         pairs, corpus (`Dataset`), strategy (`str` or `Strategy`): as for `mine`.
         options (`dict`, *optional*): further arguments of `mine`.
-        **grid: a filter's name, and the values of its first field to try, such as `relative_margin=[0.0, 0.05, 0.1]`.
+        grid: a filter's name, and the values of its first field to try, such as `relative_margin=[0.0, 0.05, 0.1]`.
 
     Returns:
         One `Setting` for each combination, in the order of the grid.
@@ -63,8 +63,10 @@ def sweep(
         UnknownNameError: no such filter.
 
     Example:
-        >>> for setting in sweep(pairs, corpus, "bm25", relative_margin=[0.0, 0.1]):
+        >>> for setting in sweep(pairs, corpus, "bm25", relative_margin=[0.0, 0.5]):
         ...     print(setting)
+        RelativeMargin(margin=0.0)                                    12 negatives        3 short rows        0 empty
+        RelativeMargin(margin=0.5)                                     6 negatives        3 short rows        1 empty
     """
     for name in grid:
         if name not in FILTERS:

@@ -1,10 +1,12 @@
 import pytest
 
-import tests.hub  # noqa: F401  names the tests' own Hub before anything reads its address
+from tests.hub import LISTENER  # first: it names the tests' own Hub before anything reads its address
 
 # isort: split
 from datasets import Dataset, disable_progress_bars
 from hypothesis import settings
+
+from tests.hub.server import serving
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -19,6 +21,13 @@ def quiet():
 def own_cache(tmp_path, monkeypatch):
     """Every test has its own datasets cache, so nothing is reused by accident."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(scope="session")
+def running():
+    """The Hub of the tests."""
+    with serving(LISTENER) as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -261,10 +261,6 @@ def test_a_module_loads_by_path_and_its_examples_run(name, tmp_path):
     assert doctest.DocTestRunner().run(example) == (0, len(example.examples)) and example.examples
 
 
-def test_an_example_of_load_runs():
-    assert doctest.testmod(hf_hardneg.metrics) == (0, 2)
-
-
 def test_a_module_loads_from_the_hub(tmp_path, monkeypatch):
     """A Space is its files under `/spaces/NAME/resolve/REVISION/`."""
     space = tmp_path / "spaces/me/retrieval/resolve/main"

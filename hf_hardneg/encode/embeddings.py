@@ -39,8 +39,16 @@ class CorpusVectors:
         encoder (`Encoder`): the model.
 
     Example:
-        >>> with CorpusVectors(corpus, encoder) as blocks:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from hf_hardneg.corpus import open_corpus
+        >>> from hf_hardneg.encode.embeddings import CorpusVectors
+        >>> from hf_hardneg.encode.encoder import load_encoder
+        >>> encoder = load_encoder("sentence-transformers/all-MiniLM-L6-v2", cache_dir=Path("cache"))
+        >>> with CorpusVectors(open_corpus(corpus), encoder) as blocks:
         ...     matrix = np.concatenate(list(blocks))
+        >>> len(matrix)
+        13
     """
 
     def __init__(self, corpus: Corpus, encoder: Encoder) -> None:

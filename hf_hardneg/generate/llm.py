@@ -112,8 +112,17 @@ class SyntheticNegatives:
         ConfigError: arguments that cannot work, before anything is asked.
 
     Example:
-        >>> writer = EndpointGenerator(model="my-model", base_url="http://127.0.0.1:8000/v1")
-        >>> mined = mined.map(SyntheticNegatives(writer, known_positives=[mined]), batched=True)
+        >>> import json
+        >>> reply = {
+        ...     "why_it_looks_relevant": "It is about a blue sky.",
+        ...     "why_it_does_not_answer": "It names no cause.",
+        ...     "negative_passage": "Few painters of that time dared to make the sky over a town as blue as this.",
+        ... }
+        >>> def writer(prompts):  # or EndpointGenerator(model="my-model", base_url="http://127.0.0.1:8000/v1")
+        ...     return [json.dumps(reply) for prompt in prompts]
+        >>> mined = mined.map(SyntheticNegatives(writer, rate=1, known_positives=[mined]), batched=True)
+        >>> mined[0]["negative_sources"]
+        ['synthetic', 'bm25', 'bm25']
     """
 
     generator: Any

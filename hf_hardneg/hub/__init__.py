@@ -1,4 +1,6 @@
-"""Mined datasets on the Hugging Face Hub: pushing them, their cards, and mining them again."""
+"""Mined datasets on the Hugging Face Hub: `push_mined_dataset`, `mined_dataset_card`, and to mine them again
+`reproduce`, which returns a `Reproduction`.
+"""
 
 from __future__ import annotations
 

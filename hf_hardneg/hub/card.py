@@ -155,6 +155,7 @@ def size_category(rows: int) -> str:
     """The Hub's name for a number of rows, such as `1K<n<10K`.
 
     Example:
+        >>> from hf_hardneg.hub.card import size_category
         >>> size_category(999), size_category(1000), size_category(123_456)
         ('n<1K', '1K<n<10K', '100K<n<1M')
     """

@@ -94,7 +94,10 @@ def push_mined_dataset(
         HubError: the Hub refuses, or cannot be reached.
 
     Example:
-        >>> push_mined_dataset(mined, "user/my-hard-negatives", configs=["list", "triplet-5"], license="mit")
+        >>> from datasets import load_dataset
+        >>> commit = push_mined_dataset(mined, "user/my-hard-negatives", configs=["list", "triplet"], license="mit")
+        >>> load_dataset("user/my-hard-negatives", "triplet", split="train").column_names
+        ['query', 'positive', 'negative']
     """
     repository = Repository(repo_id=repo_id, revision=revision, token=token)
     if create_pr and revision not in (None, "main"):

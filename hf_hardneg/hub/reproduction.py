@@ -119,7 +119,9 @@ def reproduce(
         DataError, HubError: the card has no recipe; or the dataset cannot be read.
 
     Example:
-        >>> print(reproduce("user/my-hard-negatives"))
+        >>> commit = push_mined_dataset(mined, "user/hard-negatives", configs="list", corpus=corpus)
+        >>> print(reproduce("user/hard-negatives"))
+        user/hard-negatives at ...: all 4 rows are identical.
     """
     from datasets import DatasetDict
 

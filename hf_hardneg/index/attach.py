@@ -37,7 +37,9 @@ def attach_bm25(
 
     Example:
         >>> corpus = attach_bm25(corpus)
-        >>> scores, rows = corpus.search("bm25", "memory mapped index", k=10)
+        >>> scores, rows = corpus.search("bm25", "red light", k=2)
+        >>> corpus[rows]["_id"]
+        ['sea', 'sunset']
     """
     from hf_hardneg.index.search import BM25Search
 

@@ -108,15 +108,16 @@ def train_denoiser(
         folds (`int`, defaults to 1): how many models; costs `folds - 1` times as much as one.
         device (`str`, defaults to `"auto"`): a GPU if there is one.
         query_column, positive_column (`str`): their names in `pairs`.
-        **options: further arguments of `mine`.
+        options: further arguments of `mine`.
 
     Raises:
         ConfigError: something cannot work, before anything is mined.
         DataError: there is no negative to learn from.
 
     Example:
-        >>> folder = train_denoiser(pairs, corpus, encoder="sentence-transformers/all-MiniLM-L6-v2", output_dir="ce")
-        >>> mined = mine(pairs, corpus, "dense+denoised", encoder=..., cross_encoder=folder)
+        >>> encoder = "sentence-transformers/all-MiniLM-L6-v2"
+        >>> folder = train_denoiser(pairs, corpus, encoder=encoder, output_dir="denoiser")
+        >>> mined = mine(pairs, corpus, "dense+denoised", encoder=encoder, cross_encoder=folder)
     """
     training, target = training or Training(), Path(output_dir)
     if target.exists():

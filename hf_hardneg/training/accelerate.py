@@ -28,12 +28,15 @@ class HardNegativePlugin:
         first_refresh (`int`, *optional*): the step of the first; `refresh_every` by default, 0 is before training.
 
     Example:
-        >>> plugin = HardNegativePlugin(accelerator, refresher, refresh_every=1000)
+        >>> plugin = HardNegativePlugin(accelerator, refresher, refresh_every=4)
         >>> while plugin.epoch < 3:
         ...     for batch in plugin.batches(loader):
         ...         accelerator.backward(loss_of(batch))
         ...         optimizer.step()
-        ...         plugin.step()
+        ...         optimizer.zero_grad()
+        ...         if plugin.step():
+        ...             print("new negatives after step", plugin.steps)
+        new negatives after step 4
     """
 
     def __init__(

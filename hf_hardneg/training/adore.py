@@ -51,11 +51,14 @@ class StepRetrieval:
         neg_topk (`int`, defaults to 200): documents for each query.
 
     Example:
-        >>> miner = HardNegatives(corpus, "dense", encoder=warm_model, known_positives=[pairs])
+        >>> miner = HardNegatives(corpus, "dense", encoder=model, known_positives=[pairs])
         >>> retrieve = StepRetrieval.of(miner)
+        >>> batch = pairs[:2]
         >>> queries = encode(batch["query"])  # (B, d), with gradient
         >>> found = retrieve(queries, batch)
         >>> loss = lambda_loss(queries, found.documents, found.relevant, mask=found.mask, metric_cut=200)
+        >>> found.documents.shape
+        torch.Size([2, 13, 32])
     """
 
     index: DenseIndex

@@ -50,7 +50,11 @@ class CrossBatchCollator:
         ConfigError: options that cannot work.
 
     Example:
-        >>> loader = DataLoader(mined, batch_size=32, collate_fn=CrossBatchCollator(tokenizer, num_negatives=4))
+        >>> from torch.utils.data import DataLoader
+        >>> loader = DataLoader(mined, batch_size=2, collate_fn=CrossBatchCollator(tokenizer, num_negatives=2))
+        >>> batch = next(iter(loader))
+        >>> {name: tuple(batch[name]["input_ids"].shape) for name in ("queries", "positives", "negatives")}
+        {'queries': (2, 9), 'positives': (2, 22), 'negatives': (4, 25)}
     """
 
     tokenizer: Any

@@ -363,7 +363,10 @@ class GenerationNegatives:
         warm_start (`HardNegatives`, *optional*): mines where no generation has; by default rows bring `negatives`.
 
     Example:
-        >>> loader = DataLoader(pairs.with_transform(refresher.negatives), batch_size=32)
+        >>> from torch.utils.data import DataLoader
+        >>> loader = DataLoader(pairs.with_transform(refresher.negatives), batch_size=2, collate_fn=list)
+        >>> next(iter(loader))[0]["negatives"]
+        ['The sky of Mars is red by day and blue at sunset.', 'The sky is red at sunset because the light crosses ...']
     """
 
     generations: Generations

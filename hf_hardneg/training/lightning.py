@@ -26,7 +26,19 @@ class HardNegativeLightning(Callback):  # type: ignore[misc]
         first_refresh (`int`, *optional*): the step of the first; `refresh_every` by default, 0 is before training.
 
     Example:
-        >>> Trainer(callbacks=[HardNegativeLightning(refresher, refresh_every=1000)]).fit(module, loader)
+        >>> import lightning
+        >>> from torch.utils.data import DataLoader
+        >>> class Retriever(lightning.LightningModule):
+        ...     def training_step(self, batch, index):
+        ...         return loss_of(batch)
+        ...     def configure_optimizers(self):
+        ...         return optimizer
+        >>> loader = DataLoader(pairs.with_transform(refresher.negatives), batch_size=2, collate_fn=list)
+        >>> callback = HardNegativeLightning(refresher, refresh_every=2)
+        >>> quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> lightning.Trainer(max_epochs=2, callbacks=[callback], **quiet).fit(Retriever(), loader)
+        >>> refresher.generations.current
+        2
     """
 
     def __init__(self, refresher: Refresher, *, refresh_every: int = 10_000, first_refresh: int | None = None) -> None:

@@ -65,6 +65,12 @@ class Refresher:
     Example:
         >>> refresher = Refresher(pairs, corpus, encoder=model, directory="run/negatives", num_negatives=4)
         >>> train = pairs.with_transform(refresher.negatives)
+        >>> train[0]["negative_generation"], train[0]["negative_sources"]
+        (0, ['bm25', 'bm25', 'bm25', 'bm25'])
+        >>> refresher.at(1000, Schedule(every=1000))  # what the adapters to trainers call after each step
+        True
+        >>> train[0]["negative_generation"], train[0]["negative_sources"]
+        (1, ['dense', 'dense', 'dense', 'dense'])
     """
 
     def __init__(

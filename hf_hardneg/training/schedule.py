@@ -61,7 +61,12 @@ class Schedule:
             over (`int`): steps until it is 1.
 
         Example:
-            >>> LambdaLR(optimizer, functools.partial(schedule.rewarm, over=100))
+            >>> from functools import partial
+            >>> from torch.optim.lr_scheduler import LambdaLR
+            >>> schedule = Schedule(every=1000)
+            >>> warmed = LambdaLR(optimizer, partial(schedule.rewarm, over=4))
+            >>> [schedule.rewarm(step, over=4) for step in (999, 1000, 1001, 1002, 1003, 1004)]
+            [1.0, 0.25, 0.5, 0.75, 1.0, 1.0]
         """
         if step < self.start:
             return 1.0

@@ -32,8 +32,19 @@ class HardNegativeCallback(TrainerCallback):  # type: ignore[misc]
             `refresher.negatives`.
 
     Example:
-        >>> callback = HardNegativeCallback(refresher, refresh_every=1000, transform=Tuples(refresher.negatives, 1))
-        >>> SentenceTransformerTrainer(model, args, train_dataset=pairs, loss=loss, callbacks=[callback]).train()
+        >>> from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+        >>> from sentence_transformers.losses import MultipleNegativesRankingLoss
+        >>> args = SentenceTransformerTrainingArguments("run", max_steps=4, remove_unused_columns=False)
+        >>> loss = MultipleNegativesRankingLoss(model)
+        >>> callback = HardNegativeCallback(refresher, refresh_every=2, transform=Tuples(refresher.negatives))
+        >>> trainer = SentenceTransformerTrainer(
+        ...     model, args, train_dataset=pairs, loss=loss, callbacks=[callback]
+        ... )
+        >>> trainer.train().global_step
+        {'train_runtime': ...}
+        4
+        >>> refresher.generations.current
+        2
     """
 
     def __init__(

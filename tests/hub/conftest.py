@@ -5,18 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from hf_hardneg import mine
-from tests.hub import LISTENER
-from tests.hub.server import serving
 from tests.worlds import world
 
 NUMBERS = itertools.count()
 ADA, BOB = "hf_secretOfAda", "hf_secretOfBob"
-
-
-@pytest.fixture(scope="session")
-def running():
-    with serving(LISTENER) as hub:
-        yield hub
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-TOKENS = {"hf_secretOfAda": "ada", "hf_secretOfBob": "bob"}
+TOKENS = {"hf_secretOfAda": "ada", "hf_secretOfBob": "bob", "hf_secretOfUser": "user"}
 LFS_SUFFIXES = (".parquet", ".faiss", ".npy", ".bin", ".arrow")
 
 

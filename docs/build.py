@@ -1,0 +1,64 @@
+"""The site: the README, and the reference of every module from its docstrings.
+
+python docs/build.py [folder]
+"""
+
+import importlib
+import pkgutil
+import re
+import shutil
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import pdoc
+from pdoc.doc import Module
+
+import hf_hardneg
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+def modules() -> dict[str, Module]:
+    """Every module of the package by name; what `__getattr__` looks up lazily is put where pdoc sees it."""
+    names = ["hf_hardneg", *(found.name for found in pkgutil.walk_packages(hf_hardneg.__path__, "hf_hardneg."))]
+    for name in names:
+        module = importlib.import_module(name)
+        vars(module).update({member: getattr(module, member) for member in getattr(module, "__all__", ())})
+    return {name: Module.from_name(name) for name in names}
+
+
+def readme() -> Module:
+    """The README as a page of its own."""
+    page = types.ModuleType("hf-hardneg", (ROOT / "README.md").read_text().partition("\n")[2])
+    page.__all__ = []
+    return Module(page)
+
+
+def main(site: Path) -> None:
+    """Write the pages into a folder, and what the README links to beside them; a warning of pdoc is an error."""
+    warnings.filterwarnings("error", module="pdoc")
+    # pdoc reads the fields of a NamedTuple, and those that a dataclass inherits, in a module that does not know them.
+    warnings.filterwarnings("ignore", r"Error parsing type annotation .*\.__init__\.", UserWarning)
+    pdoc.render.configure(docformat="google", show_source=False, template_directory=Path(__file__).parent)
+    made = modules()
+    pages = {name.replace(".", "/"): pdoc.render.html_module(module, made) for name, module in made.items()}
+    pages["index"] = pdoc.render.html_module(readme(), made)
+    for name, text in pages.items():
+        path = site / f"{name}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (site / "search.js").write_text(pdoc.render.search_index(made))
+    for link in set(LINK.findall((ROOT / "README.md").read_text())):
+        source, target = ROOT / link, site / link
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "site"))
