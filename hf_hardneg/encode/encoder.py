@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from hf_hardneg.encode.forward import forward, load_model, refuse_cuda_in_worker, resolved_device
-from hf_hardneg.encode.live import object_digest, weights_digest
+from hf_hardneg.encode.live import object_digest, save_model, weights_digest
 from hf_hardneg.encode.model_files import ModelFiles, Precision, read_model_files
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.index.dense import checked_vectors
@@ -200,7 +200,7 @@ def _from_live_model(model: Any, cache_dir: Path) -> SentenceTransformerEncoder:
         "prompts": {**model.prompts, "default": model.default_prompt_name},
         "max_length": model.max_seq_length,
     }
-    folder = obtain(cache_dir, "encoder", parameters, lambda path: model.save(str(path / "model")))
+    folder = obtain(cache_dir, "encoder", parameters, lambda path: save_model(model, path / "model"))
     return SentenceTransformerEncoder(folder=folder, digest=digest_of(parameters), device=str(model.device))
 
 

@@ -136,12 +136,8 @@ class Refresher:
         unload_models()
 
     def _snapshot(self) -> Encoder:
-        """The encoder of the weights of this moment, saved by rank 0: libraries save less on others."""
-        if self.ranks.rank > 0:
-            self.ranks.wait()
+        """The encoder of the weights of this moment, which all ranks have."""
         encoder = snapshot(self.encoder, self._cache)
-        if self.ranks.rank == 0:
-            self.ranks.wait()
         self.ranks.agree(encoder.digest, "weights")
         return encoder
 

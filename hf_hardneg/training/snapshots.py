@@ -15,7 +15,7 @@ from accelerate.utils import extract_model_from_parallel
 from transformers.utils import logging
 
 from hf_hardneg.encode.encoder import Encoder, TransformersEncoder, load_encoder
-from hf_hardneg.encode.live import weights_digest
+from hf_hardneg.encode.live import save_model, weights_digest
 from hf_hardneg.encode.model_files import ModelFiles, read_model_files
 from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.index.store import obtain
@@ -49,7 +49,7 @@ class LiveModel:
         options = {name: getattr(self, name) for name in names}
 
         def save(directory: Path) -> None:
-            model.save_pretrained(directory / "model")
+            save_model(model, directory / "model")
             self.tokenizer.save_pretrained(directory / "model")
 
         folder = obtain(cache, "encoder", {"weights": weights_digest(model), **options}, save)
