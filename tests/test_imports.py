@@ -48,6 +48,7 @@ LAYERS = [
     {"training.losses", "training.distillation", "training.ranking", "training.collator", "training.topics"},
     {"training.schedule", "training.snapshots", "training.generations", "training.adore"},
     {"training.refresh"},
+    {"training.asynchronous"},
     {"training.accelerate", "training.trainer", "training.lightning"},
     {"probes", "steps"},
     {"jobs"},

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 _MODULES = {
+    "AsyncRefresher": "asynchronous",
     "CrossBatchCollator": "collator",
     "CrossBatchLoss": "losses",
     "GenerationNegatives": "generations",
