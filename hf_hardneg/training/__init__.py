@@ -26,6 +26,7 @@ _MODULES = {
     "cached_backward": "gradcache",
     "cross_batch_loss": "losses",
     "gather_rows": "gather",
+    "in_batch_margin_mse_loss": "distillation",
     "joined_mean": "gather",
     "kl_loss": "distillation",
     "known_positives": "collator",
