@@ -43,7 +43,7 @@ LAYERS = [
     {"rescoring"},
     {"selection"},
     {"negatives"},
-    {"training.gather", "training.similarity", "training.gradcache"},
+    {"training.gather", "training.similarity", "training.gradcache", "training.background"},
     {"training.documents", "training.guidance", "training.mixing"},
     {"training.losses", "training.distillation", "training.ranking", "training.collator", "training.topics"},
     {"training.schedule", "training.snapshots", "training.generations", "training.adore"},

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import weakref
 from itertools import takewhile
@@ -21,16 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import dill
-from filelock import FileLock
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, StoreError
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Job, Schedule, beside
 from hf_hardneg.training.snapshots import device_of, is_live, quiet, same_draws, save_weights, saved_encoder
 
 logger = logging.getLogger(__name__)
 
-PROGRAM = (sys.executable, "-m", "hf_hardneg.training.asynchronous")
+PROGRAM = (sys.executable, "-m", "hf_hardneg.training.background")
 LAUNCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 """Variables of a launch, which the second process is no part of."""
 
@@ -40,16 +38,17 @@ class AsyncRefresher:
 
     When a refresh is due, weights are saved and rank 0 starts a process that mines with them. `lag` optimizer steps
     later all ranks take the generation, and wait for it where it is not ready. The bytes are those of a `Refresher`
-    with the same weights. While one is being mined no other begins: with a lag above `refresh_every`, the next is of
-    the newest weights that were due.
+    with the same weights, on the same kind of device. While one is being mined no other begins: with a lag above
+    `refresh_every`, the next is of the newest weights that were due.
 
     Where the process dies, all ranks mine the generation themselves at its step, with the saved weights, and a warning
-    is logged. The process ends within two seconds of the one that started it. A run that goes on from a checkpoint
+    is logged. The process ends seconds after the one that started it. A run that goes on from a checkpoint
     between the two steps starts it again.
 
     Args:
         refresher (`Refresher`): what to mine; its `encoder` must be a `LiveModel` or a SentenceTransformer.
-        lag (`int`): optimizer steps from the weights to their negatives, at least as many as mining takes.
+        lag (`int`): optimizer steps from the weights to their negatives, as many as mining takes or more; other ranks
+            wait no longer than the timeout of their process group.
         device (`str`, *optional*): where the process encodes, such as `"cuda:7"`; by default where rank 0 trains.
 
     Raises:
@@ -95,8 +94,12 @@ class AsyncRefresher:
         return list(takewhile(lambda job: job.checkpoint <= step, beside(schedule, self.lag)))
 
     def _weights(self, job: Job) -> Path:
-        """Where weights wait to be mined with, in a folder of their own, until their generation serves."""
+        """A folder for the weights of this job alone, where they wait to be mined with."""
         return self.generations.directory / f"weights-{job.number:06d}"
+
+    def _saved(self, job: Job) -> Path | None:
+        """The weights of a job, until its generation serves."""
+        return next(self._weights(job).glob("encoder-*"), None)
 
     def _save(self, job: Job) -> None:
         with same_draws(), quiet():
@@ -109,7 +112,7 @@ class AsyncRefresher:
 
     def _start(self, job: Job) -> None:
         """Have rank 0 start the process of a job, unless it has; where no weights wait, the generation is there."""
-        folder = next(self._weights(job).glob("encoder-*"), None)
+        folder = self._saved(job)
         if self.refresher.ranks.rank > 0 or folder is None or folder == self._mined_with:
             return
         if self._process is not None:
@@ -124,9 +127,9 @@ class AsyncRefresher:
 
     def _finish(self, job: Job) -> None:
         """Return when the generation of a job is there."""
-        weights, ranks, started = self._weights(job), self.refresher.ranks, time.monotonic()
-        code = self._exit_code(weights)
-        if ranks.decided(weights.exists() and code != 0):
+        folder, ranks, started = self._saved(job), self.refresher.ranks, time.monotonic()
+        code = self._exit_code(folder)
+        if ranks.decided(folder is not None and code != 0):
             if code is not None:
                 logger.warning(
                     "the process that mined generation %d beside the training ended with exit code %d; all ranks mine "
@@ -134,9 +137,8 @@ class AsyncRefresher:
                     job.number,
                     code,
                 )
-            encoder = saved_encoder(next(weights.glob("encoder-*")), device_of(self.refresher.encoder))
-            self.refresher.mine(job.number, step=job.checkpoint, encoder=encoder)
-        if ranks.rank == 0 and weights.exists():
+            self._mine_here(job)
+        if ranks.rank == 0 and folder is not None:
             logger.info(
                 "generation %d of the weights after step %d serves from step %d on; training waited %.1f s for it",
                 job.number,
@@ -144,13 +146,23 @@ class AsyncRefresher:
                 job.ready,
                 time.monotonic() - started,
             )
-            shutil.rmtree(weights)
+            shutil.rmtree(self._weights(job))
 
-    def _exit_code(self, weights: Path) -> int | None:
+    def _exit_code(self, folder: Path | None) -> int | None:
         """How the process that mines with some weights ended; waits for that. `None` where there is none."""
-        if self._process is None or self._mined_with is None or self._mined_with.parent != weights:
+        if self._process is None or folder is None or folder != self._mined_with:
             return None
         return self._process.wait()
+
+    def _mine_here(self, job: Job) -> None:
+        folder = self._saved(job)
+        if folder is None:
+            raise StoreError(
+                f"{self._weights(job)} holds no weights on this rank; all processes must see the directory= of the "
+                "Refresher. On several nodes give one on a shared file system."
+            )
+        encoder = saved_encoder(folder, device_of(self.refresher.encoder))
+        self.refresher.mine(job.number, step=job.checkpoint, encoder=encoder)
 
     def _pickled(self, *work: Any) -> bytes:
         """What the process does: the refresher without its model, and the work."""
@@ -174,22 +186,3 @@ def _environment() -> dict[str, str]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent has ended, in whatever way."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def main() -> None:
-    """What the second process runs: mines one generation, read from its standard input."""
-    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
-    refresher, job, encoder = dill.load(sys.stdin.buffer)
-    with FileLock(refresher.generations.directory / ".asynchronous.lock"):
-        refresher.mine(job.number, step=job.checkpoint, encoder=encoder)
-
-
-if __name__ == "__main__":
-    main()

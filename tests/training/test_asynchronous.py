@@ -20,7 +20,7 @@ from tests.training.world import copied, live_model, refresher, shift
 from tests.worlds import encode
 
 TEN, LAG = Schedule(every=10), 3
-ENDS_WITHIN = 3
+ENDS_WITHIN = 5
 """Seconds from the end of a process until the one it started has ended too."""
 
 
