@@ -316,16 +316,17 @@ ALIASES = {
 """Other names in use for the same recipes."""
 
 TRAINING_TIME = {
-    "ance": ("searches again with every checkpoint", "ance_offline"),
-    "star": ("adds the other rows of a training batch to mined negatives", "ance_offline"),
-    "adore": ("searches with the query encoder at every step", "adore_offline"),
-    "in_batch": ("takes the documents of the other rows of a training batch", "random"),
-    "gist": ("masks the documents of a training batch with a guide model", "positive_aware"),
-    "cross_batch": ("takes the documents of all ranks' training batches", "random"),
-    "tas_balanced": ("composes training batches of one topic", "topic_negatives"),
-    "mochi": ("mixes vectors of hard negatives within the loss", "dense"),
+    "ance": ("searches again with every checkpoint", "ance_offline", "HardNegativePlugin"),
+    "star": ("adds the other rows of a training batch to mined negatives", "ance_offline", "star_loss"),
+    "adore": ("searches with the query encoder at every step", "adore_offline", "StepRetrieval"),
+    "in_batch": ("takes the documents of the other rows of a training batch", "random", "cross_batch_loss"),
+    "gist": ("masks the documents of a training batch with a guide model", "positive_aware", "Guide"),
+    "cross_batch": ("takes the documents of all ranks' training batches", "random", "cross_batch_loss"),
+    "tas_balanced": ("composes training batches of one topic", "topic_negatives", "TopicBatchSampler"),
+    "mochi": ("mixes vectors of hard negatives within the loss", "dense", "MoCHi"),
 }
-"""Strategies of the trainer rather than the miner: what each does, and the offline strategy that comes nearest."""
+"""Strategies of the trainer rather than the miner: what each does, the offline strategy that comes nearest, and what of
+`hf_hardneg.training` does it."""
 
 
 SAFEGUARDS: dict[str, tuple[Filter, ...]] = {
@@ -388,10 +389,11 @@ def _part(given: str) -> Strategy:
             f"{', '.join(sorted(STRATEGIES))}, then mined.map(SyntheticNegatives(...), batched=True)."
         )
     if name in TRAINING_TIME:
-        does, near = TRAINING_TIME[name]
+        does, near, instead = TRAINING_TIME[name]
         raise ConfigError(
             f"Strategy {given!r} {does}, so nothing can be mined for it beforehand; a miner takes "
-            f"{', '.join(sorted(STRATEGIES))}. Use {near!r}, which comes nearest."
+            f"{', '.join(sorted(STRATEGIES))}. Use {near!r}, which comes nearest, or train with "
+            f"hf_hardneg.training.{instead}."
         )
     if name in STRATEGIES:
         return STRATEGIES[name]

@@ -306,3 +306,12 @@ def test_callables(tmp_path):
     lock = multiprocessing.get_context("fork").Lock()
     with pytest.raises(ConfigError, match="Give it a `digest` attribute"):
         load_encoder(lambda texts: lock, cache_dir=tmp_path)
+
+
+def test_a_model_of_many_vectors_is_refused_before_it_is_saved(tmp_path):
+    multi_vector = pytest.importorskip("sentence_transformers.multi_vector_encoder")
+    tiny(tmp_path)
+    model = multi_vector.MultiVectorEncoder(str(tmp_path / "base"), device="cpu")
+    with pytest.raises(ConfigError, match="got a MultiVectorEncoder, which has a vector for each token.*a `digest`"):
+        load_encoder(model, cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()

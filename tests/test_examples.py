@@ -23,28 +23,38 @@ def run(script, model, out, *arguments):
         "--out",
         str(out),
     ]
-    small = ["--documents", "150", "--steps", "6", "--refresh-every", "2", *arguments]
+    small = ["--documents", "150", "--steps", "6", *arguments]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     environment |= {"ACCELERATE_USE_CPU": "true", "HF_DATASETS_CACHE": str(out / "datasets")}
     return subprocess.check_output([*command, *small], env=environment, text=True, timeout=180)
 
 
+REFRESHED = ("--refresh-every", "2")
+
+
 def test_accelerate_and_its_resumption(tmp_path):
     _, model = tiny(tmp_path)
-    printed = run("train_accelerate.py", model, tmp_path / "out", "--batch-size", "8")
+    printed = run("train_accelerate.py", model, tmp_path / "out", "--batch-size", "8", *REFRESHED)
     lines = [line.partition(":")[0] for line in printed.splitlines()]
     assert lines == ["step 0", "step 2", "step 4", "step 6", "step 6"]
     assert (tmp_path / "out/model/model.safetensors").exists()
-    again = run("train_accelerate.py", model, tmp_path / "out", "--batch-size", "8", "--resume")
+    again = run("train_accelerate.py", model, tmp_path / "out", "--batch-size", "8", "--resume", *REFRESHED)
     assert again.splitlines()[0].startswith("step 6: MRR@10") and again.splitlines()[-1] == printed.splitlines()[-1]
 
 
 def test_sentence_transformers(tmp_path):
     _, model = tiny(tmp_path)
-    assert "3 generations of negatives" in run("train_sentence_transformers.py", model, tmp_path / "out")
+    assert "3 generations of negatives" in run("train_sentence_transformers.py", model, tmp_path / "out", *REFRESHED)
 
 
 def test_lightning(tmp_path):
     pytest.importorskip("lightning.pytorch")
     _, model = tiny(tmp_path)
-    assert "3 generations of negatives" in run("train_lightning.py", model, tmp_path / "out")
+    assert "3 generations of negatives" in run("train_lightning.py", model, tmp_path / "out", *REFRESHED)
+
+
+def test_adore(tmp_path):
+    _, model = tiny(tmp_path)
+    printed = run("train_adore.py", model, tmp_path / "out").splitlines()
+    assert [line.partition(" 0.")[0] for line in printed] == ["step 0: MRR@10", "step 6: loss", "step 6: MRR@10"]
+    assert (tmp_path / "out/query-model/model.safetensors").exists()

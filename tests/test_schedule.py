@@ -40,9 +40,9 @@ def test_latency_below_the_interval():
 
 def test_latency_above_the_interval_skips_to_the_newest_checkpoint():
     jobs = list(islice(beside(Schedule(first=1000, every=500), 700), 3))
-    assert jobs == [(1, 1000, 1700), (2, 1500, 2400), (3, 2000, 3100)]
+    assert jobs == [(1, 1000, 1000, 1700), (2, 1500, 1700, 2400), (3, 2000, 2400, 3100)]
     slow = list(islice(beside(Schedule(first=1000, every=500), 1700), 3))
-    assert slow == [(1, 1000, 2700), (2, 2500, 4400), (3, 4000, 6100)]
+    assert slow == [(1, 1000, 1000, 2700), (2, 2500, 2700, 4400), (3, 4000, 4400, 6100)]
 
 
 def test_chunks_of_eleven_queries():

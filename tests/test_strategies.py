@@ -1,6 +1,6 @@
 import pytest
 
-from hf_hardneg import HardNegatives, Strategy
+from hf_hardneg import HardNegatives, Strategy, training
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import FILTERS, AbsoluteMargin, TooSimilar
 from hf_hardneg.retrievers import BM25
@@ -26,9 +26,10 @@ def test_an_alias_is_its_strategy(name):
 @pytest.mark.parametrize("name", TRAINING)
 def test_training_names_refuse_and_name_what_comes_nearest(name):
     _, corpus = world(0)
-    near = TRAINING_TIME[ALIASES.get(name, name)][1]
-    assert resolve(near)
-    with pytest.raises(ConfigError, match=f"^Strategy '{name}' .* a miner takes ance_offline, .* Use '{near}'"):
+    _, near, instead = TRAINING_TIME[ALIASES.get(name, name)]
+    assert resolve(near) and instead in training.__all__
+    ends = f"Use '{near}', which comes nearest, or train with hf_hardneg.training.{instead}.$"
+    with pytest.raises(ConfigError, match=f"^Strategy '{name}' .* a miner takes ance_offline, .* {ends}"):
         HardNegatives(corpus, name)
     with pytest.raises(ConfigError, match=f"^Strategy '{name}' "):
         HardNegatives(corpus, f"bm25+{name}")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from hf_hardneg.encode.forward import forward, load_model, refuse_cuda_in_worker, resolved_device
-from hf_hardneg.encode.live import object_digest, weights_digest
+from hf_hardneg.encode.live import object_digest, save_model, weights_digest
 from hf_hardneg.encode.model_files import ModelFiles, Precision, read_model_files
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.index.dense import checked_vectors
@@ -57,7 +57,7 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
 
     Raises:
         ModelError: there is no such model, or it describes something that is not supported.
-        ConfigError: something else was passed.
+        ConfigError: something else was passed, or a late-interaction model.
     """
     if isinstance(encoder, Encoder):
         return encoder
@@ -65,6 +65,7 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
         files = replace(read_model_files(os.fspath(encoder)), precision=precision)
         return TransformersEncoder(files=files, digest=files.digest(), device=device)
     if hasattr(encoder, "state_dict") and hasattr(encoder, "encode_query"):
+        _refuse_multi_vector(encoder)
         return _from_live_model(encoder, cache_dir)
     if callable(encoder):
         return CallableEncoder(function=encoder, digest=object_digest(encoder, what="encoder", of="vectors"))
@@ -193,6 +194,17 @@ def _live_model(folder: Path, device: str) -> Any:
     return module.SentenceTransformer(str(folder / "model"), device=device)
 
 
+def _refuse_multi_vector(model: Any) -> None:
+    """Raise for a late-interaction model, such as PyLate's ColBERT, which compares by the best of many vectors."""
+    if "maxsim" in str(getattr(model, "similarity_fn_name", "")).lower():
+        raise ConfigError(
+            f"encoder= got a {type(model).__name__}, which has a vector for each token; retrieval compares one vector "
+            "of each text. Give a model of one vector, or a callable list[str] -> (n, d) that takes the mean of each "
+            "text's vectors and has a `digest` that changes with the weights, weights_digest(model) of "
+            "hf_hardneg.encode.live."
+        )
+
+
 def _from_live_model(model: Any, cache_dir: Path) -> SentenceTransformerEncoder:
     parameters = {
         "weights": weights_digest(model),
@@ -200,7 +212,7 @@ def _from_live_model(model: Any, cache_dir: Path) -> SentenceTransformerEncoder:
         "prompts": {**model.prompts, "default": model.default_prompt_name},
         "max_length": model.max_seq_length,
     }
-    folder = obtain(cache_dir, "encoder", parameters, lambda path: model.save(str(path / "model")))
+    folder = obtain(cache_dir, "encoder", parameters, lambda path: save_model(model, path / "model"))
     return SentenceTransformerEncoder(folder=folder, digest=digest_of(parameters), device=str(model.device))
 
 

@@ -1,8 +1,9 @@
-"""Models that live in this process: what identifies them."""
+"""Models that live in this process: what identifies them, and how they are saved for others."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,22 @@ def weights_digest(model: Any) -> str:
         weights.update(name.encode())
         weights.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).tobytes())
     return weights.hexdigest()
+
+
+def save_model(model: Any, directory: Path) -> None:
+    """Save a model of transformers or sentence-transformers from this process, whatever its rank.
+
+    In a process group newer transformers write on rank 0 alone. Here the process that holds the folder's lock writes,
+    and that can be any.
+    """
+    parts = [part for part in model.modules() if hasattr(part, "should_save_on_this_rank")]
+    for part in parts:
+        part.should_save_on_this_rank = lambda is_main_process: is_main_process
+    try:
+        model.save_pretrained(str(directory))
+    finally:
+        for part in parts:
+            del part.should_save_on_this_rank
 
 
 def object_digest(thing: Any, *, what: str, of: str) -> str:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hf_hardneg.encode.live import object_digest, weights_digest
+from hf_hardneg.encode.live import object_digest, save_model, weights_digest
 from hf_hardneg.encode.model_files import check_complete, longest_input, model_folder, read_json
 from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.index.store import digest_of, obtain
@@ -145,7 +145,7 @@ def _from_sentence_transformers(
     modules = [f"{name}: {module}" for name, module in model.named_children()]
     prompts = {**model.prompts, "default": model.default_prompt_name}
     parameters = {"weights": weights_digest(model), "modules": modules, "prompts": prompts, "max_length": limit}
-    folder = obtain(cache_dir, "crossencoder", parameters, lambda path: model.save(str(path / "model"))) / "model"
+    folder = obtain(cache_dir, "crossencoder", parameters, lambda path: save_model(model, path / "model")) / "model"
     device, kind = str(model.device), _kind(activation, auto="ce_logit")
     if [type(one).__name__ for one in model] == ["Transformer"] and model.default_prompt_name is None:
         return _from_folder(str(folder), device, "sigmoid" if kind == "ce_logit" else "identity", limit)
@@ -162,7 +162,7 @@ def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_len
         return RerankersScorer(model=model, kind=kind, digest=digest_of({"model": digest, "kind": kind}))
 
     def save(path: Path) -> None:
-        classifier.save_pretrained(path / "model")
+        save_model(classifier, path / "model")
         model.tokenizer.save_pretrained(path / "model")
 
     parameters = {"weights": weights_digest(classifier), "tokenizer": repr(model.tokenizer)}

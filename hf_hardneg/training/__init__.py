@@ -16,6 +16,7 @@ import importlib
 from typing import Any
 
 _MODULES = {
+    "AsyncRefresher": "asynchronous",
     "CrossBatchCollator": "collator",
     "CrossBatchLoss": "losses",
     "GenerationNegatives": "generations",
@@ -35,6 +36,7 @@ _MODULES = {
     "cached_backward": "gradcache",
     "cross_batch_loss": "losses",
     "gather_rows": "gather",
+    "in_batch_margin_mse_loss": "distillation",
     "joined_mean": "gather",
     "kl_loss": "distillation",
     "known_positives": "collator",

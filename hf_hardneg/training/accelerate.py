@@ -10,6 +10,7 @@ from accelerate.data_loader import SeedableRandomSampler, get_sampler
 from torch.utils.data import RandomSampler
 
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Schedule
 from hf_hardneg.training.snapshots import same_draws
@@ -23,7 +24,7 @@ class HardNegativePlugin:
 
     Args:
         accelerator (`Accelerator`): of the loop.
-        refresher (`Refresher`): what to refresh.
+        refresher (`Refresher` or `AsyncRefresher`): what to refresh.
         refresh_every (`int`, defaults to 10,000): optimizer steps between two refreshes.
         first_refresh (`int`, *optional*): the step of the first; `refresh_every` by default, 0 is before training.
 
@@ -42,7 +43,7 @@ class HardNegativePlugin:
     def __init__(
         self,
         accelerator: Accelerator,
-        refresher: Refresher,
+        refresher: Refresher | AsyncRefresher,
         *,
         refresh_every: int = 10_000,
         first_refresh: int | None = None,
@@ -64,7 +65,7 @@ class HardNegativePlugin:
         if not self.accelerator.sync_gradients or self.accelerator.optimizer_step_was_skipped:
             return False
         self.steps += 1
-        if not self.schedule.due(self.steps):
+        if not self.refresher.due(self.steps, self.schedule):
             return False
         self._stale = self.refresher.at(self.steps, self.schedule)
         return self._stale

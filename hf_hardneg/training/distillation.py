@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hf_hardneg.training.documents import check_shape
+from hf_hardneg.training.documents import check_shape, gather_documents
 from hf_hardneg.training.gather import joined_mean
-from hf_hardneg.training.similarity import Similarity, own_scores
+from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
 
 def margin_mse_loss(
@@ -36,6 +36,40 @@ def margin_mse_loss(
     margins = (student[:, :1] - student[:, 1:]) - (scores[:, :1] - scores[:, 1:])
     squares = margins.masked_fill(~valid[:, 1:], 0.0) ** 2
     return joined_mean(squares.sum(), valid[:, 1:].sum())
+
+
+def in_batch_margin_mse_loss(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None,
+    scores: Tensor,
+    *,
+    negative_mask: Tensor | None = None,
+    similarity: Similarity = "dot",
+) -> Tensor:
+    """MarginMSE of each query's positive and every document of the other queries, of all ranks (arXiv 2104.06967).
+
+    The second half of TAS-Balanced's dual supervision; the first is of each query's own negatives, with other scores:
+    `margin_mse_loss(...) + 0.75 * in_batch_margin_mse_loss(...)`. Its teacher must be cheap for all pairs of a batch,
+    such as ColBERT. A false negative does no harm: the teacher scores it like a positive.
+
+    Args:
+        queries, positives, negative_mask, similarity: see `margin_mse_loss`.
+        negatives (`Tensor`, *optional*): (B, m, d).
+        scores (`Tensor`): (B, n), the teacher's of each query with the positives of all rows and then their negatives,
+            row by row; under a launcher those of all ranks, in the order of `gather_rows`.
+
+    Raises:
+        DataError: shapes that do not fit, within this rank or between ranks.
+    """
+    check_shape("queries", queries, tuple(positives.shape))
+    documents = gather_documents(positives, negatives, negative_mask, None)
+    check_shape("scores", scores, (len(queries), len(documents.vectors)))
+    student = all_scores(queries, documents.vectors, similarity)
+    label = documents.label.unsqueeze(1)
+    margins = (student.gather(1, label) - student) - (scores.gather(1, label) - scores)
+    counted = documents.valid & ~documents.at(torch.cat([label, documents.own], dim=1))
+    return joined_mean((margins.masked_fill(~counted, 0.0) ** 2).sum(), counted.sum())
 
 
 def kl_loss(

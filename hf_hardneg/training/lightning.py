@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from hf_hardneg.optional import require
+from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Schedule
 
@@ -21,7 +22,7 @@ class HardNegativeLightning(Callback):  # type: ignore[misc]
     come a few batches later.
 
     Args:
-        refresher (`Refresher`): what to refresh.
+        refresher (`Refresher` or `AsyncRefresher`): what to refresh.
         refresh_every (`int`, defaults to 10,000): optimizer steps between two refreshes.
         first_refresh (`int`, *optional*): the step of the first; `refresh_every` by default, 0 is before training.
 
@@ -41,7 +42,9 @@ class HardNegativeLightning(Callback):  # type: ignore[misc]
         2
     """
 
-    def __init__(self, refresher: Refresher, *, refresh_every: int = 10_000, first_refresh: int | None = None) -> None:
+    def __init__(
+        self, refresher: Refresher | AsyncRefresher, *, refresh_every: int = 10_000, first_refresh: int | None = None
+    ) -> None:
         self.refresher = refresher
         self.schedule = Schedule(every=refresh_every, first=first_refresh)
         self.step = 0
@@ -58,5 +61,5 @@ class HardNegativeLightning(Callback):  # type: ignore[misc]
         """Refresh where it is due; a micro-batch of an accumulated gradient is no step."""
         if trainer.global_step > self.step:
             self.step = trainer.global_step
-            if self.schedule.due(self.step):
+            if self.refresher.due(self.step, self.schedule):
                 self.refresher.at(self.step, self.schedule)

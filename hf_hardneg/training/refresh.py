@@ -124,7 +124,11 @@ class Refresher:
         number = schedule.number(step)
         if schedule.due(step):
             self.refresh(number, step=step)
-        return self._switch(number)
+        return self.switch(number)
+
+    def due(self, step: int, schedule: Schedule) -> bool:
+        """Whether `at` has something to do after that many optimizer steps."""
+        return schedule.due(step)
 
     def refresh(self, number: int, *, step: int) -> None:
         """Mine and publish a generation with the weights of this moment; one made of the same is left as it is.
@@ -132,7 +136,13 @@ class Refresher:
         Random states are left as they were, and so is the model.
         """
         with same_draws(), quiet():
-            encoder = self._snapshot()
+            encoder = snapshot(self.encoder, self._cache)
+            self.ranks.agree(encoder.digest, "weights")
+        self.mine(number, step=step, encoder=encoder)
+
+    def mine(self, number: int, *, step: int, encoder: Encoder) -> None:
+        """Mine and publish a generation with an encoder of the weights after a step, as `refresh` does."""
+        with same_draws(), quiet():
             parameters = self._parameters(number, step, encoder)
             if self.ranks.decided(not self.generations.holds(number, parameters)):
                 self._refuse_unchanged(number, step, encoder)
@@ -141,17 +151,8 @@ class Refresher:
         store.check(self.generations.place(number))
         unload_models()
 
-    def _snapshot(self) -> Encoder:
-        """The encoder of the weights of this moment, saved by rank 0: libraries save less on others."""
-        if self.ranks.rank > 0:
-            self.ranks.wait()
-        encoder = snapshot(self.encoder, self._cache)
-        if self.ranks.rank == 0:
-            self.ranks.wait()
-        self.ranks.agree(encoder.digest, "weights")
-        return encoder
-
-    def _switch(self, number: int) -> bool:
+    def switch(self, number: int) -> bool:
+        """Have readers take a generation; every rank calls it. Whether that is another than before."""
         changes = self.ranks.decided(number != self.generations.current)
         if changes and self.ranks.rank == 0:
             self.generations.switch(number)

@@ -74,10 +74,14 @@ class Schedule:
 
 
 class Job(NamedTuple):
-    """A refresh beside the training: generation `number` of the weights after step `checkpoint`, from `ready` on."""
+    """A refresh beside the training: generation `number` of the weights after step `checkpoint`, from `ready` on.
+
+    It is begun after step `start`, later than `checkpoint` where the one before it took that long.
+    """
 
     number: int
     checkpoint: int
+    start: int
     ready: int
 
 
@@ -95,8 +99,9 @@ def beside(schedule: Schedule, latency: int) -> Iterator[Job]:
         newest = schedule.number(free)
         taken = newest if newest > taken else taken + 1
         checkpoint = schedule.step_of(taken)
-        free = max(free, checkpoint) + latency
-        yield Job(number, checkpoint, free)
+        start = max(free, checkpoint)
+        free = start + latency
+        yield Job(number, checkpoint, start, free)
 
 
 def chunk(size: int, chunks: int, number: int) -> range:

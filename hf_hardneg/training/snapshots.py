@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from transformers.utils import logging
 
-from hf_hardneg.encode.encoder import Encoder, TransformersEncoder, load_encoder
-from hf_hardneg.encode.live import weights_digest
+from hf_hardneg.encode.encoder import Encoder, SentenceTransformerEncoder, TransformersEncoder, load_encoder
+from hf_hardneg.encode.live import save_model, weights_digest
 from hf_hardneg.encode.model_files import ModelFiles, read_model_files
 from hf_hardneg.errors import ConfigError, ModelError
-from hf_hardneg.index.store import obtain
+from hf_hardneg.index.store import check, digest_of, obtain, read_manifest
+
+OPTIONS = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
+"""Of a `LiveModel`, and saved beside its weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +45,16 @@ class LiveModel:
     document_prompt: str = ""
     max_length: int = 512
 
-    def encoder(self, cache: Path) -> Encoder:
-        """The model with its weights of this moment, saved once under the cache."""
+    def save(self, cache: Path) -> Path:
+        """The folder of its weights of this moment, saved once under the cache."""
         model = extract_model_from_parallel(self.model)
-        names = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
-        options = {name: getattr(self, name) for name in names}
+        options = {name: getattr(self, name) for name in OPTIONS}
 
         def save(directory: Path) -> None:
-            model.save_pretrained(directory / "model")
+            save_model(model, directory / "model")
             self.tokenizer.save_pretrained(directory / "model")
 
-        folder = obtain(cache, "encoder", {"weights": weights_digest(model), **options}, save)
-        files = ModelFiles(folder=str(folder / "model"), **options)
-        return TransformersEncoder(files=files, digest=files.digest(), device=str(model.device))
+        return obtain(cache, "encoder", {"weights": weights_digest(model), **options}, save)
 
 
 def snapshot(model: Any, cache: Path) -> Encoder:
@@ -68,11 +68,8 @@ def snapshot(model: Any, cache: Path) -> Encoder:
     Raises:
         ConfigError: a bare torch module, which says neither how to tokenize nor how to pool.
     """
-    if isinstance(model, LiveModel):
-        return model.encoder(cache)
-    model = extract_model_from_parallel(model) if isinstance(model, torch.nn.Module) else model
-    if hasattr(model, "encode_query") and hasattr(model, "state_dict"):
-        return _of_sentence_transformer(model, cache)
+    if is_live(model):
+        return saved_encoder(save_weights(model, cache), device_of(model))
     if isinstance(model, torch.nn.Module):
         raise ConfigError(
             f"encoder= got a {type(model).__name__}; allowed are a SentenceTransformer, LiveModel(model=, tokenizer=, "
@@ -81,13 +78,41 @@ def snapshot(model: Any, cache: Path) -> Encoder:
     return load_encoder(model, cache_dir=cache)
 
 
-def _of_sentence_transformer(model: Any, cache: Path) -> Encoder:
-    """Its files, read as any model's, where we know its modules; else the model itself."""
-    live = load_encoder(model, cache_dir=cache)
-    with suppress(ModelError):
-        files = read_model_files(str(live.folder / "model"))  # type: ignore[attr-defined]
-        return TransformersEncoder(files=files, digest=files.digest(), device=str(model.device))
-    return live
+def is_live(model: Any) -> bool:
+    """Whether a model's weights can be saved and loaded elsewhere: a `LiveModel`, or a SentenceTransformer."""
+    module = extract_model_from_parallel(model) if isinstance(model, torch.nn.Module) else model
+    return isinstance(model, LiveModel) or (hasattr(module, "encode_query") and hasattr(module, "state_dict"))
+
+
+def device_of(model: Any) -> str:
+    """Where a live model computes."""
+    return str(extract_model_from_parallel(model.model if isinstance(model, LiveModel) else model).device)
+
+
+def save_weights(model: Any, cache: Path) -> Path:
+    """The folder of a live model's weights of this moment, saved once under the cache."""
+    if isinstance(model, LiveModel):
+        return model.save(cache)
+    encoder = load_encoder(extract_model_from_parallel(model), cache_dir=cache)
+    return encoder.folder  # type: ignore[attr-defined]
+
+
+def saved_encoder(folder: Path, device: str) -> Encoder:
+    """The encoder of weights that `save_weights` saved: read as any model's files where we know its modules.
+
+    Raises:
+        StoreError: the folder is missing, or its files are altered.
+    """
+    check(folder)
+    made_of = read_manifest(folder)["parameters"]
+    if made_of.keys() >= set(OPTIONS):
+        files = ModelFiles(folder=str(folder / "model"), **{name: made_of[name] for name in OPTIONS})
+    else:
+        try:
+            files = read_model_files(str(folder / "model"))
+        except ModelError:
+            return SentenceTransformerEncoder(folder=folder, digest=digest_of(made_of), device=device)
+    return TransformersEncoder(files=files, digest=files.digest(), device=device)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hf_hardneg.errors import DataError
+from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.generations import GenerationNegatives
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Schedule
@@ -25,7 +26,7 @@ class HardNegativeCallback(TrainerCallback):  # type: ignore[misc]
     with `dataloader_num_workers` above 0 new negatives come a few batches later.
 
     Args:
-        refresher (`Refresher`): what to refresh.
+        refresher (`Refresher` or `AsyncRefresher`): what to refresh.
         refresh_every (`int`, defaults to 10,000): optimizer steps between two refreshes.
         first_refresh (`int`, *optional*): the step of the first; `refresh_every` by default, 0 is before training.
         transform (callable, *optional*): from a batch of pairs to what the collator gets, such as `Tuples`; by default
@@ -49,7 +50,7 @@ class HardNegativeCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(
         self,
-        refresher: Refresher,
+        refresher: Refresher | AsyncRefresher,
         *,
         refresh_every: int = 10_000,
         first_refresh: int | None = None,
@@ -70,7 +71,7 @@ class HardNegativeCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Refresh where it is due."""
-        if self.schedule.due(state.global_step) and self.refresher.at(state.global_step, self.schedule):
+        if self.refresher.due(state.global_step, self.schedule) and self.refresher.at(state.global_step, self.schedule):
             self._collator.read_again()
 
 

@@ -16,6 +16,7 @@ from hf_hardneg.training import (
     MoCHi,
     cached_backward,
     gather_rows,
+    in_batch_margin_mse_loss,
     kl_loss,
     lambda_loss,
     margin_mse_loss,
@@ -70,6 +71,14 @@ def own_documents(loss, **options):
     return of
 
 
+def in_batch(queries, positives, negatives, rows, step):
+    """The teacher's vectors are those of the guide, here gathered by number."""
+    teacher = vectors(50, width=3)
+    gathered = gather_rows({"positives": rows.positive, "negatives": rows.negative.flatten()}).rows
+    scores = teacher[0][rows.query] @ teacher[1][torch.cat([gathered["positives"], gathered["negatives"]])].T
+    return in_batch_margin_mse_loss(queries, positives, negatives, scores, negative_mask=rows.mask)
+
+
 def adore(queries, positives, negatives, rows, step):
     documents = torch.cat([negatives, positives.unsqueeze(1)], dim=1)
     relevant = (documents.new_tensor([0.0, 0.0, 0.0, 1.0]) > 0).expand(len(queries), -1)
@@ -94,6 +103,7 @@ CASES = {
     "star": Case(star),
     "pairwise": Case(own_documents(pairwise_loss)),
     "margin_mse": Case(own_documents(margin_mse_loss)),
+    "in_batch_margin_mse": Case(in_batch, widths=(None, 2)),
     "kl": Case(own_documents(kl_loss, temperature=2.0)),
     "adore": Case(adore),
 }

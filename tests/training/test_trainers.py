@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from hf_hardneg.errors import DataError
-from hf_hardneg.training import HardNegativeCallback, HardNegativePlugin, Schedule, Tuples
+from hf_hardneg.training import AsyncRefresher, HardNegativeCallback, HardNegativePlugin, Schedule, Tuples
 from tests.test_encoder import tiny
 from tests.training.world import live_model, loss_of, refresher
 
@@ -65,7 +65,7 @@ class Plain(Trainer):
         return loss
 
 
-def trainer(folder, live, steps=STEPS, **options):
+def trainer(folder, live, steps=STEPS, lag=None, **options):
     made = refresher(folder / "negatives", live)
     arguments = TrainingArguments(
         str(folder / "out"),
@@ -88,7 +88,7 @@ def trainer(folder, live, steps=STEPS, **options):
         args=arguments,
         train_dataset=made.pairs,
         data_collator=lambda rows: {"rows": rows},
-        callbacks=[HardNegativeCallback(made, **WHEN)],
+        callbacks=[HardNegativeCallback(made if lag is None else AsyncRefresher(made, lag=lag), **WHEN)],
     )
 
 
