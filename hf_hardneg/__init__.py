@@ -43,6 +43,7 @@ _MODULES = {
     "Validation": "generate.validation",
     "attach_bm25": "index.attach",
     "attach_dense": "index.attach",
+    "audit": "audits",
     "from_format": "formats",
     "load_cross_encoder": "score.cross_encoder",
     "mine": "mining",

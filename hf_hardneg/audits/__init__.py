@@ -1,0 +1,8 @@
+"""`audit`: what is wrong with mined negatives, whoever mined them."""
+
+from hf_hardneg.audits.auditing import audit
+from hf_hardneg.audits.checks import CHECKS
+from hf_hardneg.audits.findings import Audit, Finding
+from hf_hardneg.audits.judging import Estimate
+
+__all__ = ["CHECKS", "Audit", "Estimate", "Finding", "audit"]

@@ -1,0 +1,122 @@
+"""What `audit()` is given, as sources of rows: datasets, streams, splits, and rows with their tables of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hf_hardneg.audits.lookups import Lookup, open_lookup
+from hf_hardneg.audits.rows import Source
+from hf_hardneg.errors import ColumnError, ConfigError, DataError
+from hf_hardneg.formats import beir
+from hf_hardneg.formats.importing import layout_of, shape_of
+from hf_hardneg.formats.layouts import LAYOUTS
+
+QUERY_TEXTS = ("query", "text", "question", "anchor")
+QUERY_IDS = ("query_id", "_id", "qid")
+
+
+def open_sources(dataset: Any, layout: str | None, split: str) -> tuple[Source, list[Source]]:
+    """The rows to audit, with the tables beside them, and other splits.
+
+    Raises:
+        ColumnError: columns of no layout.
+        ConfigError: something that cannot be read, or has no such split.
+        DataError: a stream without rows.
+    """
+    from datasets import Dataset, IterableDataset
+
+    if isinstance(dataset, (Dataset, IterableDataset)):
+        return _source(dataset, layout, {}), []
+    if not isinstance(dataset, Mapping):
+        raise ConfigError(
+            f"audit() got a {type(dataset).__name__}; it reads a Dataset, an IterableDataset, or a DatasetDict of "
+            "splits or of rows and their tables. Give one, such as what load_dataset() returns."
+        )
+    if layout == "beir" or (layout is None and set(dataset) >= beir.NAMES):
+        return Source(dataset=beir.read(dataset), layout="list"), []
+    for name in ("train", "triples"):
+        if name in dataset:
+            found = layout or layout_of(_schema(dataset[name]))
+            if found in LAYOUTS and LAYOUTS[found].documents in dataset:
+                return _source(dataset[name], found, dataset), []
+    if split not in dataset:
+        raise ConfigError(f"There is no split {split!r}; there are {', '.join(dataset)}. Name one with split=.")
+    splits = {name: _source(one, layout, {}) for name, one in dataset.items()}
+    return splits.pop(split), list(splits.values())
+
+
+def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> Source:
+    schema = _schema(dataset)
+    found = layout or layout_of(schema)
+    if found == "beir":
+        raise ConfigError("BEIR's layout is three tables; give a mapping of corpus, queries and qrels.")
+    shape = None if found == "list" else shape_of(found, schema.names)
+    lookups = {}
+    if shape is not None:
+        wanted = (("query", shape.queries, shape.query_key), ("document", shape.documents, shape.document_key))
+        for what, name, key in wanted:
+            if name is not None and name in tables:
+                lookups["queries" if what == "query" else "documents"] = _table_lookup(tables[name], what, name, key)
+    return Source(dataset=dataset, layout=found, **lookups)
+
+
+def _table_lookup(table: Any, what: str, name: str, key: str) -> Lookup:
+    text = next((column for column in ("text", what) if column in table.column_names), None)
+    if text is None or key not in table.column_names:
+        raise ColumnError(
+            f"The table {name!r} needs {key!r} and 'text'; it has {', '.join(map(repr, table.column_names))}. "
+            "Rename its columns."
+        )
+    made, original = open_lookup(table, id_column=key, text_column=text), f"{what}_id"
+    if original == key or original not in table.column_names:
+        return made
+    return replace(made, originals=open_lookup(table, id_column=key, text_column=original).table)
+
+
+def _schema(dataset: Any) -> Any:
+    """The Arrow schema of a dataset; of a stream that does not know it, that of its first row."""
+    if dataset.features is not None:
+        return dataset.features.arrow_schema
+    for table in dataset.with_format("arrow").iter(1):
+        return table.schema
+    raise DataError("The stream has no rows; an audit needs one at least. Look at how it is made.")
+
+
+def test_source(given: Any) -> Source:
+    """Queries of a test set, and what is positive for them: rows of a layout, a table of queries, or their texts.
+
+    Raises:
+        ColumnError: no column holds queries.
+        ConfigError: something else was given.
+    """
+    from datasets import Dataset
+
+    if isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(one, str) for one in given):
+        return Source(dataset=Dataset.from_dict({"query": list(given)}), layout="list")
+    if not hasattr(given, "column_names") or isinstance(given, Mapping):
+        raise ConfigError(
+            f"test_queries= is a {type(given).__name__}; give a list of texts, or a Dataset with a column 'query' or "
+            "'text', such as one split of it."
+        )
+    schema = _schema(given)
+    try:
+        found = layout_of(schema)
+    except ColumnError:
+        found = "list"
+    if found not in ("list", "pair"):
+        return _source(given, found, {})
+    renamed = {
+        next((name for name in names if name in schema.names), None): ours
+        for ours, names in (("query", QUERY_TEXTS), ("query_id", QUERY_IDS))
+    }
+    kept = {name: ours for name, ours in renamed.items() if name is not None}
+    if not kept:
+        raise ColumnError(
+            f"test_queries= has the columns {', '.join(map(repr, schema.names))}; one of {', '.join(QUERY_TEXTS)} must "
+            "hold the queries. Rename its columns."
+        )
+    documents = [name for name in ("positive", "positive_ids") if name in schema.names]
+    changed = {name: ours for name, ours in kept.items() if name != ours}
+    return Source(dataset=given.select_columns([*kept, *documents]).rename_columns(changed), layout="list")
