@@ -2,7 +2,8 @@
 
 from hf_hardneg.audits.auditing import audit
 from hf_hardneg.audits.checks import CHECKS
-from hf_hardneg.audits.findings import Audit, Finding
+from hf_hardneg.audits.findings import Finding
 from hf_hardneg.audits.judging import Estimate
+from hf_hardneg.audits.report import Audit
 
 __all__ = ["CHECKS", "Audit", "Estimate", "Finding", "audit"]

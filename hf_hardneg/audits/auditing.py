@@ -10,9 +10,10 @@ from hf_hardneg.audits.checks import CHECKS
 from hf_hardneg.audits.collecting import Found, Histograms, note_frequent
 from hf_hardneg.audits.facts import Collector, Facts, HeldOut, held_out, relevant_pairs
 from hf_hardneg.audits.finders import View
-from hf_hardneg.audits.findings import Audit, Finding
+from hf_hardneg.audits.findings import Finding
 from hf_hardneg.audits.judging import Judge, Sample, open_judge
 from hf_hardneg.audits.lookups import open_lookup
+from hf_hardneg.audits.report import Audit
 from hf_hardneg.audits.rows import Batch, Source
 from hf_hardneg.audits.sources import open_sources, test_source
 from hf_hardneg.errors import ConfigError, DataError, unknown_name

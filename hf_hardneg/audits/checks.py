@@ -101,7 +101,7 @@ CHECKS: dict[str, Check] = {
     "misaligned": Check(
         severity="error",
         says="rows with more or fewer scores, labels or ids than documents",
-        todo="Drop these rows, or write them again; a loader pairs the wrong ones, or stops.",
+        todo="Drop these rows, or that column; a loader pairs the wrong ones, or stops.",
         find=finders.misaligned,
     ),
     "missing_query": Check(

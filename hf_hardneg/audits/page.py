@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hf_hardneg.audits.findings import Finding, Histogram
+from hf_hardneg.audits.judging import Estimate
 from hf_hardneg.charts import Marked, histogram
 from hf_hardneg.filters import NearDuplicate
 from hf_hardneg.reports import TOO_EASY, TOO_HARD
-
-if TYPE_CHECKING:
-    from hf_hardneg.audits.findings import Audit, Finding
-    from hf_hardneg.audits.judging import Estimate
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -20,7 +18,7 @@ body { font: 15px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #7676764d; }
 td.number { text-align: right; white-space: nowrap; }
-td.text { overflow-wrap: anywhere; white-space: pre-wrap; }
+td.text { overflow-wrap: anywhere; white-space: pre-wrap; unicode-bidi: isolate; }
 .error { color: #c62828; } .warning { color: #a06000; } .note { color: #767676; }
 @media (prefers-color-scheme: dark) {
   .error { color: #ff7b7b; } .warning { color: #e0a040; } .note { color: #a0a0a0; }
@@ -33,23 +31,27 @@ MARKED = {
 """What is shaded, by the label of the axis."""
 
 
-def page(audit: Audit) -> str:
-    """The page; every text of the data escaped."""
+def page(
+    summary: str,
+    findings: Sequence[Finding],
+    estimate: Estimate | None,
+    histograms: Sequence[Histogram],
+    unchecked: Mapping[str, str],
+) -> str:
+    """The page; every text of the data escaped. See `Audit` for what is given."""
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>Audit of hard negatives</title>\n<style>{STYLE}</style>\n</head>\n<body>",
-        "<h1>Audit of hard negatives</h1>",
-        f"<p>{audit.rows:,} rows, {audit.negatives:,} negatives, layout <code>{escape(audit.layout)}</code>: "
-        f"{escape(audit.verdict)}.</p>",
-        _table(("", "finding", "count", "rows", "what"), [_cells(one) for one in audit.findings]),
-        *_estimate(audit.estimate),
-        *map(_section, audit.findings),
+        f"<h1>Audit of hard negatives</h1>\n<p>{escape(summary)}.</p>",
+        _table(("", "finding", "count", "rows", "what"), map(_cells, findings)),
+        *_estimate(estimate),
+        *map(_section, findings),
         *(
             histogram(one.edges, one.counts, title=one.title, x_label=one.x_label, marked=MARKED.get(one.x_label))
-            for one in audit.histograms
+            for one in histograms
         ),
-        *_unchecked(audit.unchecked),
+        *_unchecked(unchecked),
         "</body>\n</html>",
     ]
     return "\n".join(parts) + "\n"
@@ -87,9 +89,7 @@ def _unchecked(unchecked: Mapping[str, str]) -> list[str]:
     return ["<h2>Not checked</h2>", _table(("check", "needs"), rows)]
 
 
-def _table(heads: Any, rows: list[list[str]]) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th>{escape(str(name))}</th>" for name in heads)
-    body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"
+def _table(heads: Iterable[str], rows: Iterable[list[str]]) -> str:
+    body = [f"<tr>{''.join(cells)}</tr>" for cells in rows]
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    return "\n".join(["<table>", f"<tr>{head}</tr>", *body, "</table>"]) if body else ""

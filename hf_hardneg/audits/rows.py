@@ -248,7 +248,7 @@ def _aligned(lists: pa.ListArray, counts: np.ndarray) -> tuple[Any, np.ndarray]:
     within = np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
     place = (np.cumsum(own) - own)[owner] + within
     flat = lists.flatten().take(pa.array(place, mask=~fits[owner]))
-    return flat, ~fits & lists.is_valid().to_numpy(zero_copy_only=False)
+    return flat, ~fits
 
 
 def _evened(table: pa.Table) -> tuple[pa.Table, np.ndarray]:

@@ -101,22 +101,32 @@ def test_source(given: Any) -> Source:
             "'text', such as one split of it."
         )
     schema = _schema(given)
+    found = _rows_layout(schema)
+    return _queries(given, schema.names) if found is None else _source(given, found, {})
+
+
+def _rows_layout(schema: Any) -> str | None:
+    """The layout of rows that have positives too; `None` where the columns are those of a table of queries.
+
+    Layouts that are known by the order of columns alone need a query as the first, and no id.
+    """
     try:
         found = layout_of(schema)
     except ColumnError:
-        found = "list"
-    if found not in ("list", "pair"):
-        return _source(given, found, {})
-    renamed = {
-        next((name for name in names if name in schema.names), None): ours
-        for ours, names in (("query", QUERY_TEXTS), ("query_id", QUERY_IDS))
-    }
-    kept = {name: ours for name, ours in renamed.items() if name is not None}
-    if not kept:
+        return None
+    named = found in LAYOUTS and LAYOUTS[found].columns
+    in_order = schema.names[0] in QUERY_TEXTS and not set(QUERY_IDS) & set(schema.names)
+    return found if found != "list" and (named or in_order) else None
+
+
+def _queries(given: Any, present: Sequence[str]) -> Source:
+    wanted = {"query": QUERY_TEXTS, "query_id": QUERY_IDS, "positive": ("positive",), "positive_ids": ("positive_ids",)}
+    found = {ours: next((name for name in names if name in present), None) for ours, names in wanted.items()}
+    kept = {theirs: ours for ours, theirs in found.items() if theirs is not None}
+    if found["query"] is None and found["query_id"] is None:
         raise ColumnError(
-            f"test_queries= has the columns {', '.join(map(repr, schema.names))}; one of {', '.join(QUERY_TEXTS)} must "
-            "hold the queries. Rename its columns."
+            f"test_queries= has the columns {', '.join(map(repr, present))}; one of {', '.join(QUERY_TEXTS)} must hold "
+            "the queries. Rename its columns."
         )
-    documents = [name for name in ("positive", "positive_ids") if name in schema.names]
-    changed = {name: ours for name, ours in kept.items() if name != ours}
-    return Source(dataset=given.select_columns([*kept, *documents]).rename_columns(changed), layout="list")
+    changed = {theirs: ours for theirs, ours in kept.items() if theirs != ours}
+    return Source(dataset=given.select_columns(list(kept)).rename_columns(changed), layout="list")
