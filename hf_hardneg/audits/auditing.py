@@ -50,7 +50,7 @@ def audit(
 
     Args:
         dataset (`Dataset`, `IterableDataset`, `DatasetDict` or mapping): rows in a layout of `from_format()`; beside
-            them their tables of texts, for layouts of ids, or other splits, which are then taken for test sets.
+            them their tables of texts, for layouts of ids, or other splits, which are test sets unless called train.
         corpus (`Dataset`, *optional*): the documents that were mined: ids and texts are compared with it, and found in
             it where rows have only one of them.
         qrels (`Dataset` or `Mapping`, *optional*): judgements by ids: BEIR's columns query-id, corpus-id and score, or
@@ -70,8 +70,8 @@ def audit(
     Raises:
         UnknownNameError: no such layout.
         ColumnError: the columns are those of no layout, or something given lacks columns.
-        ConfigError: an argument of another type, or judgements that no row can be looked up in.
-        DataError: there are no rows; or a table repeats an id.
+        ConfigError: an argument of another type; or `qrels` needs ids, or `judge` texts, that are nowhere.
+        DataError: there are no rows; or a table repeats an id; or grades are no numbers, or scores no probabilities.
 
     Example:
         >>> from datasets import Dataset
@@ -92,26 +92,33 @@ def audit(
     tests = [*others, *([] if test_queries is None else [test_source(test_queries)])]
     if corpus is not None:
         tests = [replace(one, documents=source.documents) for one in tests]
-    facts = _facts(source, qrels, tests)
+    facts = _facts(source, qrels, tests, asked is not None)
     return _audited(source, facts, asked)
 
 
-def _facts(source: Source, qrels: Any, tests: Sequence[Source]) -> Facts:
+def _facts(source: Source, qrels: Any, tests: Sequence[Source], judged: bool) -> Facts:
     """The first pass."""
     relevant = None if qrels is None else relevant_pairs(qrels)[0]
     test: HeldOut | None = held_out([one.batches() for one in tests], qrels) if tests else None
     collector = Collector()
     for batch in _shown(source, "Audit, first pass"):
-        if relevant is not None and (batch.query_id is None or batch.negative.ids is None):
-            missing = ("queries", "queries") if batch.query_id is None else ("documents", "corpus")
-            raise ConfigError(
-                f"qrels= judges ids, and the rows have none of {missing[0]}. Give {missing[1]}=, a Dataset of ids and "
-                "texts, to look them up by text; or leave qrels= out."
-            )
+        if relevant is not None:
+            _check_has("qrels=", "ids", batch.query_id, batch.negative.ids)
+        if judged:
+            _check_has("judge=", "texts", batch.query, batch.negative.texts)
         collector.add(batch)
     if not collector.rows:
         raise DataError("The dataset has 0 rows; an audit needs one at least. Give the split that was mined.")
     return collector.facts(relevant, test)
+
+
+def _check_has(option: str, what: str, query: Any, documents: Any) -> None:
+    if query is None or documents is None:
+        of, table = ("queries", "queries") if query is None else ("documents", "corpus")
+        raise ConfigError(
+            f"{option} needs {what}, and the rows have none of {of}. Give {table}=, a Dataset of ids and texts, to "
+            f"look them up; or leave {option} out."
+        )
 
 
 def _shown(source: Source, what: str) -> Iterator[Batch]:

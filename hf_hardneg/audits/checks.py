@@ -153,7 +153,7 @@ CHECKS: dict[str, Check] = {
     ),
     "near_duplicate": Check(
         severity="warning",
-        says=f"negatives that share {NearDuplicate().threshold:.0%} of their word 3-grams with a positive of their row",
+        says=f"negatives with a Jaccard similarity of {NearDuplicate().threshold:g} to a positive, by word 3-grams",
         todo="Drop those that say the same; mine with NearDuplicate().",
         find=finders.near_duplicate,
         needs="texts",

@@ -103,7 +103,7 @@ class Histograms:
     def made(self, facts: Facts) -> tuple[Histogram, ...]:
         """The histograms that have something in them."""
         sizes = facts.sizes[: MOST_IN_ROW + 1].tolist()
-        edges = [i - 0.5 for i in range(len(sizes) + 1)]
+        edges = [float(number) for number in range(len(sizes) + 1)]
         if len(facts.sizes) > len(sizes):
             sizes.append(int(facts.sizes[MOST_IN_ROW + 1 :].sum()))
             edges.append(float("inf"))

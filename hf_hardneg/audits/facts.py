@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hf_hardneg.audits.keys import NONE, id_keys, pair_keys
 from hf_hardneg.audits.rows import Batch
-from hf_hardneg.errors import ColumnError, ConfigError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats.rows import one
 
 FREQUENT_SHARE, FREQUENT = 0.01, 10
@@ -152,6 +152,7 @@ def relevant_pairs(qrels: Any, only: np.ndarray | None = None) -> tuple[np.ndarr
 
     Raises:
         ConfigError, ColumnError: they are something else.
+        DataError: a grade is no number.
     """
     parts = [_pairs(queries, documents, grades) for queries, documents, grades in _judgements(qrels)]
     queries, documents = (np.concatenate([part[i] for part in parts] or [np.zeros(0, np.uint64)]) for i in (0, 1))
@@ -162,7 +163,12 @@ def relevant_pairs(qrels: Any, only: np.ndarray | None = None) -> tuple[np.ndarr
 
 
 def _pairs(queries: pa.Array, documents: pa.Array, grades: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    relevant = one(grades).to_numpy(zero_copy_only=False).astype(np.float64) > 0
+    try:
+        relevant = one(grades).to_numpy(zero_copy_only=False).astype(np.float64) > 0
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"qrels= has grades that are no numbers ({error}); above 0 is relevant. Convert them."
+        ) from error
     return tuple(id_keys(one(ids).cast(pa.string()))[relevant] for ids in (queries, documents))
 
 
@@ -171,8 +177,7 @@ def _judgements(qrels: Any) -> Iterable[tuple[Any, Any, Any]]:
         graded = [(query, _grades(query, judged)) for query, judged in qrels.items()]
         flat = [(str(query), str(one), grade) for query, judged in graded for one, grade in judged.items()]
         columns = list(zip(*flat, strict=True)) or [(), (), ()]
-        kinds = (pa.string(), pa.string(), pa.float64())
-        return [tuple(pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True))]
+        return [tuple(pa.array(column) for column in columns)]
     if not hasattr(qrels, "column_names") or isinstance(qrels, Mapping):
         raise ConfigError(
             f"qrels= is a {type(qrels).__name__}; it may be a Dataset of {', '.join(QRELS)}, or a dict from a query's "
@@ -188,14 +193,14 @@ def _judgements(qrels: Any) -> Iterable[tuple[Any, Any, Any]]:
     return (tuple(table.column(name) for name in QRELS) for table in tables)
 
 
-def _grades(query: Any, judged: Any) -> dict[Any, float]:
+def _grades(query: Any, judged: Any) -> dict[Any, Any]:
     if isinstance(judged, Mapping):
-        return {one: float(grade) for one, grade in judged.items()}
+        return dict(judged)
     if isinstance(judged, str) or not isinstance(judged, Iterable):
         raise ConfigError(
             f"qrels= of query {query!r} is {judged!r}; allowed are a list of ids and a dict from id to grade. Give one."
         )
-    return dict.fromkeys(judged, 1.0)
+    return dict.fromkeys(judged, 1)
 
 
 def held_out(sets: Sequence[Iterable[Batch]], qrels: Any) -> HeldOut:

@@ -88,9 +88,8 @@ class View:
 
 
 def positive_id(view: View) -> Hits | None:
-    """Negatives that are a positive of their row by id."""
-    both = view.batch.positive.ids is not None and view.batch.negative.ids is not None
-    return Hits(negatives=view.same_id) if both else None
+    """Negatives that are a positive of their row by the ids that stand there."""
+    return Hits(negatives=view.same_id) if all(side.given_ids for side in view.sides) else None
 
 
 def positive_text(view: View) -> Hits | None:

@@ -73,7 +73,9 @@ class Estimate:
     def __str__(self) -> str:
         return (
             f"likely false negatives {self.negatives}\n"
-            f"  by {self.judge}, relevant from a probability of {self.threshold:g}; its check: it accepts\n"
+            f"  of a keyed sample of distinct pairs, by {self.judge},\n"
+            f"  relevant from a probability of {self.threshold:g};\n"
+            "  how far it can be trusted: it accepts\n"
             f"  {self.positives} known positives and\n"
             f"  {self.random} random pairs"
         )
@@ -120,13 +122,8 @@ class Judge:
         """What the judge says of the samples, and of queries beside the positive of the next query in the sample.
 
         Raises:
-            DataError: there is no negative to judge; or scores are no probabilities.
+            DataError: scores are no probabilities.
         """
-        if not negatives.pairs:
-            raise DataError(
-                "judge= needs pairs of a query and a negative with texts, and the rows have none; with ids alone, give "
-                "corpus= and queries= too."
-            )
         sampled, known = list(negatives.pairs.values()), list(positives.pairs.values())
         shifted = [(query, text, 0) for (query, *_), (other, text, _) in pairwise(known) if query != other]
         accepted = [self._accepts(pairs) for pairs in (sampled, known, shifted)]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from hf_hardneg.audits.keys import NONE, exact_keys, id_keys, normalized_keys, pair_keys, word_grams
 from hf_hardneg.audits.lookups import Lookup
 from hf_hardneg.batches import ragged
-from hf_hardneg.formats.importing import columns_of, shape_of
+from hf_hardneg.formats.importing import columns_of
 from hf_hardneg.formats.layouts import LAYOUTS, Layout
 from hf_hardneg.formats.merging import equal_neighbours, fixed_columns, joined
 from hf_hardneg.formats.rows import lengths, listed, one
@@ -22,7 +22,7 @@ from hf_hardneg.signals import words
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-BATCH = 10_000
+BATCH = 4_000
 NUMBER = "row number"
 SHOWN = 200
 """Characters of a text in an example."""
@@ -169,8 +169,6 @@ class Source:
     def _tables(self, shape: Layout) -> Iterator[pa.Table]:
         start = 0
         for table in self.dataset.with_format("arrow").iter(BATCH):
-            if self.layout not in ("list", "pair"):
-                shape_of(self.layout, table.column_names)
             number = np.arange(start, start + len(table))
             evened, uneven = _evened(table) if self.layout == "labeled-list" else (table, None)
             columns = columns_of(evened, shape)

@@ -15,6 +15,8 @@ from hf_hardneg.formats.layouts import LAYOUTS
 
 QUERY_TEXTS = ("query", "text", "question", "anchor")
 QUERY_IDS = ("query_id", "_id", "qid")
+TABLES = ("corpus", "queries", "documents", "collection", "qrels")
+"""What of a mapping is no test set."""
 
 
 def open_sources(dataset: Any, layout: str | None, split: str) -> tuple[Source, list[Source]]:
@@ -43,8 +45,8 @@ def open_sources(dataset: Any, layout: str | None, split: str) -> tuple[Source, 
                 return _source(dataset[name], found, dataset), []
     if split not in dataset:
         raise ConfigError(f"There is no split {split!r}; there are {', '.join(dataset)}. Name one with split=.")
-    splits = {name: _source(one, layout, {}) for name, one in dataset.items()}
-    return splits.pop(split), list(splits.values())
+    others = [one for name, one in dataset.items() if name != split and not name.startswith(("train", *TABLES))]
+    return _source(dataset[split], layout, {}), [test_source(one) for one in others]
 
 
 def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> Source:
@@ -52,6 +54,8 @@ def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> Sour
     found = layout or layout_of(schema)
     if found == "beir":
         raise ConfigError("BEIR's layout is three tables; give a mapping of corpus, queries and qrels.")
+    if found == "list":
+        _check_list(schema.names)
     shape = None if found == "list" else shape_of(found, schema.names)
     lookups = {}
     if shape is not None:
@@ -60,6 +64,15 @@ def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> Sour
             if name is not None and name in tables:
                 lookups["queries" if what == "query" else "documents"] = _table_lookup(tables[name], what, name, key)
     return Source(dataset=dataset, layout=found, **lookups)
+
+
+def _check_list(present: Sequence[str]) -> None:
+    for names in (("query", "query_id"), ("negatives", "negative_ids")):
+        if not set(names) & set(present):
+            raise ColumnError(
+                f"The layout 'list' needs {names[0]!r} or {names[1]!r}; the dataset has "
+                f"{', '.join(map(repr, present))}. Rename its columns."
+            )
 
 
 def _table_lookup(table: Any, what: str, name: str, key: str) -> Lookup:
@@ -97,7 +110,7 @@ def test_source(given: Any) -> Source:
         return Source(dataset=Dataset.from_dict({"query": list(given)}), layout="list")
     if not hasattr(given, "column_names") or isinstance(given, Mapping):
         raise ConfigError(
-            f"test_queries= is a {type(given).__name__}; give a list of texts, or a Dataset with a column 'query' or "
+            f"A test set is a {type(given).__name__}; give a list of texts, or a Dataset with a column 'query' or "
             "'text', such as one split of it."
         )
     schema = _schema(given)
@@ -125,7 +138,7 @@ def _queries(given: Any, present: Sequence[str]) -> Source:
     kept = {theirs: ours for ours, theirs in found.items() if theirs is not None}
     if found["query"] is None and found["query_id"] is None:
         raise ColumnError(
-            f"test_queries= has the columns {', '.join(map(repr, present))}; one of {', '.join(QUERY_TEXTS)} must hold "
+            f"The test set has the columns {', '.join(map(repr, present))}; one of {', '.join(QUERY_TEXTS)} must hold "
             "the queries. Rename its columns."
         )
     changed = {theirs: ours for theirs, ours in kept.items() if theirs != ours}

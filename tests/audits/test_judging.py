@@ -110,6 +110,8 @@ def test_what_cannot_judge(given, error, message):
 
 
 def test_nothing_to_judge():
-    ids = Dataset.from_dict({"query_id": ["q"], "query": ["x"], "negatives": [[]], "positive": ["p"]})
-    with pytest.raises(DataError, match="the rows have none"):
-        audit(ids, judge=Contains())
+    ids = Dataset.from_dict({"query_id": ["q"], "query": ["x"], "negative_ids": [["n"]], "positive": ["p"]})
+    with pytest.raises(ConfigError, match="needs texts, and the rows have none of documents. Give corpus="):
+        audit(ids, judge=Contains(), layout="list")
+    nothing = audit(Dataset.from_dict({"query": ["x"], "negatives": [[]], "positive": ["p"]}), judge=Contains())
+    assert nothing.estimate.negatives.interval == (0.0, 1.0) and "0 of 0" in str(nothing)

@@ -137,6 +137,8 @@ def test_judgements_and_texts_are_brought_together(qrels):
     queries = Dataset.from_dict({"_id": ["q"], "text": ["QUESTION 0"]})
     found = audit(given, CORPUS, qrels, queries=queries)
     assert found.counts == {"judged_relevant": 1, "unknown_text": 1}
+    again = audit(rows({"positive": ["pos"], "negatives": ["pos"]}), CORPUS)
+    assert again.counts == {"positive_text": 1} and "positive_id" in again.unchecked
 
 
 def test_other_splits_are_test_sets():
@@ -144,7 +146,10 @@ def test_other_splits_are_test_sets():
     found = audit(splits)
     assert (found.counts["leaked_query"], found.counts["leaked_document"]) == (1, 1)
     assert found["leaked_query"].examples[0]["row"] == 0
-    assert audit(splits, split="test").counts["leaked_query"] == 1
+    assert audit(splits, split="test").ok
+    tables = {"dev": Dataset.from_dict({"_id": ["t"], "text": ["question 0"]}), "corpus": CORPUS, "train_2": rows({})}
+    assert audit({"train": splits["train"], **tables}).counts["leaked_query"] == 1
+    assert audit({"train": rows({}, {}), "corpus": CORPUS, "train_2": rows({})}).ok
 
 
 def test_documents_relevant_to_test_queries_by_judgements():

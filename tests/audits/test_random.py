@@ -4,7 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +69,8 @@ def test_a_stream_and_a_mined_dataset(seed, size):
     assert compared(whole) == counted(given)
     with mock.patch.object(rows, "BATCH", 2):
         assert audit(data.to_iterable_dataset()).to_dict() == whole.to_dict()
+    unknown = IterableDataset.from_generator(lambda: iter(given))
+    assert unknown.features is None and audit(unknown).to_dict() == whole.to_dict()
     ids = audit(data.remove_columns(["positive", "negatives", "query"]), layout="list")
     without = [{name: one[name] for name in one if name not in ("positive", "negatives", "query")} for one in given]
     assert compared(ids) == counted(without)
