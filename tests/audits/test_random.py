@@ -30,14 +30,14 @@ QUERIES = ["q 1", "Q  1", "q 2", "b"]
 
 
 def chance_rows(seed, size):
-    """Rows drawn from so few texts, ids and queries that they run into each other."""
+    """Rows drawn from so few texts, ids and queries that they run into each other; the first is not short."""
     rng = np.random.default_rng(seed)
     made = []
-    for _ in range(size):
+    for number in range(size):
         query = int(rng.integers(len(QUERIES)))
         row = {"query_id": f"Q{query}", "query": QUERIES[query]}
         for kind, texts, most in (("positive", "positive", 2), ("negative", "negatives", 3)):
-            drawn = rng.integers(len(TEXTS), size=rng.integers(1, most + 1))
+            drawn = rng.integers(len(TEXTS), size=rng.integers(1, most + 1) if number else most)
             row[texts] = [TEXTS[one] for one in drawn]
             row[f"{kind}_ids"] = [f"D{one}" for one in drawn]
             row[f"{kind}_scores"] = (rng.integers(0, 8, len(drawn)) / 8).tolist()
