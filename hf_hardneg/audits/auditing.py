@@ -149,9 +149,6 @@ def _audited(source: Source, facts: Facts, judge: Judge | None) -> Audit:
             one.add(batch, side)
     found["frequent_negative"].examples = [most[key] for key in facts.most]
     findings = [_finding(name, one, facts.rows) for name, one in found.items() if one.count]
-    estimate = None
-    if judge is not None:
-        estimate = judge.estimate(*samples)
     order = ("error", "warning", "note")
     return Audit(
         layout=source.layout,
@@ -160,7 +157,7 @@ def _audited(source: Source, facts: Facts, judge: Judge | None) -> Audit:
         findings=tuple(sorted(findings, key=lambda one: order.index(one.severity))),
         unchecked={name: CHECKS[name].needs for name in CHECKS if name in untold},
         histograms=histograms.made(facts),
-        estimate=estimate,
+        estimate=judge.estimate(*samples) if judge else None,
     )
 
 

@@ -185,8 +185,8 @@ class Source:
             query = self.queries.texts(place) if query is None else query
             query_id = self.queries.ids(place) if query_id is None or self.queries.originals else query_id
         sides = {kind: self._side(columns, kind) for kind in PARALLEL}
-        number = columns[NUMBER].to_numpy()
-        return Batch(number=number, query=query and query.cast(pa.string()), query_id=query_id, **sides)
+        query = None if query is None else query.cast(pa.string())
+        return Batch(number=columns[NUMBER].to_numpy(), query=query, query_id=query_id, **sides)
 
     def _side(self, columns: dict[str, Any], kind: str) -> Side:
         lists = columns.get("negatives" if kind == "negative" else kind)
@@ -253,10 +253,8 @@ def _evened(table: pa.Table) -> tuple[pa.Table, np.ndarray]:
     """A labelled list whose rows of unequally many documents and labels are empty, and which those were, (n,)."""
     names = [name for name in table.column_names if pa.types.is_nested(table.schema.field(name).type)]
     lists = {name: listed(table.column(name)) for name in names}
-    counts = [lengths(column) for column in lists.values()]
-    uneven = (
-        np.logical_or.reduce([counts[0] != other for other in counts[1:]]) if len(counts) > 1 else np.zeros(0, bool)
-    )
+    documents, labels = map(lengths, lists.values())
+    uneven = documents != labels
     if uneven.any():
         for name, column in lists.items():
             keep = ~uneven[np.repeat(np.arange(len(uneven)), lengths(column))]

@@ -15,6 +15,8 @@ from hf_hardneg.formats.layouts import LAYOUTS
 
 QUERY_TEXTS = ("query", "text", "question", "anchor")
 QUERY_IDS = ("query_id", "_id", "qid")
+IN_ORDER = dict.fromkeys(("pair", "triplet", "n-tuple"), "tuple") | {"labeled-pair": "pair", "labeled-list": "list"}
+"""Layouts that are known by the order and types of their columns alone, and how they are read."""
 TABLES = ("corpus", "queries", "documents", "collection", "qrels")
 """What of a mapping is no test set."""
 
@@ -38,15 +40,11 @@ def open_sources(dataset: Any, layout: str | None, split: str) -> tuple[Source, 
         )
     if layout == "beir" or (layout is None and set(dataset) >= beir.NAMES):
         return Source(dataset=beir.read(dataset), layout="list"), []
-    for name in ("train", "triples"):
-        if name in dataset:
-            found = layout or layout_of(_schema(dataset[name]))
-            if found in LAYOUTS and LAYOUTS[found].documents in dataset:
-                return _source(dataset[name], found, dataset), []
-    if split not in dataset:
+    rows = "triples" if "triples" in dataset else split
+    if rows not in dataset:
         raise ConfigError(f"There is no split {split!r}; there are {', '.join(dataset)}. Name one with split=.")
-    others = [one for name, one in dataset.items() if name != split and not name.startswith(("train", *TABLES))]
-    return _source(dataset[split], layout, {}), [test_source(one) for one in others]
+    others = [one for name, one in dataset.items() if name != rows and not name.startswith(("train", *TABLES))]
+    return _source(dataset[rows], layout, dataset), [test_source(one) for one in others]
 
 
 def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> Source:
@@ -56,6 +54,11 @@ def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> Sour
         raise ConfigError("BEIR's layout is three tables; give a mapping of corpus, queries and qrels.")
     if found == "list":
         _check_list(schema.names)
+    elif layout in IN_ORDER and IN_ORDER[layout] != IN_ORDER.get(layout_of(schema)):
+        raise ColumnError(
+            f"The columns {', '.join(map(repr, schema.names))} are those of {layout_of(schema)!r}, not of {layout!r}. "
+            "Leave out layout= to have it found, or rename the columns."
+        )
     shape = None if found == "list" else shape_of(found, schema.names)
     lookups = {}
     if shape is not None:

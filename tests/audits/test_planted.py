@@ -181,6 +181,8 @@ def test_ids_that_the_tables_beside_lack():
     documents = Dataset.from_dict({"document_id": ["p", "n"], "text": ["yes", "YES"]})
     found = audit(DatasetDict({"train": rows_of, "queries": queries, "documents": documents}))
     assert (found.layout, found.counts) == ("pylate-kd", {"unknown_id": 1, "positive_normalized": 1})
+    tests = audit(DatasetDict({"train": rows_of, "test": rows_of, "queries": queries, "documents": documents}))
+    assert (tests.counts["leaked_query"], tests.counts["leaked_document"]) == (1, 1)
     alone = audit(rows_of)
     assert alone and "missing_text" in alone.unchecked
 

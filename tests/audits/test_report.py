@@ -135,6 +135,7 @@ IDS = Dataset.from_dict({"query_id": ["1"], "document_ids": [["p", "n"]], "score
         ({"dataset": ROWS, "layout": "triplets"}, UnknownNameError, ["'triplets'", "known are", "Did you mean"]),
         ({"dataset": ROWS.rename_columns({"negatives": "wrong"})}, ColumnError, ["'wrong'", "Known are", "Rename"]),
         ({"dataset": ROWS, "layout": "flagembedding"}, ColumnError, ["needs 'pos'", "has 'query'", "Rename"]),
+        ({"dataset": ROWS, "layout": "labeled-list"}, ColumnError, ["'negatives'", "those of 'list'", "Leave out"]),
         ({"dataset": ROWS, "layout": "beir"}, ConfigError, ["three tables", "give a mapping"]),
         ({"dataset": ROWS.select([])}, DataError, ["0 rows", "one at least", "Give the split"]),
         ({"dataset": DatasetDict({"dev": ROWS})}, ConfigError, ["no split 'train'", "there are dev", "split="]),
