@@ -1,7 +1,7 @@
 """Hard-negative mining that lives inside Hugging Face `datasets`.
 
 - Mine: `mine`, or `HardNegatives` for any verb of `datasets`; `plan` says first what it costs, `sweep` tries settings.
-- Look at the result: `report`, `hf_hardneg.metrics`.
+- Look at the result: `report`, `audit`, `hf_hardneg.metrics`.
 - Hand it to a trainer: `to_format`, `from_format`, `save_format`; negatives that keep up: `hf_hardneg.training`.
 - Publish it: `hf_hardneg.hub`. How it was made: `recipe_of`, `Recipe`.
 - Parts of a `Strategy`:
@@ -63,6 +63,7 @@ _MODULES = {
     "Validation": "generate.validation",
     "attach_bm25": "index.attach",
     "attach_dense": "index.attach",
+    "audit": "audits",
     "from_format": "formats",
     "load_cross_encoder": "score.cross_encoder",
     "mine": "mining",

@@ -1,4 +1,4 @@
-"""The command line: `hf-hardneg mine`, `plan`, `train-denoiser`, `index`, `cache`, `demo`, `push` and `reproduce`."""
+"""The command line, `hf-hardneg`: `mine`, `audit`, `push`, `reproduce`, `plan`, `train-denoiser`, `index`, `cache`, `demo`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN_ROWS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 1 where `reproduce` finds other rows, 2 after an error."""
+    """Runs a command; returns the exit status: 0, 1 where `audit` or `reproduce` found something, 2 after an error."""
     options = _parser().parse_args(arguments)
     try:
         return _COMMANDS[options.command](options) or 0
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _cache_parser(commands.add_parser("cache", help="what lies in the cache"))
     _push_parser(commands.add_parser("push", help="push a mined dataset to the Hub, with its card"))
     _reproduce_parser(commands.add_parser("reproduce", help="mine a pushed dataset again from its card, and compare"))
+    _audit_parser(commands.add_parser("audit", help="what is wrong with mined negatives, whoever mined them"))
     return parser
 
 
@@ -138,9 +139,57 @@ def _reproduce_parser(again: argparse.ArgumentParser) -> None:
     again.add_argument("--confirm-cost", action="store_true", help="run a job whose plan is above an hour")
 
 
+def _audit_parser(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument("dataset", help="file or folder in a trainer's layout, or Hub id")
+    audit.add_argument("--layout", help="of from_format() (default: what the columns say)")
+    audit.add_argument("--split", default="train", help="split of what is read (default: train)")
+    audit.add_argument("--corpus", help="the documents that were mined: file or Hub id")
+    audit.add_argument("--queries", help="ids and texts of the queries, for rows without one of them")
+    audit.add_argument(
+        "--qrels", help="judgements: query-id, corpus-id, score as BEIR's .tsv, another file or a Hub id"
+    )
+    audit.add_argument("--test", help="queries of a test set, to be absent from the rows: file or Hub id")
+    audit.add_argument("--text-column", nargs="+", default=["text"], help="corpus columns, joined by a space")
+    audit.add_argument("--id-column", default="_id", help="corpus column (default: _id)")
+    audit.add_argument("--judge", help="Hub id or path of a cross-encoder that estimates false negatives")
+    audit.add_argument("--sample", type=int, default=500, help="pairs that the judge is asked (default: 500)")
+    audit.add_argument("--threshold", type=float, default=0.5, help="probability from which it says relevant")
+    audit.add_argument("--html", help="page to write")
+
+
 def _mine(options: argparse.Namespace) -> None:
     pairs, corpus = _tables(options)
     _run(pairs, corpus, options, confirm_cost=options.confirm_cost, **_columns(options))
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from hf_hardneg.audits import audit
+    from hf_hardneg.formats.files import read_format, read_qrels
+    from hf_hardneg.inputs import is_saved, load_splits, load_table
+
+    def table(source: str | None) -> Dataset | None:
+        if source is not None and source.endswith(".tsv") and Path(source).exists():
+            return read_qrels(Path(source))
+        return None if source is None else load_table(source)
+
+    path = Path(options.dataset)
+    in_files = path.exists() and not is_saved(path)
+    names = ("layout", "split", "sample", "threshold", "id_column", "text_column")
+    found = audit(
+        read_format(path, options.layout) if in_files else load_splits(options.dataset, split=options.split),
+        corpus=table(options.corpus),
+        qrels=table(options.qrels),
+        judge=options.judge,
+        queries=table(options.queries),
+        test_queries=table(options.test),
+        **{name: getattr(options, name) for name in names},
+    )
+    print(found)
+    if options.html:
+        print(f"\nWritten to {found.html(options.html)}")
+    return 0 if found.ok else 1
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -315,6 +364,7 @@ def _line(text: str) -> str:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "mine": _mine,
+    "audit": _audit,
     "plan": _plan,
     "train-denoiser": _train,
     "index": _index,

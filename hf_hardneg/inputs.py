@@ -25,25 +25,9 @@ def load_table(source: str, *, split: str = "train") -> Dataset:
     Raises:
         DataError: there is no such thing, or it cannot be read.
     """
-    from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+    from datasets import Dataset, DatasetDict
 
-    path = Path(source)
-    try:
-        if path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
-            loaded = load_from_disk(source)
-        elif path.is_dir():
-            loaded = load_dataset("parquet", data_files={split: str(path / "**/*.parquet")})
-        elif path.exists():
-            if path.suffix not in LOADERS:
-                raise DataError(f"{source} has the suffix {path.suffix!r}; give {ALLOWED}.")
-            loaded = load_dataset(LOADERS[path.suffix], data_files={split: source})
-        else:
-            name, _, config = source.partition(":")
-            loaded = load_dataset(name, config or None)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{source} cannot be read ({type(error).__name__}: {error}). Give {ALLOWED}.") from error
+    loaded = load_splits(source, split=split)
     if isinstance(loaded, DatasetDict):
         if split not in loaded:
             raise DataError(f"{source} has no split {split!r}; it has {', '.join(loaded)}. Name one with --split.")
@@ -68,3 +52,38 @@ def load_saved(folder: str) -> Dataset | DatasetDict:
             f"{folder} cannot be read ({type(error).__name__}: {error}). Give a folder that hf-hardneg mine or "
             "save_to_disk() wrote."
         ) from error
+
+
+def load_splits(source: str, *, split: str = "train") -> Dataset | DatasetDict:
+    """The same with all its splits, where it has several.
+
+    Args:
+        source (`str`): as there.
+        split (`str`, defaults to `"train"`): what files without splits are.
+
+    Raises:
+        DataError: there is no such thing, or it cannot be read.
+    """
+    from datasets import load_dataset, load_from_disk
+
+    path = Path(source)
+    try:
+        if is_saved(path):
+            return load_from_disk(source)
+        if path.is_dir():
+            return load_dataset("parquet", data_files={split: str(path / "**/*.parquet")})
+        if path.exists():
+            if path.suffix not in LOADERS:
+                raise DataError(f"{source} has the suffix {path.suffix!r}; give {ALLOWED}.")
+            return load_dataset(LOADERS[path.suffix], data_files={split: source})
+        name, _, config = source.partition(":")
+        return load_dataset(name, config or None)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{source} cannot be read ({type(error).__name__}: {error}). Give {ALLOWED}.") from error
+
+
+def is_saved(path: Path) -> bool:
+    """Whether `save_to_disk` wrote a folder."""
+    return (path / "state.json").exists() or (path / "dataset_dict.json").exists()

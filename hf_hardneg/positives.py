@@ -34,11 +34,12 @@ def text_keys(texts: Iterable[str], dedupe: Dedupe) -> np.ndarray:
         texts (`Iterable[str]`): the texts.
         dedupe (`str`): `"normalized"` compares what a reader sees; `"exact"` and `"off"` compare the characters.
     """
-    seen = map(_normalized, texts) if dedupe == "normalized" else texts
+    seen = map(normalized, texts) if dedupe == "normalized" else texts
     return np.array([blake2b(text.encode(), digest_size=16).digest() for text in seen], dtype=KEY)
 
 
-def _normalized(text: str) -> str:
+def normalized(text: str) -> str:
+    """What of a text a reader sees: Unicode NFKC, case-folded, white space collapsed."""
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
     return " ".join(plain.casefold().split())
 

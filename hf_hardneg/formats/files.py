@@ -198,9 +198,6 @@ def _tsv(path: Path, names: tuple[str, ...]) -> Dataset:
 
 
 def _read_beir(path: Path) -> dict[str, Dataset]:
-    from datasets import Dataset
-    from pyarrow import csv
-
     judged = path / "qrels" / "train.tsv"
     if not judged.exists():
         found = sorted((path / "qrels").glob("*.tsv"))
@@ -208,10 +205,18 @@ def _read_beir(path: Path) -> dict[str, Dataset]:
             f"{path / 'qrels'} has no train.tsv; it has {', '.join(file.name for file in found) or 'nothing'}. "
             "Give the three tables as a mapping to read another split."
         )
+    tables = {name: load_table(str(path / f"{name}.jsonl")) for name in ("corpus", "queries")}
+    return {**tables, "qrels": read_qrels(judged)}
+
+
+def read_qrels(path: Path) -> Dataset:
+    """BEIR's judgements, a TSV file of query-id, corpus-id and score under their names."""
+    from datasets import Dataset
+    from pyarrow import csv
+
     kinds = {"query-id": "string", "corpus-id": "string", "score": "float64"}
     options = {
         "parse_options": csv.ParseOptions(delimiter="\t", quote_char=False),
         "convert_options": csv.ConvertOptions(column_types=kinds),
     }
-    tables = {name: load_table(str(path / f"{name}.jsonl")) for name in ("corpus", "queries")}
-    return {**tables, "qrels": Dataset(csv.read_csv(judged, **options))}
+    return Dataset(csv.read_csv(path, **options))

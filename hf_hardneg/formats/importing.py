@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,13 +93,18 @@ def detect_layout(dataset: Dataset) -> str:
     Raises:
         ColumnError: none, or more than one.
     """
-    present = dataset.column_names
+    return layout_of(dataset.features.arrow_schema)
+
+
+def layout_of(schema: pa.Schema) -> str:
+    """The same of a schema."""
+    present = schema.names
     if {"query", "negatives"} < set(present) and "document" not in present:
         return "list"
     known = {name: shape for name, shape in LAYOUTS.items() if shape.columns and set(shape.columns) <= set(present)}
     if known:
         return max(known, key=lambda name: len(known[name].columns))
-    found = _by_order(dataset)
+    found = _by_order(schema)
     if found is None:
         signatures = "; ".join(
             f"{name}: {', '.join(shape.columns)}" for name, shape in LAYOUTS.items() if shape.columns
@@ -112,11 +117,10 @@ def detect_layout(dataset: Dataset) -> str:
     return found
 
 
-def _by_order(dataset: Dataset) -> str | None:
+def _by_order(schema: pa.Schema) -> str | None:
     """Which of sentence-transformers' layouts, where the columns can be one."""
-    schema = dataset.features.arrow_schema
-    texts = [schema.field(name).type for name in dataset.column_names if name not in LABELS]
-    labels = [name for name in dataset.column_names if name in LABELS]
+    texts = [schema.field(name).type for name in schema.names if name not in LABELS]
+    labels = [name for name in schema.names if name in LABELS]
     if len(texts) < 2 or len(labels) > 1 or not _is_text(texts[0]):
         return None
     if len(texts) == 2 and labels in (["label"], ["score"]) and _is_text(texts[1]):
@@ -137,8 +141,23 @@ def _read(dataset: Dataset, layout: str, tables: Mapping[str, Dataset]) -> Datas
         return dataset
     if layout == "beir":
         raise ConfigError("BEIR's layout is three tables; give a mapping or folder of corpus, queries and qrels.")
+    shape = shape_of(layout, dataset.column_names)
+    reader = _Reader(layout, _texts(layout, shape, tables))
+    size = WHOLE if reader.texts else 1_000
+    made = dataset.with_format("arrow").map(reader, batched=True, batch_size=size, desc=f"From {layout}")
+    for shared in shape.merge:
+        made = merged(made, shared)
+    return made.with_format(None)
+
+
+def shape_of(layout: str, present: Sequence[str]) -> Layout:
+    """The layout of that name, checked against the columns that are there.
+
+    Raises:
+        ColumnError: some are missing.
+        ConfigError: `labeled-pair` has scores in place of labels.
+    """
     shape = LAYOUTS["triplet" if layout == "pair" else layout]
-    present = dataset.column_names
     if layout == "labeled-pair" and "label" not in present:
         raise ConfigError(
             f"Columns {', '.join(map(repr, present))} do not say which documents are positive: 'labeled-pair' is read "
@@ -150,12 +169,21 @@ def _read(dataset: Dataset, layout: str, tables: Mapping[str, Dataset]) -> Datas
             f"The layout {layout!r} needs {', '.join(map(repr, missing))}, and the dataset has "
             f"{', '.join(map(repr, present))}. Rename its columns, or leave out layout= to have it found."
         )
-    reader = _Reader(layout, _texts(layout, shape, tables))
-    size = WHOLE if reader.texts else 1_000
-    made = dataset.with_format("arrow").map(reader, batched=True, batch_size=size, desc=f"From {layout}")
-    for shared in shape.merge:
-        made = merged(made, shared)
-    return made.with_format(None)
+    return shape
+
+
+def columns_of(table: pa.Table, shape: Layout) -> dict[str, Any]:
+    """Columns of the list layout: ids and texts as strings, scores as float32, documents always as lists."""
+    columns = {name: one(column) for name, column in shape.read(table).items()}
+    for name in ("query_id", "positive_ids", "negative_ids"):
+        if name in columns:
+            columns[name] = _as_strings(columns[name])
+    for name in ("positive", "negatives", "positive_scores", "negative_scores"):
+        if name in columns:
+            kind = pa.float32() if name.endswith("scores") else pa.string()
+            lists = listed(columns[name])
+            columns[name] = ragged(lists.flatten().cast(kind), lengths(lists))
+    return columns
 
 
 @dataclass(frozen=True)
@@ -229,16 +257,7 @@ class _Reader:
     texts: dict[str, _Texts]
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        shape = LAYOUTS["triplet" if self.layout == "pair" else self.layout]
-        columns = {name: one(column) for name, column in shape.read(table).items()}
-        for name in ("query_id", "positive_ids", "negative_ids"):
-            if name in columns:
-                columns[name] = _as_strings(columns[name])
-        for name in ("positive", "negatives", "positive_scores", "negative_scores"):
-            if name in columns:
-                kind = pa.float32() if name.endswith("scores") else pa.string()
-                lists = listed(columns[name])
-                columns[name] = ragged(lists.flatten().cast(kind), lengths(lists))
+        columns = columns_of(table, LAYOUTS["triplet" if self.layout == "pair" else self.layout])
         columns |= self._resolved(columns)
         order = [name for name in ORDER if name in columns]
         return pa.table({name: columns[name] for name in [*order, *(name for name in columns if name not in order)]})

@@ -28,8 +28,7 @@ def merged(dataset: Dataset, shared: str) -> Dataset:
     """
     from datasets import Dataset
 
-    sides = {"positive": ("positive",), "negatives": ("negative",), "query": ()}[shared]
-    fixed = [name for name in dataset.column_names if name.startswith(("query", *sides))]
+    fixed = fixed_columns(dataset.column_names, shared)
     plain = dataset.with_format("arrow")
     starts = np.flatnonzero(~_as_before(plain, fixed))
     if len(starts) == len(dataset):
@@ -37,6 +36,12 @@ def merged(dataset: Dataset, shared: str) -> Dataset:
     runs = Dataset.from_dict({"start": starts, "stop": np.append(starts[1:], len(dataset))}).with_format("arrow")
     joined = _Joined(plain, tuple(name for name in dataset.column_names if name not in fixed))
     return runs.map(joined, batched=True, desc="Joining rows").with_format(dataset.format["type"])
+
+
+def fixed_columns(names: Sequence[str], shared: str) -> list[str]:
+    """Which columns rows must share to be joined."""
+    sides = {"positive": ("positive",), "negatives": ("negative",), "query": ()}[shared]
+    return [name for name in names if name.startswith(("query", *sides))]
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,19 @@ class _Joined:
     def __call__(self, runs: pa.Table) -> pa.Table:
         starts, stops = (one(runs.column(name)).to_numpy() for name in ("start", "stop"))
         table = self.dataset[int(starts[0]) : int(stops[-1])]
-        begins, counts = starts - starts[0], stops - starts
-        columns: dict[str, Any] = {}
-        for name in table.column_names:
-            column = one(table.column(name))
-            if name in self.lists:
-                columns[name] = ragged(column.flatten(), np.add.reduceat(lengths(column), begins))
-            else:
-                columns[name] = column.take(pa.array(begins))
-        assert counts.sum() == len(table)
-        return pa.table(columns)
+        return joined(table, starts - starts[0], self.lists)
+
+
+def joined(table: pa.Table, begins: np.ndarray, lists: Sequence[str]) -> pa.Table:
+    """One row for each run that begins at `begins`, (runs,) ascending from 0: `lists` joined, of others the first."""
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = one(table.column(name))
+        if name in lists:
+            columns[name] = ragged(column.flatten(), np.add.reduceat(lengths(column), begins))
+        else:
+            columns[name] = column.take(pa.array(begins))
+    return pa.table(columns)
 
 
 def _as_before(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
@@ -67,9 +75,13 @@ def _as_before(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
         begin = max(start - 1, 0)
         table = narrow[begin : start + BATCH]
         if len(table) > 1:
-            equal = [_equal_neighbours(one(table.column(name))) for name in names]
-            same[begin + 1 : begin + len(table)] = np.logical_and.reduce(equal)
+            same[begin + 1 : begin + len(table)] = equal_neighbours(table, names)
     return same
+
+
+def equal_neighbours(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """Whether each row but the first equals the one before in all of some columns, (n - 1,)."""
+    return np.logical_and.reduce([_equal_neighbours(one(table.column(name))) for name in names])
 
 
 def _equal_neighbours(column: pa.Array) -> np.ndarray:

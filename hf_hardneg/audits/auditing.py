@@ -1,0 +1,175 @@
+"""`audit`: what is wrong with mined negatives, whoever mined them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.audits.checks import CHECKS
+from hf_hardneg.audits.collecting import Found, Histograms, note_frequent
+from hf_hardneg.audits.facts import Collector, Facts, HeldOut, held_out, relevant_pairs
+from hf_hardneg.audits.finders import View
+from hf_hardneg.audits.findings import Finding
+from hf_hardneg.audits.judging import Judge, Sample, open_judge
+from hf_hardneg.audits.lookups import open_lookup
+from hf_hardneg.audits.report import Audit
+from hf_hardneg.audits.rows import Batch, Source
+from hf_hardneg.audits.sources import open_sources, test_source
+from hf_hardneg.errors import ConfigError, DataError, unknown_name
+from hf_hardneg.formats.importing import READ_ONLY
+from hf_hardneg.formats.layouts import LAYOUTS
+from hf_hardneg.progress import bar
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDataset
+
+
+def audit(
+    dataset: Dataset | IterableDataset | DatasetDict | Mapping[str, Dataset],
+    corpus: Dataset | None = None,
+    qrels: Dataset | Mapping[str, Any] | None = None,
+    judge: Any = None,
+    *,
+    layout: str | None = None,
+    split: str = "train",
+    queries: Dataset | None = None,
+    test_queries: Dataset | Sequence[str] | None = None,
+    sample: int = 500,
+    threshold: float = 0.5,
+    seed: int = 42,
+    id_column: str = "_id",
+    text_column: str | Sequence[str] = "text",
+) -> Audit:
+    """What is wrong with a dataset of hard negatives, in any layout, mined by anyone.
+
+    The rows are read twice, batch by batch. What is kept of them are 64-bit keys with counts: 12 bytes for each query
+    and each distinct negative, twice that for each positive (six times where there are ids), however long the texts.
+    Two texts are the same where they are after Unicode NFKC, case-folding and collapsing white space. `CHECKS` holds
+    what is looked for; a check that lacks what it needs is in `unchecked`.
+
+    Args:
+        dataset (`Dataset`, `IterableDataset`, `DatasetDict` or mapping): rows in a layout of `from_format()`; beside
+            them their tables of texts, for layouts of ids, or other splits, which are test sets unless called train.
+        corpus (`Dataset`, *optional*): the documents that were mined: ids and texts are compared with it, and found in
+            it where rows have only one of them.
+        qrels (`Dataset` or `Mapping`, *optional*): judgements by ids: BEIR's columns query-id, corpus-id and score, or
+            from a query to relevant documents or their grades.
+        judge (*optional*): a cross-encoder, as `load_cross_encoder` takes it, or a function (queries, documents) to
+            probabilities (or logits, with an attribute `kind` of `"ce_logit"`), that estimates false negatives.
+        layout (`str`, *optional*): by default what the columns say.
+        split (`str`, defaults to `"train"`): which of several is audited.
+        queries (`Dataset`, *optional*): ids and texts of the queries, for rows that have only one of them.
+        test_queries (`Dataset` or `Sequence[str]`, *optional*): queries of a test set: texts, or rows with `query` or
+            `text` and perhaps `query_id` or `_id`, or rows of a layout. With `qrels`, what is relevant to them counts.
+        sample (`int`, defaults to 500): how many distinct pairs of each kind the judge is asked.
+        threshold (`float`, defaults to 0.5): probability from which the judge says relevant.
+        seed (`int`, defaults to 42): of the sample, which depends on the texts alone.
+        id_column, text_column (`str`): of the corpus and of queries; several texts are joined by a space.
+
+    Raises:
+        UnknownNameError: no such layout.
+        ColumnError: the columns are those of no layout, or something given lacks columns.
+        ConfigError: an argument of another type; or `qrels` needs ids, or `judge` texts, that are nowhere.
+        DataError: there are no rows; or a table repeats an id; or grades are no numbers, or scores no probabilities.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> rows = Dataset.from_dict({"query": ["sky"], "positive": ["Blue."], "negative": ["blue."]})
+        >>> found = audit(rows)
+        >>> bool(found), found.counts
+        (False, {'positive_normalized': 1})
+    """
+    if layout is not None and layout not in (*READ_ONLY, *LAYOUTS):
+        raise unknown_name("layout", layout, (*READ_ONLY, *LAYOUTS))
+    asked = None if judge is None else open_judge(judge, threshold=threshold, size=sample, seed=seed)
+    names: dict[str, Any] = {"id_column": id_column, "text_column": text_column}
+    source, others = open_sources(dataset, layout, split)
+    if corpus is not None:
+        source = replace(source, documents=open_lookup(corpus, **names))
+    if queries is not None:
+        source = replace(source, queries=open_lookup(queries, **names))
+    tests = [*others, *([] if test_queries is None else [test_source(test_queries)])]
+    if corpus is not None:
+        tests = [replace(one, documents=source.documents) for one in tests]
+    facts = _facts(source, qrels, tests, asked is not None)
+    return _audited(source, facts, asked)
+
+
+def _facts(source: Source, qrels: Any, tests: Sequence[Source], judged: bool) -> Facts:
+    """The first pass."""
+    relevant = None if qrels is None else relevant_pairs(qrels)[0]
+    test: HeldOut | None = held_out([one.batches() for one in tests], qrels) if tests else None
+    collector = Collector()
+    for batch in _shown(source, "Audit, first pass"):
+        if relevant is not None:
+            _check_has("qrels=", "ids", batch.query_id, batch.negative.ids)
+        if judged:
+            _check_has("judge=", "texts", batch.query, batch.negative.texts)
+        collector.add(batch)
+    if not collector.rows:
+        raise DataError("The dataset has 0 rows; an audit needs one at least. Give the split that was mined.")
+    return collector.facts(relevant, test)
+
+
+def _check_has(option: str, what: str, query: Any, documents: Any) -> None:
+    if query is None or documents is None:
+        of, table = ("queries", "queries") if query is None else ("documents", "corpus")
+        raise ConfigError(
+            f"{option} needs {what}, and the rows have none of {of}. Give {table}=, a Dataset of ids and texts, to "
+            f"look them up; or leave {option} out."
+        )
+
+
+def _shown(source: Source, what: str) -> Iterator[Batch]:
+    with bar(desc=what, unit=" rows") as progress:
+        for batch in source.batches():
+            yield batch
+            progress.update(len(batch.number))
+
+
+def _audited(source: Source, facts: Facts, judge: Judge | None) -> Audit:
+    """The second pass."""
+    found = {name: Found() for name in CHECKS}
+    untold: set[str] = set()
+    histograms = Histograms()
+    samples = [Sample(judge.size, judge.seed) for _ in range(2)] if judge else []
+    most: dict[int, dict[str, Any]] = {}
+    for batch in _shown(source, "Audit, second pass"):
+        view = View(batch, facts)
+        for name, check in CHECKS.items():
+            hits = check.find(view)
+            if hits is None:
+                untold.add(name)
+            else:
+                found[name].add(hits, batch)
+        histograms.add(view)
+        note_frequent(batch, facts, most)
+        for side, one in zip((batch.negative, batch.positive), samples, strict=False):
+            one.add(batch, side)
+    found["frequent_negative"].examples = [most[key] for key in facts.most]
+    findings = [_finding(name, one, facts.rows) for name, one in found.items() if one.count]
+    order = ("error", "warning", "note")
+    return Audit(
+        layout=source.layout,
+        rows=facts.rows,
+        negatives=facts.negatives,
+        findings=tuple(sorted(findings, key=lambda one: order.index(one.severity))),
+        unchecked={name: CHECKS[name].needs for name in CHECKS if name in untold},
+        histograms=histograms.made(facts),
+        estimate=judge.estimate(*samples) if judge else None,
+    )
+
+
+def _finding(name: str, found: Found, rows: int) -> Finding:
+    check = CHECKS[name]
+    return Finding(
+        name=name,
+        severity=check.severity,
+        count=found.count,
+        rows=found.rows,
+        share=found.rows / rows,
+        says=check.says,
+        todo=check.todo,
+        examples=tuple(found.examples),
+    )

@@ -1,0 +1,223 @@
+"""What a check must know of other rows: tables of keys, collected in a pass of its own.
+
+Each distinct key takes 12 bytes, with its count: one for a query, two for a positive with texts alone (six with ids),
+and one for each distinct negative. No text is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.audits.keys import NONE, id_keys, pair_keys
+from hf_hardneg.audits.rows import Batch
+from hf_hardneg.errors import ColumnError, ConfigError, DataError
+from hf_hardneg.formats.rows import one
+
+FREQUENT_SHARE, FREQUENT = 0.01, 10
+"""A negative is frequent where it stands in more than a hundredth of the rows, and in ten."""
+SHOWN = 5
+QRELS = ("query-id", "corpus-id", "score")
+WAITING = 1_000_000
+
+
+class Tally:
+    """How often each key was added; `NONE` is not counted."""
+
+    def __init__(self) -> None:
+        self.keys, self.counts = np.zeros(0, np.uint64), np.zeros(0, np.int32)
+        self._waiting: list[np.ndarray] = []
+
+    def add(self, keys: np.ndarray) -> None:
+        """Counts some keys."""
+        self._waiting.append(keys[keys != NONE])
+        if sum(map(len, self._waiting)) > max(WAITING, len(self.keys)):
+            self.settle()
+
+    def settle(self) -> Tally:
+        """The same with `keys` sorted and distinct, and `counts` beside them."""
+        added, counts = np.unique(np.concatenate([*self._waiting, self.keys[:0]]), return_counts=True)
+        keys, place = np.unique(np.concatenate([self.keys, added]), return_inverse=True)
+        weights = np.concatenate([self.counts, counts])
+        self.keys, self.counts = keys, np.bincount(place, weights, minlength=len(keys)).astype(np.int32)
+        self._waiting = []
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """What belongs to a test set.
+
+    Args:
+        queries (`np.ndarray`): sorted keys of normalised texts.
+        query_ids (`np.ndarray`): keys of ids.
+        documents (`np.ndarray`): sorted keys of texts and ids of what is relevant there.
+    """
+
+    queries: np.ndarray
+    query_ids: np.ndarray
+    documents: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of the whole dataset.
+
+    Args:
+        rows, negatives (`int`): how many.
+        sizes (`np.ndarray`): how many rows have 0, 1, 2 … negatives.
+        known (`np.ndarray`): sorted keys of (query, positive).
+        positives (`np.ndarray`): sorted keys of positives of any query.
+        repeated_queries (`np.ndarray`): sorted keys of queries that stand in several rows.
+        frequent (`np.ndarray`): sorted keys of negatives in very many rows.
+        most (`dict[int, int]`): the most frequent, by key, and their counts.
+        relevant (`np.ndarray`, *optional*): sorted keys of (query id, document id) judged relevant.
+        held_out (`HeldOut`, *optional*): the test set.
+    """
+
+    rows: int
+    negatives: int
+    sizes: np.ndarray
+    known: np.ndarray
+    positives: np.ndarray
+    repeated_queries: np.ndarray
+    frequent: np.ndarray
+    most: dict[int, int]
+    relevant: np.ndarray | None = None
+    held_out: HeldOut | None = None
+
+    @property
+    def usual(self) -> int:
+        """Negatives that most rows have."""
+        return int(self.sizes.argmax()) if len(self.sizes) else 0
+
+
+@dataclass
+class Collector:
+    """Collects the facts of a dataset, batch by batch."""
+
+    rows: int = 0
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    known: Tally = field(default_factory=Tally)
+    positives: Tally = field(default_factory=Tally)
+    queries: Tally = field(default_factory=Tally)
+    negatives: Tally = field(default_factory=Tally)
+
+    def add(self, batch: Batch) -> None:
+        """Takes a batch in."""
+        self.rows += len(batch.number)
+        sizes = np.bincount(batch.negative.counts, minlength=len(self.sizes))
+        sizes[: len(self.sizes)] += self.sizes
+        self.sizes = sizes
+        for keys in batch.identities[:1]:
+            self.queries.add(keys)
+        for keys in batch.known_as(batch.positive):
+            self.known.add(keys)
+        for keys in batch.positive.identities:
+            self.positives.add(keys)
+        for keys in batch.negative.identities[:1]:
+            self.negatives.add(keys)
+
+    def facts(self, relevant: np.ndarray | None, held_out: HeldOut | None) -> Facts:
+        """What was collected."""
+        keys, counts = self.negatives.settle().keys, self.negatives.counts
+        order = np.lexsort((keys, -counts))[:SHOWN]
+        frequent = counts >= max(FREQUENT_SHARE * self.rows, FREQUENT)
+        queries = self.queries.settle()
+        return Facts(
+            rows=self.rows,
+            negatives=int(self.sizes @ np.arange(len(self.sizes))),
+            sizes=self.sizes,
+            known=self.known.settle().keys,
+            positives=self.positives.settle().keys,
+            repeated_queries=queries.keys[queries.counts > 1],
+            frequent=keys[frequent],
+            most={int(keys[i]): int(counts[i]) for i in order if frequent[i]},
+            relevant=relevant,
+            held_out=held_out,
+        )
+
+
+def relevant_pairs(qrels: Any, only: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Keys of the (query id, document id) pairs that judgements call relevant, above 0, and of their documents.
+
+    Args:
+        qrels (`Dataset` or `Mapping`): BEIR's columns query-id, corpus-id, score; or from a query's id to ids of
+            documents, or to a dict from id to grade.
+        only (`np.ndarray`, *optional*): keys of the query ids that are asked for.
+
+    Raises:
+        ConfigError, ColumnError: they are something else.
+        DataError: a grade is no number.
+    """
+    parts = [_pairs(queries, documents, grades) for queries, documents, grades in _judgements(qrels)]
+    queries, documents = (np.concatenate([part[i] for part in parts] or [np.zeros(0, np.uint64)]) for i in (0, 1))
+    if only is not None:
+        kept = np.isin(queries, only)
+        queries, documents = queries[kept], documents[kept]
+    return np.unique(pair_keys(queries, documents)), np.unique(documents)
+
+
+def _pairs(queries: pa.Array, documents: pa.Array, grades: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        relevant = one(grades).to_numpy(zero_copy_only=False).astype(np.float64) > 0
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"qrels= has grades that are no numbers ({error}); above 0 is relevant. Convert them."
+        ) from error
+    return tuple(id_keys(one(ids).cast(pa.string()))[relevant] for ids in (queries, documents))
+
+
+def _judgements(qrels: Any) -> Iterable[tuple[Any, Any, Any]]:
+    if isinstance(qrels, Mapping) and not hasattr(qrels, "column_names"):
+        graded = [(query, _grades(query, judged)) for query, judged in qrels.items()]
+        flat = [(str(query), str(one), grade) for query, judged in graded for one, grade in judged.items()]
+        columns = list(zip(*flat, strict=True)) or [(), (), ()]
+        return [tuple(pa.array(column) for column in columns)]
+    if not hasattr(qrels, "column_names") or isinstance(qrels, Mapping):
+        raise ConfigError(
+            f"qrels= is a {type(qrels).__name__}; it may be a Dataset of {', '.join(QRELS)}, or a dict from a query's "
+            "id to ids of documents, or to a dict from id to grade. Give one split of it."
+        )
+    missing = [name for name in QRELS if name not in qrels.column_names]
+    if missing:
+        raise ColumnError(
+            f"qrels= needs the columns {', '.join(QRELS)} and {', '.join(missing)} is not among "
+            f"{', '.join(map(repr, qrels.column_names))}. Rename its columns."
+        )
+    tables = qrels.with_format("arrow", columns=list(QRELS)).iter(10_000)
+    return (tuple(table.column(name) for name in QRELS) for table in tables)
+
+
+def _grades(query: Any, judged: Any) -> dict[Any, Any]:
+    if isinstance(judged, Mapping):
+        return dict(judged)
+    if isinstance(judged, str) or not isinstance(judged, Iterable):
+        raise ConfigError(
+            f"qrels= of query {query!r} is {judged!r}; allowed are a list of ids and a dict from id to grade. Give one."
+        )
+    return dict.fromkeys(judged, 1)
+
+
+def held_out(sets: Sequence[Iterable[Batch]], qrels: Any) -> HeldOut:
+    """Test sets as keys: their queries, and what is relevant to those by their positives and by judgements.
+
+    Args:
+        sets (`Sequence[Iterable[Batch]]`): the rows of each.
+        qrels: as for `relevant_pairs`, or `None`.
+    """
+    queries, ids, documents = Tally(), Tally(), Tally()
+    for batches in sets:
+        for batch in batches:
+            queries.add(batch.seen)
+            ids.add(batch.id)
+            for keys in batch.positive.identities:
+                documents.add(keys)
+    known = ids.settle().keys
+    if qrels is not None:
+        documents.add(relevant_pairs(qrels, only=known)[1])
+    return HeldOut(queries=queries.settle().keys, query_ids=known, documents=documents.settle().keys)

@@ -1,0 +1,49 @@
+"""One thing that an audit found, and the histograms beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hf_hardneg.audits.checks import Severity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was found.
+
+    Args:
+        name (`str`): of the check.
+        severity (`str`): `"error"`, `"warning"` or `"note"`.
+        count (`int`): how many negatives, documents or rows, as `says` has it.
+        rows (`int`): rows it stands in.
+        share (`float`): of all rows.
+        says, todo (`str`): what it is, and what to do about it.
+        examples (`tuple[dict, ...]`): the first few: `row` counts from 0 in the dataset as given; beside it what there
+            is of `query`, `positive`, `negative`, their ids and scores, and `count` where one text is in many rows.
+    """
+
+    name: str
+    severity: Severity
+    count: int
+    rows: int
+    share: float
+    says: str
+    todo: str
+    examples: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """How often a number lies between edges.
+
+    Args:
+        title, x_label (`str`): what is counted.
+        edges (`tuple[float, ...]`): n + 1, ascending; the outermost may be infinite.
+        counts (`tuple[int, ...]`): n.
+    """
+
+    title: str
+    x_label: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]

@@ -1,0 +1,171 @@
+"""How many negatives a judge takes for relevant, on a keyed random sample, and how far the judge can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from hf_hardneg.audits.keys import NONE, pair_keys
+from hf_hardneg.audits.rows import Batch, Side, cut
+from hf_hardneg.diagnostics import wilson_interval
+from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.index.store import cache_root
+from hf_hardneg.score.cross_encoder import load_cross_encoder
+from hf_hardneg.score.scorers import CallableScorer, PairScorer, probabilities
+
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Share:
+    """`accepted` of `asked` pairs that a judge takes for relevant; printed with its Wilson 95 % interval."""
+
+    accepted: int
+    asked: int
+
+    @property
+    def share(self) -> float:
+        """The share; NaN where none was asked."""
+        return self.accepted / self.asked if self.asked else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lowest and highest share that the sample agrees with."""
+        return wilson_interval(self.accepted, self.asked)
+
+    def __str__(self) -> str:
+        low, high = (100 * end for end in self.interval)
+        return (
+            f"{self.accepted:,} of {self.asked:,} ({100 * self.share:.1f} %, 95 % interval {low:.1f} to {high:.1f} %)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a judge says of samples of pairs.
+
+    The share among negatives is one of false negatives as far as the judge is right. How far that is, two samples whose
+    answer is known tell: of its known positives it should accept nearly all, of random pairs nearly none.
+
+    Args:
+        negatives (`Share`): of the distinct (query, negative) pairs.
+        positives (`Share`): of the distinct (query, positive) pairs: the judge's sensitivity.
+        random (`Share`): of queries with a positive of another query: its false alarms.
+        threshold (`float`): probability from which a pair counts as relevant.
+        judge (`str`): what judged.
+        seed (`int`): of the samples, drawn by keys of the texts alone.
+        examples (`tuple[dict, ...]`): the first of the negatives that are accepted: `row`, `query`, `negative`.
+    """
+
+    negatives: Share
+    positives: Share
+    random: Share
+    threshold: float
+    judge: str
+    seed: int
+    examples: tuple[dict[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"likely false negatives {self.negatives}\n"
+            f"  of a keyed sample of distinct pairs, by {self.judge},\n"
+            f"  relevant from a probability of {self.threshold:g};\n"
+            "  how far it can be trusted: it accepts\n"
+            f"  {self.positives} known positives and\n"
+            f"  {self.random} random pairs"
+        )
+
+
+@dataclass
+class Sample:
+    """The `size` distinct (query, document) pairs with the smallest keys: the same for any batches and any order."""
+
+    size: int
+    seed: int
+    pairs: dict[int, tuple[str, str, int]] = field(default_factory=dict)
+
+    def add(self, batch: Batch, side: Side) -> None:
+        """Takes the documents of a batch in."""
+        if batch.query is None or side.texts is None:
+            return
+        keys = pair_keys(np.full(len(side.owner), self.seed + 1), pair_keys(batch.seen[side.owner], side.seen))
+        kept, place = np.unique(keys, return_index=True)
+        place = place[kept != NONE][: self.size]
+        for key, row, at in zip(keys[place].tolist(), side.owner[place].tolist(), place.tolist(), strict=True):
+            if key not in self.pairs:
+                self.pairs[key] = (batch.query[row].as_py(), side.texts[at].as_py(), int(batch.number[row]))
+        self.pairs = {key: self.pairs[key] for key in sorted(self.pairs)[: self.size]}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A cross-encoder and the probability from which it says relevant.
+
+    Args:
+        scorer (`PairScorer`): the model.
+        threshold (`float`): inside (0, 1).
+        size (`int`): pairs of each sample.
+        seed (`int`): of the samples.
+    """
+
+    scorer: PairScorer
+    threshold: float
+    size: int
+    seed: int
+
+    def estimate(self, negatives: Sample, positives: Sample) -> Estimate:
+        """What the judge says of the samples, and of queries beside the positive of the next query in the sample.
+
+        Raises:
+            DataError: scores are no probabilities.
+        """
+        sampled, known = list(negatives.pairs.values()), list(positives.pairs.values())
+        shifted = [(query, text, 0) for (query, *_), (other, text, _) in pairwise(known) if query != other]
+        accepted = [self._accepts(pairs) for pairs in (sampled, known, shifted)]
+        shares = [Share(int(mask.sum()), len(mask)) for mask in accepted]
+        settings = getattr(self.scorer, "settings", {})
+        name = next((str(settings[what]) for what in ("folder", "function", "model") if what in settings), "")
+        found = [pair for pair, yes in zip(sampled, accepted[0], strict=True) if yes][:EXAMPLES]
+        return Estimate(
+            negatives=shares[0],
+            positives=shares[1],
+            random=shares[2],
+            threshold=self.threshold,
+            judge=name.rstrip("/").rpartition("/")[2] or type(self.scorer).__name__,
+            seed=self.seed,
+            examples=tuple({"row": row, "query": cut(query), "negative": cut(text)} for query, text, row in found),
+        )
+
+    def _accepts(self, pairs: Sequence[tuple[str, str, int]]) -> np.ndarray:
+        if not pairs:
+            return np.zeros(0, bool)
+        scores = self.scorer.score([query for query, *_ in pairs], [text for _, text, _ in pairs])
+        if self.scorer.kind == "ce_prob" and ((scores < 0) | (scores > 1)).any():
+            raise DataError(
+                f"judge= gave scores outside [0, 1], such as {scores[(scores < 0) | (scores > 1)][0]:g}, and is taken "
+                'to give probabilities. If these are logits, set its attribute `kind` to "ce_logit".'
+            )
+        return probabilities(scores, self.scorer.kind) >= self.threshold
+
+
+def open_judge(model: Any, *, threshold: float, size: int, seed: int) -> Judge:
+    """The judge behind what a user passes.
+
+    Raises:
+        ConfigError: a threshold outside (0, 1), or an empty sample.
+        ModelError: there is no such model.
+    """
+    if not 0 < threshold < 1:
+        raise ConfigError(f"threshold={threshold}: it is a probability between 0 and 1; give 0.5.")
+    if size < 1:
+        raise ConfigError(f"sample={size} judges nothing; give 1 or more, such as 500.")
+    if isinstance(model, FunctionType):
+        scorer: PairScorer = CallableScorer(function=model, digest="", kind=getattr(model, "kind", "ce_prob"))
+    else:
+        scorer = load_cross_encoder(model, cache_dir=cache_root())
+    return Judge(scorer, threshold, size, seed)

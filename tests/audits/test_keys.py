@@ -1,0 +1,73 @@
+"""Keys against the functions that they stand for."""
+
+import string
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_hardneg.audits import facts, keys
+from hf_hardneg.positives import normalized
+from hf_hardneg.signals import word_grams, words
+
+CHARACTERS = " \t\n\x0b\x1c\u00a0\u2003aAbB1_-.ßﬁÄéé中、" + string.ascii_uppercase[:4]
+texts = st.lists(st.one_of(st.text(CHARACTERS, max_size=20), st.text(max_size=12)), min_size=1, max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(texts)
+def test_keys_are_equal_where_texts_are(given):
+    array = pa.array(["sliced off", *given, None])[1:]
+    for kind, of in ((keys.normalized_keys, normalized), (keys.exact_keys, str), (keys.id_keys, str)):
+        made, names = kind(array), [of(text) for text in given]
+        same = np.array([[one == other for other in names] for one in names])
+        assert np.array_equal(made[:-1, None] == made[None, :-1], same)
+        assert [key == keys.NONE for key in made.tolist()] == [not name for name in names] + [True]
+
+
+def test_kinds_of_keys_never_meet():
+    array = pa.array(["one", "two three"])
+    kinds = (keys.normalized_keys, keys.exact_keys, keys.id_keys)
+    made = [key for kind in kinds for key in kind(array).tolist()]
+    assert len(set(made)) == 6
+    first, second = np.array(made[:2], np.uint64), np.array([keys.NONE, made[0]], np.uint64)
+    pairs = keys.pair_keys(first, second)
+    assert pairs[0] == keys.NONE and pairs[1] not in (keys.NONE, keys.pair_keys(second, first)[1])
+
+
+def test_keys_spread_evenly():
+    made = keys.id_keys(pa.array(map(str, range(100_000))))
+    assert len(set(made.tolist())) == 100_000
+    for shift in (0, 30, 56):
+        counts = np.bincount(((made >> np.uint64(shift)) & np.uint64(255)).astype(np.int64), minlength=256)
+        assert ((counts - 100_000 / 256) ** 2 / (100_000 / 256)).sum() < 400
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts, texts)
+def test_overlap_is_that_of_the_signal(own, others):
+    def grams(given):
+        return keys.word_grams(pa.array(given), words)
+
+    counted = np.diff(grams(own)[0])
+    assert counted.tolist() == [len(word_grams(text)) for text in own]
+    starts, other_starts = np.array([0, 0, len(own)]), np.array([0, 0, len(others)])
+    found = keys.largest_jaccard(grams(own), starts, grams(others), other_starts)
+    pairs = [[(word_grams(text), word_grams(other)) for other in others] for text in own]
+    assert found.tolist() == [max(len(one & other) / len(one | other) for one, other in row) for row in pairs]
+
+
+@pytest.mark.parametrize("waiting", [1, 10, 1_000])
+def test_tallies_count(waiting, monkeypatch):
+    monkeypatch.setattr(facts, "WAITING", waiting)
+    rng = np.random.default_rng(0)
+    given, tally = rng.integers(0, 50, 500).astype(np.uint64), facts.Tally()
+    for part in np.array_split(given, 60):
+        tally.add(part)
+    tally.settle()
+    expected = np.unique(given[given != 0], return_counts=True)
+    assert np.array_equal(tally.keys, expected[0]) and np.array_equal(tally.counts, expected[1])
+    assert np.array_equal(keys.contained(given, tally.keys), given != 0)
+    assert not keys.contained(given, tally.keys[:0]).any()
