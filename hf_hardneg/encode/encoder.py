@@ -178,9 +178,8 @@ class TransformersEncoder:
             with half:
                 return output(model(**inputs).last_hidden_state, inputs["attention_mask"])
 
-        ids = {"input_ids": tokens["input_ids"]}
-        limits = {"limit": self.files.max_length, "batch_tokens": self.batch_tokens}
-        return passes(run, tokenizer, ids, device=device, **limits)
+        ids, limit = {"input_ids": tokens["input_ids"]}, self.files.max_length
+        return passes(run, tokenizer, ids, limit=limit, device=device, batch_tokens=self.batch_tokens)
 
 
 def _half_precision(precision: Precision, device: str) -> AbstractContextManager[Any]:

@@ -104,10 +104,11 @@ def _remembered(encoder: TransformersEncoder, texts: Sequence[str], kind: Kind) 
     distinct = dict.fromkeys(texts)
     place = (encoder.digest, encoder.device, kind)
     missing = [text for text in distinct if (*place, text) not in _recent]
-    found = dict(zip(missing, encoder.encode_tokens(missing, kind=kind), strict=True))
+    for text, tokens in zip(missing, encoder.encode_tokens(missing, kind=kind), strict=True):
+        _recent[(*place, text)] = tokens
     for text in distinct:
-        found[text] = _recent.pop((*place, text), None) or found[text]
-        _recent[(*place, text)] = found[text]
+        _recent.move_to_end((*place, text))
+    found = {text: _recent[(*place, text)] for text in distinct}
     held = sum(one.vectors.nbytes for one in _recent.values())
     while held > REMEMBERED_BYTES:
         held -= _recent.popitem(last=False)[1].vectors.nbytes
