@@ -1,11 +1,13 @@
 """How many negatives are false? Known positives are hidden, and counted where they come out as negatives.
 
-    python benchmarks/quality.py DATA_FOLDER [--seeds 0 1 2] [--cross-encoder PATH]
+    python benchmarks/quality.py DATA_FOLDER [--seeds 0 1 2] [--cross-encoder PATH] [--families FAMILY ...]
 
 DATA_FOLDER holds `corpus.parquet` and `queries.parquet` (`_id, title, text` / `query_id, query, positive_ids`). For
 every query with two or more positives one is shown and the rest are hidden; five negatives are mined; a hidden positive
 among them is a proven false negative. Each strategy runs as it is by default and without its safeguards, each layer
-alone and at several thresholds, beside sentence-transformers with the same model. Writes JSON and a plot.
+alone and at several thresholds, beside sentence-transformers with the same model. A denoiser is trained for each draw,
+on its shown positives only. Writes JSON and a plot. `--families denoised` runs those lines alone and keeps the others
+of the JSON that is there.
 """
 
 import argparse
@@ -22,9 +24,20 @@ from datasets import Dataset, disable_progress_bars, load_dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
-from hf_hardneg import BM25, Dense, Disagreement, Hybrid, RelativeMargin, Strategy, TooSimilar, mine
+from hf_hardneg import (
+    BM25,
+    CrossEncoderDenoiser,
+    Dense,
+    Disagreement,
+    Hybrid,
+    RelativeMargin,
+    Strategy,
+    TooSimilar,
+    mine,
+    train_denoiser,
+)
 from hf_hardneg.encode.encoder import load_encoder
-from hf_hardneg.strategies import STRATEGIES
+from hf_hardneg.strategies import STRATEGIES, resolve
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -72,7 +85,7 @@ class Protocol:
         }
 
 
-def ours(cross_encoder):
+def ours(denoiser, cross_encoder):
     """(family, label, strategy, options) of every line."""
     for name in (name for name in STRATEGIES if name != "denoised"):
         for safe in (True, False):
@@ -87,12 +100,18 @@ def ours(cross_encoder):
         yield "hybrid, both", f"hybrid, both {quantile}", hybrid, {}
     for margin in (0.0, 0.05, 0.1, 0.2, 0.3):
         yield "relative margin", f"dense, relative margin {margin}", Strategy([Dense()], [RelativeMargin(margin)]), {}
-    if cross_encoder:
-        for name in ("dense", "bm25", "hybrid"):
+    for family, model in (("denoised", denoiser), ("denoised by a cross-encoder", cross_encoder)):
+        for name in ("dense", "bm25", "hybrid") if model else ():
             for safe in (True, False):
                 label = f"{name}+denoised{'' if safe else ', safeguards off'}"
-                options = {"safeguards": safe, "cross_encoder": cross_encoder}
-                yield "denoised", label, f"{name}+denoised", options
+                yield family, label, f"{name}+denoised", {"safeguards": safe, "cross_encoder": model}
+    safe = resolve("dense")
+    rules = [("share", share) for share in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    rules += [("threshold", threshold) for threshold in (0.1, 0.05, 0.02)]
+    for name, value in rules if denoiser else ():
+        stage = CrossEncoderDenoiser(denoiser, **{name: value})
+        strategy = Strategy(safe.retrievers, [*safe.filters, stage])
+        yield f"dense, denoised, {name}", f"dense+denoised, {name} {value}", strategy, {}
 
 
 def peers(protocol, model, folder):
@@ -133,7 +152,7 @@ def draw(lines, path):
         x, y = [one["similarity"] for one in members], [100 * one["false"] for one in members]
         axes.plot(x, y, f"{next(marks)}{joined}", label=family, markersize=5, alpha=0.8)
     for line in lines:
-        if line["label"] in ("dense", "bm25", "hybrid") or line["family"] == "sentence-transformers":
+        if line["label"] in ("dense", "bm25", "hybrid", "dense+denoised") or line["family"] == "sentence-transformers":
             axes.annotate(line["label"], (line["similarity"], 100 * line["false"]), fontsize=7)
     axes.set_xlabel("hardness: mean similarity of negatives to the query")
     axes.set_ylabel("proven false negatives, % of negatives")
@@ -147,8 +166,14 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cross-encoder")
+    parser.add_argument("--families", nargs="+", help="first words of families to run, such as denoised")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
+
+    def wanted(family):
+        return not options.families or family.startswith(tuple(options.families))
+
+    denoised = wanted("denoised") or wanted("dense, denoised")
     disable_progress_bars()
     warnings.filterwarnings("ignore")
     corpus, queries = (
@@ -170,14 +195,21 @@ def main():
             protocol = Protocol(corpus, queries, seed, vectors)
             pairs = protocol.pairs.add_column("vector", list(protocol.queries))
             given = {"vector_column": "vector", "query_vector_column": "vector", "cache_dir": folder}
-            for family, label, strategy, more in ours(options.cross_encoder):
-                mined = mine(
-                    pairs, corpus, strategy, text_column=["title", "text"], num_negatives=WANTED, **given, **more
-                )
-                runs.setdefault((family, label), []).append(protocol.figures(mined["negative_ids"][:]))
-            for label, negatives in peers(protocol, model, folder):
+            given["text_column"] = ["title", "text"]
+            place = Path(folder) / f"denoiser-{seed}"
+            denoiser = train_denoiser(pairs, corpus, encoder=MODEL, output_dir=place, **given) if denoised else None
+            for family, label, strategy, more in ours(denoiser, options.cross_encoder):
+                if wanted(family):
+                    mined = mine(pairs, corpus, strategy, num_negatives=WANTED, **given, **more)
+                    runs.setdefault((family, label), []).append(protocol.figures(mined["negative_ids"][:]))
+            for label, negatives in peers(protocol, model, folder) if wanted("sentence-transformers") else ():
                 runs.setdefault(("sentence-transformers", label), []).append(protocol.figures(negatives))
     lines = [{"family": family, "label": label, **mean(found)} for (family, label), found in runs.items()]
+    if options.families:
+        before = json.loads(options.out.read_text())
+        if (before["data"], before["seeds"]) != (options.data.name, options.seeds):
+            parser.error(f"{options.out} is of {before['data']} and seeds {before['seeds']}; give another --out")
+        lines = [line for line in before["lines"] if not wanted(line["family"])] + lines
     for line in lines:
         print(
             f"{line['family']:<22} {line['label']:<40} false {100 * line['false']:5.1f} %  kept {line['kept']:7.1f}  "

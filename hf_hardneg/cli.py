@@ -1,4 +1,4 @@
-"""The command line, `hf-hardneg`: `mine`, `audit`, `push`, `reproduce`, `plan`, `train-denoiser`, `index`, `cache`, `demo`."""
+"""The command line, `hf-hardneg`: mining, its plan and its index, audits, pushes to the Hub and what is mined again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     mine = commands.add_parser("mine", help="mine hard negatives for pairs against a corpus")
     plan = commands.add_parser("plan", help="what mining will cost: time, memory, disk, and something cheaper")
-    train = commands.add_parser("train-denoiser", help="train a cross-encoder on your own pairs, for --cross-encoder")
+    train = commands.add_parser("train-denoiser", help="train a denoiser on your own pairs, for --cross-encoder")
     index = commands.add_parser("index", help="build the index of a corpus, or say where it lies")
     demo = commands.add_parser("demo", help="mine the documentation of Python's standard library, offline")
     for command in (mine, plan, train):
@@ -88,6 +88,11 @@ def _corpus(command: argparse.ArgumentParser) -> None:
 
 def _training(train: argparse.ArgumentParser) -> None:
     train.add_argument("--out", required=True, help="new folder for the model")
+    train.add_argument(
+        "--architecture",
+        default="late-interaction",
+        help="late-interaction, which learns from a hundred pairs, or cross-encoder, for tens of thousands",
+    )
     train.add_argument("--first-pass", help="strategy that finds hard negatives (default: hybrid, ranks 10 to 100)")
     train.add_argument("--folds", type=int, default=1, help="models to cross-fit, so that none judges what it learnt")
     train.add_argument("--epochs", type=int, default=4)
@@ -226,6 +231,7 @@ def _train(options: argparse.Namespace) -> None:
         pairs,
         corpus,
         output_dir=options.out,
+        architecture=options.architecture,
         training=training,
         first_pass=options.first_pass or FIRST_PASS,
         folds=options.folds,

@@ -10,18 +10,23 @@ import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError, unknown_name
-from hf_hardneg.filters import ScoringFilter, of_positive
+from hf_hardneg.filters import ScoringFilter, of_positive, share_of
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.score.cross_encoder import Activation, load_cross_encoder
 from hf_hardneg.score.scorers import PairScorer, ScoreKind, probabilities
 from hf_hardneg.score.store import stored
+from hf_hardneg.signals import SMALLEST_POOL
 
 PseudoPositives = Literal["off", "best", "all"]
+THRESHOLD = 0.1
 
 
 @dataclass(frozen=True)
 class CrossEncoderDenoiser(ScoringFilter):
     """Keep a candidate only where a cross-encoder is confident that it is not relevant: `p < threshold`.
+
+    Or, with `share`, where the model does not rate it among the highest of the query's best candidates. That asks a
+    model only for an order, and suits one trained on few pairs, whose probabilities no one can check.
 
     Candidates that no filter before has removed are scored in the retriever's order, until enough pass or
     `scored_depth` is reached; those that were not scored are removed too. Each pair is scored once, ever: scores are
@@ -30,8 +35,13 @@ class CrossEncoderDenoiser(ScoringFilter):
 
     Args:
         model (*optional*): see `load_cross_encoder`; by default the `cross_encoder=` of `HardNegatives`.
-        threshold (`float`, defaults to 0.1): probability of relevance from which a candidate is removed.
+        threshold (`float`, *optional*): probability of relevance from which a candidate is removed; 0.1 where there is
+            no `share`.
         scored_depth (`int`, defaults to 50): candidates of a query that may be scored.
+        share (`float`, *optional*): of the query's `scored_depth` best candidates, instead of a threshold: those
+            that the model rates highest are removed, whether or not another filter removes them too. All are then
+            scored. A query with fewer than 10 candidates loses none. By default the model's own, which is 0.3 for
+            late interaction (`train_denoiser`) and none for other models.
         prob_margin (`float`, *optional*): also remove where `p > p+ - prob_margin`, `p+` being the lowest probability
             of the row's positives; no further rule where no positive could be scored.
         pseudo_positives (`str`, defaults to `"off"`): with `"best"` or `"all"`, the best candidate above
@@ -43,11 +53,11 @@ class CrossEncoderDenoiser(ScoringFilter):
         kind (`str`, defaults to `"ce_prob"`): what the scores are; mining takes it from the model.
 
     Raises:
-        ConfigError: a threshold is no probability, or they overlap.
+        ConfigError: a threshold is no probability, or they overlap, or there is a share as well.
     """
 
     model: Any = None
-    threshold: float = 0.1
+    threshold: float | None = None
     scored_depth: int = 50
     prob_margin: float | None = None
     pseudo_positives: PseudoPositives = "off"
@@ -56,25 +66,44 @@ class CrossEncoderDenoiser(ScoringFilter):
     max_length: int | None = None
     device: str = "auto"
     kind: ScoreKind = "ce_prob"
+    share: float | None = None
     name: ClassVar[str] = "denoised"
 
     def __post_init__(self) -> None:
         for name in ("threshold", "promote_above"):
             value = getattr(self, name)
-            if not 0 < value <= 1:
+            if value is not None and not 0 < value <= 1:
                 raise ConfigError(
                     f"CrossEncoderDenoiser({name}={value}) is a probability; give one above 0 and up to 1, also for a "
                     f"model that returns logits: the logit {value} is the probability {1 / (1 + np.exp(-value)):.3f}."
                 )
-        if self.promote_above < self.threshold:
+        if self.share is not None:
+            self._check_share(self.share)
+        if self.share is None and self.promote_above < self.limit:
             raise ConfigError(
-                f"CrossEncoderDenoiser(threshold={self.threshold}, promote_above={self.promote_above}) would promote "
+                f"CrossEncoderDenoiser(threshold={self.limit}, promote_above={self.promote_above}) would promote "
                 "what it keeps as a negative; give promote_above at least threshold, such as 0.9."
             )
         if self.scored_depth < 1:
             raise ConfigError(f"CrossEncoderDenoiser(scored_depth={self.scored_depth}) scores nothing; give 1 or more.")
         if self.pseudo_positives not in get_args(PseudoPositives):
             raise unknown_name("pseudo_positives", self.pseudo_positives, get_args(PseudoPositives))
+
+    def _check_share(self, share: float) -> None:
+        if self.threshold is not None:
+            raise ConfigError(
+                f"CrossEncoderDenoiser(threshold={self.threshold}, share={share}) has two rules; give one of them."
+            )
+        if not 0 < share < 1 or self.scored_depth < SMALLEST_POOL:
+            raise ConfigError(
+                f"CrossEncoderDenoiser(share={share}, scored_depth={self.scored_depth}) is no part of a pool; give a "
+                f"share above 0 and below 1, such as 0.3, and a scored_depth of at least {SMALLEST_POOL}."
+            )
+
+    @property
+    def limit(self) -> float:
+        """The threshold, or its default."""
+        return THRESHOLD if self.threshold is None else self.threshold
 
     def bind(self, sources: Sources) -> PairScorer:
         """The model, its scores stored in the corpus' cache.
@@ -93,13 +122,26 @@ class CrossEncoderDenoiser(ScoringFilter):
         return stored(load_cross_encoder(model, cache_dir=cache, **options), cache)
 
     def fitted(self, scorer: PairScorer) -> CrossEncoderDenoiser:
-        """The same, with what the model's scores are; a live model is only named from here on."""
+        """The same, with what the model's scores are and its own rule; a live model is only named from here on."""
         named = None if self.model is None else _name(self.model)
-        return replace(self, model=named, kind=scorer.kind)
+        share = self.share
+        if share is None and self.threshold is None:
+            share = getattr(scorer, "share", None)
+        return replace(self, model=named, kind=scorer.kind, share=share)
 
     @property
     def exhaustive(self) -> bool:
         """Whether candidates are scored to the full depth even where enough have passed."""
+        return self.promotes or self.compares
+
+    @property
+    def compares(self) -> bool:
+        """Whether it goes by a share of the best candidates."""
+        return self.share is not None
+
+    @property
+    def promotes(self) -> bool:
+        """Whether candidates come out as pseudo-positives."""
         return self.pseudo_positives != "off"
 
     def depth(self, num_negatives: int) -> int:
@@ -107,14 +149,18 @@ class CrossEncoderDenoiser(ScoringFilter):
         return max(self.scored_depth, 10 * num_negatives)
 
     def keep(self, candidates: Candidates) -> np.ndarray:
-        """Mask (n,) of the candidates that are confidently not relevant; not those without a score.
+        """Mask (n,) of the candidates confidently not relevant, or not in the share; not of those without a score.
 
         Raises:
             DataError: scores that should be probabilities are not.
         """
         scores = candidates.signals[self.name]
         chance = probabilities(scores, self.kind)
-        keep = (chance < self.threshold) & (scores > -np.inf)
+        if self.share is None:
+            low = chance < self.limit
+        else:
+            low = ~(candidates.signals[share_of(self.name)].astype(np.float32) >= np.float32(1 - self.share))
+        keep = low & (scores > -np.inf)
         if self.prob_margin is not None:
             positive = probabilities(candidates.signals[of_positive(self.name)], self.kind)
             keep &= ~(chance > positive - self.prob_margin)

@@ -69,6 +69,20 @@ class ScoringFilter(Filter, Protocol):
         """Whether candidates are scored to the full depth even where enough have passed."""
         return False
 
+    @property
+    def compares(self) -> bool:
+        """Whether a candidate is compared with the `scored_depth` best of its query.
+
+        Then all of those are scored, also what filters before have removed, and `keep` finds the share of them that
+        score lower in `Candidates.signals` under `share_of(name)`.
+        """
+        return False
+
+    @property
+    def promotes(self) -> bool:
+        """Whether candidates come out as pseudo-positives; then `exhaustive` too."""
+        return False
+
     def bind(self, sources: Sources) -> PairScorer:
         """What scores (query, document) pairs."""
 
@@ -77,13 +91,18 @@ class ScoringFilter(Filter, Protocol):
         return self
 
     def promoted(self, candidates: Candidates) -> np.ndarray:
-        """Mask (n,) of the candidates that come out as pseudo-positives, where `exhaustive`."""
+        """Mask (n,) of the candidates that come out as pseudo-positives, where it `promotes`."""
         return np.zeros(len(candidates), bool)
 
 
 def of_positive(name: str) -> str:
     """Under which key candidates carry the lowest score of their row's positives by a scoring filter."""
     return f"{name}:positive"
+
+
+def share_of(name: str) -> str:
+    """Under which key candidates carry the share of their query's best that a scoring filter gives a lower score."""
+    return f"{name}:share"
 
 
 def rank_by(candidates: Candidates, basis: Basis) -> np.ndarray:

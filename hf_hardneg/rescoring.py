@@ -12,12 +12,12 @@ import pyarrow as pa
 from hf_hardneg.batches import Batch, flat, ragged
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.filtering import Filtering
-from hf_hardneg.filters import ScoringFilter, of_positive
+from hf_hardneg.filters import ScoringFilter, of_positive, share_of
 from hf_hardneg.pages import release
 from hf_hardneg.queries import Queries, Reader
 from hf_hardneg.retrieval import Found, from_columns
 from hf_hardneg.score.scorers import PairScorer
-from hf_hardneg.signals import BoundSignal
+from hf_hardneg.signals import BoundSignal, shares_of_pool
 
 OF_CANDIDATES, OF_POSITIVES = "signal of candidates: ", "signal of positives: "
 
@@ -76,6 +76,7 @@ class Rescoring:
 
     def _scored(self, found: Found, queries: Queries) -> Found:
         place, alive = np.arange(len(found.candidates)), self.filtering.anchored(found)
+        everything = alive
         last = list(self.scorers)[-1]
         values: dict[str, np.ndarray] = {}
         listed: dict[str, np.ndarray] = {}
@@ -84,9 +85,16 @@ class Rescoring:
                 listed[stage.name] = self._positives(stage.name, queries)
                 lowest = _lowest(listed[stage.name], found.listed_counts)
                 alive = alive.with_signals({of_positive(stage.name): lowest[alive.query]})
-                scores = self._of(stage, alive, queries, self.enough if stage.name == last else None)
-                alive = alive.with_signals({stage.name: scores})
-                for name in (stage.name, of_positive(stage.name)):
+                names = [stage.name, of_positive(stage.name)]
+                if stage.compares:
+                    scores = self._of(stage, everything, queries, None)
+                    shares = shares_of_pool(scores, everything, stage.scored_depth)
+                    names.append(share_of(stage.name))
+                    alive = alive.with_signals({stage.name: scores[place], share_of(stage.name): shares[place]})
+                else:
+                    scores = self._of(stage, alive, queries, self.enough if stage.name == last else None)
+                    alive = alive.with_signals({stage.name: scores})
+                for name in names:
                     values[name] = np.full(len(found.candidates), np.nan)
                     values[name][place] = alive.signals[name]
             keep = self.filtering.keep(stage, alive, queries)
@@ -108,9 +116,9 @@ class Rescoring:
             asked = np.flatnonzero((order >= start) & (order < stop) & ~satisfied[alive.query])
             texts = self.reader.corpus.texts(alive.doc[asked]).to_pylist()
             scores[asked] = self.scorers[stage.name].score([queries.texts[i] for i in alive.query[asked]], texts)
-            passed = stage.keep(alive.with_signals({stage.name: scores}))
-            kept = np.bincount(alive.query[passed], minlength=alive.queries)
-            satisfied = kept >= (enough or np.inf)
+            if enough is not None:
+                passed = stage.keep(alive.with_signals({stage.name: scores}))
+                satisfied = np.bincount(alive.query[passed], minlength=alive.queries) >= enough
             start, width = stop, 2 * width
         return scores
 

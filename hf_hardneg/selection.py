@@ -122,7 +122,7 @@ class Selection:
         removed: dict[str, np.ndarray] = {}
         promoted = None
         for stage in self.filtering.filters:
-            if isinstance(stage, ScoringFilter) and stage.exhaustive:
+            if isinstance(stage, ScoringFilter) and stage.promotes:
                 promoted = candidates.take(stage.promoted(candidates))
             before, candidates = candidates.counts(), candidates.take(self.filtering.keep(stage, candidates, queries))
             removed[_fresh(stage.name, removed)] = before - candidates.counts()

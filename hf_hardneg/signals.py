@@ -204,8 +204,12 @@ class _PoolShare:
         return f"{self.signal.identity} @{self.pool}"
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        values = np.asarray(self.signal.of(queries, candidates), np.float64)
-        return _shares(values, candidates.position < self.pool, candidates.offsets())
+        return shares_of_pool(self.signal.of(queries, candidates), candidates, self.pool)
+
+
+def shares_of_pool(values: np.ndarray, candidates: Candidates, pool: int) -> np.ndarray:
+    """The share of the query's `pool` best candidates whose value is smaller, (n,); see `PoolShare`."""
+    return _shares(np.asarray(values, np.float64), candidates.position < pool, candidates.offsets())
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

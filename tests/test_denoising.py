@@ -1,11 +1,13 @@
 import time
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_hardneg import BM25, HardNegatives, Strategy, mine, plan, to_format
+from hf_hardneg import BM25, Dense, HardNegatives, RankWindow, RelativeMargin, Strategy, mine, plan, to_format
 from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.filters import of_positive
@@ -48,6 +50,35 @@ def test_margin_to_the_positive_and_what_has_no_score():
     assert near.keep(scored(scores[:2])).tolist() == [True, True]
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("before", [[], [RankWindow(2)], [RelativeMargin(0.1)]])
+def test_a_share_of_the_best_candidates_goes_whatever_other_filters_remove(share, before):
+    pairs, corpus = world(3, queries=3)
+    options = {"encoder": encode, "num_negatives": 20}
+    ranked = mine(pairs, corpus, Strategy([Dense(20)]), **options)
+    left = mine(pairs, corpus, Strategy([Dense(20)], before), **options)
+    stage = CrossEncoderDenoiser(shared_words, share=share, scored_depth=20)
+    mined = mine(pairs, corpus, Strategy([Dense(20)], [*before, stage]), **options)
+    for row, pool, others in zip(mined, ranked, left, strict=True):
+        scores = shared_words([row["query"]] * len(pool["negatives"]), pool["negatives"])
+        below = [sum(other < score for other in scores) / len(scores) for score in scores]
+        expected = {one for one, part in zip(pool["negative_ids"], below, strict=True) if part < 1 - share - 1e-9}
+        assert row["negative_ids"] == [one for one in others["negative_ids"] if one in expected]
+    assert "pseudo_positives" not in mined.column_names and sum(row["denoised"] for row in mined["mining"]) > 0
+
+
+def test_a_share_is_the_models_own_unless_a_rule_is_given():
+    class Model:
+        kind, digest, share = "ce_logit", "own share", 0.4
+
+        def score(self, queries, documents):
+            return shared_words(queries, documents)
+
+    scorer = CrossEncoderDenoiser(Model()).bind(SimpleNamespace(corpus=SimpleNamespace(cache=Path("none"))))
+    for given, share in (({}, 0.4), ({"share": 0.2}, 0.2), ({"threshold": 0.1}, None)):
+        assert CrossEncoderDenoiser(**given).fitted(scorer).share == share
+
+
 def test_best_is_one_for_each_query():
     candidates = scored([0.95, 0.99, 0.99])
     assert CrossEncoderDenoiser(pseudo_positives="best").promoted(candidates).tolist() == [False, True, False]
@@ -60,6 +91,9 @@ def test_best_is_one_for_each_query():
         ({"promote_above": 1.5}, "promote_above=1.5.* is a probability"),
         ({"threshold": 0.95}, "would promote what it keeps"),
         ({"scored_depth": 0}, "scores nothing"),
+        ({"share": 0.3, "threshold": 0.1}, "threshold=0.1, share=0.3. has two rules; give one"),
+        ({"share": 1.0}, "share=1.0, scored_depth=50. is no part of a pool; give a share above 0 and below 1"),
+        ({"share": 0.3, "scored_depth": 9}, "a scored_depth of at least 10"),
         ({"pseudo_positives": "some"}, "Unknown pseudo_positives 'some'; known are all, best, off"),
     ],
 )

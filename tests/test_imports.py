@@ -25,7 +25,7 @@ LAYERS = [
     {"encode.model_files", "encode.packed", "encode.live", "encode.ranks", "encode.shards"},
     {"encode.forward"},
     {"encode.encoder", "score.scorers"},
-    {"score.folds"},
+    {"score.folds", "score.late_interaction"},
     {"encode.embeddings", "score.cross_encoder", "score.store"},
     {"index.search"},
     {"index.attach"},

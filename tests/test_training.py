@@ -46,8 +46,8 @@ SHORT = Training(hard=1, random=0, epochs=1, max_length=16)
 
 
 def train(data, encoder, folder, **options):
-    options = {"training": FAST, "first_pass": "bm25", "safeguards": False, "device": "cpu", **options}
-    return train_denoiser(*data, encoder=encoder, output_dir=folder, **options)
+    given = {"architecture": "cross-encoder", "training": FAST, "first_pass": "bm25", "safeguards": False}
+    return train_denoiser(*data, encoder=encoder, output_dir=folder, device="cpu", **given | options)
 
 
 def test_it_learns_what_it_is_shown_and_is_an_ordinary_checkpoint(tmp_path, data, encoder, caplog):
@@ -133,12 +133,13 @@ def test_from_the_command_line(tmp_path, data, encoder, capsys):
         rows.to_parquet(str(tmp_path / f"{name}.parquet"))
     given = ["--pairs", str(tmp_path / "pairs.parquet"), "--corpus", str(tmp_path / "corpus.parquet")]
     folder = str(tmp_path / "model")
-    how = ["--first-pass", "bm25+rank_zone", "--epochs", "1", "--max-length", "16"]
+    how = ["--first-pass", "bm25+rank_zone", "--epochs", "1"]
     status = main(["train-denoiser", *given, "--encoder", str(encoder), "--out", folder, *how])
     assert status == 2 and "No query has a first-pass negative" in capsys.readouterr().err
     how[1] = "random"
     assert main(["train-denoiser", *given, "--encoder", str(encoder), "--out", folder, *how]) == 0
     assert f"--cross-encoder {folder}" in capsys.readouterr().out
+    assert (tmp_path / "model" / "late_interaction.json").exists()
     mined = ["--strategy", "random+denoised", "--cross-encoder", folder, "--out", str(tmp_path / "mined")]
     assert main(["mine", *given, *mined]) == 0
     assert main(["train-denoiser", *given, "--out", folder]) == 2

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from hf_hardneg.encode.forward import forward, load_model, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.encode.forward import in_order, load_model, passes, refuse_cuda_in_worker, resolved_device
 from hf_hardneg.encode.live import object_digest, save_model, weights_digest
 from hf_hardneg.encode.model_files import ModelFiles, Precision, read_model_files
 from hf_hardneg.errors import ConfigError, DataError, ModelError
@@ -75,6 +75,20 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
     )
 
 
+class TokenVectors(NamedTuple):
+    """A text token by token, without the special tokens that a model puts around it.
+
+    Args:
+        pooled (`np.ndarray`): (d,) float32, the vector of the whole text, of unit length.
+        ids (`np.ndarray`): (n,) of its tokens.
+        vectors (`np.ndarray`): (n, d) float16, of its tokens, of unit length.
+    """
+
+    pooled: np.ndarray
+    ids: np.ndarray
+    vectors: np.ndarray
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransformersEncoder:
     """A transformers model with the pooling its sentence-transformers files describe.
@@ -104,32 +118,69 @@ class TransformersEncoder:
             ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
             ConfigError: half precision on a CPU, or a GPU in a worker.
         """
+        if not texts:
+            model, _, _ = self._opened()
+            return np.zeros((0, model.config.hidden_size), dtype=np.float32)
+        tokens = self.tokenized(texts, kind=kind)
+        return checked_vectors(in_order(self._passes(tokens, self.files.pool)), what="encoded texts")
+
+    def encode_tokens(self, texts: Sequence[str], *, kind: Kind) -> list[TokenVectors]:
+        """Vectors of the tokens of texts, one `TokenVectors` for each text.
+
+        Raises:
+            ModelError, ConfigError: as `encode`.
+        """
+        from torch import cat
+        from torch.nn.functional import normalize
+
+        def all_of(hidden: Tensor, mask: Tensor) -> Tensor:
+            return normalize(cat([self.files.pool(hidden, mask)[:, None], hidden], 1), dim=-1)
+
+        if not texts:
+            return []
+        tokens = self.tokenized(texts, kind=kind)
+        found: dict[int, TokenVectors] = {}
+        for rows, values in self._passes(tokens, all_of):
+            for row, pooled, vectors in zip(rows.tolist(), values[:, 0], values[:, 1:], strict=True):
+                own = np.flatnonzero(np.array(tokens["special_tokens_mask"][row]) == 0)
+                ids = np.array(tokens["input_ids"][row], np.int64)[own]
+                found[row] = TokenVectors(pooled.copy(), ids, vectors[own].astype(np.float16))
+        return [found[row] for row in range(len(texts))]
+
+    def tokenized(self, texts: Sequence[str], *, kind: Kind) -> dict[str, list[list[int]]]:
+        """`input_ids` and `special_tokens_mask` of texts, one list for each, cut to the model's length."""
+        _, tokenizer, _ = self._opened()
+        prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
+        lower = str.lower if self.files.lower_case else str
+        prepared = [lower((prompt + text).strip()) for text in texts]
+        options = {"truncation": True, "max_length": self.files.max_length, "return_special_tokens_mask": True}
+        tokens = tokenizer(prepared, **options)
+        return {name: tokens[name] for name in ("input_ids", "special_tokens_mask")}
+
+    def vocabulary_size(self) -> int:
+        """How many tokens the model knows; every id is smaller."""
+        return len(self._opened()[1])
+
+    def _opened(self) -> tuple[Any, Any, str]:
+        """The model, its tokenizer and the device."""
         device = resolved_device(self.device)
         refuse_cuda_in_worker(device, instead=AHEAD)
         single_thread_in_child()
+        return *_loaded(self.files, self.digest, device), device
+
+    def _passes(
+        self, tokens: dict[str, list[list[int]]], output: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """See `passes`: `output` of the last hidden states, (b, length, d), and the mask, (b, length)."""
+        model, tokenizer, device = self._opened()
         half = _half_precision(self.files.precision, device)
-        model, tokenizer = _loaded(self.files, self.digest, device)
-        if not texts:
-            return np.zeros((0, model.config.hidden_size), dtype=np.float32)
-        prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
-        lower = str.lower if self.files.lower_case else str
-        tokens = tokenizer(
-            [lower((prompt + text).strip()) for text in texts], truncation=True, max_length=self.files.max_length
-        )["input_ids"]
 
         def run(inputs: dict[str, Tensor]) -> Tensor:
             with half:
-                return self.files.pool(model(**inputs).last_hidden_state, inputs["attention_mask"])
+                return output(model(**inputs).last_hidden_state, inputs["attention_mask"])
 
-        vectors = forward(
-            run,
-            tokenizer,
-            {"input_ids": tokens},
-            limit=self.files.max_length,
-            device=device,
-            batch_tokens=self.batch_tokens,
-        )
-        return checked_vectors(vectors, what="encoded texts")
+        ids, limit = {"input_ids": tokens["input_ids"]}, self.files.max_length
+        return passes(run, tokenizer, ids, limit=limit, device=device, batch_tokens=self.batch_tokens)
 
 
 def _half_precision(precision: Precision, device: str) -> AbstractContextManager[Any]:

@@ -107,10 +107,29 @@ def forward(
     device: str,
     batch_tokens: int | None = None,
 ) -> np.ndarray:
-    """What a model returns for texts, (n, d) float32.
+    """What a model returns for texts, (n, d) float32; see `passes`."""
+    return in_order(passes(run, tokenizer, tokens, limit=limit, device=device, batch_tokens=batch_tokens))
+
+
+def in_order(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The values of all batches of `passes`, (n, d), in the order of the texts."""
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    return np.concatenate([values for _, values in parts])[order]
+
+
+def passes(
+    run: Callable[[dict[str, Tensor]], Tensor],
+    tokenizer: Any,
+    tokens: Mapping[str, list[list[int]]],
+    *,
+    limit: int,
+    device: str,
+    batch_tokens: int | None = None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What a model returns for texts, batch by batch: which texts, (b,), and their values, (b, ...) float32.
 
     Args:
-        run (`Callable`): padded inputs on the device to (batch, d).
+        run (`Callable`): padded inputs on the device to (b, ...).
         tokenizer: pads on the right.
         tokens (`Mapping[str, list[list[int]]]`): n lists for each input of the model, `input_ids` among them.
         limit (`int`): the longest a text may be padded to.
@@ -133,8 +152,7 @@ def forward(
     budget = batch_tokens or BATCH_TOKENS["cpu" if device == "cpu" else "gpu"]
     batches = _buckets([len(ids) for ids in tokens["input_ids"]], limit, budget, threads)
     _run_all(one, batches, threads)
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    return np.concatenate([values for _, values in parts])[order]
+    return parts
 
 
 def _buckets(lengths: list[int], limit: int, budget: int, threads: int) -> list[tuple[np.ndarray, int]]:

@@ -14,6 +14,8 @@ from hf_hardneg.encode.model_files import check_complete, longest_input, model_f
 from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.index.store import digest_of, obtain
 from hf_hardneg.score.folds import FOLDS, CrossFitted
+from hf_hardneg.score.late_interaction import FILE as LATE_INTERACTION
+from hf_hardneg.score.late_interaction import open_late_interaction
 from hf_hardneg.score.scorers import (
     ALLOWED,
     CallableScorer,
@@ -43,7 +45,7 @@ def load_cross_encoder(
     Args:
         model (`str`, `Path`, `CrossEncoder`, rerankers model, `Callable[[list[str], list[str]], array (n,)]` or
             `PairScorer`): a sequence-classification model has one label, or two, whose scores are then the differences
-            of the second logit and the first.
+            of the second logit and the first; or a denoiser that `train_denoiser` wrote.
         cache_dir (`Path`): where a live model is saved once, so that workers can load it.
         device (`str`, defaults to `"auto"`): for a path or Hub id, such as `"cuda"`; a GPU if there is one.
         activation (`str`, defaults to `"auto"`): what makes probabilities of what the model returns: `"sigmoid"` where
@@ -84,6 +86,13 @@ def _from_folder(name: str, device: str, activation: Activation, max_length: int
     if (folder / FOLDS).exists():
         members = [folder / f"fold-{number}" for number in range(read_json(folder / FOLDS)["folds"])]
         return CrossFitted(scorers=tuple(_from_folder(str(one), device, activation, max_length) for one in members))
+    if (folder / LATE_INTERACTION).exists():
+        if activation == "identity" or max_length is not None:
+            raise ConfigError(
+                f"{name!r} is a denoiser by late interaction, and activation={activation!r}, max_length={max_length} "
+                "were given; it returns logits and has its encoder's length. Leave both out."
+            )
+        return open_late_interaction(folder, device=device)
     modules = [module["type"].rpartition(".")[2] for module in read_json(folder / "modules.json", default=[])]
     if modules not in ([], ["Transformer"]):
         raise ModelError(

@@ -44,6 +44,11 @@ class CrossFitted:
         """Where the models run."""
         return str(getattr(self.scorers[0], "device", "cpu"))
 
+    @property
+    def share(self) -> float | None:
+        """That of the models."""
+        return getattr(self.scorers[0], "share", None)
+
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of (query, document) pairs, (n,) float32."""
         scores = np.empty(len(queries), np.float32)

@@ -176,6 +176,11 @@ class StoredScorer:
         """Where the scorer runs."""
         return str(getattr(self.scorer, "device", "cpu"))
 
+    @property
+    def share(self) -> float | None:
+        """The scorer's, if it has one."""
+        return getattr(self.scorer, "share", None)
+
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of (query, document) pairs, (n,) float32; NaN where the model gives none."""
         keys, first, place = np.unique(pair_keys(queries, documents), return_index=True, return_inverse=True)
