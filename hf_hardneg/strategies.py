@@ -137,7 +137,7 @@ def concise(stage: object) -> str:
     return f"{type(stage).__name__}({', '.join(shown)})"
 
 
-class Recipe(NamedTuple):
+class NamedStrategy(NamedTuple):
     """An entry of the table of strategies, from which the README's is made.
 
     Args:
@@ -157,113 +157,113 @@ class Recipe(NamedTuple):
 
 VECTORS, ENCODING = "encoder or vectors", "encoding the corpus, once"
 
-RECIPES: dict[str, Recipe] = {
-    "bm25": Recipe(
+NAMED: dict[str, NamedStrategy] = {
+    "bm25": NamedStrategy(
         Strategy([BM25()]),
         "the best by BM25, of 100",
         "-",
         "a BM25 search",
         "DPR, [2004.04906](https://arxiv.org/abs/2004.04906)",
     ),
-    "dense": Recipe(
+    "dense": NamedStrategy(
         Strategy([Dense()]),
         "the nearest vectors",
         VECTORS,
         ENCODING,
         "ANCE's candidates, [2007.00808](https://arxiv.org/abs/2007.00808)",
     ),
-    "margin": Recipe(
+    "margin": NamedStrategy(
         Strategy([Dense()], [RankWindow(10, 200), AbsoluteMargin(0.05)]),
         "the nearest of ranks 10 to 200 without `s + 0.05 > s+`",
         VECTORS,
         ENCODING,
         "sentence-transformers' `absolute_margin`",
     ),
-    "positive_aware": Recipe(
+    "positive_aware": NamedStrategy(
         Strategy([Dense()], [RelativeMargin(0.05)]),
         "the nearest of at most 95 % of the positive's score",
         VECTORS,
         ENCODING,
         "NV-Retriever, [2407.15831](https://arxiv.org/abs/2407.15831)",
     ),
-    "st": Recipe(
+    "st": NamedStrategy(
         Strategy([Dense()], [RelativeMargin(0.05), RankWindow(10, 50, "survivors")]),
         "the same, without the 10 nearest of those",
         VECTORS,
         ENCODING,
         "documentation of sentence-transformers",
     ),
-    "semi_hard": Recipe(
+    "semi_hard": NamedStrategy(
         Strategy([Dense(200)], [SemiHard(0.1)]),
         "the nearest with `s+ - 0.1 < s < s+`",
         VECTORS,
         ENCODING,
         "FaceNet, [1503.03832](https://arxiv.org/abs/1503.03832)",
     ),
-    "rank_zone": Recipe(
+    "rank_zone": NamedStrategy(
         Strategy([Dense(200)], [], RankZone(50, 200)),
         "uniform draws from ranks 50 to 200",
         VECTORS,
         ENCODING,
         "practice",
     ),
-    "simans": Recipe(
+    "simans": NamedStrategy(
         Strategy([Dense(200)], [], SimANS(score_scale="auto")),
         "draws by `exp(-0.5 z²)`, z being standard deviations from the positive's score",
         VECTORS,
         ENCODING,
         "SimANS, [2210.11773](https://arxiv.org/abs/2210.11773), rescaled for cosines",
     ),
-    "importance": Recipe(
+    "importance": NamedStrategy(
         Strategy([Dense(200)], [], Importance(0.1)),
         "draws by `exp(s / 0.1)` from 200",
         VECTORS,
         ENCODING,
         "InfoNCE's weights",
     ),
-    "distance_weighted": Recipe(
+    "distance_weighted": NamedStrategy(
         Strategy([Dense(200)], [], DistanceWeighted(dim="intrinsic")),
         "draws whose distances spread evenly, from 200",
         VECTORS,
         ENCODING,
         "Wu et al., [1706.07567](https://arxiv.org/abs/1706.07567), in the dimension that vectors fill",
     ),
-    "unremix": Recipe(
+    "unremix": NamedStrategy(
         Strategy([Dense(200)], [], UnReMix()),
         "the most similar, uncertain and representative of 200",
         VECTORS,
         f"{ENCODING}; distances of each 200",
         "UnReMix, [2206.01197](https://arxiv.org/abs/2206.01197), with weights of ours",
     ),
-    "topic_negatives": Recipe(
+    "topic_negatives": NamedStrategy(
         Strategy([Dense(200)], [], TopicNegatives(100)),
         "uniform draws from the query's topic, one of 100, among 200",
         f"{VECTORS}; 100 queries",
         f"{ENCODING}; k-means of queries",
         "what TAS-B, [2104.06967](https://arxiv.org/abs/2104.06967), is often taken for",
     ),
-    "ance_offline": Recipe(
+    "ance_offline": NamedStrategy(
         Strategy([Dense(200)], [], Uniform(200)),
         "uniform draws from the 200 nearest: one refresh of ANCE, STAR or ADORE",
         VECTORS,
         ENCODING,
         "ANCE, [2007.00808](https://arxiv.org/abs/2007.00808)",
     ),
-    "hybrid": Recipe(
+    "hybrid": NamedStrategy(
         Strategy([BM25(100), Dense(100)]),
         "the best of BM25 and vectors, by reciprocal rank fusion",
         VECTORS,
         ENCODING,
         "Cormack et al. 2009",
     ),
-    "denoised": Recipe(
+    "denoised": NamedStrategy(
         Strategy([BM25(100)], [CrossEncoderDenoiser()]),
         "the best by BM25 that a cross-encoder gives a probability below 0.1",
         "cross-encoder",
         "scoring up to 50 pairs a query, once",
         "RocketQA, [2010.08191](https://arxiv.org/abs/2010.08191)",
     ),
-    "random": Recipe(
+    "random": NamedStrategy(
         Strategy([Random()]),
         "uniform draws from the corpus",
         "-",
@@ -273,7 +273,7 @@ RECIPES: dict[str, Recipe] = {
 }
 """Every strategy by its name. The first part of a `+` chain brings the retriever."""
 
-STRATEGIES: dict[str, Strategy] = {name: recipe.strategy for name, recipe in RECIPES.items()}
+STRATEGIES: dict[str, Strategy] = {name: one.strategy for name, one in NAMED.items()}
 
 ALIASES = {
     "static_bm25": "bm25",
@@ -407,5 +407,5 @@ def _part(given: str) -> Strategy:
 def table() -> str:
     """Every strategy as a Markdown table, the one in the README."""
     lines = ["| name | negatives | needs | cost | source |", "|---|---|---|---|---|"]
-    lines += [f"| `{name}` | {one.does} | {one.needs} | {one.cost} | {one.source} |" for name, one in RECIPES.items()]
+    lines += [f"| `{name}` | {one.does} | {one.needs} | {one.cost} | {one.source} |" for name, one in NAMED.items()]
     return "\n".join(lines)

@@ -165,6 +165,15 @@ def test_through_files(layout, tmp_path):
     assert back == expected
 
 
+def test_shards_of_a_table_are_read_as_one(tmp_path):
+    rows = Dataset.from_dict({"query": ["a", "b", "c"], "positive": ["p"] * 3, "negative": ["n"] * 3})
+    for place in range(2):
+        part = rows.shard(2, place, contiguous=True)
+        part.to_parquet(tmp_path / f"train-0000{place}-of-00002.parquet")
+    assert list(files.read_format(tmp_path, None)) == ["train"]
+    assert files.read_format(tmp_path, None)["train"]["query"][:] == ["a", "b", "c"]
+
+
 def test_neighbours_are_joined_across_batches(monkeypatch):
     monkeypatch.setattr(merging, "BATCH", 3)
     rows = mined_rows([(2, 3), (1, 2), (3, 3)])

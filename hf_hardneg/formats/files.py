@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 BATCH = 1_000
+_SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 def save_format(made: Dataset | DatasetDict, layout: str, directory: str | Path) -> list[Path]:
@@ -132,8 +134,16 @@ def read_format(path: Path, layout: str | None) -> Any:
         return _read_beir(path)
     files = sorted(file for file in path.glob("*") if _is_table(file)) if path.is_dir() else []
     if files:
-        return {file.name.split(".")[0]: _table(file) for file in files}
+        return {name: _table(*shards) for name, shards in _tables_of(files).items()}
     return _table(path)
+
+
+def _tables_of(files: list[Path]) -> dict[str, list[Path]]:
+    """Files by the table that they are, or are shards of: `train-00000-of-00002.parquet` is of `train`."""
+    tables: dict[str, list[Path]] = {}
+    for file in files:
+        tables.setdefault(_SHARD.sub("", file.name.split(".")[0]), []).append(file)
+    return tables
 
 
 def _is_table(file: Path) -> bool:
@@ -144,9 +154,11 @@ def _is_table(file: Path) -> bool:
     )
 
 
-def _table(path: Path) -> Dataset:
-    from datasets import load_dataset
+def _table(path: Path, *more: Path) -> Dataset:
+    from datasets import concatenate_datasets, load_dataset
 
+    if more:
+        return concatenate_datasets([_table(one) for one in (path, *more)])
     if path.name.endswith(".jsonl.gz") and path.exists():
         return load_dataset("json", data_files={"train": str(path)}, split="train")
     return load_table(str(path))
