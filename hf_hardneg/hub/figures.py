@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_hardneg.batches import flat
 from hf_hardneg.charts import Marked, histogram
-from hf_hardneg.denoising import CrossEncoderDenoiser
+from hf_hardneg.denoising import THRESHOLD, CrossEncoderDenoiser
 from hf_hardneg.diagnostics import wilson_interval
 from hf_hardneg.hub.inert import cut
 from hf_hardneg.recipes import Recipe
@@ -35,7 +35,8 @@ class FalseNegatives(NamedTuple):
     Args:
         share, low, high (`float`): of the negatives that are relevant, with its interval.
         scored (`int`): negatives with a score.
-        threshold (`float`): probability up to which the same model let them pass.
+        threshold (`float`): probability up to which the same model let them pass, where it went by one.
+        removed (`float`, *optional*): else the share of a query's best candidates, highest first, that it took out.
     """
 
     share: float
@@ -43,6 +44,7 @@ class FalseNegatives(NamedTuple):
     high: float
     scored: int
     threshold: float
+    removed: float | None
 
 
 def false_negatives(mined: Dataset, recipe: Recipe | None) -> FalseNegatives | None:
@@ -59,7 +61,14 @@ def false_negatives(mined: Dataset, recipe: Recipe | None) -> FalseNegatives | N
         return None
     chances = probabilities(scores, stage["kind"])
     low, high = wilson_interval(float(chances.sum()), len(chances), confidence=CONFIDENCE)
-    return FalseNegatives(float(chances.mean()), low, high, len(chances), stage["threshold"])
+    return FalseNegatives(
+        share=float(chances.mean()),
+        low=low,
+        high=high,
+        scored=len(chances),
+        threshold=stage.get("threshold") or THRESHOLD,
+        removed=stage.get("share"),
+    )
 
 
 def _denoiser(recipe: Recipe | None) -> Mapping[str, Any] | None:

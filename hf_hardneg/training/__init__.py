@@ -1,13 +1,14 @@
 """Training with mined negatives: refreshes, trainers, collator, losses over all ranks, topic batches, mixing.
 
-- Negatives mined again with the current weights: `Refresher` of a `LiveModel`, by a `Schedule`; rows read them through
-  `GenerationNegatives`, from `Generations`. Searched at every step: `StepRetrieval`.
+- Negatives mined again with the current weights: `Refresher` of a `LiveModel`, by a `Schedule`, or `AsyncRefresher`
+  beside the training; rows read them through `GenerationNegatives`, from `Generations`. Searched at every step:
+  `StepRetrieval`.
 - In a loop: `HardNegativePlugin` for Accelerate, `HardNegativeCallback` (with `Tuples`) for `Trainer`,
   `HardNegativeLightning`.
 - Batches: `CrossBatchCollator`, `known_positives`; of one topic: `TopicBatchSampler`, `query_topics`, `margin_bins`.
 - Losses over all ranks: `cross_batch_loss` or `CrossBatchLoss`, with `Keys`, `Guide` and `MoCHi`; `pairwise_loss`,
-  `star_loss`, `lambda_loss`; of a teacher's scores `margin_mse_loss`, `kl_loss`. To write one: `gather_rows`,
-  `joined_mean`. Large batches in little memory: `cached_backward`.
+  `star_loss`, `lambda_loss`; of a teacher's scores `margin_mse_loss`, `in_batch_margin_mse_loss`, `kl_loss`. To write
+  one: `gather_rows`, `joined_mean`. Large batches in little memory: `cached_backward`.
 """
 
 from __future__ import annotations

@@ -72,6 +72,8 @@ def test_the_estimate_of_false_negatives_as_worked_out_by_hand():
     assert "gives the 5 of 5 negatives it has scored" in text and "let them pass (below 10.00 %)" in text
     logits = {**RECIPE.strategy, "filters": [{**DENOISER, "kind": "ce_logit"}]}
     assert "relevant: 51.25 %, " in str(card(recipe=replace(RECIPE, strategy=logits)))
+    shares = {**RECIPE.strategy, "filters": [{**DENOISER, "threshold": None, "share": 0.3}]}
+    assert "not among the 30 % of a query's best candidates" in str(card(recipe=replace(RECIPE, strategy=shares)))
     unscored = mined().remove_columns("negative_denoised_scores")
     for made in (card(unscored), card(recipe=replace(RECIPE, strategy={**RECIPE.strategy, "filters": []}))):
         assert "Not estimated: no cross-encoder scores are stored" in str(made) and "interval" not in str(made)
