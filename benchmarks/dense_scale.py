@@ -87,6 +87,7 @@ def main():
     dataset = load_dataset("parquet", data_files=options.corpus, split="train")
     texts = dataset["text"][:]
     chosen = np.random.default_rng(1).choice(len(texts), SEARCHED + SAMPLE, replace=False)
+    options.work.mkdir(parents=True, exist_ok=True)
     base = kept(options.work / "documents.npy", lambda: embed(texts))
     queries = np.array(kept(options.work / "queries.npy", lambda: embed([shortened(texts[row]) for row in chosen])))
     count = options.documents or len(base)
