@@ -1,6 +1,6 @@
 """How much faster do two ranks refresh negatives than one, with one thread each?
 
-    python -m benchmarks.refresh_ranks --model MODEL [--documents 1024]
+    python -m benchmarks.refresh_ranks --model MODEL [--documents 3072]
 
 Starts itself by torchrun, with one rank and with two in turn, on the documentation of Python's standard library. Ranks
 share out whole shards of 512 documents, so give an even number of those. Timed: the encoding of the corpus, and the
@@ -77,7 +77,7 @@ def launched(world, options, directory):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
-    parser.add_argument("--documents", type=int, default=1024)
+    parser.add_argument("--documents", type=int, default=3072)
     parser.add_argument("--directory", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.directory:
