@@ -118,13 +118,17 @@ class Peak:
 
     def children(self):
         found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-        return [int(child) for path in found for child in path.read_text().split()]
+        return [int(child) for path in found for child in self.text(path).split()]
+
+    def text(self, path):
+        """Of a thread or process that may have ended since it was listed."""
+        try:
+            return path.read_text()
+        except (OSError, ProcessLookupError):
+            return ""
 
     def proportional(self, process):
-        try:
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        except (OSError, ProcessLookupError):
-            return 0
+        lines = self.text(Path(f"/proc/{process}/smaps_rollup")).splitlines()
         return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
     def __exit__(self, *_):
