@@ -95,8 +95,9 @@ def test_flagembedding(mined, distillation, tmp_path):
 
 def test_tevatron_v1(mined, tmp_path):
     tevatron = pytest.importorskip("tevatron.data", exc_type=ImportError)
-    from tevatron.arguments import DataArguments, DenseTrainingArguments
+    from tevatron.arguments import DataArguments, DenseTrainingArguments, ModelArguments
     from tevatron.datasets.preprocessor import TrainPreProcessor
+    from tevatron.modeling import DenseModel
     from transformers import AutoTokenizer
 
     (path,) = save_format(to_format(mined, "tevatron", scores=True), "tevatron", tmp_path / "data")
@@ -105,11 +106,18 @@ def test_tevatron_v1(mined, tmp_path):
     made = rows.map(TrainPreProcessor(tokenizer), remove_columns=rows.column_names)
     assert tokenizer.decode(made[0]["query"]) == ROWS[0]["query"]
     data = DataArguments(train_n_passages=4)
-    arguments = DenseTrainingArguments(str(tmp_path), report_to=[])
+    arguments = DenseTrainingArguments(str(tmp_path), report_to=[], per_device_train_batch_size=2)
     trainer = type("Trainer", (), {"state": type("State", (), {"epoch": 0}), "args": arguments})
     dataset = tevatron.TrainDataset(data, made, tokenizer, trainer)
     queries, passages = tevatron.QPCollator(tokenizer)([dataset[0], dataset[1]])
     assert [len(queries["input_ids"]), len(passages["input_ids"])] == [2, 8]
+    model = DenseModel.build(ModelArguments(MODEL), data, arguments).train()
+    before = next(model.parameters()).detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    loss = model(query=queries, passage=passages).loss
+    loss.backward()
+    optimizer.step()
+    assert math.isfinite(loss.item()) and not torch.equal(before, next(model.parameters()))
 
 
 def test_tevatron_v2(mined, tmp_path):
