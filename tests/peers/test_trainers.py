@@ -93,6 +93,16 @@ def test_flagembedding(mined, distillation, tmp_path):
     assert math.isfinite(runner.trainer.train().training_loss)
 
 
+def assert_learns(model, queries, passages):
+    """One training step of a Tevatron model."""
+    before = next(model.parameters()).detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    loss = model(query=queries, passage=passages).loss
+    loss.backward()
+    optimizer.step()
+    assert math.isfinite(loss.item()) and not torch.equal(before, next(model.parameters()))
+
+
 def test_tevatron_v1(mined, tmp_path):
     tevatron = pytest.importorskip("tevatron.data", exc_type=ImportError)
     from tevatron.arguments import DataArguments, DenseTrainingArguments, ModelArguments
@@ -112,17 +122,15 @@ def test_tevatron_v1(mined, tmp_path):
     queries, passages = tevatron.QPCollator(tokenizer)([dataset[0], dataset[1]])
     assert [len(queries["input_ids"]), len(passages["input_ids"])] == [2, 8]
     model = DenseModel.build(ModelArguments(MODEL), data, arguments).train()
-    before = next(model.parameters()).detach().clone()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
-    loss = model(query=queries, passage=passages).loss
-    loss.backward()
-    optimizer.step()
-    assert math.isfinite(loss.item()) and not torch.equal(before, next(model.parameters()))
+    assert_learns(model, queries, passages)
 
 
 def test_tevatron_v2(mined, tmp_path):
     retriever = pytest.importorskip("tevatron.retriever.dataset")
     from tevatron.retriever.arguments import DataArguments
+    from tevatron.retriever.collator import TrainCollator
+    from tevatron.retriever.modeling import DenseModel
+    from transformers import AutoModel, AutoTokenizer
 
     written = save_format(to_format(mined, "tevatron-v2"), "tevatron-v2", tmp_path / "data")
     paths = {path.stem: str(path) for path in written}
@@ -139,6 +147,9 @@ def test_tevatron_v2(mined, tmp_path):
     query, documents = dataset[1]
     assert query[0].endswith(ROWS[1]["query"])
     assert {document[0].split(": ")[-1] for document in documents} == {*ROWS[1]["positive"], *ROWS[1]["negatives"]}
+    queries, passages = TrainCollator(arguments, AutoTokenizer.from_pretrained(MODEL))([dataset[0], dataset[1]])
+    model = DenseModel(AutoModel.from_pretrained(MODEL), pooling="mean", normalize=True).train()
+    assert_learns(model, queries, passages)
 
 
 def test_pylate(mined, tmp_path):
