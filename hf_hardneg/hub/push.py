@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import posixpath
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,9 +186,38 @@ class _Push:
         card = parts(snapshot.readme or "")
         metadata = metadata_of(card)
         ours = described(metadata, self.shards, sizes, whole=self.whole)
-        _check_neighbours(metadata, snapshot, self.repository.repo_id)
+        self._check_neighbours(metadata.get("configs"), ours["configs"], snapshot.files.keys() & sizes.keys())
         self._warn(snapshot, config_names(metadata))
         return "".join(merged_metadata(card, ours, frozenset(ours)))
+
+    def _check_neighbours(self, listed: Any, configs: Sequence[Any], files: Iterable[str]) -> None:
+        """What can be loaded now can be loaded after: `datasets` finds no data beside configs that a card lists, reads
+        all of a repository with the reader of the first config, and gives a config whatever its patterns match.
+        """
+        repo_id, ours = self.repository.repo_id, {path for one in self.shards for path in one.files}
+        pushed = {one.config for one in self.shards}
+        rows = [path for path in sorted(files) if path.endswith(DATA) and path not in (*NOT_DATA, *ours)]
+        if rows and not listed:
+            raise HubError(
+                f"{repo_id} has data that its card does not list, such as {rows[0]}, and beside configs that a card "
+                "lists none is found. List it first (configs: [{config_name: default, data_files: ...}]), or push to "
+                "another name. Nothing was changed."
+            )
+        for config in configs:
+            others, taken = (_matching(config, paths) for paths in (rows, sorted(ours)))
+            foreign = [path for path in others if not path.endswith(".parquet")]
+            if foreign:
+                raise HubError(
+                    f"{repo_id} lists data that is not Parquet, such as {foreign[0]}, and load_dataset reads all "
+                    "configs of a repository in one format. Push to another name, or make that Parquet first. Nothing "
+                    "was changed."
+                )
+            if others and taken and config["config_name"] not in pushed:
+                raise HubError(
+                    f"The patterns of the config {config['config_name']!r} of {repo_id} fit {others[0]}, and so would "
+                    f"take in {taken[0]}. Name its own files in its data_files, or push to another name. Nothing was "
+                    "changed."
+                )
 
     def _warn(self, snapshot: Snapshot, names: list[str]) -> None:
         """A card has one recipe, so configs that stay and were made by another lose theirs."""
@@ -211,20 +240,20 @@ def _splits(mined: Dataset | DatasetDict) -> tuple[bool, DatasetDict]:
     """Whether these are all splits of their configs, and the splits."""
     from datasets import Dataset, DatasetDict
 
-    if isinstance(mined, DatasetDict):
-        return True, mined
-    if not isinstance(mined, Dataset):
+    if not isinstance(mined, Dataset | DatasetDict):
         raise ConfigError(
             f"push_mined_dataset() got a {type(mined).__name__}; it takes the Dataset or DatasetDict that mine() "
             "returned. Make one of a stream by Dataset.from_generator."
         )
-    name = "train" if mined.split is None else str(mined.split).partition("[")[0]
-    if not re.fullmatch(r"\w+(\.\w+)*", name):
-        raise ConfigError(
-            f"The dataset is of the split {name!r}, which cannot be the name of one on the Hub. Say what to call it: "
-            "push DatasetDict({'train': mined})."
-        )
-    return False, DatasetDict({name: mined})
+    whole = isinstance(mined, DatasetDict)
+    splits = mined if whole else DatasetDict({str(mined.split or "train").partition("[")[0]: mined})
+    for name in splits:
+        if not re.fullmatch(r"\w+(\.\w+)*", name):
+            raise ConfigError(
+                f"The dataset is of the split {name!r}, which cannot be the name of one on the Hub: letters, digits "
+                "and '_', with '.' between. Say what to call it: push DatasetDict({'train': mined})."
+            )
+    return whole, splits
 
 
 def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) -> None:
@@ -262,28 +291,13 @@ def _check_corpus(corpus: Dataset | None, recipe: Recipe) -> None:
         )
 
 
-def _check_neighbours(metadata: Mapping[str, Any], snapshot: Snapshot, repo_id: str) -> None:
-    """What can be loaded now can be loaded after: `datasets` finds no data beside configs that a card lists, and reads
-    all of a repository with the reader of the first config.
-    """
-    rows = [path for path in snapshot.files if path.endswith(DATA) and path not in NOT_DATA]
-    listed = [one.get("data_files") for one in metadata.get("configs") or ()]
-    if not listed and rows:
-        raise HubError(
-            f"{repo_id} has data that its card does not list, such as {rows[0]}, and beside configs that a card lists "
-            "none is found. List it first (configs: [{config_name: default, data_files: ...}]), or push to another "
-            "name. Nothing was changed."
-        )
-    others = [
-        path
-        for path in rows
-        if not path.endswith(".parquet") and any(fnmatch(path, pattern) for one in listed for pattern in _patterns(one))
-    ]
-    if others:
-        raise HubError(
-            f"{repo_id} lists data that is not Parquet, such as {others[0]}, and load_dataset reads all configs of a "
-            "repository in one format. Push to another name, or make that Parquet first. Nothing was changed."
-        )
+def _matching(config: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
+    """The files that a config of a card holds, by its patterns."""
+    from fsspec.utils import glob_translate
+
+    folder = config.get("data_dir") or "."
+    patterns = [posixpath.normpath(f"{folder}/{one}") for one in _patterns(config.get("data_files") or "**")]
+    return [path for path in paths if any(re.match(glob_translate(one), path) for one in patterns)]
 
 
 def _patterns(data_files: Any) -> Iterator[str]:

@@ -165,8 +165,8 @@ class Repository:
 
 _HINTS = {
     401: "Log in with `hf auth login`, set HF_TOKEN, or pass token=, with the right to write there.",
-    403: "This token may not write there: take one with that right, or another name.",
-    404: "There is none of that name, or it is private and the token cannot see it.",
+    403: "This token may not read or may not write there: ask for access where it is gated, or take another token.",
+    404: "There is none of that name or revision, or it is private and the token cannot see it.",
 }
 
 

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import logging
+import re
 import traceback
 
 import pytest
@@ -15,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from hf_hardneg import mine, to_format
 from hf_hardneg.corpus import open_corpus
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError, UnknownNameError
-from hf_hardneg.hub import push_mined_dataset
+from hf_hardneg.hub import push_mined_dataset, reproduce
 from hf_hardneg.index import store
 from hf_hardneg.index.bm25 import build_bm25
 from hf_hardneg.index.bm25_weights import BM25Config
@@ -265,6 +266,7 @@ def test_the_index_goes_along(hub, name, data, tmp_path):
         ({"configs": ["scores-denoised"]}, ColumnError, "positive_denoised_scores"),
         ({"mined": lambda mined: mined.select([])}, DataError, "'train' has no rows"),
         ({"mined": lambda mined: DatasetDict()}, DataError, "has no splits"),
+        ({"mined": lambda mined: DatasetDict({"train-a": mined})}, ConfigError, "of the split 'train-a', which cannot"),
         ({"mined": lambda mined: mined.to_iterable_dataset()}, ConfigError, "IterableDataset"),
         ({"mined": lambda mined: to_format(mined, "triplet")}, ColumnError, "layouts are made from it"),
         (
@@ -281,7 +283,7 @@ def test_the_index_goes_along(hub, name, data, tmp_path):
         ({"corpus": Dataset.from_dict({"_id": [], "text": []})}, DataError, "corpus= has no rows"),
         ({"token": None}, HubError, "pass token="),
         ({"token": "hf_wrong"}, HubError, "pass token="),
-        ({"token": BOB}, HubError, "may not write there"),
+        ({"token": BOB}, HubError, "may not write there: ask for access"),
         ({"index": "nowhere"}, Exception, "nowhere"),
     ],
 )
@@ -304,6 +306,39 @@ def test_files_that_a_list_of_configs_would_hide_are_named(hub, name, mined):
     hub.write(name, "README.md", "---\nbroken: [\n---\n")
     with pytest.raises(DataError, match="cannot be read.*Repair it first"):
         push(mined, name)
+
+
+NEIGHBOURS = [
+    ("data_dir: stuff", "stuff/a.csv", "lists data that is not Parquet, such as stuff/a.csv"),
+    ("data_files: '*.csv'", "a.csv", "lists data that is not Parquet, such as a.csv"),
+    ("data_files: '**/*.parquet'", "a.parquet", "fit a.parquet, and so would take in list/"),
+    ("drop_labels: true", "data/a.parquet", "fit data/a.parquet, and so would take in list/"),
+    ("data_dir: stuff", "stuff/a.parquet", None),
+    ("data_files: '*.parquet'", "a.parquet", None),
+    ("data_files: 'list/train-*'", "list/train-00000-of-00001.parquet", None),
+]
+
+
+@pytest.mark.parametrize(("entry", "path", "says"), NEIGHBOURS)
+def test_a_config_of_somebody_else_holds_what_it_held(hub, name, mined, entry, path, says):
+    hub.write(name, path, parquet({"a": [1]}) if path.endswith("parquet") else "a\n1\n")
+    hub.write(name, "README.md", f"---\nconfigs:\n- config_name: theirs\n  {entry}\n  default: true\n---\n")
+    if says:
+        with pytest.raises(HubError, match=re.escape(says)):
+            push(mined, name)
+        assert len(hub.repos[name].history()) == 3
+    else:
+        for _ in range(2):
+            push(mined, name)
+        assert len(loaded(name, None)) == (len(mined) if path.startswith("list") else 1)
+        assert same(loaded(name, "list"), mined)
+
+
+def test_a_read_that_is_refused_is_told_from_a_write(hub, name, mined):
+    push(mined, name, configs="list")
+    hub.break_at(0, 403, from_then_on=True)
+    with pytest.raises(HubError, match=r"may not read .* ask for access where it is gated"):
+        reproduce(name, token=ADA)
 
 
 def test_the_token_is_nowhere(hub, name, mined, caplog, capfd):

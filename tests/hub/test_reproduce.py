@@ -188,7 +188,7 @@ def test_rows_that_mining_dropped_must_be_given(hub, name, data, again):
 
 
 def test_what_cannot_be_reproduced_at_all(hub, name, mined):
-    with pytest.raises(HubError, match="There is none of that name"):
+    with pytest.raises(HubError, match="There is none of that name or revision"):
         reproduce(name, token=ADA)
     hub.write(name, "notes.md", "x")
     with pytest.raises(DataError, match="has no card"):
