@@ -13,7 +13,7 @@ import numpy as np
 from hf_hardneg.errors import ConfigError
 
 WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 44, 48
+LEFT, RIGHT, TOP, BOTTOM = 72, 36, 44, 48
 BAR, BAND, INK = "#3b82c4", "#d98a1f", "#767676"
 """Each at least 3 to 1 against white and against black; the text's 4.5 to 1."""
 MOST_LABELS = 14
@@ -38,7 +38,8 @@ def histogram(
 ) -> str:
     """A histogram as an SVG document, its numbers also in words for who cannot see it.
 
-    All bins are drawn equally wide, whatever they span, with their edges below; an infinite edge has no label.
+    All bins are drawn equally wide, whatever they span, with their edges below; an infinite edge has no label. What was
+    counted at all is seen: its bar is at least a pixel tall.
 
     Args:
         edges (`Sequence[float]`): (n + 1,) ascending; the first and the last may be infinite.
@@ -124,11 +125,13 @@ def _axes(most: int) -> list[str]:
 
 
 def _bars(edges: Sequence[float], counts: Sequence[int], places: np.ndarray) -> list[str]:
-    tall = (HEIGHT - TOP - BOTTOM) / max(*counts, 1)
+    heights = np.maximum(np.array(counts) * ((HEIGHT - TOP - BOTTOM) / max(*counts, 1)), 1)
     return [
-        f'<rect x="{start + 1:.1f}" y="{HEIGHT - BOTTOM - tall * count:.1f}" width="{stop - start - 2:.1f}"'
-        f' height="{tall * count:.1f}" fill="{BAR}"><title>{_span(low, high)}: {count:,}</title></rect>'
-        for (low, high), (start, stop), count in zip(pairwise(edges), pairwise(places), counts, strict=True)
+        f'<rect x="{start + 1:.1f}" y="{HEIGHT - BOTTOM - height:.1f}" width="{stop - start - 2:.1f}"'
+        f' height="{height:.1f}" fill="{BAR}"><title>{_span(low, high)}: {count:,}</title></rect>'
+        for (low, high), (start, stop), count, height in zip(
+            pairwise(edges), pairwise(places), counts, heights, strict=True
+        )
         if count
     ]
 

@@ -8,11 +8,12 @@ lies as one line in the `description` of the dataset's `DatasetInfo`, which `dat
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -48,8 +49,9 @@ ADOPTED = "faiss-"
 """How the identity of a user's own index begins."""
 SECTION = ("<!-- hf_hardneg:start -->", "<!-- hf_hardneg:end -->")
 """What stands around our section of a card, on lines of their own."""
+_WITHIN = re.compile(rf"^{SECTION[0]}$.*?^{SECTION[1]}$", re.MULTILINE | re.DOTALL)
 RECIPE = "<!-- hf_hardneg:recipe -->"
-_BLOCK = re.compile(rf"^{SECTION[0]}$.*?^{RECIPE}$\s*^```json$\n(.*?)\n^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(rf"^{RECIPE}$\s*^```json$\n(.*?)\n^```$", re.MULTILINE | re.DOTALL)
 _LINE = re.compile(r"\n*^hf_hardneg recipe: (\{.*\})$", re.MULTILINE)
 
 
@@ -135,24 +137,27 @@ class Recipe:
             ) from error
 
     @classmethod
-    def from_card(cls, text: str) -> Recipe:
+    def from_card(cls, text: str, config: str | None = None) -> Recipe:
         """The recipe in the text of a rendered card.
 
+        Args:
+            text (`str`): of the card.
+            config (`str`, *optional*): what was made by it; by default what was pushed last.
+
         Raises:
-            DataError: the card holds none, or one that cannot be read.
+            DataError: the card holds none of it, or one that cannot be read.
         """
-        found = _BLOCK.search(text.replace("\r\n", "\n"))
+        found = [block for configs, block in _blocks(text) if config is None or config in configs]
         if not found:
             raise DataError(
-                f"The card holds no recipe: no JSON block follows the line `{RECIPE}`. Give the text of a card that "
-                "hf_hardneg rendered."
+                f"The card holds no recipe{f' of the config {config!r}' if config else ''}. Give the text of a card "
+                "that hf_hardneg rendered, of data that carried its recipe."
             )
-        return cls.from_json(found.group(1))
+        return cls.from_json(found[0])
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Canonical JSON: equal recipes are equal text, of ASCII, without back ticks, `<`, `>` and `&`."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, allow_nan=False, indent=indent)
-        return re.sub("[<>&`\x7f]", lambda one: f"\\u{ord(one.group()):04x}", text)
+        return _json({"format": FORMAT, **asdict(self)}, sort_keys=True, allow_nan=False, indent=indent)
 
     def scrubbed(self) -> Recipe:
         """The same without tokens and absolute paths; `of` returns it so."""
@@ -176,9 +181,14 @@ class Recipe:
         """Whether documents were searched in an index that the user brought."""
         return any(str(one.get("identity", "")).startswith(ADOPTED) for one in self.indexes)
 
-    def code(self) -> str:
-        """How it was made, as Python; where rows or models are not on the Hub as they were, it says what to put in."""
-        return _code(self)
+    def code(self, loading: Mapping[str, str] | None = None) -> str:
+        """How it was made, as Python; where rows or models are not on the Hub as they were, it says what to put in.
+
+        Args:
+            loading (`Mapping[str, str]`, *optional*): expressions that load such rows: `corpus`, `pairs`, or of one of
+                several splits `pairs train`.
+        """
+        return _code(self, loading or {})
 
 
 def recipe_of(dataset: Dataset | DatasetDict) -> Recipe | None:
@@ -197,10 +207,40 @@ def recipe_of(dataset: Dataset | DatasetDict) -> Recipe | None:
     return Recipe.from_json(found.pop()) if found else None
 
 
+def recipe_block(recipe: Recipe, configs: Sequence[str]) -> str:
+    """The JSON that a card shows of a recipe: `Recipe.to_json`, and the configs that were made by it."""
+    return _json({"configs": configs, **json.loads(recipe.to_json())}, sort_keys=True, indent=1)
+
+
+def recipes_on(card: str) -> list[tuple[list[str], Recipe]]:
+    """The recipes in the text of a card, each after the configs that were made by it; without what cannot be read."""
+    found = []
+    for configs, block in _blocks(card):
+        with contextlib.suppress(DataError):
+            found.append((configs, Recipe.from_json(block)))
+    return found
+
+
 def attach(dataset: Dataset, recipe: Recipe) -> None:
     """Puts a recipe into the description of a dataset, in place of one that is there; rows and fingerprint stay."""
     kept = _LINE.sub("", dataset.info.description or "")
     dataset.info.description = f"{kept}\n\nhf_hardneg recipe: {recipe.to_json()}".strip()
+
+
+def _blocks(card: str) -> Iterator[tuple[list[str], str]]:
+    """The configs and the JSON of each recipe in our section of a card."""
+    section = _WITHIN.search(card.replace("\r\n", "\n"))
+    for block in _BLOCK.findall(section.group()) if section else ():
+        try:
+            configs = list(map(str, json.loads(block)["configs"]))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            configs = []
+        yield configs, block
+
+
+def _json(value: Any, **options: Any) -> str:
+    """JSON of ASCII, without back ticks, `<`, `>` and `&`."""
+    return re.sub("[<>&`\x7f]", lambda one: f"\\u{ord(one.group()):04x}", json.dumps(value, **options))
 
 
 def _read(values: dict[str, Any]) -> Recipe:
@@ -260,7 +300,7 @@ def _option_names() -> list[str]:
     return [one.name for one in fields(HardNegatives) if one.init and one.name not in NOT_OPTIONS]
 
 
-def _code(recipe: Recipe) -> str:
+def _code(recipe: Recipe, loading: Mapping[str, str]) -> str:
     parts = [f"{name}={expression(recipe.strategy[name])}," for name in ("retrievers", "filters", "sampler")]
     own = "  # put classes of your own where dots are" if CUSTOM in names(recipe.strategy) else ""
     made = [f"strategy = Strategy({own}", *(f"    {part}" for part in parts), ")"]
@@ -270,7 +310,8 @@ def _code(recipe: Recipe) -> str:
     else:
         last = ["miner = HardNegatives(", "    corpus,", "    strategy,", *arguments, ")"]
         last.append("mined = pairs.map(miner, batched=True)")
-    code = "\n".join([f"corpus = {_loading('corpus', recipe.corpus)}", *_pairs(recipe.pairs), *made, *last])
+    corpus = _loading("corpus", recipe.corpus, loading.get("corpus"))
+    code = "\n".join([f"corpus = {corpus}", *_pairs(recipe.pairs, loading), *made, *last])
     return f"{_imports(recipe, code)}\n\n{code}\n"
 
 
@@ -286,23 +327,24 @@ def _imports(recipe: Recipe, code: str) -> str:
     return "\n".join(lines)
 
 
-def _loading(name: str, source: Source | None) -> str:
+def _loading(name: str, source: Source | None, expression: str | None = None) -> str:
     if source is None:
         return f'load_from_disk("{name}")  # yours'
+    told = f"{source.rows:,} rows, digest {literal(source.digest)}"
     if source.hub_id is None:
-        return f'load_from_disk("{name}")  # yours: {source.rows:,} rows, digest {literal(source.digest)}'
+        return f"{expression}  # {told}" if expression else f'load_from_disk("{name}")  # yours: {told}'
     config = [literal(source.config)] if source.config not in (None, "default") else []
     options = [f"{key}={literal(getattr(source, key))}" for key in ("split", "revision") if getattr(source, key)]
-    given = ", ".join([literal(source.hub_id), *config, *options])
-    return f"load_dataset({given})  # {source.rows:,} rows, digest {literal(source.digest)}"
+    return f"load_dataset({', '.join([literal(source.hub_id), *config, *options])})  # {told}"
 
 
-def _pairs(pairs: Mapping[str, Source]) -> list[str]:
+def _pairs(pairs: Mapping[str, Source], loading: Mapping[str, str]) -> list[str]:
     if list(pairs) in ([], [""]):
-        return [f"pairs = {_loading('pairs', pairs.get(''))}"]
+        return [f"pairs = {_loading('pairs', pairs.get(''), loading.get('pairs'))}"]
     lines = ["pairs = DatasetDict()"]
     return lines + [
-        f"pairs[{literal(name)}] = {_loading(f'pairs-{place}', one)}" for place, (name, one) in enumerate(pairs.items())
+        f"pairs[{literal(name)}] = {_loading(f'pairs-{place}', one, loading.get(f'pairs {name}'))}"
+        for place, (name, one) in enumerate(pairs.items())
     ]
 
 

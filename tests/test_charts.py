@@ -31,6 +31,20 @@ def test_bars_are_as_tall_as_their_counts():
     assert chart.find(f"{SVG}desc").text == "Counts by rank. 0 to 1: 3, 1 to 2: 0, 2 to 4: 1."
 
 
+def test_a_bar_of_one_among_a_million_is_seen():
+    assert [float(one.get("height")) for one in bars(drawn([0, 1, 2, 3], [1_000_000, 0, 1]))] == [168, 1]
+
+
+def test_no_label_leaves_the_picture():
+    """At 6.5 units a character, as wide as sans-serif digits of this size are."""
+    for edges in ([-1.234e5, 0, 1.234e5], [0.1234, 0.5, 0.8123]):
+        for one in drawn(edges, [1, 12_345_678], marked=Marked(0, 1, "x")).iter(f"{SVG}text"):
+            room = 6.5 * len(one.text) * {"start": 1, "middle": 0.5, "end": 0}[one.get("text-anchor")]
+            assert float(one.get("x")) + room <= 640
+            before = 6.5 * len(one.text) * {"start": 0, "middle": 0.5, "end": 1}[one.get("text-anchor")]
+            assert float(one.get("x")) - before >= 0
+
+
 def test_open_ends_and_a_marked_range():
     chart = drawn(EDGES, [1] * 13, marked=Marked(0.05, 0.5, "just right"))
     band = next(one for one in chart.iter(f"{SVG}rect") if one.get("fill") == BAND)
@@ -46,7 +60,7 @@ def test_open_ends_and_a_marked_range():
 
 def test_a_range_to_the_end_and_within_a_bin():
     band = drawn([0, 1, 2], [1, 1], marked=Marked(0.5, math.inf, "upper")).find(f"{SVG}rect")
-    assert (float(band.get("x")), float(band.get("width"))) == (204.0, 420.0)
+    assert (float(band.get("x")), float(band.get("width"))) == (205.0, 399.0)
 
 
 def test_many_bins_have_few_labels_and_none_is_drawn_where_nothing_was_counted():

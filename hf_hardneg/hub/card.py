@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,15 @@ from huggingface_hub import DatasetCard
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.hub import inert
 from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, false_negatives, pictures
-from hf_hardneg.hub.front_matter import Parts, merged_body, merged_metadata, parts
+from hf_hardneg.hub.front_matter import Parts, merged_body, merged_metadata, metadata_of, parts
 from hf_hardneg.hub.inert import Markdown
 from hf_hardneg.hub.limits import limits
-from hf_hardneg.hub.losses import use_of
+from hf_hardneg.hub.losses import LIST, loading, use_of
+from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.masking import masked
-from hf_hardneg.recipes import RECIPE, SECTION, Recipe, recipe_of
+from hf_hardneg.recipes import RECIPE, SECTION, Recipe, recipe_block, recipe_of, recipes_on
 from hf_hardneg.reports import QUANTILES, TOO_EASY, TOO_HARD, Report, report
+from hf_hardneg.serialization import expression
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -67,6 +69,8 @@ def mined_dataset_card(
     `dataset_info` and YAML that we do not know stay byte for byte; of YAML we know, what is there wins over what we
     would derive, except for the size, and lists of tags and tasks grow.
 
+    Where configs stay that were made otherwise, their recipes stay too; figures are of `mined` alone.
+
     Texts of the data are shown as they are in the examples; whatever looks like an access token or a private key in
     them is masked.
 
@@ -100,14 +104,19 @@ def mined_dataset_card(
     before = parts(previous or "")
     card = merged_metadata(before, metadata, wanted)
     images = pictures(rows, figures)
+    configs, listed = configs or {LIST: mined}, config_names(metadata_of(card))
+    scrubbed = recipe and recipe.scrubbed()
+    recipes = _recipes(scrubbed, configs, listed, previous or "")
     described = {
-        "configs": _configs(configs or {"list": mined}, repo_id),
+        "configs": _configs(configs, repo_id),
+        "recipes": [(names, recipe_block(one, names)) for names, one in recipes],
+        "loading": _sources(recipe, configs, listed, repo_id) if recipe else {},
         "examples": examples(rows, *_text_columns(recipe)),
         "missed": false_negatives(rows, recipe),
         "limits": limits(figures, recipe),
         "scores": Markdown(SCORES) if SCORES in images else None,
     }
-    section = _section(figures, recipe and recipe.scrubbed(), described)
+    section = _section(figures, scrubbed, described)
     heading = f"# {inert.inline(pretty_name or repo_id.rpartition('/')[2])}"
     body = merged_body(before.body, section, heading)
     return MinedDatasetCard("".join(Parts(*card[:3], body)), {path: svg.encode() for path, svg in images.items()})
@@ -173,12 +182,49 @@ def _configs(configs: Mapping[str, Dataset | DatasetDict], repo_id: str) -> list
     """Name, rows of each split, columns and use of every config."""
     found = []
     for name, data in configs.items():
-        splits = data if isinstance(data, Mapping) else {str(data.split or "train").partition("[")[0]: data}
+        splits = _splits(data)
         first = next(iter(splits.values()))
         use = use_of(masked(name), first.column_names, repo_id=masked(repo_id), split=masked(next(iter(splits))))
         columns = {column: _kind(feature) for column, feature in first.features.items()}
         counts = {split: len(rows) for split, rows in splits.items()}
         found.append({"name": name, "splits": counts, "columns": columns, "use": use})
+    return found
+
+
+def _splits(data: Dataset | DatasetDict) -> Mapping[str, Dataset]:
+    return data if isinstance(data, Mapping) else {str(data.split or "train").partition("[")[0]: data}
+
+
+def _recipes(
+    recipe: Recipe | None, configs: Iterable[str], listed: Sequence[str], previous: str
+) -> list[tuple[list[str], Recipe]]:
+    """Each recipe after the configs that were made by it: ours, and those of configs that stay as they are."""
+    made = [name for name in configs if name != CORPUS]
+    found = [([masked(name) for name in made], recipe)] if recipe else []
+    for names, one in recipes_on(previous):
+        stay = [name for name in names if name in listed and name not in made]
+        same = next((others for others, other in found if other == one), None)
+        if same is not None:
+            same += stay
+        elif stay:
+            found.append((stay, one.scrubbed()))
+    return found
+
+
+def _sources(
+    recipe: Recipe, configs: Mapping[str, Dataset | DatasetDict], listed: Sequence[str], repo_id: str
+) -> dict[str, str]:
+    """Code that loads the corpus and the pairs from this very dataset, where they are in it."""
+    found = {}
+    if CORPUS in {*configs, *listed}:
+        found["corpus"] = loading(repo_id, CORPUS, "train")
+    pushed = _splits(configs[LIST]) if LIST in configs else {}
+    for name, source in recipe.pairs.items():
+        split = name or next(iter(pushed), "")
+        rows = pushed.get(split)
+        if rows is not None and len(rows) == source.rows and set(source.columns) <= set(rows.column_names):
+            columns = expression(list(source.columns))
+            found[f"pairs {name}".strip()] = f"{loading(repo_id, LIST, split)}.select_columns({columns})"
     return found
 
 

@@ -99,12 +99,17 @@ def pictures(mined: Dataset, figures: Report) -> dict[str, str]:
 
 
 def _edges(scores: np.ndarray, positives: Mapping[float, float]) -> list[float]:
-    """Edges of `BINS` equal bins from the lowest to the highest of the scores and of the positives' middle half."""
+    """Round edges of about `BINS` equal bins around the scores and the middle half of the positives' scores."""
     ends = [*(positives[q] for q in (0.25, 0.75) if positives), scores.min(), scores.max()]
     low, high = float(min(ends)), float(max(ends))
-    if not low < high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, BINS + 1).tolist()
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        half = max(1, abs(high)) / 2
+        low, high = low - half, high + half
+    power = 10.0 ** math.floor(math.log10((high - low) / BINS))
+    step = next(one * power for one in (1, 2, 2.5, 5, 10, 20) if one * power * BINS >= high - low)
+    edges = np.arange(math.floor(low / step), math.ceil(high / step) + 1) * step
+    edges[[0, -1]] = min(edges[0], low), max(edges[-1], high)
+    return edges.tolist()
 
 
 def _numbers(mined: Dataset, column: str) -> np.ndarray:

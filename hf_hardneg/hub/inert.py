@@ -43,7 +43,7 @@ def name(text: str) -> Markdown:
 
 def cut(text: str, length: int) -> str:
     """The text on one line, without its end where it is longer than `length` characters."""
-    shown = visible(text)
+    shown = visible(text[: 100 * length])
     return shown if len(shown) <= length else f"{shown[: length - 1].rstrip()}…"
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from hf_hardneg.formats.layouts import LAYOUTS
 from hf_hardneg.serialization import literal
 
+LIST = "list"
+"""The config of the mined rows as they are."""
 ENCODER, CROSS_ENCODER = "sentence-transformers/all-MiniLM-L6-v2", "cross-encoder/ms-marco-MiniLM-L6-v2"
 
 
@@ -31,12 +33,12 @@ class _Loss(NamedTuple):
     name: str
     start: str
 
-    def code(self, loading: str) -> str:
+    def code(self, rows: str) -> str:
         package = self.module.removesuffix(".losses")
         return (
             f"from datasets import load_dataset\nfrom {package} import {self.model}, {self.trainer}\n"
             f"from {self.module} import {self.name}\n\n"
-            f"rows = {loading}\nmodel = {self.model}({literal(self.start)})  # or yours\n"
+            f"rows = {rows}\nmodel = {self.model}({literal(self.start)})  # or yours\n"
             f"trainer = {self.trainer}(model=model, train_dataset=rows, loss={self.name}(model))\ntrainer.train()\n"
         )
 
@@ -61,6 +63,11 @@ LOSSES = {
 }
 
 
+def loading(repo_id: str, config: str, split: str) -> str:
+    """Code that loads a split of a config."""
+    return f"load_dataset({literal(repo_id)}, {literal(config)}, split={literal(split)})"
+
+
 def use_of(config: str, columns: Sequence[str], *, repo_id: str, split: str) -> Use:
     """What a config is for, told from its columns.
 
@@ -69,10 +76,10 @@ def use_of(config: str, columns: Sequence[str], *, repo_id: str, split: str) -> 
         columns (`Sequence[str]`): their names, in order.
         repo_id, split (`str`): where to load it from.
     """
-    loading = f"load_dataset({literal(repo_id)}, {literal(config)}, split={literal(split)})"
-    plain = f"from datasets import load_dataset\n\nrows = {loading}\n"
+    rows = loading(repo_id, config, split)
+    plain = f"from datasets import load_dataset\n\nrows = {rows}\n"
     if {"negatives", "mining"} <= set(columns):
-        code = f"from datasets import load_dataset\nfrom hf_hardneg import to_format\n\nmined = {loading}\n"
+        code = f"from datasets import load_dataset\nfrom hf_hardneg import to_format\n\nmined = {rows}\n"
         return Use("Everything mining knows, a row for each query.", f'{code}rows = to_format(mined, "triplet")\n')
     if config.endswith("-ids"):
         return Use("Ids in the place of texts, to be looked up in the corpus.", plain)
@@ -81,7 +88,7 @@ def use_of(config: str, columns: Sequence[str], *, repo_id: str, split: str) -> 
         return Use(f"The layout {layout} of hf_hardneg's to_format.", plain)
     loss = LOSSES.get(_kind(columns))
     if loss:
-        return Use(loss.purpose, loss.code(loading))
+        return Use(loss.purpose, loss.code(rows))
     return Use("Texts that the ids of other configs stand for." if "text" in columns else "Further rows.", plain)
 
 

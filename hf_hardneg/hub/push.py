@@ -18,10 +18,10 @@ from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError
 from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
 from hf_hardneg.hub.repository import README, Repository, Snapshot
-from hf_hardneg.hub.shards import Shards, config_names, described, stale, written
+from hf_hardneg.hub.shards import CORPUS, Shards, config_names, described, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
 from hf_hardneg.index import store
-from hf_hardneg.recipes import Recipe, recipe_of
+from hf_hardneg.recipes import Recipe, recipe_of, recipes_on
 from hf_hardneg.reports import NEEDED
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONFIGS = ("list", "triplet")
-CORPUS = "corpus"
 COLUMNS = ("query_column", "positive_column", "query_id_column", "positive_ids_column", "id_column", "text_column")
 ATTEMPTS = 10
 DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".gz", ".zst", ".zip", ".tar")
@@ -99,6 +98,8 @@ def push_mined_dataset(
         >>> load_dataset("user/my-hard-negatives", "triplet", split="train").column_names
         ['query', 'positive', 'negative']
     """
+    from datasets import DatasetDict
+
     repository = Repository(repo_id=repo_id, revision=revision, token=token)
     if create_pr and revision not in (None, "main"):
         raise ConfigError(
@@ -112,6 +113,8 @@ def push_mined_dataset(
         _check_corpus(corpus, recipe)
         columns = {name: recipe.options[name] for name in COLUMNS if name in recipe.options} | columns
     made = variants_of(splits, names, corpus, columns)
+    if corpus is not None:
+        made[CORPUS] = DatasetDict({"train": corpus})
     metadata: dict[str, Any] = {
         "license": license,
         "language": language,
@@ -119,12 +122,9 @@ def push_mined_dataset(
         "pretty_name": pretty_name,
     }
     with tempfile.TemporaryDirectory() as folder:
-        shards = written(made, Path(folder))
-        if corpus is not None:
-            shards.append(Shards.write(corpus, CORPUS, "train", Path(folder)))
         push = _Push(
             repository=repository,
-            shards=shards,
+            shards=written(made, Path(folder)),
             whole=whole,
             others=_index_files(index),
             recipe=recipe,
@@ -220,17 +220,19 @@ class _Push:
                 )
 
     def _warn(self, snapshot: Snapshot, names: list[str]) -> None:
-        """A card has one recipe, so configs that stay and were made by another lose theirs."""
+        """Configs that stay and were made otherwise: their recipes stay too, and figures are of this push alone."""
         pushed = {one.config for one in self.shards}
-        others = [name for name in names if name not in pushed]
-        try:
-            before = Recipe.from_card(snapshot.readme or "")
-        except DataError:
-            return
-        if others and (self.recipe is None or replace(before, versions={}) != replace(self.recipe, versions={})):
+        others = [
+            name
+            for configs, before in recipes_on(snapshot.readme or "")
+            for name in configs
+            if name in names and name not in pushed
+            if self.recipe is None or replace(before, versions={}) != replace(self.recipe, versions={})
+        ]
+        if others:
             logger.warning(
-                "%s keeps the configs %s, which were made otherwise, and the card will tell of this push alone. Push "
-                "them again too, or this to another name.",
+                "%s keeps the configs %s, which were made otherwise. The card keeps their recipe, and its figures will "
+                "be of this push alone. Push them again too, or this to another name.",
                 self.repository.repo_id,
                 ", ".join(others),
             )

@@ -11,9 +11,9 @@ from hf_hardneg.corpus import dataset_digest
 from hf_hardneg.encode.model_files import PATTERNS
 from hf_hardneg.errors import ConfigError, DataError, HardNegError, HubError
 from hf_hardneg.hub.front_matter import metadata_of, parts
-from hf_hardneg.hub.push import CORPUS
+from hf_hardneg.hub.losses import LIST
 from hf_hardneg.hub.repository import Repository, Snapshot
-from hf_hardneg.hub.shards import config_names
+from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.mining import mine
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.provenance import Model, Source
@@ -23,7 +23,6 @@ from hf_hardneg.strategies import Strategy
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-LIST = "list"
 BATCH = 1000
 SHOWN = 5
 READ = (
@@ -169,8 +168,8 @@ def _card(snapshot: Snapshot, repo_id: str) -> tuple[Recipe, list[str]]:
     """The recipe on the card, and the names of the configs."""
     if snapshot.readme is None:
         raise DataError(f"{repo_id} has no card, and so no recipe. Give a dataset that hf_hardneg pushed.")
-    recipe = Recipe.from_card(snapshot.readme)
-    return recipe, config_names(metadata_of(parts(snapshot.readme)))
+    configs = config_names(metadata_of(parts(snapshot.readme)))
+    return Recipe.from_card(snapshot.readme, LIST if LIST in configs else None), configs
 
 
 def _splits(recipe: Recipe, pushed: DatasetDict) -> dict[str, tuple[str, Dataset]]:

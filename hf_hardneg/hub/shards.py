@@ -13,6 +13,8 @@ from hf_hardneg.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
+CORPUS = "corpus"
+"""The config of the documents that were mined."""
 SHARD = 500_000_000
 """Bytes of rows in a file, about."""
 

@@ -79,7 +79,7 @@ def rendered(cache):
         card = mined_dataset_card(
             mined,
             repo_id=f"hf-hardneg/astronomy-{name}",
-            configs={"list": mined} | {layout: to_format(mined, layout) for layout in layouts},
+            configs={"list": mined} | {layout: to_format(mined, layout) for layout in layouts} | {"corpus": corpus},
             recipe=replace(recipe_of(mined), versions=VERSIONS),
             license="cc0-1.0",
             language=["en"],

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from datasets import Dataset, DatasetDict, concatenate_datasets
@@ -17,6 +18,7 @@ from hf_hardneg import Recipe, mine, to_format
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.hub.card import size_category
+from hf_hardneg.hub.figures import _edges
 from hf_hardneg.recipes import attach
 from tests.hub import cards
 from tests.hub.mined import COMMIT, DENOISER, RECIPE, ROWS, mined
@@ -83,17 +85,28 @@ def test_the_pictures_count_what_is_there():
     made = card()
     scores, margins = (made.files[f"assets/hf_hardneg-{name}.svg"].decode() for name in ("scores", "margins"))
     counts = {bin: int(count) for bin, count in re.findall(r"<title>([^<]+): (\d+)</title>", scores)}
-    assert sum(counts.values()) == 5 and list(counts) == [
-        "4 to 4.28",
-        "4.28 to 4.56",
-        "4.84 to 5.12",
-        "6.8 to 7.08",
-        "9.32 to 9.6",
-    ]
+    assert counts == {"4 to 4.5": 2, "5 to 5.5": 1, "7 to 7.5": 1, "9.5 to 10": 1}
     assert "Shaded, 4 to 8: middle half of the positives." in scores
     counts = {bin: int(count) for bin, count in re.findall(r"<title>([^<]+): (\d+)</title>", margins)}
     assert counts == {"-0.2 to -0.1": 1, "0 to 0.05": 1, "0.1 to 0.2": 1, "0.5 to 0.6": 2}
     assert all(f"]({path})" in str(made) for path in made.files)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 3e-4, 1, 7e8, 1e30])
+@pytest.mark.parametrize("values", [[0.3], [0.1, 0.7], [-0.7, 0.3, 0.1], [0.99999994, 1], [-5, 0]])
+def test_bins_have_round_edges_and_leave_nothing_out(scale, values):
+    scores = np.array(values, np.float32).astype(np.float64) * scale
+    edges = _edges(scores, {})
+    assert np.histogram(scores, edges)[0].sum() == len(scores) and 1 <= len(edges) - 1 <= 22
+    assert len({f"{one:.4g}" for one in edges}) == len(edges) or np.ptp(values) < 1e-6
+    assert _edges(np.ones(2), {0.25: 1.0, 0.75: 1 + 2e-16})[0] < 1
+
+
+def test_without_scores_there_is_no_table_of_them():
+    nothing = [[None] * len(row) for row in ROWS["negatives"]]
+    rows = {**ROWS, "negative_scores": nothing, "negative_ranks": nothing, "positive_scores": [[]] * 4}
+    text = str(card(Dataset.from_dict(rows)))
+    assert "### Scores\n\nNo score is stored.\n" in text and "| quantile |" not in text
 
 
 def test_examples_are_cut_and_come_from_different_queries():

@@ -37,6 +37,48 @@ def test_pairs_and_corpus_from_the_dataset_itself(hub, name, data, again):
     assert str(result) == f"{name} at {result.sha[:12]}: all 36 rows are identical."
 
 
+def test_the_code_on_the_card_runs_as_it_stands(hub, name, data, tmp_path, monkeypatch):
+    pairs, corpus, mined = data
+    monkeypatch.chdir(tmp_path)
+    halves = DatasetDict({"train": pairs.select(range(20)), "test": pairs.select(range(20, 36))})
+    for made in (mined, mine(halves, corpus, "bm25", num_negatives=2)):
+        push(made, name, configs=["triplet", "list"], corpus=corpus)
+        code = hub.readme(name).split("### How it was made")[1].split("```")[1].removeprefix("python\n")
+        assert "yours" not in code
+        scope = {}
+        exec(compile(code, "card", "exec"), scope)
+        wanted = made if isinstance(made, DatasetDict) else {"": made}
+        again = scope["mined"] if isinstance(made, DatasetDict) else {"": scope["mined"]}
+        for split, rows in wanted.items():
+            names = [one for one in again[split].column_names if one in rows.column_names]
+            assert {"negatives", "negative_scores", "mining"} < set(names)
+            assert again[split].select_columns(names).to_dict() == rows.select_columns(names).to_dict()
+    push(made["test"], name, configs="triplet")  # the corpus is there from before, the pairs are elsewhere
+    code = hub.readme(name).split("### How it was made")[1].split("```")[1]
+    assert f'corpus = load_dataset("{name}", "corpus", split="train")' in code and "yours" in code
+
+
+def test_each_config_keeps_its_recipe(hub, name, data, again, caplog):
+    pairs, corpus, mined = data
+    other = mine(pairs, corpus, "bm25", num_negatives=1, seed=3)
+    push(mined, name, configs=["list", "triplet"], corpus=corpus)
+    push(other, name, configs=["triplet", "n-tuple"])
+    text = hub.readme(name)
+    assert f"{name} keeps the configs list, which were made otherwise" in caplog.text
+    assert Recipe.from_card(text) == Recipe.from_card(text, "n-tuple") == recipe_of(other)
+    assert Recipe.from_card(text, "list") == recipe_of(mined)
+    assert again(name).identical
+    with pytest.raises(DataError, match="no recipe of the config 'corpus'"):
+        Recipe.from_card(text, "corpus")
+    push(Dataset.from_list(mined.to_list()), name, configs="n-tuple")  # without a recipe
+    text = hub.readme(name)
+    assert Recipe.from_card(text, "triplet") == recipe_of(other) and again(name).identical
+    with pytest.raises(DataError, match="no recipe of the config 'n-tuple'"):
+        Recipe.from_card(text, "n-tuple")
+    push(other, name, configs=["list", "n-tuple"])
+    assert hub.readme(name).count("<!-- hf_hardneg:recipe -->") == 1 and again(name).identical
+
+
 def test_corpus_on_the_hub_by_its_commit(hub, name, data, again):
     from datasets import load_dataset
 
