@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from hf_hardneg.errors import DataError
 
@@ -75,13 +78,45 @@ def load_splits(source: str, *, split: str = "train") -> Dataset | DatasetDict:
         if path.exists():
             if path.suffix not in LOADERS:
                 raise DataError(f"{source} has the suffix {path.suffix!r}; give {ALLOWED}.")
-            return load_dataset(LOADERS[path.suffix], data_files={split: source})
+            loaded = load_dataset(LOADERS[path.suffix], data_files={split: source})
+            return without_times(loaded, path) if LOADERS[path.suffix] == "json" else loaded
         name, _, config = source.partition(":")
         return load_dataset(name, config or None)
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"{source} cannot be read ({type(error).__name__}: {error}). Give {ALLOWED}.") from error
+
+
+def without_times(loaded: DatasetDict, path: Path) -> DatasetDict:
+    """A JSON file that `load_dataset` has read, with its texts that look like times as they are written there.
+
+    JSON has no times: where all texts of a field look like one, as ids may, Arrow takes them for such.
+    """
+    from datasets import Dataset, DatasetDict, Features
+
+    schema = next(iter(loaded.values())).features.arrow_schema
+    plain = pa.schema([(field.name, _without_times(field.type)) for field in schema])
+    if plain.types == schema.types:
+        return loaded
+    with pa.input_stream(str(path)) as stream:
+        content = stream.read()
+    if content.lstrip().startswith(b"["):
+        rows = json.loads(content)
+    else:
+        rows = [json.loads(line) for line in content.splitlines() if line.strip()]
+    columns = {name: [row.get(name) for row in rows] for name in plain.names}
+    return DatasetDict(dict.fromkeys(loaded, Dataset.from_dict(columns, Features.from_arrow_schema(plain))))
+
+
+def _without_times(kind: Any) -> Any:
+    if pa.types.is_timestamp(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_without_times(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _without_times(field.type)) for field in kind])
+    return kind
 
 
 def is_saved(path: Path) -> bool:

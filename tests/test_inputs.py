@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from datasets import Dataset, DatasetDict
 
@@ -46,3 +48,11 @@ def test_a_split_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match="has no split 'train'; it has dev. Name one with --split"):
         load_table(str(tmp_path / "saved"))
     assert len(load_table(str(tmp_path / "saved"), split="dev")) == 2
+
+
+@pytest.mark.parametrize("form", ["lines", "array"])
+def test_texts_that_look_like_times_stay_texts(form, tmp_path):
+    rows = [{"_id": f"2021-01-{day:02}", "passages": [{"text": f"2020-02-{day:02} 10:00:00"}]} for day in range(1, 20)]
+    lines = [json.dumps(row) for row in rows]
+    (tmp_path / "x.json").write_text("\n".join(lines) if form == "lines" else f"[{','.join(lines)}]")
+    assert load_table(str(tmp_path / "x.json")).to_list() == rows

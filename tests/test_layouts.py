@@ -1,8 +1,10 @@
 """Layouts of other trainers: worked out by hand, and back again."""
 
 import doctest
+import itertools
 import json
 import logging
+import re
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -161,8 +163,55 @@ def test_through_files(layout, tmp_path):
         for row in [*back, *expected]:
             del row["positive_ids"], row["negative_ids"]
         for row in expected:
-            row |= {name: [" ".join(text.split()) for text in row[name]] for name in ("positive", "negatives")}
+            row |= {name: [re.sub("[\t\n]+", " ", text) for text in row[name]] for name in ("positive", "negatives")}
     assert back == expected
+
+
+ODD = [
+    "a\u2028b\u2029c",
+    "q \"uote' s",
+    "  two  spaces  ",
+    "00123",
+    "1e3",
+    "null",
+    "\\N",
+    "NaN",
+    "\x1c\x85x",
+    "[1]",
+    "\ufeffbom",
+]
+TIMES = [f"2021-01-01T00:00:{second:02}" for second in range(60)]
+LONG = [f"{number} " + "x y " * (400_000 if number == 5 else 1) for number in range(24)]
+
+
+@pytest.mark.parametrize("texts", [ODD, TIMES, LONG], ids=["odd", "times", "long"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_odd_texts_and_ids_through_files(layout, texts, tmp_path):
+    """What looks like something else to a reader of JSON or TSV, in texts and in ids."""
+    ids = [one if texts is TIMES else f"{place:03}" for place, one in enumerate(TIMES)]
+    chosen, named = itertools.cycle(texts), itertools.cycle(ids)
+    rows = [
+        {
+            "query_id": ids[-1 - number],
+            "query": texts[number % len(texts)],
+            "positive": [next(chosen)],
+            "positive_ids": [next(named)],
+            "negatives": [next(chosen), next(chosen)],
+            "negative_ids": [next(named), next(named)],
+            "positive_scores": [2.0],
+            "negative_scores": [1.0, 0.5],
+        }
+        for number in range(8)
+    ]
+    save_format(to_format(Dataset.from_list(rows), layout), layout, tmp_path / "out")
+    back = from_format(tmp_path / "out", layout)
+    back = back["train"] if isinstance(back, DatasetDict) else back
+    names = ["query", "positive", "negatives"]
+    if "query_id" in back.column_names and not layout.startswith("colbert"):
+        names += ["query_id", "positive_ids", "negative_ids"]
+    assert [{name: row[name] for name in names} for row in back] == [
+        {name: row[name] for name in names} for row in rows
+    ]
 
 
 def test_shards_of_a_table_are_read_as_one(tmp_path):

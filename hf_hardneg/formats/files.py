@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import DataError, unknown_name
 from hf_hardneg.formats.layouts import LAYOUTS
-from hf_hardneg.inputs import LOADERS, load_table
+from hf_hardneg.inputs import LOADERS, load_table, without_times
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 BATCH = 1_000
+MOST = 1 << 30
+"""Bytes of a TSV file that are parsed at once, into which a line must fit."""
 _SHARD = re.compile(r"-\d+-of-\d+$")
 
 
@@ -81,7 +83,7 @@ def _tsv_files(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split())
+    return re.sub(r"[\t\r\n]+", " ", text)
 
 
 def _nemo_ids(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
@@ -160,7 +162,7 @@ def _table(path: Path, *more: Path) -> Dataset:
     if more:
         return concatenate_datasets([_table(one) for one in (path, *more)])
     if path.name.endswith(".jsonl.gz") and path.exists():
-        return load_dataset("json", data_files={"train": str(path)}, split="train")
+        return without_times(load_dataset("json", data_files={"train": str(path)}), path)["train"]
     return load_table(str(path))
 
 
@@ -200,7 +202,9 @@ def _tsv(path: Path, names: tuple[str, ...]) -> Dataset:
     with path.open(encoding="utf-8") as file:
         columns = len(file.readline().split("\t"))
     options = {
-        "read_options": csv.ReadOptions(column_names=names[:columns]),
+        "read_options": csv.ReadOptions(
+            column_names=names[:columns], block_size=min(path.stat().st_size, MOST) or None
+        ),
         "parse_options": csv.ParseOptions(delimiter="\t", quote_char=False),
         "convert_options": csv.ConvertOptions(
             column_types=dict.fromkeys(names[1:], "string"), strings_can_be_null=False
