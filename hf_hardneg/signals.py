@@ -330,14 +330,14 @@ class _Overlap:
         for candidate, positive in zip(*paired(candidates, queries.positives.query, len(queries)), strict=True):
             one, other = grams[place[candidate]], known[positive]
             both = len(one & other)
-            largest[candidate] = max(largest[candidate], both / (len(one) + len(other) - both))
+            largest[candidate] = max(largest[candidate], both / max(len(one) + len(other) - both, 1))
         return largest
 
 
 def word_grams(text: str) -> frozenset[str]:
-    """A text's word 3-grams; the whole text where it has fewer words."""
+    """A text's word 3-grams; all its words where it has fewer, and none where it has no word, as `+`."""
     found = words(text).split()
-    return frozenset(" ".join(found[i : i + 3]) for i in range(max(len(found) - 2, 1)))
+    return frozenset(" ".join(found[i : i + 3]) for i in range(max(len(found) - 2, min(len(found), 1))))
 
 
 def words(text: str) -> str:

@@ -153,6 +153,16 @@ def test_near_copies_of_a_positive():
     assert word_grams("two words") == {"two words"} and words("A-b,\nC") == " a b c "
 
 
+def test_texts_without_a_word_are_not_alike():
+    corpus = Dataset.from_dict(
+        {"_id": list("abc"), "text": ["+", "-", "\U0001f600"], "v": [[1.0, 0], [0.9, 0], [0.8, 1]]}
+    )
+    pairs = Dataset.from_dict({"query": ["plus"], "positive_ids": [["a"]], "q": [[1.0, 0.0]]})
+    vectors = {"vector_column": "v", "query_vector_column": "q"}
+    row = mine(pairs, corpus, Strategy([Dense()], [NearDuplicate()]), **vectors)[0]
+    assert row["negative_ids"] == ["b", "c"] and word_grams("+") == frozenset()
+
+
 def test_reciprocal_rank_fusion_by_hand():
     """Two lists of one query: 7 is in both, 5 and 9 lead one each."""
     first = Hits(np.array([0, 0, 0]), np.array([5, 7, 8]), np.zeros(3))

@@ -145,6 +145,11 @@ class Judge:
         if not pairs:
             return np.zeros(0, bool)
         scores = self.scorer.score([query for query, *_ in pairs], [text for _, text, _ in pairs])
+        if np.isnan(scores).any():
+            raise DataError(
+                f"judge= gave NaN for {int(np.isnan(scores).sum()):,} of {len(scores):,} pairs, and every pair needs a "
+                "number. Look at what it does with the longest and the emptiest texts."
+            )
         if self.scorer.kind == "ce_prob" and ((scores < 0) | (scores > 1)).any():
             raise DataError(
                 f"judge= gave scores outside [0, 1], such as {scores[(scores < 0) | (scores > 1)][0]:g}, and is taken "

@@ -111,6 +111,8 @@ def _hashed(bounds, data, seed, fold):  # type: ignore[no-untyped-def]  # noqa: 
 def word_grams(texts: pa.Array, words: Callable[[str], str]) -> tuple[np.ndarray, np.ndarray]:
     """Keys of each text's word 3-grams, each once in a text: bounds (n + 1,) int64 and keys uint64.
 
+    All words are one where there are fewer than 3, and a text without any has none.
+
     Args:
         texts (`pa.Array`): (n,) strings.
         words (`Callable[[str], str]`): of a text that is not ASCII, its words with white space between.
@@ -144,7 +146,7 @@ def _grams(bounds, data, room):  # type: ignore[no-untyped-def]  # noqa: ANN001,
                     out[filled] = _mixed(_mixed(_mixed(older) + old) + word)
                     filled += _added(slots, stamps, text, out[filled])
                 older, old, word, inside = old, word, offset, False
-        if seen < 3:
+        if 0 < seen < 3:
             out[filled] = _mixed(_mixed(_mixed(older) + old) + np.uint64(seen))
             filled += 1
         ends[text + 1] = filled
@@ -212,5 +214,5 @@ def _largest_jaccard(  # type: ignore[no-untyped-def]  # noqa: ANN202
                 for place in range(bounds[text], bounds[text + 1]):
                     both += _held(slots, stamps, other, grams[place])
                 either = bounds[text + 1] - bounds[text] + theirs - both
-                largest[text] = max(largest[text], both / either)
+                largest[text] = max(largest[text], both / max(either, 1))
     return largest

@@ -15,6 +15,7 @@ from hf_hardneg.reports import TOO_EASY, TOO_HARD
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #7676764d; }
 td.number { text-align: right; white-space: nowrap; }
@@ -41,6 +42,7 @@ def page(
     """The page; every text of the data escaped. See `Audit` for what is given."""
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>Audit of hard negatives</title>\n<style>{STYLE}</style>\n</head>\n<body>",
         f"<h1>Audit of hard negatives</h1>\n<p>{escape(summary)}.</p>",
@@ -78,8 +80,12 @@ def _estimate(estimate: Estimate | None) -> list[str]:
 
 def _examples(examples: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for example in examples for name in example))
-    rows = [[f'<td class="text">{escape(str(one.get(name, "")))}</td>' for name in names] for one in examples]
+    rows = [[f'<td class="text">{escape(_printed(one.get(name, "")))}</td>' for name in names] for one in examples]
     return _table(names, rows)
+
+
+def _printed(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _unchecked(unchecked: Mapping[str, str]) -> list[str]:

@@ -113,4 +113,4 @@ def _shown(example: Mapping[str, Any]) -> str:
         name: one[:SHOWN_CHARACTERS] + "…" if isinstance(one, str) and len(one) > SHOWN_CHARACTERS else one
         for name, one in example.items()
     }
-    return ", ".join(f"{name} {one!r}" for name, one in cut.items())
+    return ", ".join(f"{name} {f'{one:.4g}' if isinstance(one, float) else repr(one)}" for name, one in cut.items())

@@ -182,8 +182,17 @@ def columns_of(table: pa.Table, shape: Layout) -> dict[str, Any]:
         if name in columns:
             kind = pa.float32() if name.endswith("scores") else pa.string()
             lists = listed(columns[name])
-            columns[name] = ragged(lists.flatten().cast(kind), lengths(lists))
+            columns[name] = ragged(_cast(lists.flatten(), kind, name), lengths(lists))
     return columns
+
+
+def _cast(values: Any, kind: pa.DataType, name: str) -> Any:
+    try:
+        return values.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"Values of {name!r} are {values.type}, and cannot be read as {kind} ({error}). Convert that column."
+        ) from error
 
 
 @dataclass(frozen=True)

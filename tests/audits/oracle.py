@@ -86,7 +86,7 @@ def counted(rows):
 
 def overlap(text, others):
     grams = [(word_grams(text), word_grams(other)) for other in others if other is not None]
-    return max((len(one & other) / len(one | other) for one, other in grams), default=0.0)
+    return max((len(one & other) / max(len(one | other), 1) for one, other in grams), default=0.0)
 
 
 def compared(audit):

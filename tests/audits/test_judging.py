@@ -97,6 +97,7 @@ def test_a_function_or_a_model(tmp_path):
     ("given", "error", "message"),
     [
         ({"judge": lambda q, d: np.full(len(q), 4.0)}, DataError, 'set its attribute `kind` to "ce_logit"'),
+        ({"judge": lambda q, d: np.full(len(q), np.nan)}, DataError, "gave NaN for .* every pair needs a number"),
         ({"judge": lambda q, d: [0.5]}, DataError, "one number per pair"),
         ({"judge": "no/such/folder"}, ModelError, "no/such/folder"),
         ({"judge": 3}, ConfigError, "a callable"),

@@ -56,7 +56,7 @@ def test_overlap_is_that_of_the_signal(own, others):
     starts, other_starts = np.array([0, 0, len(own)]), np.array([0, 0, len(others)])
     found = keys.largest_jaccard(grams(own), starts, grams(others), other_starts)
     pairs = [[(word_grams(text), word_grams(other)) for other in others] for text in own]
-    assert found.tolist() == [max(len(one & other) / len(one | other) for one, other in row) for row in pairs]
+    assert found.tolist() == [max(len(one & other) / max(len(one | other), 1) for one, other in row) for row in pairs]
 
 
 @pytest.mark.parametrize("waiting", [1, 10, 1_000])

@@ -93,6 +93,14 @@ def test_the_page(tmp_path):
     assert "http" not in path.read_text().replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
 
 
+def test_scores_are_shown_in_four_digits(tmp_path):
+    rows = {"query": ["q"], "positive": [["p"]], "negatives": [["p"]]}
+    scores = {"positive_scores": [[0.123456789]], "negative_scores": [[1 / 3]]}
+    found = audit(Dataset.from_dict(rows | scores))
+    for shown in (str(found), found.html(tmp_path / "audit.html").read_text(encoding="utf-8")):
+        assert "0.1235" in shown and "0.3333" in shown and "0.12345" not in shown and "0.33333" not in shown
+
+
 def test_hostile_texts_come_out_inert(tmp_path):
     rows = Dataset.from_dict({"query": HOSTILE, "positive": HOSTILE, "negatives": [[text, text] for text in HOSTILE]})
     found = audit(rows, judge=lambda queries, documents: [0.9] * len(queries))
@@ -147,6 +155,11 @@ IDS = Dataset.from_dict({"query_id": ["1"], "document_ids": [["p", "n"]], "score
             {"dataset": ROWS.remove_columns("negatives"), "layout": "list"},
             ColumnError,
             ["'negative_ids'", "has 'query'"],
+        ),
+        (
+            {"dataset": ROWS.add_column("negative_scores", [["high"]] * len(ROWS))},
+            DataError,
+            ["'negative_scores' are string", "read as float", "Convert"],
         ),
         ({"dataset": ROWS, "qrels": {"1": "b"}}, ConfigError, ["'b'", "allowed are", "Give"]),
         ({"dataset": ROWS, "qrels": ["1"]}, ConfigError, ["is a list", "may be a Dataset", "Give"]),
