@@ -11,6 +11,7 @@ from hf_hardneg.plans import guard
 from hf_hardneg.recipes import Recipe, attach
 from hf_hardneg.steps import BATCH, Steps
 from hf_hardneg.strategies import Strategy
+from hf_hardneg.versions import joined
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -67,7 +68,8 @@ def mine(
         _check_processes(miner, num_proc)
     steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
     mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
-    recipe = Recipe.of(miner, pairs=pairs, corpus=corpus)
+    versions = joined(one for split in rows for one in steps.versions(split, miner))
+    recipe = Recipe.of(miner, pairs=pairs, corpus=corpus, versions=versions)
     for made in mined.values():
         attach(made, recipe)
     return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]

@@ -9,16 +9,12 @@ lies as one line in the `description` of the dataset's `DatasetInfo`, which `dat
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import hf_hardneg
 from hf_hardneg.errors import DataError
 from hf_hardneg.index import store
 from hf_hardneg.masking import scrubbed
@@ -36,12 +32,12 @@ from hf_hardneg.provenance import (
 )
 from hf_hardneg.serialization import CLASSES, CUSTOM, expression, literal, names, plain, rebuilt
 from hf_hardneg.strategies import Strategy
+from hf_hardneg.versions import installed
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 FORMAT = 1
-PACKAGES = ("datasets", "numpy", "torch", "transformers", "bm25s", "faiss-cpu", "faiss-gpu", "sentence-transformers")
 NOT_OPTIONS = ("strategy", "safeguards", "cache_dir")
 """Arguments of `HardNegatives` that the resolved strategy holds, or that decide no row."""
 MODELS = ("encoder", "cross_encoder")
@@ -62,7 +58,8 @@ class Recipe:
     Tokens and absolute paths are taken out of every text in it.
 
     Args:
-        versions (`dict[str, str]`): of this library, Python, and the packages that decide rows.
+        versions (`dict[str, str]`): of this library, Python, and the packages that decide rows, as they were when the
+            rows were made; several where stored steps of `mine()` were run with different ones.
         strategy (`dict`): the resolved strategy: `class`, and its arguments by name; see `serialization.CLASSES`.
         options (`dict`): the arguments of `HardNegatives` that decide rows.
         corpus (`Source`): the documents.
@@ -89,7 +86,12 @@ class Recipe:
 
     @classmethod
     def of(
-        cls, miner: HardNegatives, *, pairs: Dataset | DatasetDict | None = None, corpus: Dataset | None = None
+        cls,
+        miner: HardNegatives,
+        *,
+        pairs: Dataset | DatasetDict | None = None,
+        corpus: Dataset | None = None,
+        versions: Mapping[str, str] | None = None,
     ) -> Recipe:
         """The recipe of what a miner makes; `mine()` attaches it, for `pairs.map(miner, batched=True)` pass it on.
 
@@ -97,6 +99,7 @@ class Recipe:
             miner (`HardNegatives`): as it was mapped.
             pairs (`Dataset` or `DatasetDict`, *optional*): what it was mapped over.
             corpus (`Dataset`, *optional*): as the miner got it, for where it came from.
+            versions (`Mapping[str, str]`, *optional*): those with which rows were made; by default what is installed.
         """
         reader, searchers = miner.retrieval.reader, searchers_of(miner)
         documents, scorers = reader.corpus, list(miner.rescoring.scorers.values())
@@ -104,7 +107,7 @@ class Recipe:
         splits = pairs if isinstance(pairs, Mapping) else {} if pairs is None else {"": pairs}
         known = () if reader.known is None else store.read_manifest(reader.known.directory)["parameters"]["pairs"]
         made = cls(
-            versions=installed(),
+            versions=dict(versions or installed()),
             strategy=plain(miner.strategy),
             options={name: plain(getattr(miner, name)) for name in _option_names()},
             corpus=Source(
@@ -282,18 +285,6 @@ def _scrubbed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {scrubbed(key): _scrubbed(one) for key, one in value.items()}
     return [_scrubbed(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-@functools.cache
-def installed() -> dict[str, str]:
-    """Versions of this library, Python, and those of `PACKAGES` that are here."""
-    found = {"hf_hardneg": hf_hardneg.__version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _option_names() -> list[str]:

@@ -6,6 +6,7 @@ are columns of their own, named by what they depend on, so another margin, sampl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import Retrieval
+from hf_hardneg.versions import installed
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 BATCH = 1000
+VERSIONS = "versions.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +46,14 @@ class Steps:
 
     def is_selection_left(self, pairs: Dataset, miner: HardNegatives) -> bool:
         """Whether all dear steps of some pairs are stored: their candidates, and what a cross-encoder says of them."""
-        origin = _origin(pairs, miner.retrieval)
-        steps = {"candidates": origin}
-        if miner.rescoring.scorers:
-            steps["signals"] = {**origin, "rescored": miner.rescoring.identity}
-        return all(store.place(self.cache, kind, made_from).exists() for kind, made_from in steps.items())
+        made_from = _made_from(pairs, miner.retrieval, miner)
+        dear = ["candidates", *(["signals"] if miner.rescoring.scorers else [])]
+        return all(store.place(self.cache, kind, made_from[kind]).exists() for kind in dear)
+
+    def versions(self, pairs: Dataset, miner: HardNegatives) -> list[dict[str, str]]:
+        """Those with which each stored step of some pairs was run."""
+        folders = [store.place(self.cache, *step) for step in _made_from(pairs, miner.retrieval, miner).items()]
+        return [json.loads(path.read_text()) for folder in folders for path in folder.glob(VERSIONS)]
 
     def candidates(self, pairs: Dataset, retrieval: Retrieval) -> Dataset:
         """The pairs with the columns that retrieval adds, from the store where they are there."""
@@ -74,14 +80,12 @@ class Steps:
         retrieval, rescoring, selection = miner.retrieval, miner.rescoring, miner.selection
         retrieval = retrieval if depth is None else replace(retrieval, depth=depth)
         found = self.candidates(pairs, retrieval)
-        origin = _origin(pairs, retrieval)
+        made_from = _made_from(pairs, retrieval, miner)
         if rescoring.needed:
-            origin = {**origin, "rescored": rescoring.identity}
-            found = self._rescored(found, rescoring, origin)
+            found = self._rescored(found, rescoring, made_from["signals"])
         if not len(pairs):
             return found.map(selection, batched=True).with_format(None)
-        origin = {**origin, **selection.identity}
-        made = self._stored("negatives", origin, found, selection, "Selecting negatives")
+        made = self._stored("negatives", made_from["negatives"], found, selection, "Selecting negatives")
         if not selection.drops_rows:
             kept = [name for name in pairs.column_names if name not in made.column_names]
             made = concatenate_datasets([pairs.select_columns(kept), made], axis=1)
@@ -101,6 +105,7 @@ class Steps:
         from datasets import Dataset, concatenate_datasets
 
         def build(directory: Path) -> None:
+            (directory / VERSIONS).write_text(json.dumps(installed()))
             rows.map(
                 function,
                 batched=True,
@@ -118,3 +123,12 @@ class Steps:
 def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, Any]:
     """What candidates depend on."""
     return {"pairs": pairs._fingerprint, **retrieval.identity}
+
+
+def _made_from(pairs: Dataset, retrieval: Retrieval, miner: HardNegatives) -> dict[str, dict[str, Any]]:
+    """What each stored step depends on, by its kind, in their order."""
+    origin = _origin(pairs, retrieval)
+    steps = {"candidates": origin}
+    if miner.rescoring.needed:
+        origin = steps["signals"] = {**origin, "rescored": miner.rescoring.identity}
+    return {**steps, "negatives": {**origin, **miner.selection.identity}}

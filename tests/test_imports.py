@@ -12,7 +12,7 @@ import hf_hardneg.training
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages"},
+    {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages", "versions"},
     {"optional", "draws", "charts"},
     {"progress", "candidates", "batches", "strings", "index.store", "index.hits"},
     {"corpus", "index.inventory"},

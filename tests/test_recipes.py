@@ -23,6 +23,7 @@ from hf_hardneg.errors import ConfigError, DataError, UnknownNameError
 from hf_hardneg.filters import Filter
 from hf_hardneg.recipes import attach
 from hf_hardneg.serialization import plain, rebuilt
+from hf_hardneg.versions import installed
 from tests.worlds import SMALL, encode, world
 
 FOREIGN = "hf_hardneg recipe: {}"
@@ -135,6 +136,20 @@ def test_a_finished_result_is_opened_without_hashing_twice(monkeypatch):
     mine(pairs, corpus)
     monkeypatch.setattr("hf_hardneg.corpus.content_digest", lambda *given: pytest.fail("hashed again"))
     assert recipe_of(mine(pairs, corpus)).uses_mine
+
+
+def test_versions_are_those_with_which_rows_were_made(tmp_path, monkeypatch):
+    pairs, corpus = world(1)
+    halves = DatasetDict({"train": pairs.select(range(20)), "test": pairs.select(range(20, 36))})
+    now, cache = installed(), str(tmp_path)
+    monkeypatch.setattr("hf_hardneg.steps.installed", lambda: {**now, "numpy": "1.0"})
+    before = recipe_of(mine(halves, corpus, cache_dir=cache))
+    monkeypatch.undo()
+    assert before.versions == {**now, "numpy": "1.0"}
+    assert recipe_of(mine(halves, corpus, cache_dir=cache)) == before
+    other = recipe_of(mine(halves, corpus, cache_dir=cache, seed=1))  # candidates of then, selected now
+    assert other.versions == {**now, "numpy": f"1.0, {now['numpy']}"}
+    assert recipe_of(mine(halves, corpus, cache_dir=str(tmp_path / "fresh"))).versions == now
 
 
 def test_what_was_mapped_gets_its_recipe_by_hand():

@@ -17,8 +17,9 @@ from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.mining import mine
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.provenance import Model, Source
-from hf_hardneg.recipes import MODELS, Recipe, installed, recipe_of
+from hf_hardneg.recipes import MODELS, Recipe, recipe_of
 from hf_hardneg.strategies import Strategy
+from hf_hardneg.versions import installed
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
