@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import PartialState
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
 
 from hf_hardneg.encode import embeddings
 from hf_hardneg.encode.encoder import TransformersEncoder
 from hf_hardneg.encode.shards import Shards
 from hf_hardneg.errors import RanksError
 from hf_hardneg.index import store
-from hf_hardneg.training import Generations, Schedule, refresh
+from hf_hardneg.training import Generations, HardNegativePlugin, Schedule, refresh
 from hf_hardneg.training.refresh import Refresher
 from tests.training.job import STEPS
 from tests.training.loop import EVERY, FIRST, Run
@@ -192,6 +195,41 @@ def test_a_run_of_two_ranks_and_its_resumption(tmp_path):
             assert {row[1] for batch in batches for row in batch} == {schedule.number(int(step))}
         later = {step for step in whole["losses"] if int(step) > FIRST}
         assert again == {key: {step: whole[key][step] for step in later} for key in whole}
+
+
+def visited(rank, folder, name, start=None, **options):
+    """The rows that each step of an epoch takes, with new negatives after every second one."""
+    set_seed(5)
+    accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, **options))
+    loader = accelerator.prepare(DataLoader(torch.arange(42), batch_size=4, shuffle=True))
+    plugin = HardNegativePlugin(accelerator, refresher(folder / "negatives", live_model()), refresh_every=2)
+    if start is not None:
+        accelerator.load_state(str(folder / f"step-{start}"))
+    steps = {}
+    for rows in plugin.batches(loader):
+        steps[plugin.steps] = rows.tolist()
+        plugin.step()
+        if start is None and name == "two" and plugin.steps == 3:
+            accelerator.save_state(str(folder / "step-3"))
+    (folder / f"{name}-{rank}.json").write_text(json.dumps(steps))
+
+
+def test_a_resumed_run_on_fewer_ranks_takes_the_rows_that_remain(tmp_path):
+    assert launch(tmp_path / "log", visited, tmp_path, "two")[0] == [0, 0]
+    visited(0, tmp_path, "one", start=3)
+    before = [row for rank in results(tmp_path, "two") for step in "012" for row in rank[step]]
+    after = [row for rows in json.loads((tmp_path / "one-0.json").read_text()).values() for row in rows]
+    assert sorted(before + after) == list(range(42))
+
+
+def dispatched(rank, folder):
+    visited(rank, folder, "dispatched", dispatch_batches=True)
+
+
+def test_batches_that_rank_zero_dispatches_are_taken_once(tmp_path):
+    assert launch(tmp_path / "log", dispatched, tmp_path)[0] == [0, 0]
+    rows = [row for rank in results(tmp_path, "dispatched") for rows in rank.values() for row in rows]
+    assert sorted(rows) == list(range(42))
 
 
 def test_torchrun(tmp_path):
