@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,36 @@ def test_a_killed_rank_stops_the_other_with_an_error(tmp_path, alone, point):
     codes, _ = launch(tmp_path / "log", refreshed, tmp_path / "two")
     assert codes == [0, 0]
     assert contents(tmp_path / "two") == contents(alone)
+
+
+def test_a_rank_that_hangs_is_waited_for_as_long_as_the_process_group_allows(tmp_path):
+    def work(rank):
+        PartialState(cpu=True, timeout=timedelta(seconds=4))
+        small_parts()
+        made = refresher(tmp_path / "run", live_model())
+        if rank == 1:
+            made._mined = lambda *_: os.kill(os.getpid(), signal.SIGSTOP)
+        made.at(10, TEN)
+
+    codes, _ = launch(tmp_path / "log", work, within=1)
+    assert codes == [1, -signal.SIGKILL]
+    assert "RanksError: Rank 0 of 2 cannot reach another" in (tmp_path / "log" / "error-0").read_text()
+    assert Generations(tmp_path / "run").current == 0
+
+
+def test_ranks_that_accelerate_does_not_know_are_refused(tmp_path):
+    """As torch.multiprocessing.spawn starts them, or Lightning on CPUs."""
+
+    def work(rank):
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            del os.environ[name]
+        store = f"file://{tmp_path / 'store'}"
+        torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+        refresher(tmp_path / "run", live_model()).at(10, TEN)
+
+    assert launch(tmp_path / "log", work)[0] == [1, 1]
+    error = (tmp_path / "log" / "error-1").read_text()
+    assert "RanksError: 2 processes train together, and Accelerate knows 1 of them, so each would mine" in error
 
 
 def test_ranks_that_disagree_are_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import pickle
 import random
 import shutil
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
 from hf_hardneg.index import store
-from hf_hardneg.training import Schedule
+from hf_hardneg.training import Schedule, refresh
 from hf_hardneg.training.generations import ADDED
 from tests.training.world import STRATEGY, live_model, refresher, shift
 from tests.worlds import encode, world
@@ -349,3 +350,20 @@ def test_a_strategy_without_vectors_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="strategy='bm25' uses no vectors, so new weights change nothing"):
         Refresher(pairs, corpus, "bm25", encoder=encode, directory=tmp_path)
     assert STRATEGY.uses_vectors
+
+
+def test_a_directory_that_another_process_uses_is_refused(made, monkeypatch):
+    made.at(10, EVERY)
+    before = seen(made)
+    monkeypatch.setattr(refresh, "LINGERS", 0.1)
+    other = multiprocessing.get_context("fork").Process(target=_refused, args=(made.generations.directory,))
+    other.start()
+    other.join()
+    assert other.exitcode == 0
+    assert seen(made) == before
+    refresher(made.generations.directory, made.encoder).at(10, EVERY)
+
+
+def _refused(directory):
+    with pytest.raises(ConfigError, match="is used by another process that is running; each run needs its own. Give"):
+        refresher(directory, live_model()).at(0, EVERY)
