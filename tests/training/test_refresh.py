@@ -6,12 +6,14 @@ import multiprocessing
 import pickle
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from accelerate.utils import set_seed
 from datasets.fingerprint import Hasher
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
 
 from hf_hardneg import HardNegatives, mine
@@ -19,6 +21,7 @@ from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, S
 from hf_hardneg.index import store
 from hf_hardneg.training import Schedule, refresh
 from hf_hardneg.training.generations import ADDED
+from hf_hardneg.training.snapshots import save_weights
 from tests.training.world import STRATEGY, live_model, refresher, shift
 from tests.worlds import encode, world
 
@@ -367,3 +370,30 @@ def test_a_directory_that_another_process_uses_is_refused(made, monkeypatch):
 def _refused(directory):
     with pytest.raises(ConfigError, match="is used by another process that is running; each run needs its own. Give"):
         refresher(directory, live_model()).at(0, EVERY)
+
+
+def test_a_compiled_model_is_saved_as_it_is_without(made):
+    compiled = live_model()
+    object.__setattr__(compiled, "model", torch.compile(compiled.model))
+    folders = [save_weights(live, made.generations.directory) for live in (made.encoder, compiled)]
+    assert folders[0] == folders[1]
+
+
+def test_a_part_of_the_weights_is_refused(made, tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        fully_shard(made.encoder.model)
+        with pytest.raises(
+            ModelError, match=r"weights of this \w*BertModel are spread over .* Train it with Distributed"
+        ):
+            made.at(10, EVERY)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_live_model_that_cannot_be_saved_or_pooled():
+    live = live_model()
+    with pytest.raises(ConfigError, match="Unknown pooling 'average'; known are cls, "):
+        replace(live, pooling="average")
+    with pytest.raises(ConfigError, match=r"model=Linear, which has no save_pretrained\(\); transformers models are"):
+        replace(live, model=torch.nn.Linear(2, 2))
