@@ -28,7 +28,10 @@ from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.retrievers import dense_part
 from hf_hardneg.strategies import Strategy, resolve
 from hf_hardneg.training.gather import world_size
-from hf_hardneg.training.generations import Generation, GenerationNegatives, Generations, RowKeys
+from hf_hardneg.training.generations import Generations
+from hf_hardneg.training.negative_arrays import Generation
+from hf_hardneg.training.newest import GenerationNegatives
+from hf_hardneg.training.row_keys import RowKeys
 from hf_hardneg.training.schedule import Schedule, chunk
 from hf_hardneg.training.snapshots import quiet, same_draws, snapshot
 
@@ -220,13 +223,13 @@ class Refresher:
         covered = range(*parameters["rows"])
         blocks = [range(start, min(start + BLOCK, covered.stop)) for start in covered[::BLOCK]]
         for block in blocks[self.ranks.rank :: self.ranks.world]:
-            _save(work / f"{block.start}.npz", self._mined(miner, number, block, rows))
+            self._mined(miner, number, block, rows).write(work / f"{block.start}.npz")
         self.ranks.wait()
         if self.ranks.rank == 0:
             part = dense_part(miner.retrieval.searcher)
             if part is not None:
                 self.generations.adopt_index(number, part.index)
-            made = Generation.joined([_load(work / f"{block.start}.npz") for block in blocks])
+            made = Generation.joined([Generation.read(work / f"{block.start}.npz") for block in blocks])
             self._publish(number, parameters, covered, made)
             self._tidy(work)
 
@@ -349,17 +352,3 @@ class Refresher:
                 f"query_chunks={self.query_chunks} of {len(self.pairs)} rows: 1 to {len(self.pairs)} are allowed; give "
                 "1 to refresh all rows at once."
             )
-
-
-def _save(path: Path, part: Generation) -> None:
-    names = ("made", "counts", "negatives", "listed_counts", "listed")
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        np.savez(stream, sources=np.array(part.sources, dtype=str), **{name: getattr(part, name) for name in names})
-    partial.rename(path)
-
-
-def _load(path: Path) -> Generation:
-    with np.load(path, allow_pickle=False) as arrays:
-        sources = tuple(map(str, arrays["sources"]))
-        return Generation(sources=sources, **{name: arrays[name] for name in arrays.files if name != "sources"})

@@ -12,7 +12,8 @@ from transformers import TrainerCallback
 
 from hf_hardneg.errors import DataError
 from hf_hardneg.training.asynchronous import AsyncRefresher
-from hf_hardneg.training.generations import GenerationNegatives, Generations
+from hf_hardneg.training.generations import Generations
+from hf_hardneg.training.newest import GenerationNegatives
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Schedule
 from hf_hardneg.training.snapshots import same_draws

@@ -20,7 +20,7 @@ from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
 from hf_hardneg.index import store
 from hf_hardneg.training import Schedule, refresh
-from hf_hardneg.training.generations import ADDED
+from hf_hardneg.training.negative_arrays import ADDED
 from hf_hardneg.training.snapshots import save_weights
 from tests.training.world import STRATEGY, live_model, refresher, shift
 from tests.worlds import encode, world
