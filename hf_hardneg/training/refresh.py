@@ -43,8 +43,19 @@ logger = logging.getLogger(__name__)
 BLOCK = 512
 LINGERS = 30.0
 """Seconds to wait for a directory: so long the workers of a run that was killed may hold it."""
-LASTING = ("corpus", "keys", "positives", "rows", "bm25")
-"""What is kept in the cache from one refresh to the next: it does not depend on the weights."""
+LASTING = (
+    "corpus",
+    "keys",
+    "positives",
+    "rows",
+    "parents",
+    "bm25",
+    "scores",
+    "crossencoder",
+    "replies",
+    "positivetexts",
+)
+"""What is kept in the cache from one refresh to the next: it does not depend on the weights that are trained."""
 FIXED = ("vector_column", "query_vector_column", "index_name", "known_positives", "cache_dir")
 """Options of `HardNegatives` that mean nothing where vectors are made again."""
 

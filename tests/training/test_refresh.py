@@ -16,14 +16,17 @@ from datasets.fingerprint import Hasher
 from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
 
-from hf_hardneg import HardNegatives, mine
+from hf_hardneg import HardNegatives, Strategy, mine
+from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
 from hf_hardneg.index import store
-from hf_hardneg.training import Schedule, refresh
+from hf_hardneg.retrievers import Dense
+from hf_hardneg.samplers import Uniform
+from hf_hardneg.training import Refresher, Schedule, refresh
 from hf_hardneg.training.negative_arrays import ADDED
 from hf_hardneg.training.snapshots import save_weights
 from tests.training.world import STRATEGY, live_model, refresher, shift
-from tests.worlds import encode, world
+from tests.worlds import encode, shared_words, world
 
 EVERY = Schedule(every=10)
 PLAIN = ("negatives", "negative_ids", "negative_scores", "negative_ranks", "positive_scores")
@@ -397,3 +400,23 @@ def test_a_live_model_that_cannot_be_saved_or_pooled():
         replace(live, pooling="average")
     with pytest.raises(ConfigError, match=r"model=Linear, which has no save_pretrained\(\); transformers models are"):
         replace(live, model=torch.nn.Linear(2, 2))
+
+
+def test_scores_of_a_fixed_scorer_are_kept_for_the_next_refresh(tmp_path):
+    asked = tmp_path / "asked"
+
+    def scorer(queries, documents):
+        with asked.open("a") as stream:
+            stream.writelines(f"{pair}\n" for pair in zip(queries, documents, strict=True))
+        return shared_words(queries, documents)
+
+    scorer.kind, scorer.digest = "ce_logit", "shared words"
+    pairs, corpus = world(3, documents=70, queries=14)
+    strategy = Strategy([Dense(12)], [CrossEncoderDenoiser(share=0.9)], Uniform(12))
+    live = live_model()
+    made = Refresher(pairs, corpus, strategy, encoder=live, directory=tmp_path / "run", cross_encoder=scorer)
+    for step in (10, 20, 30):
+        shift(live, step)
+        made.at(step, EVERY)
+    scored = asked.read_text().splitlines()
+    assert len(set(scored)) == len(scored)
