@@ -8,16 +8,33 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, ModelError
 
 
 def weights_digest(model: Any) -> str:
-    """Hex digest of all weights of a torch module, read in float32."""
+    """Hex digest of all weights of a torch module, read in float32.
+
+    Raises:
+        ModelError: this process holds a part of them only.
+    """
+    if _is_part(model):
+        raise ModelError(
+            f"The weights of this {type(model).__name__} are spread over processes or devices, as FSDP, ZeRO-3, tensor "
+            "parallelism and offloading do; whole ones can be read. Train it with DistributedDataParallel, or give a "
+            "callable list[str] -> (n, d) that gathers them, with a digest that changes with the weights."
+        )
     weights = blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
         weights.update(name.encode())
         weights.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).tobytes())
     return weights.hexdigest()
+
+
+def _is_part(model: Any) -> bool:
+    """Whether weights are kept elsewhere too: by FSDP, as a `DTensor`, by DeepSpeed, or on no device."""
+    return any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()) or any(
+        hasattr(weight, "full_tensor") or hasattr(weight, "ds_id") or weight.is_meta for weight in model.parameters()
+    )
 
 
 def save_model(model: Any, directory: Path) -> None:

@@ -20,7 +20,7 @@ _MODULES = {
     "AsyncRefresher": "asynchronous",
     "CrossBatchCollator": "collator",
     "CrossBatchLoss": "losses",
-    "GenerationNegatives": "generations",
+    "GenerationNegatives": "newest",
     "Generations": "generations",
     "Guide": "guidance",
     "HardNegativeCallback": "trainer",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.data_loader import SeedableRandomSampler, get_sampler
-from torch.utils.data import RandomSampler
+from accelerate.data_loader import DataLoaderDispatcher, SeedableRandomSampler, get_sampler
+from torch.utils.data import IterableDataset, RandomSampler
 
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.training.asynchronous import AsyncRefresher
@@ -20,7 +20,7 @@ class HardNegativePlugin:
     """Counts optimizer steps, refreshes when it is due, and starts the loader again at that boundary.
 
     It is saved and restored with `accelerator.save_state` and `load_state`: a resumed run goes on at the same batch of
-    the same epoch, with the same negatives.
+    the same epoch, with the same negatives; on another number of processes, behind the rows that were used.
 
     Args:
         accelerator (`Accelerator`): of the loop.
@@ -80,25 +80,26 @@ class HardNegativePlugin:
             loader (`DataLoader`): prepared by the accelerator; its sampler gives each epoch one order.
 
         Raises:
-            ConfigError: the sampler draws another order each time it is asked.
+            ConfigError: the loader is not prepared, or its sampler draws another order each time it is asked.
         """
-        _check_order(loader)
+        _check(loader)
         self.refresher.at(self.steps, self.schedule)
-        again = True
-        while again:
-            self._stale = again = False
+        epoch = self.epoch
+        while self.epoch == epoch:
+            self._stale = False
             for batch in self._from(loader, self.batch):
-                self.batch += 1
+                over = self.accelerator.gradient_state.end_of_dataloader
+                self.epoch, self.batch = (epoch + 1, 0) if over else (epoch, self.batch + 1)
                 yield batch
                 if self._stale:
-                    again = True
                     break
-        self.epoch, self.batch = self.epoch + 1, 0
+            else:
+                self.epoch, self.batch = epoch + 1, 0
 
     def _from(self, loader: Any, start: int) -> Iterator[Any]:
         """The batches of this epoch from one on; starting the loader draws nothing that training would miss."""
         loader.set_epoch(self.epoch)
-        part = self.accelerator.skip_first_batches(loader, start) if start else loader
+        part = self.accelerator.skip_first_batches(loader, start * self._read_for_one(loader)) if start else loader
         batches = iter(part)
         try:
             with same_draws():
@@ -110,16 +111,31 @@ class HardNegativePlugin:
             batches.close()
             part.end()
 
+    @property
+    def _shares(self) -> int:
+        """How many batches of the loader are one of all ranks."""
+        return 1 if self.accelerator.split_batches else self.accelerator.num_processes
+
+    def _read_for_one(self, loader: Any) -> int:
+        """What `skip_first_batches` must be told for one batch: a dispatcher's sampler counts those of all ranks."""
+        dispatched = isinstance(loader, DataLoaderDispatcher) and not isinstance(loader.dataset, IterableDataset)
+        return self._shares if dispatched else 1
+
     def state_dict(self) -> dict[str, int]:
         """What `accelerator.save_state` saves."""
-        return {"steps": self.steps, "epoch": self.epoch, "batch": self.batch}
+        return {"steps": self.steps, "epoch": self.epoch, "batches": self.batch * self._shares}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a checkpoint: readers take the generation of its step again."""
-        self.steps, self.epoch, self.batch = state["steps"], state["epoch"], state["batch"]
+        self.steps, self.epoch, self.batch = state["steps"], state["epoch"], state["batches"] // self._shares
 
 
-def _check_order(loader: Any) -> None:
+def _check(loader: Any) -> None:
+    if not hasattr(loader, "set_epoch"):
+        raise ConfigError(
+            f"batches() got a {type(loader).__name__} that is not prepared; allowed are loaders of this accelerator. "
+            "Give the one that accelerator.prepare(loader) returns."
+        )
     sampler = get_sampler(loader)
     if isinstance(sampler, RandomSampler) and not isinstance(sampler, SeedableRandomSampler):
         raise ConfigError(

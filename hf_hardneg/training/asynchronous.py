@@ -78,6 +78,7 @@ class AsyncRefresher:
 
     def at(self, step: int, schedule: Schedule) -> bool:
         """Save, start and take what is due after that many optimizer steps; see `Refresher.at`."""
+        self.refresher.claim()
         jobs = self._jobs(step, schedule)
         done, rest = [job for job in jobs if job.ready <= step], [job for job in jobs if job.ready > step]
         if done:

@@ -171,7 +171,7 @@ class CrossBatchCollator:
             for column in (positive, negative):
                 if column not in row:
                     raise missing_column(column, list(row), "batch", "score_columns")
-            own = [row[positive][0], *row[negative][: mask[place].sum()]]
+            own = [*_listed(row[positive])[:1], *_listed(row[negative])[: mask[place].sum()]]
             if None in own or len(own) != 1 + mask[place].sum():
                 raise DataError(
                     f"Row {place} of the batch has the scores {own} for {1 + mask[place].sum()} documents; each needs "
@@ -232,6 +232,11 @@ def known_positives(
 
     origin = {"pairs": digests, "dedupe": dedupe, "columns": [query_column, query_id_column, positive_column]}
     return KnownPositives(directory=store.obtain(store.cache_root(cache_dir), "positives", origin, build))
+
+
+def _listed(scores: Any) -> Any:
+    """The scores of a column that holds one or several, or none."""
+    return scores if np.ndim(scores) else [scores]
 
 
 def _short(keys: np.ndarray) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hf_hardneg.training.documents import check_shape, gather_documents
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.training.documents import check_own, check_shape, gather_documents
 from hf_hardneg.training.gather import joined_mean
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
@@ -93,8 +94,14 @@ def kl_loss(
         rescale (`bool`, defaults to `True`): times `temperature` squared, so that gradients keep their size.
 
     Raises:
+        ConfigError: a temperature that is not above 0.
         DataError: shapes that do not fit.
     """
+    if not min(temperature, teacher_temperature) > 0:
+        raise ConfigError(
+            f"temperature={temperature}, teacher_temperature={teacher_temperature}: both must be above 0; give 1 for "
+            "scores as they are."
+        )
     student, valid = _student(queries, positives, negatives, scores, negative_mask, similarity)
     log_q = (student / temperature).masked_fill(~valid, -torch.inf).log_softmax(dim=1)
     log_p = (scores / teacher_temperature).masked_fill(~valid, -torch.inf).log_softmax(dim=1)
@@ -111,6 +118,8 @@ def _student(
     similarity: Similarity,
 ) -> tuple[Tensor, Tensor]:
     """The student's scores and which of them count, both (B, 1 + m)."""
+    check_shape("queries", queries, tuple(positives.shape))
+    check_own(positives, negatives)
     documents = torch.cat([positives.unsqueeze(1), negatives], dim=1)
     check_shape("scores", scores, tuple(documents.shape[:2]))
     valid = torch.ones_like(scores, dtype=torch.bool)

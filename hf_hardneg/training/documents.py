@@ -126,11 +126,7 @@ def gather_documents(
     """
     size, width = positives.shape
     negatives = positives.new_zeros(size, 0, width) if negatives is None else negatives
-    if negatives.shape != (size, negatives.shape[1], width):
-        raise DataError(
-            f"negatives have shape {tuple(negatives.shape)} and positives {tuple(positives.shape)}; (B, m, d) and "
-            "(B, d) are allowed. Give encoded rows their shape with .unflatten(0, (B, m))."
-        )
+    check_own(positives, negatives)
     count = negatives.shape[1]
     rows = {"positives": positives, "negatives": negatives.flatten(0, 1)}
     rows["positive_mask"] = torch.ones(size, dtype=torch.int64, device=positives.device)
@@ -164,6 +160,19 @@ def gather_documents(
         if keys is None
         else DocumentKeys(documents=both("positive_keys", "negative_keys"), queries=gathered.rows["query_keys"]),
     )
+
+
+def check_own(vectors: Tensor, documents: Tensor) -> None:
+    """Raise unless each vector (B, d) has its own documents, (B, m, d).
+
+    Raises:
+        DataError: naming both shapes.
+    """
+    if documents.dim() != 3 or vectors.shape != (documents.shape[0], documents.shape[2]):
+        raise DataError(
+            f"Documents of shape {tuple(documents.shape)} came with vectors of {tuple(vectors.shape)}; (B, m, d) and "
+            "(B, d) are allowed. Give encoded rows their shape with .unflatten(0, (B, m))."
+        )
 
 
 def check_shape(name: str, given: Tensor, allowed: tuple[int, ...]) -> None:

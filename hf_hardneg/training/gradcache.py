@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, DataError
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 
@@ -41,6 +41,7 @@ def cached_backward(
 
     Raises:
         ConfigError: chunks of no rows.
+        DataError: tensors of one input with different numbers of rows.
 
     Example:
         >>> import torch
@@ -77,6 +78,9 @@ def _chunks(inputs: Inputs, size: int) -> Iterator[Inputs]:
     if isinstance(inputs, Tensor):
         yield from torch.split(inputs, size)
         return
+    rows = {name: len(values) for name, values in inputs.items()}
+    if len(set(rows.values())) > 1:
+        raise DataError(f"An input has tensors of {rows} rows; all need equally many. Take them from one token batch.")
     columns = {name: torch.split(values, size) for name, values in inputs.items()}
     for parts in zip(*columns.values(), strict=True):
         yield dict(zip(columns, parts, strict=True))

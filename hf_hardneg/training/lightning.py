@@ -18,8 +18,8 @@ Callback: Any = require("lightning.pytorch", extra="lightning", needed_by="HardN
 class HardNegativeLightning(Callback):  # type: ignore[misc]
     """Refreshes at the steps of a schedule; the loader's dataset is `pairs.with_transform(refresher.negatives)`.
 
-    Lightning does not read ahead, so the next batch has the new negatives. Workers do: with `num_workers` above 0 they
-    come a few batches later.
+    Lightning does not read ahead, so the next batch has the new negatives. It does read one batch of an
+    `IterableDataset`, and workers read several: there new negatives come as many batches later.
 
     Args:
         refresher (`Refresher` or `AsyncRefresher`): what to refresh.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.training.documents import Keys, check_shape, gather_documents
+from hf_hardneg.training.documents import Keys, check_own, check_shape, gather_documents
 from hf_hardneg.training.gather import joined_mean
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
@@ -32,6 +32,8 @@ def pairwise_loss(
     Raises:
         DataError: shapes that do not fit.
     """
+    check_shape("queries", queries, tuple(positives.shape))
+    check_own(positives, negatives)
     own = own_scores(queries, positives.unsqueeze(1), similarity)
     losses = F.softplus(own_scores(queries, negatives, similarity) - own)
     valid = torch.ones_like(losses, dtype=torch.bool) if negative_mask is None else negative_mask
@@ -103,6 +105,7 @@ def lambda_loss(
     """
     if not metric_cut or metric_cut < 1:
         raise ConfigError(f"metric_cut={metric_cut} makes all weights 0; give 1 or more, such as the retrieved number.")
+    check_own(queries, documents)
     shape = tuple(documents.shape[:2])
     valid = torch.ones_like(relevant) if mask is None else mask
     check_shape("relevant", relevant, shape)

@@ -17,16 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import BaseFileLock, FileLock, Timeout
 
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.encode.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.encode.ranks import Ranks, launched_ranks
-from hf_hardneg.errors import ConfigError, ModelError
+from hf_hardneg.errors import ConfigError, ModelError, RanksError
 from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.retrievers import dense_part
 from hf_hardneg.strategies import Strategy, resolve
-from hf_hardneg.training.generations import Generation, GenerationNegatives, Generations, RowKeys
+from hf_hardneg.training.gather import world_size
+from hf_hardneg.training.generations import Generations
+from hf_hardneg.training.negative_arrays import Generation
+from hf_hardneg.training.newest import GenerationNegatives
+from hf_hardneg.training.row_keys import RowKeys
 from hf_hardneg.training.schedule import Schedule, chunk
 from hf_hardneg.training.snapshots import quiet, same_draws, snapshot
 
@@ -36,8 +41,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BLOCK = 512
-LASTING = ("corpus", "keys", "positives", "rows", "bm25")
-"""What is kept in the cache from one refresh to the next: it does not depend on the weights."""
+LINGERS = 30.0
+"""Seconds to wait for a directory: so long the workers of a run that was killed may hold it."""
+LASTING = (
+    "corpus",
+    "keys",
+    "positives",
+    "rows",
+    "parents",
+    "bm25",
+    "scores",
+    "crossencoder",
+    "replies",
+    "positivetexts",
+)
+"""What is kept in the cache from one refresh to the next: it does not depend on the weights that are trained."""
 FIXED = ("vector_column", "query_vector_column", "index_name", "known_positives", "cache_dir")
 """Options of `HardNegatives` that mean nothing where vectors are made again."""
 
@@ -50,7 +68,8 @@ class Refresher:
         corpus (`Dataset`): the documents.
         strategy (`str` or `Strategy`, defaults to `"ance_offline"`): of the refreshes; one with vectors.
         encoder (`SentenceTransformer`, `LiveModel` or callable): the model that is trained; see `snapshot`.
-        directory (`str`): of the generations, one for each run; all ranks must see it.
+        directory (`str`): of the generations, one for each run; all ranks must see it. While a run uses it, other
+            processes are refused.
         warm_start (`str`, `Strategy` or `None`, defaults to `"bm25"`): what mines before the first refresh, without
             vectors; `None` where the pairs have `negatives` already.
         query_chunks (`int`, defaults to 1): each generation covers one part of the rows after another, of so many; the
@@ -58,6 +77,10 @@ class Refresher:
         corpus_fraction (`float`, defaults to 1.0): share of the documents that a generation encodes, drawn anew for
             each; the positives of the pairs always are among them.
         options: every other argument of `HardNegatives`, such as `num_negatives=`.
+
+    A rank that was killed stops the others within seconds. For one that hangs, or is slow, they wait as long as their
+    process group allows, by default 30 minutes on CPUs and 10 on GPUs: where a refresh takes longer, give Accelerate
+    `InitProcessGroupKwargs(timeout=)`.
 
     Raises:
         ConfigError: a strategy or an option that cannot be refreshed, before anything is built.
@@ -90,6 +113,7 @@ class Refresher:
         self.generations = Generations(Path(directory).absolute())
         self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
         self.options = options
+        self._lock: BaseFileLock | None = None
         self._check(warm_start)
         first = HardNegatives(corpus, warm_start or "random", **self._mining(self._cache))
         reader = first.selection.reader
@@ -100,10 +124,45 @@ class Refresher:
             warm_start=None if warm_start is None else first,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None}
+
     @property
     def ranks(self) -> Ranks:
-        """The processes that refresh together."""
-        return launched_ranks()
+        """The processes that refresh together.
+
+        Raises:
+            RanksError: there are others that train, which Accelerate does not know.
+        """
+        ranks = launched_ranks()
+        if world_size() > ranks.world:
+            raise RanksError(
+                f"{world_size()} processes train together, and Accelerate knows {ranks.world} of them, so each would "
+                "mine for itself; allowed are launches that it knows. Start with torchrun, on CPUs with "
+                "ACCELERATE_USE_CPU=true in the environment."
+            )
+        return ranks
+
+    def claim(self) -> None:
+        """Keep the directory to this process, and the ranks of its launch, as long as it lives.
+
+        Raises:
+            ConfigError: another process has it.
+        """
+        if self._lock is not None:
+            return
+        lock, free = FileLock(self._cache / ".run.lock", is_singleton=True, thread_local=False), True
+        if self.ranks.rank == 0:
+            try:
+                lock.acquire(timeout=LINGERS)
+            except Timeout:
+                free = False
+        if not self.ranks.decided(free):
+            raise ConfigError(
+                f"directory={str(self.generations.directory)!r} is used by another process that is running; each run "
+                "needs its own. Give another directory, or end that process to go on with its run."
+            )
+        self._lock = lock
 
     def at(self, step: int, schedule: Schedule) -> bool:
         """Have readers take what serves after that many optimizer steps; mine it first where a refresh is due.
@@ -118,9 +177,11 @@ class Refresher:
             Whether readers have another generation now.
 
         Raises:
-            RanksError: a rank was killed or disagrees; the old generation is still the current one.
+            RanksError: a rank was killed, hangs or disagrees; the old generation is still the current one.
+            ConfigError: another run uses the directory.
             StoreError: a generation that an earlier step made is gone: the directory or schedule is not this run's.
         """
+        self.claim()
         number = schedule.number(step)
         if schedule.due(step):
             self.refresh(number, step=step)
@@ -173,13 +234,13 @@ class Refresher:
         covered = range(*parameters["rows"])
         blocks = [range(start, min(start + BLOCK, covered.stop)) for start in covered[::BLOCK]]
         for block in blocks[self.ranks.rank :: self.ranks.world]:
-            _save(work / f"{block.start}.npz", self._mined(miner, number, block, rows))
+            self._mined(miner, number, block, rows).write(work / f"{block.start}.npz")
         self.ranks.wait()
         if self.ranks.rank == 0:
             part = dense_part(miner.retrieval.searcher)
             if part is not None:
                 self.generations.adopt_index(number, part.index)
-            made = Generation.joined([_load(work / f"{block.start}.npz") for block in blocks])
+            made = Generation.joined([Generation.read(work / f"{block.start}.npz") for block in blocks])
             self._publish(number, parameters, covered, made)
             self._tidy(work)
 
@@ -302,17 +363,3 @@ class Refresher:
                 f"query_chunks={self.query_chunks} of {len(self.pairs)} rows: 1 to {len(self.pairs)} are allowed; give "
                 "1 to refresh all rows at once."
             )
-
-
-def _save(path: Path, part: Generation) -> None:
-    names = ("made", "counts", "negatives", "listed_counts", "listed")
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        np.savez(stream, sources=np.array(part.sources, dtype=str), **{name: getattr(part, name) for name in names})
-    partial.rename(path)
-
-
-def _load(path: Path) -> Generation:
-    with np.load(path, allow_pickle=False) as arrays:
-        sources = tuple(map(str, arrays["sources"]))
-        return Generation(sources=sources, **{name: arrays[name] for name in arrays.files if name != "sources"})

@@ -56,6 +56,9 @@ class Schedule:
     def rewarm(self, step: int, *, over: int) -> float:
         """Factor of the learning rate that climbs again to 1 over the steps after each refresh, for `LambdaLR`.
 
+        Accelerate steps a prepared scheduler once for each process: register this one with `register_for_checkpointing`
+        alone, and step it with the optimizer. Beside an `AsyncRefresher` the first refresh is `lag` steps later.
+
         Args:
             step (`int`): optimizer steps so far.
             over (`int`): steps until it is 1.

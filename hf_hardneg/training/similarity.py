@@ -23,7 +23,8 @@ def all_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Te
         similarity (`str`): `"cosine"` or `"dot"`.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        return _prepared(queries, similarity) @ _prepared(documents, similarity).T
+        query, document = _prepared(queries, documents, similarity)
+        return query @ document.T
 
 
 def own_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Tensor:
@@ -35,7 +36,8 @@ def own_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Te
         similarity (`str`): `"cosine"` or `"dot"`.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        return (_prepared(documents, similarity) @ _prepared(queries, similarity).unsqueeze(-1)).squeeze(-1)
+        query, document = _prepared(queries, documents, similarity)
+        return (document @ query.unsqueeze(-1)).squeeze(-1)
 
 
 def at_least_single(vectors: Tensor) -> Tensor:
@@ -43,8 +45,10 @@ def at_least_single(vectors: Tensor) -> Tensor:
     return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
 
 
-def _prepared(vectors: Tensor, similarity: Similarity) -> Tensor:
+def _prepared(queries: Tensor, documents: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:
+    """Both in the finer of their types, and of unit length where directions are compared."""
     if similarity not in SIMILARITIES:
         raise unknown_name("similarity", similarity, SIMILARITIES)
-    vectors = at_least_single(vectors)
-    return F.normalize(vectors, dim=-1) if similarity == "cosine" else vectors
+    kind = torch.promote_types(at_least_single(queries).dtype, documents.dtype)
+    query, document = queries.to(kind), documents.to(kind)
+    return (F.normalize(query, dim=-1), F.normalize(document, dim=-1)) if similarity == "cosine" else (query, document)

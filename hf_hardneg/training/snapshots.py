@@ -16,8 +16,8 @@ from transformers.utils import logging
 
 from hf_hardneg.encode.encoder import Encoder, SentenceTransformerEncoder, TransformersEncoder, load_encoder
 from hf_hardneg.encode.live import save_model, weights_digest
-from hf_hardneg.encode.model_files import ModelFiles, read_model_files
-from hf_hardneg.errors import ConfigError, ModelError
+from hf_hardneg.encode.model_files import POOLINGS, ModelFiles, read_model_files
+from hf_hardneg.errors import ConfigError, ModelError, unknown_name
 from hf_hardneg.index.store import check, digest_of, obtain, read_manifest
 
 OPTIONS = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
@@ -35,6 +35,9 @@ class LiveModel:
         normalize (`bool`, defaults to `False`): whether vectors are scaled to unit length.
         query_prompt, document_prompt (`str`, defaults to `""`): prepended to texts.
         max_length (`int`, defaults to 512): tokens after which texts are cut.
+
+    Raises:
+        ConfigError: a model that cannot be saved, or another pooling.
     """
 
     model: Any
@@ -45,9 +48,22 @@ class LiveModel:
     document_prompt: str = ""
     max_length: int = 512
 
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise unknown_name("pooling", self.pooling, POOLINGS)
+        if not hasattr(bare(self.model), "save_pretrained"):
+            raise ConfigError(
+                f"LiveModel got model={type(self.model).__name__}, which has no save_pretrained(); transformers models "
+                "are allowed. Give the one inside it, or give the refresher a callable list[str] -> (n, d)."
+            )
+
     def save(self, cache: Path) -> Path:
-        """The folder of its weights of this moment, saved once under the cache."""
-        model = extract_model_from_parallel(self.model)
+        """The folder of its weights of this moment, saved once under the cache.
+
+        Raises:
+            ModelError: this process holds a part of the weights only.
+        """
+        model = bare(self.model)
         options = {name: getattr(self, name) for name in OPTIONS}
 
         def save(directory: Path) -> None:
@@ -78,22 +94,28 @@ def snapshot(model: Any, cache: Path) -> Encoder:
     return load_encoder(model, cache_dir=cache)
 
 
+def bare(model: Any) -> Any:
+    """A module without what training wraps it in, such as DistributedDataParallel and `torch.compile`."""
+    inner = extract_model_from_parallel(model, keep_torch_compile=False)
+    return inner if inner is model else bare(inner)
+
+
 def is_live(model: Any) -> bool:
     """Whether a model's weights can be saved and loaded elsewhere: a `LiveModel`, or a SentenceTransformer."""
-    module = extract_model_from_parallel(model) if isinstance(model, torch.nn.Module) else model
+    module = bare(model) if isinstance(model, torch.nn.Module) else model
     return isinstance(model, LiveModel) or (hasattr(module, "encode_query") and hasattr(module, "state_dict"))
 
 
 def device_of(model: Any) -> str:
     """Where a live model computes."""
-    return str(extract_model_from_parallel(model.model if isinstance(model, LiveModel) else model).device)
+    return str(bare(model.model if isinstance(model, LiveModel) else model).device)
 
 
 def save_weights(model: Any, cache: Path) -> Path:
     """The folder of a live model's weights of this moment, saved once under the cache."""
     if isinstance(model, LiveModel):
         return model.save(cache)
-    encoder = load_encoder(extract_model_from_parallel(model), cache_dir=cache)
+    encoder = load_encoder(bare(model), cache_dir=cache)
     return encoder.folder  # type: ignore[attr-defined]
 
 

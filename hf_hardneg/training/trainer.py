@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
+from accelerate.utils import send_to_device
 from transformers import TrainerCallback
 
 from hf_hardneg.errors import DataError
 from hf_hardneg.training.asynchronous import AsyncRefresher
-from hf_hardneg.training.generations import GenerationNegatives
+from hf_hardneg.training.generations import Generations
+from hf_hardneg.training.newest import GenerationNegatives
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Schedule
-
-logger = logging.getLogger(__name__)
+from hf_hardneg.training.snapshots import same_draws
 
 
 class HardNegativeCallback(TrainerCallback):  # type: ignore[misc]
     """Refreshes at the steps of a schedule. The trainer's dataset is the pairs as they are; negatives are added to each
     batch before the trainer's collator sees it, so set `remove_unused_columns=False`.
 
-    The one batch that the trainer has read ahead is read again after a refresh. What workers have read ahead is not:
-    with `dataloader_num_workers` above 0 new negatives come a few batches later.
+    What the trainer and its workers have read ahead is collated again after a refresh, in this process, when it is sent
+    to the device. Only where rank 0 dispatches batches, as for an `IterableDataset`, new negatives come a batch late.
 
     Args:
         refresher (`Refresher` or `AsyncRefresher`): what to refresh.
@@ -64,37 +65,53 @@ class HardNegativeCallback(TrainerCallback):  # type: ignore[misc]
         """Go on from the step of the checkpoint, if there is one."""
         self.refresher.at(state.global_step, self.schedule)
         loader = kwargs["train_dataloader"]
-        if loader.num_workers:
-            logger.warning("new negatives will come late, behind what %d workers have read ahead", loader.num_workers)
-        self._collator = _Collator(self.transform, loader.collate_fn)
-        loader.base_dataloader.collate_fn = self._collator
+        loader.base_dataloader.collate_fn = _Collator(self.transform, loader.collate_fn, self.refresher.generations)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Refresh where it is due."""
-        if self.refresher.due(state.global_step, self.schedule) and self.refresher.at(state.global_step, self.schedule):
-            self._collator.read_again()
+        if self.refresher.due(state.global_step, self.schedule):
+            self.refresher.at(state.global_step, self.schedule)
 
 
 class _Collator:
-    """The trainer's collator after a transform of the rows; it can do its last batch again, in place."""
+    """The trainer's collator after a transform of the rows. Its batches are made of the newest negatives when used."""
 
-    def __init__(self, transform: Callable[[Any], Any], collate: Callable[[list[Any]], Any]) -> None:
-        self.transform, self.collate = transform, collate
-        self._rows: list[Any] = []
-        self._batch: Any = {}
+    def __init__(
+        self, transform: Callable[[Any], Any], collate: Callable[[list[Any]], Any], generations: Generations
+    ) -> None:
+        self.transform, self.collate, self.generations = transform, collate, generations
+        self.name = id(self)
+        _collators[self.name] = self
 
-    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+    def __call__(self, rows: list[dict[str, Any]]) -> _Batch:
+        number = self.generations.current
         columns = self.transform({name: [row[name] for row in rows] for name in rows[0]})
-        made = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        self._rows, self._batch = rows, self.collate(made)
-        return self._batch
+        made = self.collate([dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)])
+        batch = _Batch(made)
+        batch.made_by, batch.kind, batch.rows, batch.number = self.name, type(made), rows, number
+        return batch
 
-    def read_again(self) -> None:
-        """Make the batch that was read last of the newest negatives."""
-        if self._rows:
-            old = self._batch
-            old.update(self(self._rows))
-            self._batch = old
+
+_collators: WeakValueDictionary[int, _Collator] = WeakValueDictionary()
+"""Those of this process, by the name that a batch brings from a worker."""
+
+
+class _Batch(dict[str, Any]):
+    """What a collator made of some rows, with the generation that it read."""
+
+    made_by: int
+    kind: type
+    rows: list[dict[str, Any]]
+    number: int
+
+    def to(self, device: Any, **options: Any) -> Any:
+        """The batch as the trainer takes it, right before it is used: made again where a generation has come since."""
+        collator = _collators[self.made_by]
+        newest = self
+        if self.number != collator.generations.current:
+            with same_draws():
+                newest = collator(self.rows)
+        return send_to_device(newest.kind(newest), device, **options)
 
 
 @dataclass(frozen=True)

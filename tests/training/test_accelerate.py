@@ -74,3 +74,12 @@ def test_an_order_that_cannot_be_repeated_is_refused(tmp_path):
     loader = accelerator.prepare(DataLoader(made.pairs, shuffle=True))
     with pytest.raises(ConfigError, match="RandomSampler, which draws another order .*use_seedable_sampler=True"):
         next(plugin.batches(loader))
+
+
+def test_a_loader_that_is_not_prepared_is_refused(tmp_path):
+    made = refresher(tmp_path, live_model())
+    plugin = HardNegativePlugin(Accelerator(cpu=True), made, refresh_every=2)
+    with pytest.raises(
+        ConfigError, match="a DataLoader that is not prepared; .* Give the one that accelerator.prepare"
+    ):
+        next(plugin.batches(DataLoader(made.pairs)))

@@ -170,3 +170,9 @@ def test_missing_scores_say_so(tmp_path):
         collator([{**ROWS[0], "ps": [1.0], "ns": [1.0, None]}])
     with pytest.raises(ColumnError, match="positive_column="):
         known_positives(Dataset.from_dict({"query": ["a"]}), cache_dir=tmp_path)
+
+
+def test_scores_of_one_text_may_be_one_number():
+    rows = [{"query": "q", "positive": "p", "negatives": "n", "ps": 0.5, "ns": 0.25}]
+    scores = CrossBatchCollator(TOKENIZER, score_columns=("ps", "ns"))(rows)["scores"]
+    assert scores.tolist() == [[0.5, 0.25]]

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.training import cached_backward, cross_batch_loss
 from tests.training.worlds import draw
 
@@ -95,3 +95,10 @@ def test_an_input_that_the_loss_ignores():
 def test_chunks_of_nothing():
     with pytest.raises(ConfigError, match="chunk_size=0"):
         cached_backward(Encoder(), inputs(), loss, chunk_size=0)
+
+
+def test_tensors_of_one_input_that_do_not_fit():
+    batch = inputs()
+    batch[1]["mask"] = torch.ones(3)
+    with pytest.raises(DataError, match="tensors of {'input': 7, 'mask': 3} rows; all need equally many"):
+        cached_backward(Encoder(), batch, loss, chunk_size=2)

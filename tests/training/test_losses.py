@@ -351,3 +351,35 @@ def test_what_cannot_work_says_so(options, error, message):
 def test_unknown_margin_strategy():
     with pytest.raises(UnknownNameError, match="absolute, relative"):
         Guide(queries=Tensor(), positives=Tensor(), margin_strategy="half")
+
+
+def test_vectors_of_two_precisions_are_compared_in_the_finer():
+    torch.manual_seed(0)
+    queries, positives, negatives = torch.randn(3, 4), torch.randn(3, 4).double(), torch.randn(3, 2, 4)
+    scores = torch.randn(3, 3)
+    for loss, more in ((cross_batch_loss, ()), (star_loss, ()), (pairwise_loss, ()), (margin_mse_loss, (scores,))):
+        expected = loss(queries.double(), positives, negatives.double(), *more)
+        torch.testing.assert_close(loss(queries, positives, negatives, *more), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pairwise_loss,
+        lambda q, p, n: margin_mse_loss(q, p, n, torch.ones(3, 3)),
+        lambda q, p, n: kl_loss(q, p, n, torch.ones(3, 3)),
+        lambda q, p, n: lambda_loss(q, n, torch.ones(3, 2) > 0, metric_cut=2),
+    ],
+)
+def test_rows_are_never_compared_with_those_of_others(loss):
+    """Nothing is stretched where a batch of one meets a batch of three."""
+    queries, positives, negatives = torch.ones(3, 4), torch.ones(3, 4), torch.ones(3, 2, 4)
+    for given in ((queries[:1], positives, negatives), (queries, positives, negatives[:, 0])):
+        with pytest.raises(DataError, match="has shape|of shape"):
+            loss(*given)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"teacher_temperature": -1.0}])
+def test_a_temperature_of_nothing(options):
+    with pytest.raises(ConfigError, match="both must be above 0"):
+        kl_loss(torch.ones(2, 3), torch.ones(2, 3), torch.ones(2, 1, 3), torch.ones(2, 2), **options)

@@ -9,18 +9,22 @@ import subprocess
 import sys
 import time
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import PartialState
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
 
 from hf_hardneg.encode import embeddings
 from hf_hardneg.encode.encoder import TransformersEncoder
 from hf_hardneg.encode.shards import Shards
 from hf_hardneg.errors import RanksError
 from hf_hardneg.index import store
-from hf_hardneg.training import Generations, Schedule, refresh
+from hf_hardneg.training import Generations, HardNegativePlugin, Schedule, refresh
 from hf_hardneg.training.refresh import Refresher
 from tests.training.job import STEPS
 from tests.training.loop import EVERY, FIRST, Run
@@ -159,6 +163,36 @@ def test_a_killed_rank_stops_the_other_with_an_error(tmp_path, alone, point):
     assert contents(tmp_path / "two") == contents(alone)
 
 
+def test_a_rank_that_hangs_is_waited_for_as_long_as_the_process_group_allows(tmp_path):
+    def work(rank):
+        PartialState(cpu=True, timeout=timedelta(seconds=4))
+        small_parts()
+        made = refresher(tmp_path / "run", live_model())
+        if rank == 1:
+            made._mined = lambda *_: os.kill(os.getpid(), signal.SIGSTOP)
+        made.at(10, TEN)
+
+    codes, _ = launch(tmp_path / "log", work, within=1)
+    assert codes == [1, -signal.SIGKILL]
+    assert "RanksError: Rank 0 of 2 cannot reach another" in (tmp_path / "log" / "error-0").read_text()
+    assert Generations(tmp_path / "run").current == 0
+
+
+def test_ranks_that_accelerate_does_not_know_are_refused(tmp_path):
+    """As torch.multiprocessing.spawn starts them, or Lightning on CPUs."""
+
+    def work(rank):
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            del os.environ[name]
+        store = f"file://{tmp_path / 'store'}"
+        torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+        refresher(tmp_path / "run", live_model()).at(10, TEN)
+
+    assert launch(tmp_path / "log", work)[0] == [1, 1]
+    error = (tmp_path / "log" / "error-1").read_text()
+    assert "RanksError: 2 processes train together, and Accelerate knows 1 of them, so each would mine" in error
+
+
 def test_ranks_that_disagree_are_named(tmp_path):
     def work(rank):
         made = refresher(tmp_path / "run", live_model(seed=rank))
@@ -192,6 +226,41 @@ def test_a_run_of_two_ranks_and_its_resumption(tmp_path):
             assert {row[1] for batch in batches for row in batch} == {schedule.number(int(step))}
         later = {step for step in whole["losses"] if int(step) > FIRST}
         assert again == {key: {step: whole[key][step] for step in later} for key in whole}
+
+
+def visited(rank, folder, name, start=None, **options):
+    """The rows that each step of an epoch takes, with new negatives after every second one."""
+    set_seed(5)
+    accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, **options))
+    loader = accelerator.prepare(DataLoader(torch.arange(42), batch_size=4, shuffle=True))
+    plugin = HardNegativePlugin(accelerator, refresher(folder / "negatives", live_model()), refresh_every=2)
+    if start is not None:
+        accelerator.load_state(str(folder / f"step-{start}"))
+    steps = {}
+    for rows in plugin.batches(loader):
+        steps[plugin.steps] = rows.tolist()
+        plugin.step()
+        if start is None and name == "two" and plugin.steps == 3:
+            accelerator.save_state(str(folder / "step-3"))
+    (folder / f"{name}-{rank}.json").write_text(json.dumps(steps))
+
+
+def test_a_resumed_run_on_fewer_ranks_takes_the_rows_that_remain(tmp_path):
+    assert launch(tmp_path / "log", visited, tmp_path, "two")[0] == [0, 0]
+    visited(0, tmp_path, "one", start=3)
+    before = [row for rank in results(tmp_path, "two") for step in "012" for row in rank[step]]
+    after = [row for rows in json.loads((tmp_path / "one-0.json").read_text()).values() for row in rows]
+    assert sorted(before + after) == list(range(42))
+
+
+def dispatched(rank, folder):
+    visited(rank, folder, "dispatched", dispatch_batches=True)
+
+
+def test_batches_that_rank_zero_dispatches_are_taken_once(tmp_path):
+    assert launch(tmp_path / "log", dispatched, tmp_path)[0] == [0, 0]
+    rows = [row for rank in results(tmp_path, "dispatched") for rows in rank.values() for row in rows]
+    assert sorted(rows) == list(range(42))
 
 
 def test_torchrun(tmp_path):

@@ -2,24 +2,31 @@
 
 import json
 import logging
+import multiprocessing
 import pickle
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from accelerate.utils import set_seed
 from datasets.fingerprint import Hasher
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
 
-from hf_hardneg import HardNegatives, mine
+from hf_hardneg import HardNegatives, Strategy, mine
+from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
 from hf_hardneg.index import store
-from hf_hardneg.training import Schedule
-from hf_hardneg.training.generations import ADDED
+from hf_hardneg.retrievers import Dense
+from hf_hardneg.samplers import Uniform
+from hf_hardneg.training import Refresher, Schedule, refresh
+from hf_hardneg.training.negative_arrays import ADDED
+from hf_hardneg.training.snapshots import save_weights
 from tests.training.world import STRATEGY, live_model, refresher, shift
-from tests.worlds import encode, world
+from tests.worlds import encode, shared_words, world
 
 EVERY = Schedule(every=10)
 PLAIN = ("negatives", "negative_ids", "negative_scores", "negative_ranks", "positive_scores")
@@ -349,3 +356,67 @@ def test_a_strategy_without_vectors_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="strategy='bm25' uses no vectors, so new weights change nothing"):
         Refresher(pairs, corpus, "bm25", encoder=encode, directory=tmp_path)
     assert STRATEGY.uses_vectors
+
+
+def test_a_directory_that_another_process_uses_is_refused(made, monkeypatch):
+    made.at(10, EVERY)
+    before = seen(made)
+    monkeypatch.setattr(refresh, "LINGERS", 0.1)
+    other = multiprocessing.get_context("fork").Process(target=_refused, args=(made.generations.directory,))
+    other.start()
+    other.join()
+    assert other.exitcode == 0
+    assert seen(made) == before
+    refresher(made.generations.directory, made.encoder).at(10, EVERY)
+
+
+def _refused(directory):
+    with pytest.raises(ConfigError, match="is used by another process that is running; each run needs its own. Give"):
+        refresher(directory, live_model()).at(0, EVERY)
+
+
+def test_a_compiled_model_is_saved_as_it_is_without(made):
+    compiled = live_model()
+    object.__setattr__(compiled, "model", torch.compile(compiled.model))
+    folders = [save_weights(live, made.generations.directory) for live in (made.encoder, compiled)]
+    assert folders[0] == folders[1]
+
+
+def test_a_part_of_the_weights_is_refused(made, tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        fully_shard(made.encoder.model)
+        with pytest.raises(
+            ModelError, match=r"weights of this \w*BertModel are spread over .* Train it with Distributed"
+        ):
+            made.at(10, EVERY)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_live_model_that_cannot_be_saved_or_pooled():
+    live = live_model()
+    with pytest.raises(ConfigError, match="Unknown pooling 'average'; known are cls, "):
+        replace(live, pooling="average")
+    with pytest.raises(ConfigError, match=r"model=Linear, which has no save_pretrained\(\); transformers models are"):
+        replace(live, model=torch.nn.Linear(2, 2))
+
+
+def test_scores_of_a_fixed_scorer_are_kept_for_the_next_refresh(tmp_path):
+    asked = tmp_path / "asked"
+
+    def scorer(queries, documents):
+        with asked.open("a") as stream:
+            stream.writelines(f"{pair}\n" for pair in zip(queries, documents, strict=True))
+        return shared_words(queries, documents)
+
+    scorer.kind, scorer.digest = "ce_logit", "shared words"
+    pairs, corpus = world(3, documents=70, queries=14)
+    strategy = Strategy([Dense(12)], [CrossEncoderDenoiser(share=0.9)], Uniform(12))
+    live = live_model()
+    made = Refresher(pairs, corpus, strategy, encoder=live, directory=tmp_path / "run", cross_encoder=scorer)
+    for step in (10, 20, 30):
+        shift(live, step)
+        made.at(step, EVERY)
+    scored = asked.read_text().splitlines()
+    assert len(set(scored)) == len(scored)

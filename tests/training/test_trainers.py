@@ -5,10 +5,12 @@ import warnings
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data._utils.pin_memory import pin_memory
 from transformers import Trainer, TrainingArguments
 
 from hf_hardneg.errors import DataError
@@ -119,6 +121,26 @@ def test_a_resumed_trainer_follows_the_unbroken_one_exactly(tmp_path, step):
         again.train(resume_from_checkpoint=str(tmp_path / f"out/checkpoint-{step}"))
     assert again.seen == whole.seen[step:]
     assert again.losses == whole.losses[step:]
+
+
+def test_what_workers_have_read_ahead_is_read_again(tmp_path, plain):
+    run = trainer(tmp_path, live_model(dropout=0.0), save_strategy="no", dataloader_num_workers=2)
+    run.train()
+    assert run.seen == plain[0]
+    assert run.losses == pytest.approx(plain[1], rel=1e-6)
+
+
+def test_a_pinned_batch_is_read_again(tmp_path):
+    """Where there is a GPU, loaders hand on copies of what collators returned."""
+    run = trainer(tmp_path, live_model(), save_strategy="no", steps=1)
+    run.train()
+    (callback,) = (one for one in run.callback_handler.callbacks if isinstance(one, HardNegativeCallback))
+    loader = run.get_train_dataloader()
+    callback.on_train_begin(run.args, run.state, run.control, train_dataloader=loader)
+    pinned = pin_memory(next(iter(loader.base_dataloader)))
+    assert {row["negative_generation"] for row in pinned["rows"]} == {0}
+    callback.refresher.at(3, SCHEDULE)
+    assert {row["negative_generation"] for row in send_to_device(pinned, "cpu")["rows"]} == {1}
 
 
 def test_accumulated_gradients(tmp_path):

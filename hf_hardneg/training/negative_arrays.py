@@ -1,0 +1,162 @@
+"""The negatives of many rows as flat arrays, and as columns of mined data."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.batches import ragged
+from hf_hardneg.queries import Reader
+from hf_hardneg.selection import Chosen
+
+NEGATIVE = np.dtype([("doc", np.int64), ("score", np.float32), ("rank", np.int32), ("source", np.int8)])
+ARRAYS = ("made", "counts", "negatives", "listed_counts", "listed")
+ADDED = {
+    "negatives": pa.list_(pa.string()),
+    "negative_ids": pa.list_(pa.string()),
+    "negative_scores": pa.list_(pa.float32()),
+    "negative_ranks": pa.list_(pa.int32()),
+    "negative_sources": pa.list_(pa.string()),
+    "positive_scores": pa.list_(pa.float32()),
+}
+"""The columns of mined data that a generation brings, besides `negative_generation`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """The negatives of n rows, m in all, as arrays.
+
+    Args:
+        made (`np.ndarray`): (n,) int32, the generation that a row's negatives are of; 0 where it has none yet.
+        counts (`np.ndarray`): (n,) int64, how many negatives each row has.
+        negatives (`np.ndarray`): (m,) of `NEGATIVE`; scores NaN where nothing was scored.
+        listed_counts (`np.ndarray`): (n,) int64, how many positives each row lists.
+        listed (`np.ndarray`): (p,) float32 scores of those; NaN where they have none.
+        sources (`tuple[str, ...]`): what `source` counts.
+    """
+
+    made: np.ndarray
+    counts: np.ndarray
+    negatives: np.ndarray
+    listed_counts: np.ndarray
+    listed: np.ndarray
+    sources: tuple[str, ...]
+
+    @functools.cached_property
+    def starts(self) -> np.ndarray:
+        """Where each row's negatives begin, (n + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.counts)])
+
+    @functools.cached_property
+    def listed_starts(self) -> np.ndarray:
+        """Where the positives of each row begin, (n + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.listed_counts)])
+
+    @classmethod
+    def of(cls, number: int, chosen: Chosen, listed: np.ndarray, listed_counts: np.ndarray) -> Generation:
+        """What was chosen for a block of rows."""
+        sources, source = np.unique(chosen.source.astype(str), return_inverse=True)
+        negatives = np.empty(len(chosen.doc), NEGATIVE)
+        for name, values in (("doc", chosen.doc), ("score", chosen.score), ("rank", chosen.rank), ("source", source)):
+            negatives[name] = values
+        made = np.full(len(chosen.counts), number, np.int32)
+        return cls(
+            made=made,
+            counts=chosen.counts.astype(np.int64),
+            negatives=negatives,
+            listed_counts=listed_counts.astype(np.int64),
+            listed=listed.astype(np.float32),
+            sources=tuple(map(str, sources)),
+        )
+
+    @classmethod
+    def empty(cls, rows: int) -> Generation:
+        """No negatives for any row."""
+        nothing = np.zeros(rows, np.int64)
+        return cls(
+            made=nothing.astype(np.int32),
+            counts=nothing,
+            negatives=np.zeros(0, NEGATIVE),
+            listed_counts=nothing,
+            listed=np.zeros(0, np.float32),
+            sources=(),
+        )
+
+    @classmethod
+    def joined(cls, parts: list[Generation]) -> Generation:
+        """Several blocks of rows, one after the other."""
+        sources = tuple(sorted({name for part in parts for name in part.sources}))
+        negatives = np.concatenate([part.negatives for part in parts])
+        numbers = [np.array([sources.index(name) for name in part.sources], np.int8) for part in parts]
+        found = [number[part.negatives["source"]] for number, part in zip(numbers, parts, strict=True) if len(number)]
+        negatives["source"] = np.concatenate([np.zeros(0, np.int8), *found])
+        names = ("made", "counts", "listed_counts", "listed")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(negatives=negatives, sources=sources, **arrays)
+
+    def rows(self, start: int, stop: int) -> Generation:
+        """A block of its rows."""
+        return Generation(
+            made=self.made[start:stop],
+            counts=self.counts[start:stop],
+            negatives=self.negatives[self.starts[start] : self.starts[stop]],
+            listed_counts=self.listed_counts[start:stop],
+            listed=self.listed[self.listed_starts[start] : self.listed_starts[stop]],
+            sources=self.sources,
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write its arrays, to be opened from a published generation."""
+        for name in ARRAYS:
+            np.save(directory / f"{name}.npy", np.ascontiguousarray(getattr(self, name)))
+
+    def write(self, path: Path) -> None:
+        """Write a block of rows as one file, whole or not at all."""
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as stream:
+            np.savez(
+                stream, sources=np.array(self.sources, dtype=str), **{name: getattr(self, name) for name in ARRAYS}
+            )
+        partial.rename(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Generation:
+        """What `write` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(sources=tuple(map(str, arrays["sources"])), **{name: arrays[name] for name in ARRAYS})
+
+    def overlap(self, other: Generation) -> float:
+        """Share of its negatives that another has for the same row, over the rows that both have; NaN for none."""
+        both = (self.made > 0) & (other.made > 0)
+        pairs = [set(zip(*one._pairs(both), strict=True)) for one in (self, other)]
+        return len(pairs[0] & pairs[1]) / len(pairs[0]) if pairs[0] else float("nan")
+
+    def _pairs(self, rows: np.ndarray) -> tuple[list[int], list[int]]:
+        owner = np.repeat(np.arange(len(self.made)), self.counts)
+        inside = rows[owner]
+        return owner[inside].tolist(), self.negatives["doc"][inside].tolist()
+
+    def columns(self, rows: np.ndarray, reader: Reader) -> dict[str, pa.Array]:
+        """The columns of `ADDED` for some of its rows."""
+        counts, places = self.counts[rows], _flat(self.starts, rows)
+        found = self.negatives[places]
+        listed = self.listed[_flat(self.listed_starts, rows)]
+        sources = np.array([*self.sources, ""])[found["source"]]
+        return {
+            "negatives": ragged(reader.corpus.texts(found["doc"]), counts),
+            "negative_ids": ragged(reader.corpus.ids(found["doc"]), counts),
+            "negative_scores": ragged(pa.array(found["score"], mask=np.isnan(found["score"])), counts),
+            "negative_ranks": ragged(pa.array(found["rank"]), counts),
+            "negative_sources": ragged(pa.array(sources.tolist(), pa.string()), counts),
+            "positive_scores": ragged(pa.array(listed, mask=np.isnan(listed)), self.listed_counts[rows]),
+        }
+
+
+def _flat(starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Positions of all entries of some rows, row by row."""
+    parts = [np.arange(starts[row], starts[row + 1]) for row in rows]
+    return np.concatenate([np.zeros(0, np.int64), *parts])

@@ -1,0 +1,82 @@
+"""Which row of the pairs a row of a batch is: batches come shuffled, in whatever process."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.errors import DataError
+from hf_hardneg.index import store
+from hf_hardneg.positives import isin_sorted, text_keys
+from hf_hardneg.queries import Columns, Reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowKeys:
+    """Which row of the pairs a row of a batch is, by what mining reads of it.
+
+    Args:
+        directory (`Path`): the published table.
+        columns (`Columns`): names in the pairs.
+    """
+
+    directory: Path
+    columns: Columns
+
+    @classmethod
+    def of(cls, pairs: Any, reader: Reader) -> RowKeys:
+        """The table of some pairs, built once."""
+        plain = pairs.with_format("arrow", columns=_read(pairs.column_names, reader.columns))
+        tables = plain.iter(batch_size=1000)
+        keys = np.concatenate(
+            [_keys(dict(zip(t.column_names, t.columns, strict=True)), reader.columns) for t in tables]
+        )
+
+        def build(directory: Path) -> None:
+            order = np.argsort(keys, kind="stable")
+            np.save(directory / "order.npy", order)
+            np.save(directory / "keys.npy", keys[order])
+
+        parameters = {"rows": store.bytes_digest(keys.tobytes()), "count": len(keys)}
+        return cls(directory=store.obtain(reader.corpus.cache, "rows", parameters, build), columns=reader.columns)
+
+    def find(self, table: Mapping[str, pa.ChunkedArray]) -> np.ndarray:
+        """Numbers of rows in the pairs, (n,) int64.
+
+        Raises:
+            DataError: one is none of the pairs.
+        """
+        order, keys = _mapped_keys(self.directory)
+        position, found = isin_sorted(_keys(table, self.columns), keys)
+        if not found.all():
+            text = table[self.columns.query].take([int(np.flatnonzero(~found)[0])]).to_pylist()[0]
+            raise DataError(
+                f"{int((~found).sum())} rows are none of the pairs that are refreshed, such as the query "
+                f"{str(text)[:60]!r}. Rows must have the columns {_read(list(table), self.columns)} as the pairs have "
+                "them; remove columns after this callable, and use HardNegatives for other rows."
+            )
+        return order[position]
+
+
+@functools.lru_cache(maxsize=4)
+def _mapped_keys(directory: Path) -> tuple[np.ndarray, np.ndarray]:
+    store.check(directory)
+    order, keys = (np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("order", "keys"))
+    return order, keys
+
+
+def _read(present: list[str], columns: Columns) -> list[str]:
+    """The columns that mining reads, of those that are there."""
+    wanted = (columns.query, columns.query_id, columns.positive, columns.positive_ids, columns.exclude_ids)
+    return [name for name in (*wanted, columns.answer) if name is not None and name in present]
+
+
+def _keys(table: Mapping[str, pa.ChunkedArray], columns: Columns) -> np.ndarray:
+    values = [table[name].to_pylist() for name in _read(list(table), columns)]
+    return text_keys(map(repr, zip(*values, strict=True)), "exact")
