@@ -30,7 +30,7 @@ CORPUS_OPTIONS = ("text_column", "id_column", "cache_dir")
 
 RECIPE_OPTIONS = ("safeguards", "cross_encoder")
 """Options that change what a name stands for."""
-NOT_ON_SAMPLES = ("index_name", "encoder", "cross_encoder")
+NOT_ON_SAMPLES = ("index_name", "encoder", "cross_encoder", "known_positives")
 CEILING = {
     "byte": 5e-7,  # of a text: its key, its terms
     "document": 1e-5,
@@ -111,7 +111,8 @@ class Job:
             second = _there(lambda: Dense().bind(sources)) if beside else searcher
         miner = None
         if keys is not None and searcher is not None:
-            options = {**self.options, "encoder": self.encoder, "known_positives": splits}
+            known = [*splits, *self.options.get("known_positives", ())]
+            options = {**self.options, "encoder": self.encoder, "known_positives": known}
             with store.without_building():
                 miner = _there(lambda: HardNegatives(self.dataset, self.strategy, **options))
         encoded = 1.0

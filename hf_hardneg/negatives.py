@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
 from hf_hardneg.errors import ConfigError, unknown_name
@@ -209,8 +211,8 @@ class HardNegatives:
         return replace(strategy, filters=(*(one for one in added if one not in strategy.filters), *strategy.filters))
 
     def _check(self, strategy: Strategy) -> None:
-        if self.num_negatives < 1:
-            raise ConfigError(f"num_negatives={self.num_negatives} asks for nothing; give at least 1, such as 4.")
+        _check_whole("num_negatives", self.num_negatives, "a whole number of at least 1, such as 4", least=1)
+        _check_whole("seed", self.seed, "a whole number, such as 42", least=-np.inf)
         for name, value, known in (
             ("positive_agg", self.positive_agg, AGGREGATES),
             ("dedupe", self.dedupe, DEDUPE),
@@ -224,3 +226,8 @@ class HardNegatives:
                 f"{strategy!r} compares with the positive's score, but random retrieval scores nothing. "
                 "Use a bm25 or dense retriever, or drop that filter."
             )
+
+
+def _check_whole(name: str, value: object, allowed: str, *, least: float) -> None:
+    if type(value) is not int or value < least:
+        raise ConfigError(f"{name}={value!r} of type {type(value).__name__}: give {allowed}.")

@@ -77,8 +77,8 @@ class CorpusKeys:
         position, found = isin_sorted(keys, table)
         return np.where(found, order[position], -1)
 
-    def rows_of_ids(self, ids: list[str]) -> np.ndarray:
-        """Corpus row of each id, (n,) int64.
+    def rows_of_ids(self, ids: list[str], column: str) -> np.ndarray:
+        """Corpus row of each id in a column of the pairs, (n,) int64.
 
         Raises:
             DataError: an id is not in the corpus.
@@ -86,9 +86,10 @@ class CorpusKeys:
         table = mapped(self.directory, "sorted_ids")
         position, found = isin_sorted(text_keys(ids, "exact"), table)
         if not found.all():
-            missing = [ids[i] for i in np.flatnonzero(~found)[:3]]
+            missing = list(dict.fromkeys(ids[i] for i in np.flatnonzero(~found)))
             raise DataError(
-                f"{int((~found).sum())} positive ids are not in the corpus, such as {', '.join(map(repr, missing))}. "
+                f"{len(missing)} ids of the column {column!r} are not in the corpus, such as "
+                f"{', '.join(map(repr, missing[:3]))}. "
                 "Give the corpus those ids belong to, name its id column with id_column=, or drop those rows."
             )
         return mapped(self.directory, "by_id")[position]

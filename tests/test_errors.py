@@ -49,7 +49,7 @@ def without(columns, name, **more):
         (
             {"pairs": without(PAIRS, "positive_ids", positive_ids=[["a", "zz"]])},
             DataError,
-            "1 positive ids are not in .*'zz'",
+            "1 ids of the column 'positive_ids' are not in .*'zz'",
         ),
         (
             {"corpus": without(CORPUS, "_id", _id=["a", "a", "b", "c"])},
@@ -59,7 +59,12 @@ def without(columns, name, **more):
         ({"strategy": "bm52"}, UnknownNameError, "Unknown strategy 'bm52'; known are .*bm25, .*Did you mean 'bm25'"),
         ({"strategy": "bm25+simi_hard"}, UnknownNameError, "Unknown strategy 'simi_hard'.*Did you mean 'semi_hard'"),
         ({"strategy": 7}, ConfigError, "strategy= got a int"),
-        ({"num_negatives": 0}, ConfigError, "num_negatives=0 asks for nothing; give at least 1"),
+        ({"num_negatives": 0}, ConfigError, "num_negatives=0 of type int: give a whole number of at least 1, such as"),
+        ({"num_negatives": 2.5}, ConfigError, "num_negatives=2.5 of type float: give a whole number of at least 1"),
+        ({"num_negatives": "4"}, ConfigError, "num_negatives='4' of type str"),
+        ({"num_negatives": np.int64(4)}, ConfigError, "num_negatives=np.int64\\(4\\) of type int64"),
+        ({"seed": None}, ConfigError, "seed=None of type NoneType: give a whole number, such as"),
+        ({"strategy": "bm25+dense"}, ConfigError, "'dense' adds nothing to 'bm25\\+dense'.*'hybrid'"),
         ({"strategy": "random+positive_aware"}, ConfigError, "random retrieval scores nothing"),
         ({"strategy": "dense"}, ConfigError, "needs vectors and got none. Pass encoder="),
         ({"dedupe": "fuzzy"}, UnknownNameError, "Unknown dedupe 'fuzzy'; known are exact, normalized, off"),
@@ -69,6 +74,11 @@ def without(columns, name, **more):
         ({"text_column": "body"}, ColumnError, "no column 'body'; it has '_id', 'text'"),
         ({"encoder": 3, "strategy": "dense"}, ConfigError, "encoder= got a int; allowed are a Hub id"),
         ({"exclude_ids_column": "skip"}, ColumnError, "no column 'skip'"),
+        (
+            {"pairs": PAIRS | {"skip": [["a", "zz", "zz"]]}, "exclude_ids_column": "skip"},
+            DataError,
+            "1 ids of the column 'skip' are not in .*'zz'",
+        ),
     ],
 )
 def test_messages(arguments, error, text):
@@ -86,6 +96,18 @@ def test_parts_of_a_strategy():
         Strategy([Dense()], [], "top")
     with pytest.raises(ConfigError, match="depth=0 retrieves nothing"):
         Dense(0)
+    with pytest.raises(ConfigError, match=r"retrievers=BM25\(.*\) is no list; give \[BM25"):
+        Strategy(BM25())
+    with pytest.raises(ConfigError, match=r"filters=RankWindow\(.*\) is no list; give \[RankWindow"):
+        Strategy([BM25()], RankWindow(10))
+    with pytest.raises(ConfigError, match="is not a filter: it is a class. Give instances"):
+        Strategy([BM25()], [RankWindow])
+    with pytest.raises(ConfigError, match="is not a retriever: it is a class. Give instances"):
+        Strategy([BM25])
+    with pytest.raises(ConfigError, match="'bm25' is not a retriever: it has no bind"):
+        Strategy(["bm25"])
+    with pytest.raises(ConfigError, match="is not a sampler"):
+        Strategy([BM25()], [], Top)
 
 
 def test_a_bad_request_touches_no_disk(tmp_path):
