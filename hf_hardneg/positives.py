@@ -70,6 +70,15 @@ class CorpusKeys:
         """For each corpus row the first row with the same key, (n,) int64, and whether others share that, (n,) bool."""
         return mapped(self.directory, "groups"), mapped(self.directory, "shared")
 
+    def copies(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Every corpus row with the key of one of some rows: whose it is, ascending, and the row; equally long."""
+        table, keys = mapped(self.directory, "sorted_keys"), self.of_rows(rows)
+        first = np.searchsorted(table, keys)
+        counts = np.searchsorted(table, keys, side="right") - first
+        owner = np.repeat(np.arange(len(rows)), counts)
+        inside = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return owner, mapped(self.directory, "by_key")[first[owner] + inside]
+
     def row_of_keys(self, keys: np.ndarray) -> np.ndarray:
         """First corpus row with each key, (n,) int64; -1 where the text is not in the corpus."""
         order = mapped(self.directory, "by_key")

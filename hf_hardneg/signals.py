@@ -21,7 +21,7 @@ from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import UNSPACED
-from hf_hardneg.positives import KnownPositives, mapped
+from hf_hardneg.positives import CorpusKeys, KnownPositives, mapped
 from hf_hardneg.queries import Queries, Reader, known_positives_of, word_keys
 from hf_hardneg.retrievers import BM25, Dense, DenseSearcher, Searcher, Sources, dense_part
 
@@ -227,7 +227,7 @@ def _shares(values, inside, offsets):  # type: ignore[no-untyped-def]  # noqa: A
 
 @dataclass(frozen=True)
 class SameParent:
-    """1 where a candidate is part of the same larger document as a known positive, else 0.
+    """1 where a candidate is part of the same larger document as a known positive or a copy of one, else 0.
 
     Args:
         column (`str`): of the corpus, what names the larger document.
@@ -252,21 +252,22 @@ class SameParent:
             np.save(directory / "codes.npy", codes.to_numpy(zero_copy_only=False).astype(np.int64))
 
         origin = {"column": content_digest(plain, [self.column])}
-        return _SameParent(store.obtain(corpus.cache, "parents", origin, build))
+        return _SameParent(store.obtain(corpus.cache, "parents", origin, build), context.reader.keys)
 
 
 @dataclass(frozen=True)
 class _SameParent:
     directory: Path
+    keys: CorpusKeys
 
     @property
     def identity(self) -> str:
         return self.directory.name
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        codes, positives = mapped(self.directory, "codes"), queries.positives
-        inside = positives.row >= 0
-        return among(candidates, codes[candidates.doc], positives.query[inside], codes[positives.row[inside]])
+        codes, inside = mapped(self.directory, "codes"), queries.positives.row >= 0
+        owner, copies = self.keys.copies(queries.positives.row[inside])
+        return among(candidates, codes[candidates.doc], queries.positives.query[inside][owner], codes[copies])
 
 
 @dataclass(frozen=True)

@@ -208,3 +208,11 @@ def test_disagreement_needs_a_second_view():
         HardNegatives(corpus, Strategy([BM25()], [Disagreement()]))
     with pytest.raises(ConfigError, match="needs a retriever that scores, and random does not"):
         mine(pairs, corpus, "random+disagreement")
+
+
+def test_the_parents_of_a_positive_are_those_of_its_copies_too():
+    """A text that stands on two pages is one document: whichever row is looked up, neither page comes out."""
+    texts = ["red cat", "red dog", "red cat", "red bird", "red fish"]
+    corpus = Dataset.from_dict({"_id": [*"abcde"], "text": texts, "page": ["one", "one", "two", "two", "three"]})
+    pairs = Dataset.from_dict({"query": ["red"], "positive": [["red cat"]], "positive_ids": [["c"]]})
+    assert mine(pairs, corpus, Strategy([BM25()]), parent_column="page")[0]["negative_ids"] == ["e"]
