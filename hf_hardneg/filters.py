@@ -36,6 +36,8 @@ class Filter(Protocol):
 
     name: ClassVar[str]
     needs_positive: ClassVar[bool] = False
+    strict: ClassVar[bool] = False
+    """Whether what it removes may not come back as padding either; it then reads `Candidates.signals` alone."""
 
     @property
     def signals(self) -> tuple[Signal, ...]:
@@ -342,6 +344,7 @@ class AnswerOverlap(_Absent):
     """
 
     name: ClassVar[str] = "contains_answer"
+    strict: ClassVar[bool] = True
 
     @property
     def signals(self) -> tuple[Signal, ...]:
@@ -359,6 +362,7 @@ class OtherParent(_Absent):
 
     column: str = "parent_id"
     name: ClassVar[str] = "same_parent"
+    strict: ClassVar[bool] = True
 
     @property
     def signals(self) -> tuple[Signal, ...]:

@@ -13,12 +13,13 @@ from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
 from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
+from hf_hardneg.padding import SHORTAGE, Shortage
 from hf_hardneg.positives import DEDUPE, Dedupe, corpus_keys
 from hf_hardneg.queries import Columns, Reader, known_positives_of
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
 from hf_hardneg.retrievers import Sources
-from hf_hardneg.selection import SHORTAGE, Selection, Shortage
+from hf_hardneg.selection import Selection
 from hf_hardneg.signals import Context
 from hf_hardneg.strategies import Strategy, concise, resolve
 
@@ -59,7 +60,10 @@ class HardNegatives:
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same document; `"exact"`, or `"off"`.
         on_missing_positive_score (`str`, defaults to `"compute"`): scored by the scorer of the candidates, an error
             where that cannot; `"skip_filter"` lets those queries pass, `"drop_row"` leaves them out.
-        on_shortage (`str`, defaults to `"keep_fewer"`): or `"drop_row"`, `"pad_next"`, `"pad_random"`, `"error"`.
+        on_shortage (`str`, defaults to `"keep_fewer"`): or `"drop_row"`; `"error"`; `"pad_next"`, the best of what
+            filters removed; `"pad_tail"`, draws from what was too deep for the strategy's cross-encoder, unscored (as
+            RocketQA's code for MS MARCO does); `"pad_random"`, draws from the corpus. No padding has an answer or
+            the parent of a positive.
         seed (`int`, defaults to 42): draws are keyed by it, the query and the document.
         cache_dir (`str`, *optional*): where indexes live.
 
@@ -138,10 +142,12 @@ class HardNegatives:
             positive_agg=self.positive_agg,
             on_missing_positive_score=self.on_missing_positive_score,
         )
+        signals = {signal.name: signal.bind(context) for signal in strategy.signals}
+        strict = [signal.name for stage in strategy.filters if stage.strict for signal in stage.signals]
         retrieval = Retrieval(reader=reader, searcher=searcher, depth=strategy.depth(self.num_negatives))
         rescoring = Rescoring(
             reader=reader,
-            signals={signal.name: signal.bind(context) for signal in strategy.signals},
+            signals=signals,
             filtering=filtering,
             scorers=scorers,
             enough=self.num_negatives if strategy.stops_early else None,
@@ -158,6 +164,7 @@ class HardNegatives:
             score_kind=searcher.score_kind,
             sources=searcher.sources,
             search_recall=searcher.recall,
+            strict={name: signals[name] for name in strict},
         )
         parts = {"strategy": strategy, "retrieval": retrieval, "rescoring": rescoring, "selection": selection}
         for name, value in parts.items():
@@ -225,6 +232,13 @@ class HardNegatives:
             raise ConfigError(
                 f"{strategy!r} compares with the positive's score, but random retrieval scores nothing. "
                 "Use a bm25 or dense retriever, or drop that filter."
+            )
+        depth = strategy.depth(self.num_negatives)
+        if self.on_shortage == "pad_tail" and not any(stage.scored_depth < depth for stage in strategy.scoring):
+            raise ConfigError(
+                "on_shortage='pad_tail' draws from candidates too deep to be scored, and no filter scores fewer than "
+                f"the {depth} of {strategy!r}. Retrieve deeper than the scored_depth of a CrossEncoderDenoiser, or pad "
+                "with 'pad_next' or 'pad_random'."
             )
 
 

@@ -15,6 +15,7 @@ from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import Retrieval
+from hf_hardneg.selection import replaced
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -83,7 +84,8 @@ class Steps:
         origin = {**origin, **selection.identity}
         made = self._stored("negatives", origin, found, selection, "Selecting negatives")
         if not selection.drops_rows:
-            kept = [name for name in pairs.column_names if name not in made.column_names]
+            gone = {*made.column_names, *replaced(pairs.column_names)}
+            kept = [name for name in pairs.column_names if name not in gone]
             made = concatenate_datasets([pairs.select_columns(kept), made], axis=1)
         return made.with_format(None)
 

@@ -18,7 +18,7 @@ from hf_hardneg import (
     to_format,
 )
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError, UnknownNameError
-from tests.worlds import encode
+from tests.worlds import encode, world
 
 CORPUS = {"_id": ["a", "b", "c", "d"], "text": ["cat mat", "cat dog", "dog bird", "bird mat"]}
 PAIRS = {"query_id": ["q"], "query": ["cat bird"], "positive_ids": [["a"]]}
@@ -246,3 +246,28 @@ def test_dedupe_modes():
 def test_two_score_filters_of_one_kind_are_counted_apart():
     strategy = Strategy([Dense()], [ScoreBounds(max_score=0.9), ScoreBounds(min_score=-0.9)])
     assert {"score_bounds", "score_bounds_2"} <= set(run(strategy=strategy, encoder=encode)[0]["mining"])
+
+
+def test_padding_has_no_answer_and_no_parent_of_a_positive():
+    pairs, corpus = world(0)
+    pairs = pairs.add_column("answers", [["word1", "word2", "word3"]] * len(pairs))
+    corpus = corpus.add_column("page", [f"page{row % 4}" for row in range(len(corpus))])
+    page = dict(zip(corpus["_id"], corpus["page"], strict=True))
+    options = {"answer_column": "answers", "parent_column": "page", "num_negatives": 15}
+    for rule in ("pad_next", "pad_random"):
+        mined = mine(pairs, corpus, Strategy([BM25(20)], [RankWindow(8)]), on_shortage=rule, **options)
+        miner = HardNegatives(corpus, Strategy([BM25(20)], [RankWindow(8)]), on_shortage=rule, **options)
+        assert {rule} < {source for sources in mined["negative_sources"] for source in sources}
+        for rows in (mined, pairs.map(miner, batched=True, batch_size=5)):
+            for row in rows:
+                assert not {*" ".join(row["negatives"]).lower().split()} & {"word1", "word2", "word3"}
+                assert not {page[one] for one in row["negative_ids"]} & {page[one] for one in row["positive_ids"]}
+
+
+def test_random_padding_is_found_where_much_is_barred():
+    """One document in fifty has no answer, and all of those come out."""
+    texts = [f"cat {row}" if row % 50 else f"dog {row}" for row in range(500)]
+    corpus = Dataset.from_dict({"_id": [str(row) for row in range(500)], "text": texts})
+    pairs = Dataset.from_dict({"query": ["bird"], "positive_ids": [["1"]], "answers": [["cat"]]})
+    row = mine(pairs, corpus, "bm25", answer_column="answers", num_negatives=10, on_shortage="pad_random")[0]
+    assert sorted(map(int, row["negative_ids"])) == list(range(0, 500, 50))

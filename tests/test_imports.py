@@ -45,6 +45,7 @@ LAYERS = [
     {"retrieval"},
     {"filtering"},
     {"rescoring"},
+    {"padding"},
     {"selection"},
     {"negatives"},
     {"training.gather", "training.similarity", "training.gradcache", "training.background"},

@@ -29,9 +29,9 @@ from hf_hardneg.errors import ColumnError, DataError, StoreError
 from hf_hardneg.index import store
 from hf_hardneg.index.dense import DenseIndex, Similarity, close_indexes
 from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.padding import Chosen
 from hf_hardneg.positives import isin_sorted, text_keys
 from hf_hardneg.queries import Columns, Reader
-from hf_hardneg.selection import Chosen
 
 NEGATIVE = np.dtype([("doc", np.int64), ("score", np.float32), ("rank", np.int32), ("source", np.int8)])
 ADDED = {
