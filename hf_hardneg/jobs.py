@@ -137,8 +137,8 @@ class Job:
         """Seconds that what is left of the job hardly exceeds."""
         return ceiling(self.dataset, sum(map(len, splits)), self.strategy, self.options, self.look_up(splits))
 
-    def stages(self, splits: Sequence[Dataset]) -> tuple[Stage, ...]:
-        """What is to be done, in order, with costs measured on samples."""
+    def stages(self, splits: Sequence[Dataset]) -> tuple[tuple[Stage, ...], tuple[int, int]]:
+        """What is to be done, in order, with costs measured on samples, and documents and pairs of the largest one."""
         cached, pairs = self.look_up(splits), max(splits, key=len)
         queries = self._rate("query", self._queries(pairs)) if self._encodes_queries() else None
         documents = self._rate("document", self._documents()) if cached.vectors < 1 else None
@@ -172,7 +172,8 @@ class Job:
         if not pairs.cache_files:
             writing = replace(writing, disk=Law(), basis=f"{writing.basis}; stays in memory, as the pairs do")
         scoring = self._scoring(pairs)
-        return (*stages, *self._searching(cached, taken, queries), *scoring, _per_row("select", last), writing)
+        stages += [*self._searching(cached, taken, queries), *scoring, _per_row("select", last), writing]
+        return tuple(stages), (last.documents, last.rows)
 
     def _scoring(self, pairs: Dataset) -> list[Stage]:
         """What scoring filters cost at most: they stop where enough candidates have passed."""
