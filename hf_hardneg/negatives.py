@@ -56,7 +56,8 @@ class HardNegatives:
         known_positives (`Sequence[Dataset]`, *optional*): datasets whose rows' positives are excluded too, by query;
             `mine()` passes the pairs. Without it only the positives of the row itself are known.
         positive_agg (`str`, defaults to `"min"`): which of several positive scores margins compare with:
-            `"min"`, `"max"`, `"mean"`, or `"per_positive"` for rows of one positive each.
+            `"min"`, `"max"`, `"mean"`, `"random"` for one that is drawn for each query, as SimANS' code does, or
+            `"per_positive"` for rows of one positive each.
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same document; `"exact"`, or `"off"`.
         on_missing_positive_score (`str`, defaults to `"compute"`): scored by the scorer of the candidates, an error
             where that cannot; `"skip_filter"` lets those queries pass, `"drop_row"` leaves them out.
@@ -141,6 +142,7 @@ class HardNegatives:
             filters=tuple(strategy.filters),
             positive_agg=self.positive_agg,
             on_missing_positive_score=self.on_missing_positive_score,
+            seed=self.seed if self.positive_agg == "random" else None,
         )
         signals = {signal.name: signal.bind(context) for signal in strategy.signals}
         strict = [signal.name for stage in strategy.filters if stage.strict for signal in stage.signals]

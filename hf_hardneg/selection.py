@@ -91,7 +91,7 @@ class Selection:
             ConfigError: a filter compares with a positive's score and there is none.
             DataError: too few, and `on_shortage="error"`.
         """
-        candidates = tail = self.filtering.anchored(found)
+        candidates = tail = self.filtering.anchored(found, queries)
         removed: dict[str, np.ndarray] = {}
         promoted = None
         for stage in self.filtering.filters:
