@@ -46,6 +46,7 @@ def test_rank_zone_can_start_at_the_positive():
     candidates = table(np.linspace(1, 0.1, 10), 0.5, excluded=(4,))
     zone = RankZone(1, 3, "raw", "positive_rank")
     assert candidates.take(zone.choose(candidates, 99, uniforms)).rank.tolist() == [5, 6]
+    assert zone.depth(4) == 203 and RankZone(1, 3).depth(4) == 3
     unseen = replace(candidates, positive_rank=np.array([-1], np.int32))
     assert len(zone.choose(unseen, 99, uniforms)) == 0
 

@@ -28,7 +28,8 @@ class Hybrid:
     """The union of several retrievers, in the order of their fused ranks; all scored by one of them.
 
     A candidate's score is that of the dense member, else of the first that scores, so margins and samplers compare
-    what is comparable. Its source names every member that found it, such as `"bm25+dense"`.
+    what is comparable. Its source names every member that found it, such as `"bm25+dense"`. Every member is searched as
+    deep as the strategy needs, whatever its own depth; `quotas` say how much each contributes.
 
     Args:
         members (`Sequence[Retriever]`, defaults to BM25 and dense, 100 each): each of another kind.
