@@ -167,6 +167,11 @@ class PositiveList:
     row: np.ndarray
     text: list[str | None]
 
+    def between(self, first: int, last: int) -> PositiveList:
+        """Those of the queries `first` up to, not including, `last`; numbered as they were."""
+        part = slice(*np.searchsorted(self.query, [first, last]))
+        return PositiveList(query=self.query[part], key=self.key[part], row=self.row[part], text=self.text[part])
+
     def texts(self, corpus: Corpus) -> list[str]:
         """The text of each, n."""
         inside = iter(corpus.texts(self.row[self.row >= 0]).to_pylist())

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 POOL = 50
 SMALLEST_POOL = 10
+PAIRS = 1 << 20
+"""(candidate, positive) pairs that are held at a time, where queries have many positives."""
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 
 
@@ -105,11 +108,17 @@ class _PositiveSimilarity:
         return f"positive similarity {self.searcher.identity}"
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        positives, best = queries.positives, np.full(len(candidates), np.nan)
-        candidate, positive = paired(candidates, positives.query, len(queries))
-        prepared = self.searcher.prepare_documents(positives, self.corpus)
-        scores = self.searcher.score_rows(prepared, positive, candidates.doc[candidate])
-        np.fmax.at(best, candidate, scores)
+        best, bounds = np.full(len(candidates), np.nan), candidates.offsets()
+        pairs = candidates.counts() * np.bincount(queries.positives.query, minlength=len(queries))
+        blocks = np.flatnonzero(np.diff(np.cumsum(pairs) // PAIRS, prepend=-1))
+        for first, last in pairwise([*blocks, len(queries)]):
+            positives, rows = queries.positives.between(first, last), slice(bounds[first], bounds[last])
+            candidate, positive = paired(
+                candidates.take(np.arange(rows.start, rows.stop)), positives.query, len(queries)
+            )
+            prepared = self.searcher.prepare_documents(positives, self.corpus)
+            scores = self.searcher.score_rows(prepared, positive, candidates.doc[rows][candidate])
+            np.fmax.at(best[rows], candidate, scores)
         return best
 
 
