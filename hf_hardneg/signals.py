@@ -145,9 +145,17 @@ def among(candidates: Candidates, values: np.ndarray, owners: np.ndarray, wanted
         owners (`np.ndarray`): (m,) query of each wanted value, ascending.
         wanted (`np.ndarray`): (m,) values.
     """
-    candidate, entry = paired(candidates, owners, candidates.queries)
-    found = np.zeros(len(candidates))
-    np.maximum.at(found, candidate, values[candidate] == wanted[entry])
+    return _among(values, candidates.query, wanted, np.searchsorted(owners, np.arange(candidates.queries + 1)))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _among(values, query, wanted, bounds):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    found = np.zeros(len(values))
+    for i in range(len(values)):
+        for j in range(bounds[query[i]], bounds[query[i] + 1]):
+            if wanted[j] == values[i]:
+                found[i] = 1
+                break
     return found
 
 

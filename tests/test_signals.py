@@ -236,7 +236,7 @@ def test_many_positives_of_one_query_are_held_in_parts():
     positives = ids[:400]
     pairs = Dataset.from_dict({"query": ["q"] * 400, "positive_ids": positives, "qv": [vectors[0]] * 400})
     options = {"vector_column": "v", "query_vector_column": "qv", "known_positives": [pairs]}
-    miner = HardNegatives(corpus, Strategy([Dense(60)], [TooSimilar()]), **options)
+    miner = HardNegatives(corpus, Strategy([Dense(60)], [NearQueryPositive(), TooSimilar()]), **options)
     tracemalloc.start()
     pairs.with_format("arrow").map(miner, batched=True)
     peak = tracemalloc.get_traced_memory()[1]
