@@ -11,6 +11,7 @@
     - filters of likely positives: `NearQueryPositive`, `TooSimilar`, `Disagreement`, `NearDuplicate`, `AnswerOverlap`,
       `OtherParent`, `CrossEncoderDenoiser` (`load_cross_encoder`, `train_denoiser`)
     - samplers: `Top`, `Uniform`, `RankZone`, `SimANS`, `Importance`, `DistanceWeighted`, `TopicNegatives`, `UnReMix`
+    - of your own: filters and samplers see `Candidates`; `Candidates.of` makes some to try one on
 - Negatives written by a model: `SyntheticNegatives`, `EndpointGenerator`, `LocalGenerator`, `Prompt`, `Validation`,
   `RetrieverScorer`.
 - What can go wrong: `hf_hardneg.errors`. Data to try it on: `hf_hardneg.demo`.
@@ -31,6 +32,7 @@ _MODULES = {
     "AnswerOverlap": "filters",
     "BM25": "retrievers",
     "BM25Config": "index.bm25_weights",
+    "Candidates": "candidates",
     "CrossEncoderDenoiser": "denoising",
     "Dense": "retrievers",
     "Disagreement": "filters",

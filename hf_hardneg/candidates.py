@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,6 +40,51 @@ class Candidates:
     sources: tuple[str, ...]
     signals: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        scores: Sequence[Sequence[float]],
+        *,
+        positive: Sequence[float] | None = None,
+        docs: Sequence[Sequence[int]] | None = None,
+        ranks: Sequence[Sequence[int]] | None = None,
+        signals: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        score_kind: str = "cosine",
+    ) -> Candidates:
+        """A table of one list for each query, to try a filter or sampler on.
+
+        Args:
+            scores (`Sequence[Sequence[float]]`): of each query's candidates, best first.
+            positive (`Sequence[float]`, *optional*): the anchor score of each query; by default there is none.
+            docs (`Sequence[Sequence[int]]`, *optional*): corpus rows; by default counted over all queries, from 0.
+            ranks (`Sequence[Sequence[int]]`, *optional*): raw ranks, with gaps where hits were excluded; by default
+                there are none.
+            signals (`Mapping[str, Sequence[Sequence[float]]]`, *optional*): by name.
+            score_kind (`str`, defaults to `"cosine"`): kind of the scores.
+
+        Example:
+            >>> found = Candidates.of([[0.9, 0.6], [0.8]], positive=[0.7, 0.7])
+            >>> AbsoluteMargin(0.05).keep(found)
+            array([False,  True, False])
+        """
+        counts = [len(one) for one in scores]
+        query = np.repeat(np.arange(len(counts)), counts)
+        position = np.concatenate([np.zeros(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
+        table = cls(
+            queries=len(counts),
+            query=query,
+            doc=np.arange(len(query)) if docs is None else _flat(docs, np.int64),
+            score=_flat(scores, np.float64),
+            rank=position if ranks is None else _flat(ranks, np.int32),
+            position=position,
+            positive=np.full(len(counts), np.nan) if positive is None else np.array(positive, np.float64),
+            positive_rank=np.full(len(counts), -1, np.int32),
+            score_kind=score_kind,
+            source=np.zeros(len(query), np.int8),
+            sources=("test",),
+        )
+        return table.with_signals({name: _flat(values, np.float64) for name, values in (signals or {}).items()})
+
     def __len__(self) -> int:
         return len(self.doc)
 
@@ -69,3 +114,7 @@ class Candidates:
     def survivor_position(self) -> np.ndarray:
         """Position of each candidate among those still in the table for its query, (n,) int64."""
         return np.arange(len(self)) - self.offsets()[self.query]
+
+
+def _flat(lists: Sequence[Sequence[float]], dtype: type) -> np.ndarray:
+    return np.array([value for one in lists for value in one], dtype)

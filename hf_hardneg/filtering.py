@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
+import pyarrow as pa
 
 from hf_hardneg.candidates import Candidates
+from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import Filter
 from hf_hardneg.queries import Names
@@ -24,19 +26,28 @@ class Filtering:
     Args:
         filters (`tuple[Filter, ...]`): applied in order.
         positive_agg, on_missing_positive_score: see `HardNegatives`.
+        seed (`int`, *optional*): that a positive is drawn by, where `positive_agg` is `"random"`.
     """
 
     filters: tuple[Filter, ...]
     positive_agg: Aggregate = "min"
     on_missing_positive_score: MissingPositive = "compute"
+    seed: int | None = None
 
-    def anchored(self, found: Found) -> Candidates:
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the filters depend on, besides the candidates, as plain values; also the code of a user's own."""
+        from datasets.fingerprint import Hasher
+
+        return {"filtering": repr(self), "content": Hasher.hash(self)}
+
+    def anchored(self, found: Found, queries: Names) -> Candidates:
         """The candidates with the positive score that margins compare with.
 
         Raises:
             ConfigError: `positive_agg="per_positive"` and a row has several positives.
         """
-        return replace(found.candidates, positive=self._anchors(found))
+        return replace(found.candidates, positive=self._anchors(found, queries))
 
     def keep(self, stage: Filter, candidates: Candidates, queries: Names) -> np.ndarray:
         """Mask (n,) of the candidates that a filter leaves.
@@ -65,8 +76,10 @@ class Filtering:
                 "or pass on_missing_positive_score='skip_filter' or 'drop_row'."
             )
 
-    def _anchors(self, found: Found) -> np.ndarray:
+    def _anchors(self, found: Found, queries: Names) -> np.ndarray:
         scores, counts = found.positive_score, found.positive_counts
+        if self.positive_agg == "random":
+            return self._drawn(scores, counts, queries)
         if self.positive_agg == "per_positive":
             scores, counts = found.listed, found.listed_counts
             if (counts > 1).any():
@@ -88,3 +101,18 @@ class Filtering:
                 mean = totals / usable if self.positive_agg == "mean" else totals
             anchors[some] = np.where(usable > 0, mean, np.nan)
         return anchors
+
+    def _drawn(self, scores: np.ndarray, counts: np.ndarray, queries: Names) -> np.ndarray:
+        """The score of one positive of each query, (queries,), of those that have a score."""
+        query = np.repeat(np.arange(len(counts)), counts)
+        place = np.arange(len(scores)) - (np.cumsum(counts) - counts)[query]
+        keys = keyed_uniforms_of_pairs(cast(int, self.seed), "positive", queries.identity, query, _strings(place))
+        order = np.lexsort((keys, np.isnan(scores), query))
+        drawn, first = np.unique(query[order], return_index=True)
+        anchors = np.full(len(counts), np.nan)
+        anchors[drawn] = scores[order[first]]
+        return anchors
+
+
+def _strings(numbers: np.ndarray) -> pa.Array:
+    return pa.array(numbers).cast(pa.string())

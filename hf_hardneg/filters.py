@@ -36,6 +36,8 @@ class Filter(Protocol):
 
     name: ClassVar[str]
     needs_positive: ClassVar[bool] = False
+    strict: ClassVar[bool] = False
+    """Whether what it removes may not come back as padding either; it then reads `Candidates.signals` alone."""
 
     @property
     def signals(self) -> tuple[Signal, ...]:
@@ -167,6 +169,10 @@ class AbsoluteMargin(Filter):
     name: ClassVar[str] = "absolute_margin"
     needs_positive: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if not -np.inf < self.margin < np.inf:
+            raise ConfigError(f"AbsoluteMargin({self.margin}) is no distance of scores; give a number, such as 0.05.")
+
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) of the candidates below the margin."""
         return ~(candidates.score + self.margin > candidates.anchor())
@@ -212,7 +218,8 @@ class ScoreBounds(Filter):
 
     def __post_init__(self) -> None:
         low, high = self.min_score, self.max_score
-        if (low is None and high is None) or (low is not None and high is not None and low > high):
+        given = [bound for bound in (low, high) if bound is not None]
+        if not given or not given[0] <= given[-1]:
             raise ConfigError(f"ScoreBounds(min_score={low}, max_score={high}) bounds nothing; give min below max.")
 
     def keep(self, candidates: Candidates) -> np.ndarray:
@@ -238,7 +245,7 @@ class SemiHard(Filter):
     needs_positive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.margin <= 0:
+        if not self.margin > 0:
             raise ConfigError(f"SemiHard({self.margin}) is an empty band; give a margin above 0, such as 0.1.")
 
     def keep(self, candidates: Candidates) -> np.ndarray:
@@ -337,6 +344,7 @@ class AnswerOverlap(_Absent):
     """
 
     name: ClassVar[str] = "contains_answer"
+    strict: ClassVar[bool] = True
 
     @property
     def signals(self) -> tuple[Signal, ...]:
@@ -354,6 +362,7 @@ class OtherParent(_Absent):
 
     column: str = "parent_id"
     name: ClassVar[str] = "same_parent"
+    strict: ClassVar[bool] = True
 
     @property
     def signals(self) -> tuple[Signal, ...]:

@@ -30,7 +30,7 @@ CORPUS_OPTIONS = ("text_column", "id_column", "cache_dir")
 
 RECIPE_OPTIONS = ("safeguards", "cross_encoder")
 """Options that change what a name stands for."""
-NOT_ON_SAMPLES = ("index_name", "encoder", "cross_encoder")
+NOT_ON_SAMPLES = ("index_name", "encoder", "cross_encoder", "known_positives")
 CEILING = {
     "byte": 5e-7,  # of a text: its key, its terms
     "document": 1e-5,
@@ -111,7 +111,8 @@ class Job:
             second = _there(lambda: Dense().bind(sources)) if beside else searcher
         miner = None
         if keys is not None and searcher is not None:
-            options = {**self.options, "encoder": self.encoder, "known_positives": splits}
+            known = [*splits, *self.options.get("known_positives", ())]
+            options = {**self.options, "encoder": self.encoder, "known_positives": known}
             with store.without_building():
                 miner = _there(lambda: HardNegatives(self.dataset, self.strategy, **options))
         encoded = 1.0
@@ -136,8 +137,8 @@ class Job:
         """Seconds that what is left of the job hardly exceeds."""
         return ceiling(self.dataset, sum(map(len, splits)), self.strategy, self.options, self.look_up(splits))
 
-    def stages(self, splits: Sequence[Dataset]) -> tuple[Stage, ...]:
-        """What is to be done, in order, with costs measured on samples."""
+    def stages(self, splits: Sequence[Dataset]) -> tuple[tuple[Stage, ...], tuple[int, int]]:
+        """What is to be done, in order, with costs measured on samples, and documents and pairs of the largest one."""
         cached, pairs = self.look_up(splits), max(splits, key=len)
         queries = self._rate("query", self._queries(pairs)) if self._encodes_queries() else None
         documents = self._rate("document", self._documents()) if cached.vectors < 1 else None
@@ -171,7 +172,8 @@ class Job:
         if not pairs.cache_files:
             writing = replace(writing, disk=Law(), basis=f"{writing.basis}; stays in memory, as the pairs do")
         scoring = self._scoring(pairs)
-        return (*stages, *self._searching(cached, taken, queries), *scoring, _per_row("select", last), writing)
+        stages += [*self._searching(cached, taken, queries), *scoring, _per_row("select", last), writing]
+        return tuple(stages), (last.documents, last.rows)
 
     def _scoring(self, pairs: Dataset) -> list[Stage]:
         """What scoring filters cost at most: they stop where enough candidates have passed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import ConfigError
@@ -25,6 +26,7 @@ def mine(
     num_proc: int | None = None,
     batch_size: int = BATCH,
     confirm_cost: bool = False,
+    known_positives: Sequence[Dataset] = (),
     **options: Any,
 ) -> Dataset | DatasetDict:
     """The pairs with their hard negatives.
@@ -41,6 +43,8 @@ def mine(
         num_proc (`int`, *optional*): worker processes.
         batch_size (`int`, defaults to 1000): rows at a time; does not change the result.
         confirm_cost (`bool`, defaults to `False`): whether a job whose `plan` is above an hour may run.
+        known_positives (`Sequence[Dataset]`, *optional*): rows whose positives are excluded beside those of the pairs,
+            such as the pairs of a test set.
         options: every other argument of `HardNegatives`.
 
     Raises:
@@ -61,10 +65,12 @@ def mine(
         )
     splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
     rows = list(splits.values())
-    miner = _opened(rows, corpus, strategy, options)
+    known = [*rows, *known_positives]
+    miner = _opened(known, corpus, strategy, options)
     if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows):
-        guard(rows, corpus, strategy, options, num_proc=num_proc, confirm_cost=confirm_cost)
-        miner = miner or HardNegatives(corpus, strategy, known_positives=rows, **options)
+        wanted = {**options, "known_positives": known_positives}
+        guard(rows, corpus, strategy, wanted, num_proc=num_proc, confirm_cost=confirm_cost)
+        miner = miner or HardNegatives(corpus, strategy, known_positives=known, **options)
         _check_processes(miner, num_proc)
     steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
     mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
@@ -76,12 +82,12 @@ def mine(
 
 
 def _opened(
-    rows: list[Dataset], corpus: Dataset, strategy: str | Strategy, options: dict[str, Any]
+    known: list[Dataset], corpus: Dataset, strategy: str | Strategy, options: dict[str, Any]
 ) -> HardNegatives | None:
     """The miner, where all it needs is built already."""
     try:
         with store.without_building():
-            return HardNegatives(corpus, strategy, known_positives=rows, **options)
+            return HardNegatives(corpus, strategy, known_positives=known, **options)
     except store.NotPublished:
         return None
 

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
 from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
+from hf_hardneg.padding import SHORTAGE, Shortage
 from hf_hardneg.positives import DEDUPE, Dedupe, corpus_keys
 from hf_hardneg.queries import Columns, Reader, known_positives_of
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
 from hf_hardneg.retrievers import Sources
-from hf_hardneg.selection import SHORTAGE, Selection, Shortage
+from hf_hardneg.selection import Selection
 from hf_hardneg.signals import Context
 from hf_hardneg.strategies import Strategy, concise, resolve
 
@@ -53,11 +56,15 @@ class HardNegatives:
         known_positives (`Sequence[Dataset]`, *optional*): datasets whose rows' positives are excluded too, by query;
             `mine()` passes the pairs. Without it only the positives of the row itself are known.
         positive_agg (`str`, defaults to `"min"`): which of several positive scores margins compare with:
-            `"min"`, `"max"`, `"mean"`, or `"per_positive"` for rows of one positive each.
+            `"min"`, `"max"`, `"mean"`, `"random"` for one that is drawn for each query, as SimANS' code does, or
+            `"per_positive"` for rows of one positive each.
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same document; `"exact"`, or `"off"`.
         on_missing_positive_score (`str`, defaults to `"compute"`): scored by the scorer of the candidates, an error
             where that cannot; `"skip_filter"` lets those queries pass, `"drop_row"` leaves them out.
-        on_shortage (`str`, defaults to `"keep_fewer"`): or `"drop_row"`, `"pad_next"`, `"pad_random"`, `"error"`.
+        on_shortage (`str`, defaults to `"keep_fewer"`): or `"drop_row"`; `"error"`; `"pad_next"`, the best of what
+            filters removed; `"pad_tail"`, draws from what was too deep for the strategy's cross-encoder, unscored (as
+            RocketQA's code for MS MARCO does); `"pad_random"`, draws from the corpus. No padding has an answer or
+            the parent of a positive.
         seed (`int`, defaults to 42): draws are keyed by it, the query and the document.
         cache_dir (`str`, *optional*): where indexes live.
 
@@ -135,11 +142,14 @@ class HardNegatives:
             filters=tuple(strategy.filters),
             positive_agg=self.positive_agg,
             on_missing_positive_score=self.on_missing_positive_score,
+            seed=self.seed if self.positive_agg == "random" else None,
         )
+        signals = {signal.name: signal.bind(context) for signal in strategy.signals}
+        strict = [signal.name for stage in strategy.filters if stage.strict for signal in stage.signals]
         retrieval = Retrieval(reader=reader, searcher=searcher, depth=strategy.depth(self.num_negatives))
         rescoring = Rescoring(
             reader=reader,
-            signals={signal.name: signal.bind(context) for signal in strategy.signals},
+            signals=signals,
             filtering=filtering,
             scorers=scorers,
             enough=self.num_negatives if strategy.stops_early else None,
@@ -156,6 +166,7 @@ class HardNegatives:
             score_kind=searcher.score_kind,
             sources=searcher.sources,
             search_recall=searcher.recall,
+            strict={name: signals[name] for name in strict},
         )
         parts = {"strategy": strategy, "retrieval": retrieval, "rescoring": rescoring, "selection": selection}
         for name, value in parts.items():
@@ -209,8 +220,8 @@ class HardNegatives:
         return replace(strategy, filters=(*(one for one in added if one not in strategy.filters), *strategy.filters))
 
     def _check(self, strategy: Strategy) -> None:
-        if self.num_negatives < 1:
-            raise ConfigError(f"num_negatives={self.num_negatives} asks for nothing; give at least 1, such as 4.")
+        _check_whole("num_negatives", self.num_negatives, "a whole number of at least 1, such as 4", least=1)
+        _check_whole("seed", self.seed, "a whole number, such as 42", least=-np.inf)
         for name, value, known in (
             ("positive_agg", self.positive_agg, AGGREGATES),
             ("dedupe", self.dedupe, DEDUPE),
@@ -224,3 +235,15 @@ class HardNegatives:
                 f"{strategy!r} compares with the positive's score, but random retrieval scores nothing. "
                 "Use a bm25 or dense retriever, or drop that filter."
             )
+        depth = strategy.depth(self.num_negatives)
+        if self.on_shortage == "pad_tail" and not any(stage.scored_depth < depth for stage in strategy.scoring):
+            raise ConfigError(
+                "on_shortage='pad_tail' draws from candidates too deep to be scored, and no filter scores fewer than "
+                f"the {depth} of {strategy!r}. Retrieve deeper than the scored_depth of a CrossEncoderDenoiser, or pad "
+                "with 'pad_next' or 'pad_random'."
+            )
+
+
+def _check_whole(name: str, value: object, allowed: str, *, least: float) -> None:
+    if type(value) is not int or value < least:
+        raise ConfigError(f"{name}={value!r} of type {type(value).__name__}: give {allowed}.")

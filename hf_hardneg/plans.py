@@ -36,6 +36,8 @@ WORKER_SECONDS = 0.7
 
 BATCH = 1000
 WORTH_SAYING = 0.8
+FAR = 100
+"""How many times what was measured a plan may be for before it says that it is weak."""
 DENSE_ONLY = ("encoder", "vector_column", "query_vector_column", "index_name")
 
 
@@ -51,6 +53,7 @@ class Plan:
         held (`int`): bytes of memory that this process holds already.
         cache (`Path`): where indexes go.
         lexical (`Plan`, *optional*): the same job with BM25, where that would save encoding.
+        measured (`tuple[int, int]`, *optional*): documents and pairs of the largest sample that costs come from.
     """
 
     recipe: str
@@ -61,6 +64,7 @@ class Plan:
     held: int
     cache: Path
     lexical: Plan | None = None
+    measured: tuple[int, int] | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -101,8 +105,21 @@ class Plan:
         rest = replace(self, stages=tuple(stage for stage in self.stages if stage.in_workers))
         return f"none; but what is built stays: a second run takes about {duration(again.seconds + rest.seconds)}"
 
+    @property
+    def extrapolation(self) -> str:
+        """From how much the figures are extrapolated, and whether that is too far to trust them."""
+        if self.measured is None:
+            return "not known"
+        named = zip(("documents", "pairs"), self.measured, (self.documents, self.rows), strict=True)
+        parts = [(f"{part:,} of {whole:,} {name}", whole / part) for name, part, whole in named]
+        shown, times = " and ".join(part for part, _ in parts), max(factor for _, factor in parts)
+        weak = f"; weak: {times:,.0f} times what was measured, more than {FAR}" if times > FAR else ""
+        return f"{shown}{weak}"
+
     def at(self, *, documents: int | None = None, rows: int | None = None) -> Plan:
         """The plan of the same job at other sizes, with texts like these; another corpus reuses nothing.
+
+        It says so where the sizes are more than `FAR` times what was measured.
 
         Args:
             documents, rows (`int`, *optional*): sizes; by default these.
@@ -140,6 +157,7 @@ class Plan:
             f"{data_size(self.memory)} of memory, {data_size(self.disk)} of disk",
             f"  {'step':<16} {'time':>10} {'memory':>10} {'disk':>10}   known from",
             *map(str, self.steps),
+            f"  measured on: {self.extrapolation}",
             f"  cheaper: {self.cheaper}",
         ]
         if self.disk > free:
@@ -177,8 +195,8 @@ def plan(
         ...
           encode corpus         ... measured on 13 texts stratified by length, linear
         ...
-        >>> costs.at(documents=8_800_000).seconds > costs.seconds
-        True
+        >>> costs.at(documents=8_800_000).extrapolation
+        '13 of 8,800,000 documents and 4 of 4 pairs; weak: 676,923 times what was measured, more than 100'
     """
     splits = list(pairs.values()) if isinstance(pairs, dict) else [pairs]
     rows = sum(map(len, splits))
@@ -186,14 +204,16 @@ def plan(
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
     job = Job.open(corpus, strategy, options)
     held = resident()
+    stages, measured = job.stages(splits)
     made = Plan(
         recipe=repr(job.strategy),
         documents=len(job.corpus),
         rows=rows,
         num_proc=num_proc or 1,
-        stages=job.stages(splits),
+        stages=stages,
         held=held,
         cache=job.corpus.cache,
+        measured=measured,
     )
     encoding = sum(step.seconds for step in made.steps if step.name.startswith("encode"))
     if encoding > SHOWN_ABOVE:

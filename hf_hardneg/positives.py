@@ -70,6 +70,15 @@ class CorpusKeys:
         """For each corpus row the first row with the same key, (n,) int64, and whether others share that, (n,) bool."""
         return mapped(self.directory, "groups"), mapped(self.directory, "shared")
 
+    def copies(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Every corpus row with the key of one of some rows: whose it is, ascending, and the row; equally long."""
+        table, keys = mapped(self.directory, "sorted_keys"), self.of_rows(rows)
+        first = np.searchsorted(table, keys)
+        counts = np.searchsorted(table, keys, side="right") - first
+        owner = np.repeat(np.arange(len(rows)), counts)
+        inside = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return owner, mapped(self.directory, "by_key")[first[owner] + inside]
+
     def row_of_keys(self, keys: np.ndarray) -> np.ndarray:
         """First corpus row with each key, (n,) int64; -1 where the text is not in the corpus."""
         order = mapped(self.directory, "by_key")
@@ -77,8 +86,8 @@ class CorpusKeys:
         position, found = isin_sorted(keys, table)
         return np.where(found, order[position], -1)
 
-    def rows_of_ids(self, ids: list[str]) -> np.ndarray:
-        """Corpus row of each id, (n,) int64.
+    def rows_of_ids(self, ids: list[str], column: str) -> np.ndarray:
+        """Corpus row of each id in a column of the pairs, (n,) int64.
 
         Raises:
             DataError: an id is not in the corpus.
@@ -86,9 +95,10 @@ class CorpusKeys:
         table = mapped(self.directory, "sorted_ids")
         position, found = isin_sorted(text_keys(ids, "exact"), table)
         if not found.all():
-            missing = [ids[i] for i in np.flatnonzero(~found)[:3]]
+            missing = list(dict.fromkeys(ids[i] for i in np.flatnonzero(~found)))
             raise DataError(
-                f"{int((~found).sum())} positive ids are not in the corpus, such as {', '.join(map(repr, missing))}. "
+                f"{len(missing)} ids of the column {column!r} are not in the corpus, such as "
+                f"{', '.join(map(repr, missing[:3]))}. "
                 "Give the corpus those ids belong to, name its id column with id_column=, or drop those rows."
             )
         return mapped(self.directory, "by_id")[position]
@@ -156,6 +166,11 @@ class PositiveList:
     key: np.ndarray
     row: np.ndarray
     text: list[str | None]
+
+    def between(self, first: int, last: int) -> PositiveList:
+        """Those of the queries `first` up to, not including, `last`; numbered as they were."""
+        part = slice(*np.searchsorted(self.query, [first, last]))
+        return PositiveList(query=self.query[part], key=self.key[part], row=self.row[part], text=self.text[part])
 
     def texts(self, corpus: Corpus) -> list[str]:
         """The text of each, n."""

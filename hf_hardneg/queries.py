@@ -206,7 +206,7 @@ class Reader:
 
     def _rows_of(self, column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:
         owner, ids = flat_strings(column, name)
-        return owner, self.keys.rows_of_ids(ids)
+        return owner, self.keys.rows_of_ids(ids, name)
 
     def _listed_counts(self, table: Mapping[str, pa.ChunkedArray], owner: np.ndarray, size: int) -> np.ndarray:
         name = self.columns.positive if self.columns.positive in table else self.columns.positive_ids

@@ -345,6 +345,8 @@ def _arguments(recipe: Recipe) -> list[str]:
     shown |= {name: recipe.options[name] for name in ("num_negatives", "seed") if name in recipe.options}
     lines = [f"{name}={expression(value)}," for name, value in sorted(shown.items())]
     lines += [_model_argument(name, getattr(recipe, name)) for name in MODELS if getattr(recipe, name)]
+    if recipe.known and not recipe.uses_mine:
+        lines.append(f"known_positives=[...],  # datasets of digest {', '.join(map(literal, recipe.known))}")
     if recipe.uses_own_index:
         lines.append("index_name=...,  # your own index")
     return lines

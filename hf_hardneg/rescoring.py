@@ -55,7 +55,7 @@ class Rescoring:
         if not self.scorers:
             return {"signals": signals}
         scorers = {name: scorer.digest for name, scorer in self.scorers.items()}
-        return {"signals": signals, "scorers": scorers, "filtering": repr(self.filtering), "enough": self.enough}
+        return {"signals": signals, "scorers": scorers, "enough": self.enough, **self.filtering.identity}
 
     def __call__(self, batch: Any) -> Any:
         """The values of a batch that has candidates, as a table with a row for each of its rows."""
@@ -75,7 +75,7 @@ class Rescoring:
         return self._scored(found, queries) if self.scorers else found
 
     def _scored(self, found: Found, queries: Queries) -> Found:
-        place, alive = np.arange(len(found.candidates)), self.filtering.anchored(found)
+        place, alive = np.arange(len(found.candidates)), self.filtering.anchored(found, queries)
         everything = alive
         last = list(self.scorers)[-1]
         values: dict[str, np.ndarray] = {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, cast
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,50 +13,22 @@ import pyarrow as pa
 from hf_hardneg.batches import Batch, ragged
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import keyed_uniforms_of_pairs
-from hf_hardneg.errors import DataError
 from hf_hardneg.filtering import Filtering
-from hf_hardneg.filters import ScoringFilter
+from hf_hardneg.filters import Filter, ScoringFilter
+from hf_hardneg.padding import Chosen, Padding, Shortage
 from hf_hardneg.pages import release
 from hf_hardneg.process import in_threads
-from hf_hardneg.queries import Names, Queries, Reader
+from hf_hardneg.queries import Names, Reader
 from hf_hardneg.rescoring import OF_CANDIDATES, OF_POSITIVES, with_columns
 from hf_hardneg.retrieval import COLUMNS, COUNTS, Found, from_columns
-from hf_hardneg.retrievers import RandomSearcher
-from hf_hardneg.samplers import Sampler
+from hf_hardneg.samplers import Sampler, Uniforms
+from hf_hardneg.signals import BoundSignal
 
 DRAWS = 10_000
-
-Shortage = Literal["keep_fewer", "drop_row", "pad_next", "pad_random", "error"]
-SHORTAGE: tuple[Shortage, ...] = ("keep_fewer", "drop_row", "pad_next", "pad_random", "error")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """The negatives of a batch, flat, by query.
-
-    Args:
-        counts (`np.ndarray`): (queries,) how many each has.
-        doc (`np.ndarray`): (n,) corpus rows.
-        score (`np.ndarray`): (n,) float32, NaN where nothing was scored.
-        rank (`np.ndarray`): (n,) int32 raw ranks, -1 where it was not retrieved.
-        source (`np.ndarray`): (n,) strings: the retriever, `"pad_next"` or `"pad_random"`.
-        signals (`Mapping[str, np.ndarray]`): (n,) what rescoring said of those that were chosen.
-        removed (`dict[str, np.ndarray]`): (queries,) candidates that each stage removed, by its name.
-        kept (`np.ndarray`): (queries,) how many were chosen before any padding.
-        stays (`np.ndarray`): (queries,) whether the row stays in the output.
-        promoted (`Candidates`, *optional*): what comes out as pseudo-positives, where that was asked for.
-    """
-
-    counts: np.ndarray
-    doc: np.ndarray
-    score: np.ndarray
-    rank: np.ndarray
-    source: np.ndarray
-    signals: Mapping[str, np.ndarray]
-    removed: dict[str, np.ndarray]
-    kept: np.ndarray
-    stays: np.ndarray
-    promoted: Candidates | None = None
+OF_OTHER_STEPS = ("reader", "sources", "strict")
+"""Fields that the identities of the steps before cover."""
+OF_BEFORE = ("pseudo_positives", "pseudo_positive_ids", "synthesis")
+_SCORED = re.compile("negative_(.+)_scores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +44,7 @@ class Selection:
         score_kind (`str`), sources (`tuple[str, ...]`): of the retriever that made the columns.
         search_recall (`float`, *optional*): of its search, where that is approximate.
         generation (`int`, *optional*): of refreshed negatives; each draws anew.
+        strict (`Mapping[str, BoundSignal]`, *optional*): what strict filters read, to pad with random documents.
     """
 
     reader: Reader
@@ -83,6 +57,7 @@ class Selection:
     sources: tuple[str, ...]
     search_recall: float | None = None
     generation: int | None = None
+    strict: Mapping[str, BoundSignal] = field(default_factory=dict)
 
     @property
     def drops_rows(self) -> bool:
@@ -94,9 +69,7 @@ class Selection:
         """What the choice depends on, besides the candidates, as plain values."""
         from datasets.fingerprint import Hasher
 
-        parts = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("reader", "sources")
-        }
+        parts = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in OF_OTHER_STEPS}
         stages = {name: parts.pop(name) for name in ("filtering", "sampler")}
         return {**parts, "stages": repr(stages), "content": Hasher.hash(stages)}
 
@@ -118,7 +91,7 @@ class Selection:
             ConfigError: a filter compares with a positive's score and there is none.
             DataError: too few, and `on_shortage="error"`.
         """
-        candidates = self.filtering.anchored(found)
+        candidates = tail = self.filtering.anchored(found, queries)
         removed: dict[str, np.ndarray] = {}
         promoted = None
         for stage in self.filtering.filters:
@@ -126,7 +99,23 @@ class Selection:
                 promoted = candidates.take(stage.promoted(candidates))
             before, candidates = candidates.counts(), candidates.take(self.filtering.keep(stage, candidates, queries))
             removed[_fresh(stage.name, removed)] = before - candidates.counts()
+            if self.on_shortage == "pad_tail":
+                tail = tail.take(self._deep(stage, tail, queries))
         self.filtering.check(self.sampler.name, self.sampler.needs_positive, candidates, queries)
+        uniforms = self._uniforms(queries)
+        taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
+        removed["not_chosen"] = candidates.counts() - taken.counts()
+        chosen = self._padding.relieve(Chosen.of(taken, removed, promoted), found, tail, queries, uniforms)
+        return replace(chosen, stays=self._staying(chosen, np.isnan(candidates.positive)))
+
+    def _deep(self, stage: Filter, tail: Candidates, queries: Names) -> np.ndarray:
+        """Mask (n,) of what a filter leaves, or is too deep to be scored."""
+        if isinstance(stage, ScoringFilter):
+            return np.isnan(tail.signals[stage.name])
+        return self.filtering.keep(stage, tail, queries)
+
+    def _uniforms(self, queries: Names) -> Uniforms:
+        """Keyed draws for the candidates of a batch."""
 
         def uniforms(salt: str, drawn: Candidates) -> np.ndarray:
             salt = salt if self.generation is None else f"{salt}@{self.generation}"
@@ -139,10 +128,18 @@ class Selection:
 
             return np.concatenate(in_threads(part, len(drawn), at_least=DRAWS))
 
-        taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
-        removed["not_chosen"] = candidates.counts() - taken.counts()
-        chosen = self._relieve(_as_chosen(taken, removed), found, queries)
-        return replace(chosen, promoted=promoted, stays=self._staying(chosen, np.isnan(candidates.positive)))
+        return uniforms
+
+    @property
+    def _padding(self) -> Padding:
+        return Padding(
+            rule=self.on_shortage,
+            size=self.num_negatives,
+            filters=self.filtering.filters,
+            signals=self.strict,
+            reader=self.reader,
+            seed=self.seed,
+        )
 
     def _staying(self, chosen: Chosen, unscored: np.ndarray) -> np.ndarray:
         compares = self.sampler.needs_positive or any(stage.needs_positive for stage in self.filtering.filters)
@@ -153,68 +150,13 @@ class Selection:
             stays &= chosen.counts >= self.num_negatives
         return stays
 
-    def _relieve(self, chosen: Chosen, found: Found, queries: Names) -> Chosen:
-        short = np.flatnonzero(chosen.counts < self.num_negatives)
-        if not len(short) or self.on_shortage in ("keep_fewer", "drop_row"):
-            return chosen
-        if self.on_shortage == "error":
-            row = int(short[0])
-            raise DataError(
-                f"{len(short)} queries of this batch have fewer than num_negatives={self.num_negatives}, such as "
-                f"{queries.texts[row][:60]!r} with {int(chosen.counts[row])}. "
-                "Retrieve deeper, loosen the filters, or use on_shortage='keep_fewer'."
-            )
-        if self.on_shortage == "pad_next":
-            return _joined(chosen, self._next(found, chosen, short))
-        return _joined(chosen, self._random(cast(Queries, queries), chosen, short))
-
-    def _next(self, found: Found, chosen: Chosen, short: np.ndarray) -> Chosen:
-        """The best-ranked candidates that filters removed."""
-        candidates = found.candidates
-        owner = np.repeat(np.arange(len(chosen.counts)), chosen.counts)
-        size = len(self.reader.corpus)
-        free = ~np.isin(candidates.query * size + candidates.doc, owner * size + chosen.doc)
-        rest = candidates.take(free & np.isin(candidates.query, short))
-        missing = self.num_negatives - chosen.counts
-        picked = rest.take(rest.survivor_position() < missing[rest.query])
-        return replace(_as_chosen(picked, {}), source=np.full(len(picked), "pad_next"))
-
-    def _random(self, queries: Queries, chosen: Chosen, short: np.ndarray) -> Chosen:
-        """Random documents outside the exclusion set."""
-        searcher = RandomSearcher(self.reader.corpus, self.seed)
-        owner = np.repeat(np.arange(len(chosen.counts)), chosen.counts)
-        docs: list[np.ndarray] = []
-        counts = np.zeros(len(chosen.counts), np.int64)
-        for query in short:
-            keys = queries.excluded_key[queries.excluded_query == query]
-            banned = np.concatenate([keys, self.reader.keys.of_rows(chosen.doc[owner == query])])
-            missing = self.num_negatives - chosen.counts[query]
-            drawn = searcher.search(queries.identity, np.array([query]), np.array([missing + 2 * len(banned) + 8])).doc
-            own = self.reader.keys.of_rows(drawn)
-            first = np.zeros(len(drawn), bool)
-            first[np.unique(own, return_index=True)[1]] = True
-            docs.append(drawn[first & ~np.isin(own, banned)][:missing])
-            counts[query] = len(docs[-1])
-        flat = np.concatenate(docs)
-        return Chosen(
-            counts=counts,
-            doc=flat,
-            score=np.full(len(flat), np.nan, np.float32),
-            rank=np.full(len(flat), -1, np.int32),
-            source=np.full(len(flat), "pad_random"),
-            signals={name: np.full(len(flat), np.nan) for name in chosen.signals},
-            removed={},
-            kept=counts,
-            stays=np.ones(len(counts), bool),
-        )
-
     def emit(self, rows: Batch, found: Found, chosen: Chosen) -> Any:
         """The batch in the form it came, with the columns of mined data."""
         added = self.columns(rows, found, chosen)
         if chosen.stays.all():
-            return rows.with_columns(added, removed=_intermediate(rows))
+            return rows.with_columns(added, removed=replaced(rows.columns))
         added = {name: values.filter(pa.array(chosen.stays)) for name, values in added.items()}
-        return rows.with_columns(added, removed=_intermediate(rows), keep=chosen.stays)
+        return rows.with_columns(added, removed=replaced(rows.columns), keep=chosen.stays)
 
     def columns(self, rows: Batch, found: Found, chosen: Chosen) -> dict[str, pa.Array]:
         """The columns of mined data, one value for each row of the batch."""
@@ -251,10 +193,15 @@ class Selection:
         return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
 
 
-def _intermediate(rows: Batch) -> tuple[str, ...]:
-    """The columns of the steps before."""
-    signals = (name for name in rows.columns if name.startswith((OF_CANDIDATES, OF_POSITIVES)))
-    return (*COLUMNS, *signals)
+def replaced(columns: Collection[str]) -> tuple[str, ...]:
+    """Those of some columns that mining takes away: of its own steps, and what tells of negatives mined before."""
+    of_steps = [name for name in columns if name in COLUMNS or name.startswith((OF_CANDIDATES, OF_POSITIVES))]
+    if "mining" not in columns:
+        return tuple(of_steps)
+    scored = [found[1] for found in map(_SCORED.fullmatch, columns) if found]
+    pairs = ((f"negative_{name}_scores", f"positive_{name}_scores") for name in scored)
+    of_scoring = [name for pair in pairs if pair[1] in columns for name in pair]
+    return (*of_steps, *of_scoring, *(name for name in OF_BEFORE if name in columns))
 
 
 def _nullable(scores: np.ndarray) -> pa.Array:
@@ -268,30 +215,3 @@ def _fresh(name: str, taken: dict[str, np.ndarray]) -> str:
     while fresh in taken:
         fresh, number = f"{name}_{number}", number + 1
     return fresh
-
-
-def _as_chosen(candidates: Candidates, removed: dict[str, np.ndarray]) -> Chosen:
-    scored = candidates.score_kind != "none"
-    score = candidates.score.astype(np.float32) if scored else np.full(len(candidates), np.nan, np.float32)
-    return Chosen(
-        counts=candidates.counts(),
-        doc=candidates.doc,
-        score=score,
-        rank=candidates.rank,
-        source=np.array(candidates.sources)[candidates.source],
-        signals=candidates.signals,
-        removed=removed,
-        kept=candidates.counts(),
-        stays=np.ones(candidates.queries, bool),
-    )
-
-
-def _joined(first: Chosen, second: Chosen) -> Chosen:
-    owner = np.concatenate([np.repeat(np.arange(len(one.counts)), one.counts) for one in (first, second)])
-    order = np.argsort(owner, kind="stable")
-    flat: dict[str, Any] = {
-        name: np.concatenate([getattr(first, name), getattr(second, name)])[order]
-        for name in ("doc", "score", "rank", "source")
-    }
-    signals = {name: np.concatenate([first.signals[name], second.signals[name]])[order] for name in first.signals}
-    return replace(first, counts=first.counts + second.counts, signals=signals, **flat)

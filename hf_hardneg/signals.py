@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
@@ -21,7 +22,7 @@ from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import UNSPACED
-from hf_hardneg.positives import KnownPositives, mapped
+from hf_hardneg.positives import CorpusKeys, KnownPositives, mapped
 from hf_hardneg.queries import Queries, Reader, known_positives_of, word_keys
 from hf_hardneg.retrievers import BM25, Dense, DenseSearcher, Searcher, Sources, dense_part
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 POOL = 50
 SMALLEST_POOL = 10
+PAIRS = 1 << 20
+"""(candidate, positive) pairs that are held at a time, where queries have many positives."""
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 
 
@@ -105,11 +108,17 @@ class _PositiveSimilarity:
         return f"positive similarity {self.searcher.identity}"
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        positives, best = queries.positives, np.full(len(candidates), np.nan)
-        candidate, positive = paired(candidates, positives.query, len(queries))
-        prepared = self.searcher.prepare_documents(positives, self.corpus)
-        scores = self.searcher.score_rows(prepared, positive, candidates.doc[candidate])
-        np.fmax.at(best, candidate, scores)
+        best, bounds = np.full(len(candidates), np.nan), candidates.offsets()
+        pairs = candidates.counts() * np.bincount(queries.positives.query, minlength=len(queries))
+        blocks = np.flatnonzero(np.diff(np.cumsum(pairs) // PAIRS, prepend=-1))
+        for first, last in pairwise([*blocks, len(queries)]):
+            positives, rows = queries.positives.between(first, last), slice(bounds[first], bounds[last])
+            candidate, positive = paired(
+                candidates.take(np.arange(rows.start, rows.stop)), positives.query, len(queries)
+            )
+            prepared = self.searcher.prepare_documents(positives, self.corpus)
+            scores = self.searcher.score_rows(prepared, positive, candidates.doc[rows][candidate])
+            np.fmax.at(best[rows], candidate, scores)
         return best
 
 
@@ -136,9 +145,17 @@ def among(candidates: Candidates, values: np.ndarray, owners: np.ndarray, wanted
         owners (`np.ndarray`): (m,) query of each wanted value, ascending.
         wanted (`np.ndarray`): (m,) values.
     """
-    candidate, entry = paired(candidates, owners, candidates.queries)
-    found = np.zeros(len(candidates))
-    np.maximum.at(found, candidate, values[candidate] == wanted[entry])
+    return _among(values, candidates.query, wanted, np.searchsorted(owners, np.arange(candidates.queries + 1)))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _among(values, query, wanted, bounds):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    found = np.zeros(len(values))
+    for i in range(len(values)):
+        for j in range(bounds[query[i]], bounds[query[i] + 1]):
+            if wanted[j] == values[i]:
+                found[i] = 1
+                break
     return found
 
 
@@ -227,7 +244,7 @@ def _shares(values, inside, offsets):  # type: ignore[no-untyped-def]  # noqa: A
 
 @dataclass(frozen=True)
 class SameParent:
-    """1 where a candidate is part of the same larger document as a known positive, else 0.
+    """1 where a candidate is part of the same larger document as a known positive or a copy of one, else 0.
 
     Args:
         column (`str`): of the corpus, what names the larger document.
@@ -252,21 +269,22 @@ class SameParent:
             np.save(directory / "codes.npy", codes.to_numpy(zero_copy_only=False).astype(np.int64))
 
         origin = {"column": content_digest(plain, [self.column])}
-        return _SameParent(store.obtain(corpus.cache, "parents", origin, build))
+        return _SameParent(store.obtain(corpus.cache, "parents", origin, build), context.reader.keys)
 
 
 @dataclass(frozen=True)
 class _SameParent:
     directory: Path
+    keys: CorpusKeys
 
     @property
     def identity(self) -> str:
         return self.directory.name
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        codes, positives = mapped(self.directory, "codes"), queries.positives
-        inside = positives.row >= 0
-        return among(candidates, codes[candidates.doc], positives.query[inside], codes[positives.row[inside]])
+        codes, inside = mapped(self.directory, "codes"), queries.positives.row >= 0
+        owner, copies = self.keys.copies(queries.positives.row[inside])
+        return among(candidates, codes[candidates.doc], queries.positives.query[inside][owner], codes[copies])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import Retrieval
+from hf_hardneg.selection import replaced
 from hf_hardneg.versions import installed
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Steps:
             return found.map(selection, batched=True).with_format(None)
         made = self._stored("negatives", made_from["negatives"], found, selection, "Selecting negatives")
         if not selection.drops_rows:
-            kept = [name for name in pairs.column_names if name not in made.column_names]
+            gone = {*made.column_names, *replaced(pairs.column_names)}
+            kept = [name for name in pairs.column_names if name not in gone]
             made = concatenate_datasets([pairs.select_columns(kept), made], axis=1)
         return made.with_format(None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -55,18 +55,16 @@ class Strategy:
     sampler: Sampler = field(default_factory=Top)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "retrievers", tuple(self.retrievers))
-        object.__setattr__(self, "filters", tuple(self.filters))
+        for name in ("retrievers", "filters"):
+            given = getattr(self, name)
+            if not isinstance(given, Iterable):
+                raise ConfigError(f"Strategy({name}={given!r}) is no list; give [{given!r}].")
+            object.__setattr__(self, name, tuple(given))
         if not self.retrievers:
             raise ConfigError("Strategy(retrievers=[]) finds nothing; give at least one, such as [BM25(100)].")
-        _ = self.retriever
-        for stage in self.filters:
-            if not hasattr(stage, "keep"):
-                raise ConfigError(
-                    f"{stage!r} is not a filter: it has no keep(). Give instances such as RankWindow(10)."
-                )
-        if not hasattr(self.sampler, "choose"):
-            raise ConfigError(f"{self.sampler!r} is not a sampler: it has no choose(). Give an instance such as Top().")
+        _check_parts(self.retrievers, "retriever", "bind", "BM25(100)")
+        _check_parts(self.filters, "filter", "keep", "RankWindow(10)")
+        _check_parts([self.sampler], "sampler", "choose", "Top()")
         self.sampler.check_kind(self.retriever.score_kind)
 
     def __repr__(self) -> str:
@@ -122,6 +120,13 @@ class Strategy:
         retriever = self.retriever
         parts: list[Filter | Sampler] = [*self.filters, self.sampler]
         return max(retriever.depth or 0, num_negatives, *(part.depth(num_negatives) for part in parts))
+
+
+def _check_parts(parts: Sequence[object], what: str, method: str, such_as: str) -> None:
+    for part in parts:
+        if isinstance(part, type) or not hasattr(part, method):
+            lacks = "it is a class" if isinstance(part, type) else f"it has no {method}()"
+            raise ConfigError(f"{part!r} is not a {what}: {lacks}. Give instances such as {such_as}.")
 
 
 def concise(stage: object) -> str:
@@ -354,7 +359,8 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder:
 
     Raises:
         UnknownNameError: a part is not known; names those that are, and the nearest.
-        ConfigError: a part works during training only; names the offline strategy that comes nearest.
+        ConfigError: a part works during training only; names the offline strategy that comes nearest. Or it adds
+            nothing, being a second retriever.
     """
     found = _named(strategy, safeguards)
     if cross_encoder is None or any(isinstance(stage, CrossEncoderDenoiser) for stage in found.filters):
@@ -369,6 +375,12 @@ def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
         raise ConfigError(f"strategy= got a {type(strategy).__name__}; give a name such as 'bm25', or a Strategy.")
     names = [name.strip() for name in strategy.split("+")]
     parts = [_part(name) for name in names]
+    for name, part in zip(names[1:], parts[1:], strict=True):
+        if ALIASES.get(name, name) in STRATEGIES and not part.filters and isinstance(part.sampler, Top):
+            raise ConfigError(
+                f"{name!r} adds nothing to {strategy!r}: the first part brings the retriever, later ones filters and a "
+                "sampler. Drop it; for the best of several retrievers use 'hybrid', or Strategy([BM25(), Dense()])."
+            )
     samplers = [part.sampler for part in parts if not isinstance(part.sampler, Top)]
     filters = [stage for part in parts for stage in part.filters]
     guarded = safeguards and AS_PUBLISHED.isdisjoint(ALIASES.get(name, name) for name in names)

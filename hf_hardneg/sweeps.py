@@ -73,14 +73,16 @@ def sweep(
             raise unknown_name("filter", name, FILTERS)
     if not grid:
         raise ConfigError("sweep() got no settings to try; give at least one, such as relative_margin=[0.0, 0.05].")
-    base = HardNegatives(corpus, strategy, known_positives=[pairs], **(options or {}))
+    options = dict(options or {})
+    options["known_positives"] = [pairs, *options.get("known_positives", ())]
+    base = HardNegatives(corpus, strategy, **options)
     combinations = [_filters(grid, values) for values in itertools.product(*grid.values())]
     made: Any = base.strategy
     recipes = [replace(made, filters=(*made.filters, *one)) for one in combinations]
     deepest = max(recipe.depth(base.num_negatives) for recipe in recipes)
     steps, settings = Steps.of(base), []
     for filters, recipe in zip(combinations, recipes, strict=True):
-        miner = HardNegatives(corpus, recipe, known_positives=[pairs], **(options or {}))
+        miner = HardNegatives(corpus, recipe, **options)
         settings.append(Setting(filters=filters, report=report(steps.negatives(pairs, miner, deepest))))
     return settings
 

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_hardneg import BM25, Dense, HardNegatives, RankWindow, RelativeMargin, Strategy, mine, plan, to_format
+from hf_hardneg import (
+    BM25,
+    Dense,
+    HardNegatives,
+    RankWindow,
+    RelativeMargin,
+    Strategy,
+    mine,
+    plan,
+    to_format,
+)
 from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.filters import of_positive
@@ -237,3 +247,51 @@ def test_a_plan_knows_what_scoring_costs_and_scores_nothing_else():
     (step,) = [step for step in costs.steps if step.name == "score pairs"]
     assert 0.8 < step.seconds / (len(pairs) * 51 * 0.002) < 3
     assert "CrossEncoderDenoiser" in costs.recipe and len(asked) < 400
+
+
+@pytest.mark.parametrize("rule", ["pad_next", "pad_random"])
+def test_pseudo_positives_are_no_padding(rule):
+    pairs, corpus = world(0)
+    stage = CrossEncoderDenoiser(shared_words, scored_depth=20, pseudo_positives="all", promote_above=0.3)
+    mined = mine(pairs, corpus, Strategy([BM25(20)], [stage]), num_negatives=15, on_shortage=rule)
+    assert sum(map(len, mined["pseudo_positives"])) > 0
+    for row in mined:
+        assert not {*row["pseudo_positive_ids"]} & {*row["negative_ids"]}
+
+
+def test_the_tail_fills_up_unscored_and_marked():
+    """What RocketQA's code does: random ones of the candidates beyond those that the cross-encoder saw."""
+    pairs, corpus = world(0)
+    strategy = Strategy([BM25(20)], [RankWindow(2, 20), CrossEncoderDenoiser(shared_words, scored_depth=6)])
+    plain = mine(pairs, corpus, strategy, num_negatives=5)
+    padded = mine(pairs, corpus, strategy, num_negatives=5, on_shortage="pad_tail")
+    every = mine(pairs, corpus, Strategy([BM25(20)], [RankWindow(2, 20)]), num_negatives=20)
+    assert any(row["mining"]["short"] for row in plain)
+    for row, short, all_left in zip(padded, plain, every, strict=True):
+        kept = len(short["negative_ids"])
+        tail = all_left["negative_ids"][6:]
+        assert row["negative_ids"][:kept] == short["negative_ids"] and row["mining"] == short["mining"]
+        assert len(row["negative_ids"]) == min(5, kept + len(tail)) and {*row["negative_ids"][kept:]} <= {*tail}
+        assert row["negative_sources"][kept:] == ["pad_tail"] * (len(row["negative_ids"]) - kept)
+        assert row["negative_denoised_scores"][kept:] == [None] * (len(row["negative_ids"]) - kept)
+    other = mine(pairs, corpus, strategy, num_negatives=5, on_shortage="pad_tail", seed=7)
+    assert other["negative_ids"][:] != padded["negative_ids"][:]
+    miner = HardNegatives(corpus, strategy, num_negatives=5, on_shortage="pad_tail", known_positives=[pairs])
+    assert pairs.map(miner, batched=True, batch_size=3)["negative_ids"][:] == padded["negative_ids"][:]
+    with pytest.raises(ConfigError, match="'pad_tail' draws .* no filter scores fewer than the 20 of"):
+        mine(pairs, corpus, Strategy([BM25(20)]), on_shortage="pad_tail")
+
+
+def test_nothing_of_an_earlier_mining_is_left_beside_new_negatives():
+    pairs, corpus = world(0)
+    stage = CrossEncoderDenoiser(shared_words, scored_depth=10, pseudo_positives="best")
+    first = mine(pairs, corpus, Strategy([BM25(20)], [stage]))
+    first = first.add_column("positive_note_scores", [[1.0]] * len(first))
+    again = mine(first, corpus, Strategy([BM25(20)]))
+    plain = mine(pairs, corpus, Strategy([BM25(20)]))
+    expected = {*plain.column_names, "positive_note_scores"}
+    assert {*again.column_names} == expected and again["negatives"][:] == plain["negatives"][:]
+    mapped = first.map(HardNegatives(corpus, Strategy([BM25(20)])), batched=True)
+    assert {*mapped.column_names} == expected
+    own = pairs.add_column("pseudo_positives", [[""]] * len(pairs))
+    assert "pseudo_positives" in mine(own, corpus, Strategy([BM25(20)])).column_names

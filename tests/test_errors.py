@@ -18,7 +18,7 @@ from hf_hardneg import (
     to_format,
 )
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError, UnknownNameError
-from tests.worlds import encode
+from tests.worlds import encode, world
 
 CORPUS = {"_id": ["a", "b", "c", "d"], "text": ["cat mat", "cat dog", "dog bird", "bird mat"]}
 PAIRS = {"query_id": ["q"], "query": ["cat bird"], "positive_ids": [["a"]]}
@@ -49,7 +49,7 @@ def without(columns, name, **more):
         (
             {"pairs": without(PAIRS, "positive_ids", positive_ids=[["a", "zz"]])},
             DataError,
-            "1 positive ids are not in .*'zz'",
+            "1 ids of the column 'positive_ids' are not in .*'zz'",
         ),
         (
             {"corpus": without(CORPUS, "_id", _id=["a", "a", "b", "c"])},
@@ -59,7 +59,12 @@ def without(columns, name, **more):
         ({"strategy": "bm52"}, UnknownNameError, "Unknown strategy 'bm52'; known are .*bm25, .*Did you mean 'bm25'"),
         ({"strategy": "bm25+simi_hard"}, UnknownNameError, "Unknown strategy 'simi_hard'.*Did you mean 'semi_hard'"),
         ({"strategy": 7}, ConfigError, "strategy= got a int"),
-        ({"num_negatives": 0}, ConfigError, "num_negatives=0 asks for nothing; give at least 1"),
+        ({"num_negatives": 0}, ConfigError, "num_negatives=0 of type int: give a whole number of at least 1, such as"),
+        ({"num_negatives": 2.5}, ConfigError, "num_negatives=2.5 of type float: give a whole number of at least 1"),
+        ({"num_negatives": "4"}, ConfigError, "num_negatives='4' of type str"),
+        ({"num_negatives": np.int64(4)}, ConfigError, "num_negatives=np.int64\\(4\\) of type int64"),
+        ({"seed": None}, ConfigError, "seed=None of type NoneType: give a whole number, such as"),
+        ({"strategy": "bm25+dense"}, ConfigError, "'dense' adds nothing to 'bm25\\+dense'.*'hybrid'"),
         ({"strategy": "random+positive_aware"}, ConfigError, "random retrieval scores nothing"),
         ({"strategy": "dense"}, ConfigError, "needs vectors and got none. Pass encoder="),
         ({"dedupe": "fuzzy"}, UnknownNameError, "Unknown dedupe 'fuzzy'; known are exact, normalized, off"),
@@ -69,6 +74,11 @@ def without(columns, name, **more):
         ({"text_column": "body"}, ColumnError, "no column 'body'; it has '_id', 'text'"),
         ({"encoder": 3, "strategy": "dense"}, ConfigError, "encoder= got a int; allowed are a Hub id"),
         ({"exclude_ids_column": "skip"}, ColumnError, "no column 'skip'"),
+        (
+            {"pairs": PAIRS | {"skip": [["a", "zz", "zz"]]}, "exclude_ids_column": "skip"},
+            DataError,
+            "1 ids of the column 'skip' are not in .*'zz'",
+        ),
     ],
 )
 def test_messages(arguments, error, text):
@@ -86,6 +96,18 @@ def test_parts_of_a_strategy():
         Strategy([Dense()], [], "top")
     with pytest.raises(ConfigError, match="depth=0 retrieves nothing"):
         Dense(0)
+    with pytest.raises(ConfigError, match=r"retrievers=BM25\(.*\) is no list; give \[BM25"):
+        Strategy(BM25())
+    with pytest.raises(ConfigError, match=r"filters=RankWindow\(.*\) is no list; give \[RankWindow"):
+        Strategy([BM25()], RankWindow(10))
+    with pytest.raises(ConfigError, match="is not a filter: it is a class. Give instances"):
+        Strategy([BM25()], [RankWindow])
+    with pytest.raises(ConfigError, match="is not a retriever: it is a class. Give instances"):
+        Strategy([BM25])
+    with pytest.raises(ConfigError, match="'bm25' is not a retriever: it has no bind"):
+        Strategy(["bm25"])
+    with pytest.raises(ConfigError, match="is not a sampler"):
+        Strategy([BM25()], [], Top)
 
 
 def test_a_bad_request_touches_no_disk(tmp_path):
@@ -224,3 +246,28 @@ def test_dedupe_modes():
 def test_two_score_filters_of_one_kind_are_counted_apart():
     strategy = Strategy([Dense()], [ScoreBounds(max_score=0.9), ScoreBounds(min_score=-0.9)])
     assert {"score_bounds", "score_bounds_2"} <= set(run(strategy=strategy, encoder=encode)[0]["mining"])
+
+
+def test_padding_has_no_answer_and_no_parent_of_a_positive():
+    pairs, corpus = world(0)
+    pairs = pairs.add_column("answers", [["word1", "word2", "word3"]] * len(pairs))
+    corpus = corpus.add_column("page", [f"page{row % 4}" for row in range(len(corpus))])
+    page = dict(zip(corpus["_id"], corpus["page"], strict=True))
+    options = {"answer_column": "answers", "parent_column": "page", "num_negatives": 15}
+    for rule in ("pad_next", "pad_random"):
+        mined = mine(pairs, corpus, Strategy([BM25(20)], [RankWindow(8)]), on_shortage=rule, **options)
+        miner = HardNegatives(corpus, Strategy([BM25(20)], [RankWindow(8)]), on_shortage=rule, **options)
+        assert {rule} < {source for sources in mined["negative_sources"] for source in sources}
+        for rows in (mined, pairs.map(miner, batched=True, batch_size=5)):
+            for row in rows:
+                assert not {*" ".join(row["negatives"]).lower().split()} & {"word1", "word2", "word3"}
+                assert not {page[one] for one in row["negative_ids"]} & {page[one] for one in row["positive_ids"]}
+
+
+def test_random_padding_is_found_where_much_is_barred():
+    """One document in fifty has no answer, and all of those come out."""
+    texts = [f"cat {row}" if row % 50 else f"dog {row}" for row in range(500)]
+    corpus = Dataset.from_dict({"_id": [str(row) for row in range(500)], "text": texts})
+    pairs = Dataset.from_dict({"query": ["bird"], "positive_ids": [["1"]], "answers": [["cat"]]})
+    row = mine(pairs, corpus, "bm25", answer_column="answers", num_negatives=10, on_shortage="pad_random")[0]
+    assert sorted(map(int, row["negative_ids"])) == list(range(0, 500, 50))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,20 +20,10 @@ SCORES = [0.90, 0.84, 0.80, 0.78, 0.77, 0.755, 0.72, 0.60, 0.45, 0.20, -0.10]
 def table(scores, positive, excluded=()):
     """One query's candidates; documents are named by their raw rank from 1, as in the published vectors."""
     ranks = [rank for rank in range(len(scores)) if rank not in excluded]
-    zeros = np.zeros(len(ranks), np.int64)
-    return Candidates(
-        queries=1,
-        query=zeros,
-        doc=np.array(ranks) + 1,
-        score=np.array(scores, float)[ranks],
-        rank=np.array(ranks, np.int32),
-        position=np.arange(len(ranks), dtype=np.int32),
-        positive=np.array([positive], float),
-        positive_rank=np.array([min(excluded, default=-1)], np.int32),
-        score_kind="cosine",
-        source=np.zeros(len(ranks), np.int8),
-        sources=("dense",),
+    found = Candidates.of(
+        [[scores[rank] for rank in ranks]], positive=[positive], docs=[[rank + 1 for rank in ranks]], ranks=[ranks]
     )
+    return replace(found, positive_rank=np.array([min(excluded, default=-1)], np.int32))
 
 
 def kept(candidates, *filters):
@@ -102,6 +94,9 @@ def test_survivor_windows_do_neither_and_say_so():
         (lambda: RankWindow(5, 5), ConfigError, "keeps nothing"),
         (lambda: RankWindow(-1), ConfigError, "0 <= first"),
         (lambda: RankWindow(0, 5, "raww"), UnknownNameError, "Unknown rank basis 'raww'.*Did you mean 'raw'"),
+        (lambda: AbsoluteMargin(float("nan")), ConfigError, "is no distance of scores; give a number"),
+        (lambda: SemiHard(float("nan")), ConfigError, "above 0"),
+        (lambda: ScoreBounds(float("nan")), ConfigError, "bounds nothing"),
         (lambda: RelativeMargin(1.5), ConfigError, "give 0 to 1"),
         (lambda: SemiHard(0), ConfigError, "above 0"),
         (lambda: ScoreBounds(), ConfigError, "bounds nothing"),

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features
 from datasets.fingerprint import Hasher
 
-from hf_hardneg import HardNegatives, mine
+from hf_hardneg import HardNegatives, mine, plan, recipe_of, sweep
 from tests.worlds import SMALL, encode, world
 
 NAMES = ["bm25", "positive_aware", "rank_zone", "random"]
@@ -165,3 +165,20 @@ def test_mine_equals_the_callable_with_known_positives_and_is_cached():
     split = DatasetDict({"a": pairs.select(range(10)), "b": pairs.select(range(10, len(pairs)))})
     parts = mine(split, corpus, SMALL["positive_aware"], encoder=encode, num_proc=2)
     assert outcome([*parts["a"], *parts["b"]]) == outcome(mined)
+
+
+def test_mine_excludes_what_further_datasets_know():
+    pairs, corpus = world(1)
+    first = mine(pairs, corpus, SMALL["bm25"])
+    hidden = Dataset.from_dict({"query": first["query"], "positive_ids": [ids[:1] for ids in first["negative_ids"]]})
+    again = mine(pairs, corpus, SMALL["bm25"], known_positives=[hidden])
+    direct = pairs.map(HardNegatives(corpus, SMALL["bm25"], known_positives=[pairs, hidden]), batched=True)
+    assert again[:] == direct[:]
+    known = {(query, one) for query, ids in zip(hidden["query"], hidden["positive_ids"], strict=True) for one in ids}
+    assert known and not known & {(row["query"], one) for row in again for one in row["negative_ids"]}
+    (setting,) = sweep(
+        pairs, corpus, SMALL["bm25"], rank_window=[0], options={"known_positives": [hidden], "num_negatives": 4}
+    )
+    assert setting.report.negatives == sum(map(len, again["negatives"]))
+    assert plan(pairs, corpus, SMALL["bm25"], known_positives=[hidden]).rows == len(pairs)
+    assert "known_positives=[...],  # datasets of digest" in recipe_of(again).code()

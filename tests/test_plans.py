@@ -74,6 +74,7 @@ def test_the_text_says_what_it_takes_and_how_it_is_known(tmp_path):
     assert re.search(r"encode corpus .* measured on \d+ texts stratified by length, linear", text)
     assert re.search(r"build index .* measured on 60 documents\n", text)
     assert "cheaper: not needed" in text
+    assert "measured on: 60 of 60 documents and 36 of 36 pairs\n" in text
 
 
 @pytest.mark.parametrize("strategy", ["bm25", "dense"])
@@ -241,6 +242,16 @@ def test_a_plan_adds_up_its_steps():
     larger = made.at(documents=8_800_000, rows=10)
     assert larger.seconds == pytest.approx(88_000 + 88_000) and larger.disk == 8 * 8_800_000
     assert made.at() == made
+
+
+def test_a_plan_says_how_far_it_extrapolates():
+    made = made_by_hand(measured=(100, 50))
+    assert "  measured on: 100 of 1,000 documents and 50 of 500 pairs\n" in str(made)
+    assert "weak" not in str(made.at(documents=100 * plans.FAR))
+    assert "  measured on: 100 of 8,800,000 documents and 50 of 500 pairs; weak: 88,000 times what was" in str(
+        made.at(documents=8_800_000)
+    )
+    assert "weak: 200 times what was measured, more than 100\n" in str(made.at(rows=10_000))
 
 
 def test_the_cheaper_way_is_the_one_that_holds_for_the_job():

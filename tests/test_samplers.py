@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import faiss
@@ -6,7 +7,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset
 
-from hf_hardneg import BM25, Dense, HardNegatives, Random, RankZone, Strategy, Top, Uniform
+from hf_hardneg import BM25, AbsoluteMargin, Dense, HardNegatives, Random, RankZone, Strategy, Top, Uniform, mine
 from hf_hardneg.diagnostics import intrinsic_dimension
 from hf_hardneg.draws import (
     effective_sample_sizes,
@@ -45,6 +46,7 @@ def test_rank_zone_can_start_at_the_positive():
     candidates = table(np.linspace(1, 0.1, 10), 0.5, excluded=(4,))
     zone = RankZone(1, 3, "raw", "positive_rank")
     assert candidates.take(zone.choose(candidates, 99, uniforms)).rank.tolist() == [5, 6]
+    assert zone.depth(4) == 203 and RankZone(1, 3).depth(4) == 3
     unseen = replace(candidates, positive_rank=np.array([-1], np.int32))
     assert len(zone.choose(unseen, 99, uniforms)) == 0
 
@@ -347,3 +349,30 @@ def test_a_users_own_index_of_dot_products_has_no_distances():
     own.add(3 * encode(corpus["text"]))
     with pytest.raises(ConfigError, match="are 'dot', not 'cosine'"):
         HardNegatives(corpus, Strategy([Dense(20)], [], DistanceWeighted()), encoder=encode, index_name=own)
+
+
+def test_simans_around_a_positive_that_is_drawn():
+    """As the paper's code chooses it: each positive of a query as often as the others, whatever the batch."""
+    corpus = Dataset.from_dict(
+        {"_id": [*"abcdef"], "text": ["cat", "cat cat", "cat dog", "cat dog dog", "cat bird bird bird", "cat dog bird"]}
+    )
+    queries = 600
+    pairs = Dataset.from_dict(
+        {
+            "query_id": [str(one) for one in range(queries)],
+            "query": ["cat zebra"] * queries,
+            "positive_ids": [[*"bce"]] * queries,
+        }
+    )
+    strategy = Strategy([BM25(20)], [AbsoluteMargin(0.0)])
+    kept = {}
+    for rule in ("min", "max", "random"):
+        miner = HardNegatives(corpus, strategy, num_negatives=6, positive_agg=rule)
+        kept[rule] = [tuple(ids) for ids in pairs.map(miner, batched=True)["negative_ids"]]
+        again = pairs.select(range(100, 200)).map(miner, batched=True, batch_size=7)["negative_ids"]
+        assert [tuple(ids) for ids in again] == kept[rule][100:200]
+    counts = Counter(kept["random"])
+    assert len(counts) == 3 and {*kept["min"], *kept["max"]} < {*counts}
+    assert all(abs(count - queries / 3) < 60 for count in counts.values())
+    mined = mine(pairs, corpus, Strategy([BM25(20)], [], SimANS()), num_negatives=2, positive_agg="random")
+    assert {len(one) for one in mined["negatives"]} == {2} and len(set(map(tuple, mined["negative_ids"]))) == 3

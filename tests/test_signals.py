@@ -1,6 +1,7 @@
 """Every signal against a slow, obvious computation, and what the filters that read it remove."""
 
 import re
+import tracemalloc
 from collections import defaultdict
 
 import numpy as np
@@ -218,3 +219,36 @@ def test_disagreement_needs_a_second_view():
         HardNegatives(corpus, Strategy([BM25()], [Disagreement()]))
     with pytest.raises(ConfigError, match="needs a retriever that scores, and random does not"):
         mine(pairs, corpus, "random+disagreement")
+
+
+def test_the_parents_of_a_positive_are_those_of_its_copies_too():
+    """A text that stands on two pages is one document: whichever row is looked up, neither page comes out."""
+    texts = ["red cat", "red dog", "red cat", "red bird", "red fish"]
+    corpus = Dataset.from_dict({"_id": [*"abcde"], "text": texts, "page": ["one", "one", "two", "two", "three"]})
+    pairs = Dataset.from_dict({"query": ["red"], "positive": [["red cat"]], "positive_ids": [["c"]]})
+    assert mine(pairs, corpus, Strategy([BM25()]), parent_column="page")[0]["negative_ids"] == ["e"]
+
+
+@pytest.mark.parametrize("retriever", [BM25(20), Dense(20)])
+def test_similarities_are_the_same_in_blocks_of_any_size(retriever, monkeypatch, tmp_path):
+    pairs, corpus = world(4)
+    strategy = Strategy([retriever], [TooSimilar(0.5, 10)])
+    whole = mine(pairs, corpus, strategy, encoder=encode, cache_dir=str(tmp_path / "whole"))
+    monkeypatch.setattr("hf_hardneg.signals.PAIRS", 50)
+    assert mine(pairs, corpus, strategy, encoder=encode, cache_dir=str(tmp_path / "blocks"))[:] == whole[:]
+
+
+def test_many_positives_of_one_query_are_held_in_parts():
+    """Pairs of all rows at once would take gigabytes here."""
+    vectors = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
+    ids = [str(row) for row in range(2000)]
+    corpus = Dataset.from_dict({"_id": ids, "text": [f"text {one}" for one in ids], "v": list(vectors)})
+    positives = ids[:400]
+    pairs = Dataset.from_dict({"query": ["q"] * 400, "positive_ids": positives, "qv": [vectors[0]] * 400})
+    options = {"vector_column": "v", "query_vector_column": "qv", "known_positives": [pairs]}
+    miner = HardNegatives(corpus, Strategy([Dense(60)], [NearQueryPositive(), TooSimilar()]), **options)
+    tracemalloc.start()
+    pairs.with_format("arrow").map(miner, batched=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 400 * 400 * 60 * 8

@@ -5,17 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_hardneg import HardNegatives, Strategy, mine
-from hf_hardneg.filters import AbsoluteMargin, RelativeMargin
+from hf_hardneg import BM25, CrossEncoderDenoiser, HardNegatives, Strategy, mine
+from hf_hardneg.filters import AbsoluteMargin, Filter, RelativeMargin
 from hf_hardneg.index import store
 from hf_hardneg.retrievers import Dense
 from hf_hardneg.samplers import RankZone
 from hf_hardneg.steps import Steps
-from tests.worlds import SMALL, encode, world
+from tests.worlds import SMALL, encode, shared_words, world
 
 MINED = [
     "negatives",
@@ -227,3 +228,24 @@ def test_a_killed_mine_leaves_nothing_half_published(cache, tmp_path, after):
     assert len(stored(cache, "candidates")) == (after >= 4) and not stored(cache, "negatives")
     assert mined(cache, pairs, corpus)[:] == mined(tmp_path / "clean", pairs, corpus)[:]
     assert not list(cache.glob(".*.partial"))
+
+
+def every_other(first):
+    @dataclass(frozen=True)
+    class EveryOther(Filter):
+        name = "every_other"
+
+        def keep(self, candidates):
+            return candidates.rank % 2 == first
+
+    return EveryOther()
+
+
+def test_a_filter_whose_code_changed_is_another_one_also_before_a_cross_encoder(cache):
+    pairs, corpus = world(0)
+    one, other = every_other(0), every_other(1)
+    assert repr(one) == repr(other)
+    for stage in (one, other):
+        strategy = Strategy([BM25(20)], [stage, CrossEncoderDenoiser(shared_words, scored_depth=20)])
+        rows, fresh = (mined(folder, pairs, corpus, strategy) for folder in (cache, cache / f"fresh {stage is one}"))
+        assert rows[:] == fresh[:] and sum(map(len, rows["negatives"])) > 0

@@ -10,7 +10,7 @@ import numpy as np
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import Basis, check_basis, rank_by
-from hf_hardneg.samplers.base import Sampler, Uniforms, uniform_sample
+from hf_hardneg.samplers.base import POOL, Sampler, Uniforms, uniform_sample
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class RankZone(Sampler):
     Args:
         start, end (`int`, default to 50 and 200): the zone.
         basis (`str`, defaults to `"no_positives"`): see `RankWindow`.
-        anchor (`str`, defaults to `"absolute"`): `"positive_rank"` counts from the rank of the positive instead; a
-            query whose positive was not retrieved then has no zone.
+        anchor (`str`, defaults to `"absolute"`): `"positive_rank"` counts from the rank of the positive instead, among
+            the 200 best; a query whose positive was not retrieved then has no zone.
     """
 
     start: int = 50
@@ -34,7 +34,7 @@ class RankZone(Sampler):
         check_basis(self.basis)
         if self.anchor not in ("absolute", "positive_rank"):
             raise ConfigError(f"RankZone(anchor={self.anchor!r}): allowed are 'absolute' and 'positive_rank'.")
-        if self.end <= self.start or (self.start < 0 and self.anchor == "absolute"):
+        if self.end <= self.start or (self.anchor == "absolute" and self.start < 0):
             raise ConfigError(f"RankZone(start={self.start}, end={self.end}) is empty; give end above start.")
 
     def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
@@ -48,5 +48,5 @@ class RankZone(Sampler):
         return inside[uniform_sample(candidates.take(inside), size, self.name, uniforms)]
 
     def depth(self, num_negatives: int) -> int:
-        """The zone's end."""
-        return self.end
+        """The zone's end, behind a positive among the 200 best where it counts from there."""
+        return self.end + (POOL if self.anchor == "positive_rank" else 0)

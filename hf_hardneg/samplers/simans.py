@@ -16,8 +16,9 @@ from hf_hardneg.samplers.weighted import Weighted
 class SimANS(Weighted):
     """Candidates that score like the positive, wherever they rank: `p ~ exp(-a (s - s+ - b)^2)` (arXiv 2210.11773).
 
-    `s+` is the miner's `positive_agg` of the positives' scores; the paper's code draws one positive instead. We draw
-    without replacement, exactly in proportion; the paper's code only nearly so.
+    `s+` is the miner's `positive_agg` of the positives' scores; the paper's code draws one positive at every visit, for
+    which there is `positive_agg="random"`. We draw negatives without replacement, exactly in proportion; the paper's
+    code only nearly so.
 
     Args:
         a (`float`, defaults to 0.5): how fast weights fall. The paper's value is for dot products, whose gaps are of

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.batches import ragged
+from hf_hardneg.padding import Chosen
 from hf_hardneg.queries import Reader
-from hf_hardneg.selection import Chosen
 
 NEGATIVE = np.dtype([("doc", np.int64), ("score", np.float32), ("rank", np.int32), ("source", np.int8)])
 ARRAYS = ("made", "counts", "negatives", "listed_counts", "listed")

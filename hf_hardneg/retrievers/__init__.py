@@ -1,0 +1,32 @@
+"""Retrievers: where candidates come from. A retriever is a configuration; bound to a corpus it is a searcher.
+
+To add one, write both in a module of its name and list the configuration in `RETRIEVERS`.
+"""
+
+from __future__ import annotations
+
+from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
+from hf_hardneg.retrievers.bm25 import BM25, BM25Searcher
+from hf_hardneg.retrievers.dense import Dense, DenseSearcher
+from hf_hardneg.retrievers.hybrid import Hybrid, HybridSearcher, dense_part, fused
+from hf_hardneg.retrievers.random import Random, RandomSearcher
+
+__all__ = [
+    "BM25",
+    "BM25Searcher",
+    "Dense",
+    "DenseSearcher",
+    "Hybrid",
+    "HybridSearcher",
+    "RETRIEVERS",
+    "Random",
+    "RandomSearcher",
+    "Retriever",
+    "Searcher",
+    "Sources",
+    "dense_part",
+    "fused",
+]
+
+RETRIEVERS: dict[str, type[Retriever]] = {"bm25": BM25, "dense": Dense, "random": Random, "hybrid": Hybrid}
+"""Every retriever by its name."""

@@ -1,0 +1,191 @@
+"""Retrieval by vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from hf_hardneg.corpus import Corpus
+from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.index.approximate import ApproximateIndex, build_approximate, checked_factory, chosen_factory
+from hf_hardneg.index.attach import index_corpus, load
+from hf_hardneg.index.dense import DenseIndex, Similarity, adopt_faiss
+from hf_hardneg.index.gpu import Device, check_device
+from hf_hardneg.index.hits import Hits
+from hf_hardneg.positives import PositiveList
+from hf_hardneg.queries import Queries
+from hf_hardneg.retrievers.base import Searcher, Sources, check_depth
+
+if TYPE_CHECKING:
+    from hf_hardneg.encode.encoder import Encoder
+
+EXACT = ("auto", "exact")
+"""Values of `factory` that are no FAISS factory strings."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Documents whose vectors are nearest to the query's.
+
+    Args:
+        depth (`int`, *optional*): candidates for each query; by default what the other parts need.
+        similarity (`str`, *optional*): `"cosine"` (default), `"dot"`; a user's own index brings its own.
+        factory (`str`, defaults to `"auto"`): `"exact"`, or a FAISS factory string for an approximate index that
+            proposes documents; they are scored exactly. `"auto"` is exact search while the corpus has at most 200,000
+            documents or its 8-bit codes fill at most half of the memory: it outran every approximate index we
+            measured (`index/approximate.py`).
+        recall (`float`, defaults to 0.98): share of the 100 nearest documents that an approximate index must find; its
+            search effort is raised until it does, on `sample`.
+        sample (`Sequence`, *optional*): queries like those to come, texts or vectors; 512 are used. Without, documents
+            stand in, and recall on the queries themselves may be lower.
+        device (`str`, defaults to `"auto"`): exact search runs on a GPU where there is one, approximate search on the
+            CPU. `"cpu"` leaves GPUs alone; `"cuda"` takes the first one for both, or is an error. Approximate search
+            on it needs the extra `[gpu]`; what is deeper than 2,048 documents for a query stays on the CPU.
+    """
+
+    depth: int | None = None
+    _: KW_ONLY
+    similarity: Similarity | None = None
+    factory: str = "auto"
+    recall: float = 0.98
+    sample: Sequence[Any] = field(default=(), repr=False, compare=False)
+    device: Device = "auto"
+    name: ClassVar[str] = "dense"
+
+    def __post_init__(self) -> None:
+        check_depth(self.depth)
+        object.__setattr__(self, "sample", tuple(self.sample))
+        if not 0 < self.recall <= 1:
+            raise ConfigError(f"recall={self.recall} is no share of documents to find; give one in (0, 1], as 0.98.")
+        if self.factory not in EXACT and self.similarity == "l2":
+            raise ConfigError(
+                f"factory={self.factory!r} needs similarity 'cosine' or 'dot', not 'l2'. Drop one of both, or pass "
+                "your own L2 index as index_name=."
+            )
+        if self.factory not in EXACT:
+            checked_factory(self.factory)
+        check_device(self.device, None if self.factory in EXACT else self.factory)
+
+    @property
+    def score_kind(self) -> str:
+        """See `Retriever`."""
+        return self.similarity or "cosine"
+
+    def bind(self, sources: Sources) -> Searcher:
+        """The dense searcher over a corpus.
+
+        Raises:
+            ConfigError: there is nothing that gives vectors, or the factory does not suit them or a user's own index.
+            UnknownNameError: the corpus has no index of that name.
+        """
+        encoder = load(sources.encoder, sources.corpus)
+        if sources.index is None:
+            index = index_corpus(
+                sources.dataset, sources.corpus, encoder, sources.vector_column, self.similarity or "cosine"
+            )
+            index = replace(index, device=self.device)
+            return DenseSearcher(self._approximate(index, len(sources.corpus), encoder), encoder)
+        if self.factory not in EXACT:
+            raise ConfigError(
+                f"factory={self.factory!r} cannot rebuild your own index, {sources.index!r}. Drop factory=, or drop "
+                "index_name= to have the corpus indexed by it."
+            )
+        index = adopt_faiss(sources.corpus, _user_index(sources), similarity=self.similarity)
+        if self.device == "cuda" and index.codes() is None:
+            raise ConfigError(
+                f"device='cuda' cannot search your own index, {sources.index!r}; only a flat inner product index can "
+                "be, in torch. Drop device=, or drop index_name= to have the corpus indexed."
+            )
+        return DenseSearcher(replace(index, device=self.device), encoder)
+
+    def _approximate(self, exact: DenseIndex, documents: int, encoder: Encoder | None) -> DenseIndex:
+        on_gpu = self.device == "cuda" and self.factory == "auto"
+        factory = "exact" if on_gpu else chosen_factory(self.factory, documents, exact)
+        if factory == "exact":
+            return exact
+        asked: Any = list(self.sample)
+        if asked and isinstance(asked[0], str):
+            if encoder is None:
+                raise ConfigError("sample= holds texts and there is no encoder=. Pass one, or give vectors.")
+            asked = encoder.encode(asked, kind="query")
+        given = exact.queries(asked, what="sample vectors") if len(asked) else None
+        return build_approximate(exact, factory, recall=self.recall, sample=given)
+
+
+def _user_index(sources: Sources) -> Any:
+    index = sources.index
+    if not isinstance(index, (str, Path)):
+        return index
+    if str(index) in sources.dataset.list_indexes():
+        return sources.dataset.get_index(str(index)).faiss_index
+    if Path(index).exists():
+        return index
+    raise unknown_name("index (neither attached to the corpus nor a file)", str(index), sources.dataset.list_indexes())
+
+
+@dataclass(frozen=True)
+class DenseSearcher:
+    """Searches a dense index."""
+
+    index: DenseIndex
+    encoder: Encoder | None
+    sources: ClassVar[tuple[str, ...]] = ("dense",)
+
+    @property
+    def score_kind(self) -> str:
+        """`"cosine"`, `"dot"` or `"l2"` (negative squared distance)."""
+        return self.index.similarity
+
+    @property
+    def identity(self) -> str:
+        """The index, and the model of the queries."""
+        return self.index.identity + (f" {self.encoder.digest}" if self.encoder is not None else "")
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the exact 100 nearest that search finds, as measured on a sample; `None` where it is exact."""
+        return self.index.measured.recall if isinstance(self.index, ApproximateIndex) else None
+
+    def prepare(self, queries: Queries) -> np.ndarray:
+        """Vectors of the queries, (n, d): from their column, else encoded."""
+        if queries.vectors is not None:
+            return self.index.queries(queries.vectors)
+        if self.encoder is None:
+            raise ConfigError(
+                "The queries have no vectors. Pass encoder=, the model of the corpus, or query_vector_column=."
+            )
+        return self.index.queries(self.encoder.encode(queries.texts, kind="query"))
+
+    def search(self, prepared: np.ndarray, rows: np.ndarray, k: np.ndarray) -> Hits:
+        """See `Searcher`."""
+        return self.index.search(prepared[rows], k)
+
+    def score_positives(self, prepared: np.ndarray, positives: PositiveList) -> np.ndarray:
+        """See `Searcher`."""
+        scores = np.full(len(positives.query), np.nan, np.float32)
+        inside = positives.row >= 0
+        scores[inside] = self.index.score_rows(prepared, positives.query[inside], positives.row[inside])
+        texts = [text for text in positives.text if text is not None]
+        if texts and self.encoder is not None:
+            vectors = self.index.queries(self.encoder.encode(texts, kind="document"), what="positive vectors")
+            scores[~inside] = self.index.score_vectors(prepared, positives.query[~inside], vectors)
+        return scores
+
+    def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> np.ndarray:
+        """Vectors of the positives, (n, d); NaN where a text outside the corpus cannot be encoded."""
+        vectors = np.full((len(positives.query), self.index.width), np.nan, np.float32)
+        inside = positives.row >= 0
+        vectors[inside] = self.index.vectors(positives.row[inside])
+        texts = [text for text in positives.text if text is not None]
+        if texts and self.encoder is not None:
+            encoded = self.encoder.encode(texts, kind="document")
+            vectors[~inside] = self.index.queries(encoded, what="positive vectors")
+        return vectors
+
+    def score_rows(self, prepared: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """See `Searcher`."""
+        return self.index.score_rows(prepared, query, rows)
