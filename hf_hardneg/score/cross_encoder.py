@@ -147,6 +147,11 @@ def _from_sentence_transformers(
     model: Any, cache_dir: Path, activation: Activation, max_length: int | None
 ) -> PairScorer:
     """A live CrossEncoder, saved once so that workers can load it; ours to run where it is a plain classifier."""
+    if not hasattr(model, "max_seq_length"):
+        raise ModelError(
+            f"A live {type(model).__name__} of sentence-transformers before 5.4 cannot be taken over. Install a later "
+            "one, or save it (model.save_pretrained(folder)) and pass the folder."
+        )
     limit = max_length or model.max_seq_length
     own = getattr(model.activation_fn, "__class__", type(None)).__name__
     if activation == "auto":

@@ -330,6 +330,9 @@ class Request:
 
     @property
     def json(self):
+        """The body; clients before huggingface_hub 1.0 send some as a form, in which every value is a list."""
+        if self.headers.get("Content-Type") == "application/x-www-form-urlencoded":
+            return parse_qs(self.body.decode())
         return json.loads(self.body or b"{}")
 
 
