@@ -5,6 +5,7 @@ To add one, write the class here and list it in `FILTERS`; the contract tests ru
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -26,6 +27,8 @@ from hf_hardneg.signals import (
     SecondScore,
     Signal,
 )
+
+logger = logging.getLogger(__name__)
 
 Basis = Literal["no_positives", "raw", "survivors"]
 BASES: tuple[Basis, ...] = ("no_positives", "raw", "survivors")
@@ -162,7 +165,8 @@ class AbsoluteMargin(Filter):
     """Remove a candidate if `s + margin > s+`: it must score clearly below the positive (TopK-MarginPos).
 
     Args:
-        margin (`float`, defaults to 0.05): negative values allow candidates above the positive. arXiv 2407.15831.
+        margin (`float`, defaults to 0.05): negative values allow candidates above the positive, with a warning.
+            arXiv 2407.15831.
     """
 
     margin: float = 0.05
@@ -172,6 +176,8 @@ class AbsoluteMargin(Filter):
     def __post_init__(self) -> None:
         if not -np.inf < self.margin < np.inf:
             raise ConfigError(f"AbsoluteMargin({self.margin}) is no distance of scores; give a number, such as 0.05.")
+        if self.margin < 0:
+            logger.warning("AbsoluteMargin(%s) lets candidates through that score above the positive.", self.margin)
 
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) of the candidates below the margin."""

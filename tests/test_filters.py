@@ -118,3 +118,8 @@ def test_contract(name):
     assert stage.keep(candidates).shape == (10,) and stage.keep(candidates).dtype == bool
     assert stage.depth(3) >= 3
     assert stage.keep(candidates.take(np.zeros(10, bool))).shape == (0,)
+
+
+def test_a_negative_margin_is_warned_of(caplog):
+    assert AbsoluteMargin(-0.125).keep(Candidates.of([[0.625, 0.5]], positive=[0.5])).tolist() == [True, True]
+    assert "lets candidates through that score above the positive" in caplog.text
