@@ -167,7 +167,7 @@ def sources(bench):
         return bench.mined("dense", bench.start if half == 0 else model, bench.train)
 
     yield "no mined negatives", once("random", lambda: bench.mined("random", bench.start, bench.train))
-    for name in ("random", "bm25", "dense", "hybrid"):
+    for name in ("random", "bm25", "dense", "positive_aware", "hybrid"):
         label = {"dense": "dense (default)"}.get(name, name)
         yield label, once(name, lambda name=name: bench.mined(name, bench.start, bench.train))
     literal = once("literal", lambda: bench.mined("dense", bench.start, bench.train, safeguards=False))
