@@ -358,11 +358,10 @@ def test_a_strategy_without_vectors_is_refused(tmp_path):
     assert STRATEGY.uses_vectors
 
 
-def test_a_directory_that_another_process_uses_is_refused(made, monkeypatch):
+def test_a_directory_that_another_process_uses_is_refused(made):
     made.at(10, EVERY)
     before = seen(made)
-    monkeypatch.setattr(refresh, "LINGERS", 0.1)
-    other = multiprocessing.get_context("fork").Process(target=_refused, args=(made.generations.directory,))
+    other = multiprocessing.get_context("spawn").Process(target=_refused, args=(made.generations.directory,))
     other.start()
     other.join()
     assert other.exitcode == 0
@@ -371,6 +370,7 @@ def test_a_directory_that_another_process_uses_is_refused(made, monkeypatch):
 
 
 def _refused(directory):
+    refresh.LINGERS = 0.1
     with pytest.raises(ConfigError, match="is used by another process that is running; each run needs its own. Give"):
         refresher(directory, live_model()).at(0, EVERY)
 
