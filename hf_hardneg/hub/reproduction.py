@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,7 @@ def reproduce(
     encoder: Any = None,
     cross_encoder: Any = None,
     strategy: Strategy | None = None,
+    known_positives: Sequence[Dataset] = (),
     **options: Any,
 ) -> Reproduction:
     """Mines a pushed dataset again as its card says, and compares with what was pushed.
@@ -109,6 +110,7 @@ def reproduce(
         pairs (`Dataset` or `DatasetDict`, *optional*): what was mined, where rows were dropped.
         encoder, cross_encoder (*optional*): as in `HardNegatives`, for models that are not on the Hub.
         strategy (`Strategy`, *optional*): where it has classes of your own.
+        known_positives (`Sequence[Dataset]`, *optional*): what `mine` was given beside the pairs.
         **options: `num_proc`, `batch_size`, `confirm_cost` and `cache_dir` of `mine`.
 
     Returns:
@@ -147,7 +149,8 @@ def reproduce(
     changes = [f"split {name!r}: of another mining, not compared" for name in pushed if name not in own]
     changes += [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
     try:
-        again, now = _mined(recipe, strategy or recipe.rebuilt(), pairs, corpus, **models, **options)
+        given = {**models, "known_positives": known_positives, **options}
+        again, now = _mined(recipe, strategy or recipe.rebuilt(), pairs, corpus, **given)
     except HardNegError as error:
         return Reproduction(repo_id=repo_id, sha=snapshot.sha, rows=0, changes=(f"mining: {error}", *changes))
     compared = {name: _compared(rows, again[split]) for split, (name, rows) in then.items()}
@@ -261,6 +264,7 @@ def _mined(
     pairs: Dataset | DatasetDict,
     corpus: Dataset,
     *,
+    known_positives: Sequence[Dataset],
     num_proc: int | None = None,
     batch_size: int = BATCH,
     confirm_cost: bool = False,
@@ -270,7 +274,7 @@ def _mined(
     options |= recipe.options
     if recipe.known:
         running: dict[str, Any] = {"num_proc": num_proc, "batch_size": batch_size, "confirm_cost": confirm_cost}
-        mined = mine(pairs, corpus, strategy, **running, **options)
+        mined = mine(pairs, corpus, strategy, known_positives=known_positives, **running, **options)
         now = recipe_of(mined)
     else:
         miner = HardNegatives(corpus, strategy, **options)
@@ -321,6 +325,14 @@ def _changed_parts(then: Recipe, now: Recipe) -> Iterator[str]:
             yield f"{what}: {_named(before)} then, {_named(after)} now; weights or settings are others"
     if then.strategy != now.strategy:
         yield "strategy: another one was given"
+    before, after = (", ".join(_beside_pairs(one)) or "none" for one in (then, now))
+    if before != after:
+        yield f"known_positives beside the pairs: of digest {before} then, {after} now"
+
+
+def _beside_pairs(recipe: Recipe) -> list[str]:
+    """Digests of the datasets whose positives were excluded too."""
+    return sorted(set(recipe.known) - {source.digest for source in recipe.pairs.values()})
 
 
 def _named(model: Model | None) -> str:

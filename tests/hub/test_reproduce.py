@@ -253,3 +253,16 @@ def test_a_card_cannot_make_it_read_or_write_elsewhere(hub, name, data, again, t
         with pytest.raises(DataError, match="no recipe that can be read"):
             again(name)
     assert not (tmp_path / "theirs").exists()
+
+
+def test_known_positives_beside_the_pairs_are_asked_for(hub, name, data, again):
+    pairs, corpus, plain = data
+    others = pairs.map(lambda row, place: {"positive_ids": plain[place]["negative_ids"][:1]}, with_indices=True)
+    others = others.select_columns(["query", "positive_ids"])
+    mined = mine(pairs, corpus, "bm25", num_negatives=2, known_positives=[others])
+    push(mined, name, configs="list", corpus=corpus)
+    without = again(name)
+    assert not without.identical
+    (change,) = without.changes
+    assert change.startswith("known_positives beside the pairs: of digest ") and change.endswith(" then, none now")
+    assert again(name, known_positives=[others]).identical
