@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
 from hf_hardneg.errors import ConfigError, unknown_name
@@ -221,7 +219,7 @@ class HardNegatives:
 
     def _check(self, strategy: Strategy) -> None:
         _check_whole("num_negatives", self.num_negatives, "a whole number of at least 1, such as 4", least=1)
-        _check_whole("seed", self.seed, "a whole number, such as 42", least=-np.inf)
+        _check_whole("seed", self.seed, "a whole number, such as 42")
         for name, value, known in (
             ("positive_agg", self.positive_agg, AGGREGATES),
             ("dedupe", self.dedupe, DEDUPE),
@@ -244,6 +242,6 @@ class HardNegatives:
             )
 
 
-def _check_whole(name: str, value: object, allowed: str, *, least: float) -> None:
-    if type(value) is not int or value < least:
+def _check_whole(name: str, value: object, allowed: str, *, least: int | None = None) -> None:
+    if type(value) is not int or (least is not None and value < least):
         raise ConfigError(f"{name}={value!r} of type {type(value).__name__}: give {allowed}.")
