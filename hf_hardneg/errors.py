@@ -14,12 +14,20 @@
     └── MissingExtraError  (ImportError)  an optional package that is not installed
 
 Every message has three parts: what was given, what is allowed, what to do.
+
+What is probably a mistake, but may be meant, is a `HardNegWarning` instead. Python shows it by default, once for each
+place that calls the library; `warnings.filterwarnings("ignore", category=HardNegWarning)` hides all of them, `"error"`
+raises them. Log lines are for detail that nobody must act on.
 """
 
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 class HardNegError(Exception):
@@ -71,6 +79,22 @@ class HubError(HardNegError, OSError):
 
 class MissingExtraError(HardNegError, ImportError):
     """An optional package that the requested feature needs and that is not installed."""
+
+
+class HardNegWarning(UserWarning):
+    """Something that is probably a mistake; the message says what was found and what to do."""
+
+
+def warn(message: str) -> None:
+    """Show a `HardNegWarning` under the line outside this package that led to it.
+
+    Args:
+        message (`str`): what was found and what to do, in sentences.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{_PACKAGE}."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, HardNegWarning, stacklevel=level)
 
 
 def unknown_name(what: str, given: str, known: Iterable[str]) -> UnknownNameError:

@@ -5,14 +5,13 @@ To add one, write the class here and list it in `FILTERS`; the contract tests ru
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.errors import ConfigError, unknown_name, warn
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.score.scorers import PairScorer
 from hf_hardneg.signals import (
@@ -27,8 +26,6 @@ from hf_hardneg.signals import (
     SecondScore,
     Signal,
 )
-
-logger = logging.getLogger(__name__)
 
 Basis = Literal["no_positives", "raw", "survivors"]
 BASES: tuple[Basis, ...] = ("no_positives", "raw", "survivors")
@@ -177,7 +174,10 @@ class AbsoluteMargin(Filter):
         if not -np.inf < self.margin < np.inf:
             raise ConfigError(f"AbsoluteMargin({self.margin}) is no distance of scores; give a number, such as 0.05.")
         if self.margin < 0:
-            logger.warning("AbsoluteMargin(%s) lets candidates through that score above the positive.", self.margin)
+            warn(
+                f"AbsoluteMargin({self.margin}) lets candidates through that score above the positive. "
+                "Give a margin of 0 or more unless you want those."
+            )
 
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) of the candidates below the margin."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.errors import ConfigError, UnknownNameError
+from hf_hardneg.errors import ConfigError, HardNegWarning, UnknownNameError
 from hf_hardneg.filters import (
     FILTERS,
     AbsoluteMargin,
@@ -120,6 +120,7 @@ def test_contract(name):
     assert stage.keep(candidates.take(np.zeros(10, bool))).shape == (0,)
 
 
-def test_a_negative_margin_is_warned_of(caplog):
-    assert AbsoluteMargin(-0.125).keep(Candidates.of([[0.625, 0.5]], positive=[0.5])).tolist() == [True, True]
-    assert "lets candidates through that score above the positive" in caplog.text
+def test_a_negative_margin_is_warned_of():
+    with pytest.warns(HardNegWarning, match="lets candidates through that score above the positive"):
+        margin = AbsoluteMargin(-0.125)
+    assert margin.keep(Candidates.of([[0.625, 0.5]], positive=[0.5])).tolist() == [True, True]

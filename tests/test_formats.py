@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_hardneg import mine, to_format
-from hf_hardneg.errors import ColumnError, ConfigError, UnknownNameError
+from hf_hardneg.errors import ColumnError, ConfigError, HardNegWarning, UnknownNameError
 from tests.worlds import world
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* rows have fewer than:hf_hardneg.errors.HardNegWarning")
 MINED = {
     "query": ["q1", "q2", "q3"],
     "positive": [["p1", "p2"], ["p3"], ["p4"]],
@@ -77,15 +78,18 @@ def test_the_list_layout_is_mined_data_and_can_be_cut():
     assert cut["positive"] == MINED["positive"]
 
 
-def test_a_width_cuts_and_drops(caplog):
+def test_a_width_cuts_and_drops():
     mined = Dataset.from_dict(MINED)
-    assert to_format(mined, "n-tuple", num_negatives=1).to_dict() == {
+    short = "1 of 3 rows have fewer than 1 negatives and are left out of the layout 'n-tuple'"
+    with pytest.warns(HardNegWarning, match=short):
+        tuples = to_format(mined, "n-tuple", num_negatives=1)
+    assert tuples.to_dict() == {
         "query": ["q1", "q1", "q2"],
         "positive": ["p1", "p2", "p3"],
         "negative_1": ["a", "a", "c"],
     }
-    assert "1 of 3 rows have fewer than 1 negatives and are left out of the layout 'n-tuple'" in caplog.text
-    assert len(to_format(mined, "triplet", num_negatives=1)) == 3
+    with pytest.warns(HardNegWarning, match="give fewer rows or shorter lists"):
+        assert len(to_format(mined, "triplet", num_negatives=1)) == 3
 
 
 def test_a_positive_that_is_a_string():

@@ -1,4 +1,3 @@
-import logging
 import multiprocessing
 import os
 import signal
@@ -8,7 +7,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from hf_hardneg.errors import HardNegWarning
 from hf_hardneg.index.inventory import inventory, prune
 from hf_hardneg.index.store import digest_of
 from hf_hardneg.score.cross_encoder import load_cross_encoder
@@ -132,7 +133,7 @@ def test_several_processes_write_one_store(tmp_path):
     assert scored(log) == []
 
 
-def test_altered_shards_are_scored_again(tmp_path, caplog):
+def test_altered_shards_are_scored_again(tmp_path):
     log = tmp_path / "log"
     stored(Counting(log), tmp_path / "a").score(QUERIES, DOCUMENTS)
     shards = sorted((tmp_path / "a").glob("scores-*/*.npy"))
@@ -141,11 +142,11 @@ def test_altered_shards_are_scored_again(tmp_path, caplog):
     shards[0].write_bytes(content)
     shards[1].write_bytes(b"\x93NUMPY")
     (tmp_path / "a").rename(tmp_path / "b")
-    with caplog.at_level(logging.WARNING):
+    with pytest.warns(HardNegWarning, match="was altered or truncated") as caught:
         for _ in range(2):
             found = stored(Counting(log), tmp_path / "b").score(QUERIES, DOCUMENTS)
             assert np.array_equal(found, truth(QUERIES, DOCUMENTS))
-    assert caplog.text.count("was altered or truncated") == 2
+    assert len(caught) == 2
     assert DISTINCT < len(scored(log)) < 2 * DISTINCT
 
 

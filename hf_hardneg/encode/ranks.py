@@ -5,15 +5,12 @@ Without a launch neither Accelerate nor torch is imported.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hf_hardneg.errors import RanksError
-
-logger = logging.getLogger(__name__)
+from hf_hardneg.errors import RanksError, warn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +81,8 @@ def launched_ranks() -> Ranks:
 
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     if state.num_processes != launched:
-        logger.warning(
-            "WORLD_SIZE is %d, but Accelerate knows %d processes, so they do not share the encoding. "
-            "On CPU set ACCELERATE_USE_CPU=true.",
-            launched,
-            state.num_processes,
+        warn(
+            f"WORLD_SIZE is {launched}, but Accelerate knows {state.num_processes} processes, so they do not share the "
+            "encoding. On CPU set ACCELERATE_USE_CPU=true."
         )
     return Ranks(rank=state.process_index, world=state.num_processes)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
-from hf_hardneg.errors import ColumnError, ConfigError, unknown_name
+from hf_hardneg.errors import ColumnError, ConfigError, unknown_name, warn
 from hf_hardneg.formats.layouts import LAYOUTS, Layout
 from hf_hardneg.formats.rows import Rows, lengths, listed, one
 from hf_hardneg.formats.tables import WHOLE, Names, check_all_known, corpus_table, texts_of_rows, with_ids
@@ -238,14 +238,9 @@ def _warn(layout: str, shape: Layout, counts: np.ndarray, width: int) -> None:
     short = int((counts < width).sum())
     if short:
         fate = "are left out of" if shape.equal else "give fewer rows or shorter lists in"
-        logger.warning(
-            "%d of %d rows have fewer than %d negatives and %s the layout %r. "
-            "Mine deeper, loosen the filters, or pass a smaller num_negatives.",
-            short,
-            len(counts),
-            width,
-            fate,
-            layout,
+        warn(
+            f"{short} of {len(counts)} rows have fewer than {width} negatives and {fate} the layout {layout!r}. "
+            "Mine deeper, loosen the filters, or pass a smaller num_negatives."
         )
 
 

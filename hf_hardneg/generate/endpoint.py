@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from hf_hardneg.errors import ConfigError, EndpointError
+from hf_hardneg.errors import ConfigError, EndpointError, warn
 from hf_hardneg.generate.generators import BUDGET, ENDPOINT, Answer, Ask, check_decoding
 from hf_hardneg.generate.prompts import SCHEMA
 from hf_hardneg.process import in_child
@@ -249,7 +249,10 @@ class _Connection:
         except self.network_errors as error:
             return Answer(failure=ENDPOINT), None, _Trouble(f"does not answer ({type(error).__name__}: {error})")
         except NO_COMPLETION as error:
-            logger.warning("%s sent no chat completion: %s", self.settings.base_url, error)
+            warn(
+                f"{self.settings.base_url} sent no chat completion ({error}). Check that base_url= is that of an "
+                "OpenAI-compatible endpoint."
+            )
             return Answer(failure=ENDPOINT), None, None
 
     def _refused(self, error: Any, structured: bool) -> _Trouble | None:
@@ -259,7 +262,10 @@ class _Connection:
             self.structured = False
             return _Trouble("", again=False)
         if status in PROMPT_REFUSED:
-            logger.warning("%s refused a prompt: %s", self.settings.base_url, said)
+            warn(
+                f"{self.settings.base_url} refused a prompt ({said}). Its row gets no written negative; shorten the "
+                "prompt or the texts if this happens often."
+            )
             return None
         if status in TRY_AGAIN or status >= 500:
             wait = _seconds(error.response.headers.get("Retry-After"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import posixpath
 import re
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus import dataset_digest
-from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError, warn
 from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
 from hf_hardneg.hub.repository import README, Repository, Snapshot
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
     from datasets import Dataset, DatasetDict
     from huggingface_hub import CommitInfo
-
-logger = logging.getLogger(__name__)
 
 CONFIGS = ("list", "triplet")
 COLUMNS = ("query_column", "positive_column", "query_id_column", "positive_ids_column", "id_column", "text_column")
@@ -230,11 +227,10 @@ class _Push:
             if self.recipe is None or replace(before, versions={}) != replace(self.recipe, versions={})
         ]
         if others:
-            logger.warning(
-                "%s keeps the configs %s, which were made otherwise. The card keeps their recipe, and its figures will "
-                "be of this push alone. Push them again too, or this to another name.",
-                self.repository.repo_id,
-                ", ".join(others),
+            warn(
+                f"{self.repository.repo_id} keeps the configs {', '.join(others)}, which were made otherwise. The card "
+                "keeps their recipe, and its figures will be of this push alone. Push them again too, or this to "
+                "another name."
             )
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from hf_hardneg.errors import unknown_name
+from hf_hardneg.errors import unknown_name, warn
 from hf_hardneg.optional import require
-
-logger = logging.getLogger(__name__)
 
 STOP_WORDS = {
     "chinese": "STOPWORDS_CHINESE",
@@ -108,6 +105,10 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
     return Hasher.hash(tokenizer)
 
 
+ENOUGH_TO_JUDGE = 200
+"""Characters below which the lengths of terms say nothing about a tokenizer."""
+
+
 def warn_if_broken(characters: int, terms: int) -> None:
     """Warn when terms are implausibly long or short for what was read, as after a tokenizer for another script.
 
@@ -115,11 +116,9 @@ def warn_if_broken(characters: int, terms: int) -> None:
         characters (`int`): read so far, without white space.
         terms (`int`): produced from them.
     """
-    if characters and not 1.2 <= characters / max(terms, 1) <= 25:
-        logger.warning(
-            "the tokenizer made %d terms of %d characters (%.1f characters per term; 2 to 15 is usual). "
-            "Retrieval will be poor: pass a tokenizer for this language, tokenizer=callable(str) -> list[str].",
-            terms,
-            characters,
-            characters / max(terms, 1),
+    if characters >= ENOUGH_TO_JUDGE and not 1.2 <= characters / max(terms, 1) <= 25:
+        warn(
+            f"The tokenizer made {terms} terms of {characters} characters ({characters / max(terms, 1):.1f} characters "
+            "per term; 2 to 15 is usual). Retrieval will be poor: pass a tokenizer for this language, "
+            "tokenizer=callable(str) -> list[str]."
         )

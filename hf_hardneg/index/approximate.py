@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -20,14 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.index import store
 from hf_hardneg.index.dense import FILE, DenseIndex, load_faiss, mapped_file
 from hf_hardneg.index.gpu import FAISS_LIMIT, check_faiss_class, faiss_on_gpu, gpu
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.process import in_threads
-
-logger = logging.getLogger(__name__)
 
 MEASURED = "recall.json"
 EXACT_UP_TO = 200_000
@@ -187,7 +184,10 @@ def _judge(measured: Measured, factory: str) -> None:
         )
     ratio = measured.seconds / measured.exact_seconds
     if ratio > 1:
-        logger.warning("%s at recall %.4f takes %.2g times as long as 'exact'", factory, measured.recall, ratio)
+        warn(
+            f"{factory} at recall {measured.recall:.4f} takes {ratio:.2g} times as long as exact search. Give "
+            "factory='exact', or a lower recall=."
+        )
 
 
 def _build(stored: np.ndarray, factory: str, directory: Path) -> None:

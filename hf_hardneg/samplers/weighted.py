@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-import logging
 from abc import abstractmethod
 
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import effective_sample_sizes, sample_without_replacement
+from hf_hardneg.errors import warn
 from hf_hardneg.samplers.base import POOL, Sampler, Uniforms
-
-logger = logging.getLogger(__name__)
 
 FLAT, PEAKED = 0.95, 2.0
 
@@ -52,4 +50,4 @@ class Weighted(Sampler):
 
 @functools.lru_cache(maxsize=256)
 def _warn_once(sampler: str, finding: str) -> None:
-    logger.warning("%s %s. Look at report(mined), and change its scale, temperature or dimension.", sampler, finding)
+    warn(f"{sampler} {finding}. Look at report(mined), and change its scale, temperature or dimension.")

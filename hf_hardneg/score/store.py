@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -20,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from hf_hardneg.errors import warn
 from hf_hardneg.index import store
 from hf_hardneg.positives import KEY, isin_sorted
 from hf_hardneg.progress import bar
 from hf_hardneg.score.scorers import PairScorer, ScoreKind
-
-logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 10.0
 FIRST_CHUNK = 64
@@ -134,7 +132,7 @@ def _read(path: Path) -> np.ndarray | None:
         entries = np.load(path, allow_pickle=False)
         if entries.dtype == ENTRY and store.bytes_digest(entries.tobytes()) == path.stem:
             return entries
-    logger.warning("%s was altered or truncated: its pairs are scored again.", path)
+    warn(f"{path} was altered or truncated: its pairs are scored again. Check the disk if this happens often.")
     path.unlink(missing_ok=True)
     return None
 

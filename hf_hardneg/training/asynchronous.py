@@ -21,7 +21,7 @@ from typing import Any
 
 import dill
 
-from hf_hardneg.errors import ConfigError, StoreError
+from hf_hardneg.errors import ConfigError, StoreError, warn
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Job, Schedule, beside
 from hf_hardneg.training.snapshots import device_of, is_live, quiet, same_draws, save_weights, saved_encoder
@@ -132,11 +132,9 @@ class AsyncRefresher:
         code = self._exit_code(folder)
         if ranks.decided(folder is not None and code != 0):
             if code is not None:
-                logger.warning(
-                    "the process that mined generation %d beside the training ended with exit code %d; all ranks mine "
-                    "it now, with the same weights",
-                    job.number,
-                    code,
+                warn(
+                    f"The process that mined generation {job.number} beside the training ended with exit code {code}; "
+                    "all ranks mine it now, with the same weights. Look for what ended it, such as a lack of memory."
                 )
             self._mine_here(job)
         if ranks.rank == 0 and folder is not None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
+from hf_hardneg.errors import warn
 from hf_hardneg.optional import require
 from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Schedule
-
-logger = logging.getLogger(__name__)
 
 Callback: Any = require("lightning.pytorch", extra="lightning", needed_by="HardNegativeLightning").Callback
 
@@ -55,7 +53,10 @@ class HardNegativeLightning(Callback):  # type: ignore[misc]
         self.refresher.at(self.step, self.schedule)
         workers = getattr(trainer.train_dataloader, "num_workers", 0)
         if workers:
-            logger.warning("new negatives will come late, behind what %d workers have read ahead", workers)
+            warn(
+                f"New negatives will come late, behind what the {workers} workers of the loader have read ahead. "
+                "Use num_workers=0 to train on them from the next batch on."
+            )
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Refresh where it is due; a micro-batch of an accumulated gradient is no step."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,14 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.errors import ConfigError, unknown_name, warn
 from hf_hardneg.training.documents import Documents, Keys, check_shape, gather_documents
 from hf_hardneg.training.gather import gather_rows, joined_mean
 from hf_hardneg.training.guidance import Guide
 from hf_hardneg.training.mixing import MoCHi
 from hf_hardneg.training.similarity import SIMILARITIES, Similarity, all_scores, own_scores
-
-logger = logging.getLogger(__name__)
 
 MultiPositive = Literal["mask", "sum"]
 MULTI_POSITIVE: tuple[MultiPositive, ...] = ("mask", "sum")
@@ -161,7 +158,7 @@ class CrossBatchLoss:
             parts.append(self._negatives(own_scores(queries, mixed, self.similarity), ~usable))
         logits, positive, hidden = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         if logits.shape[1] == 1:
-            logger.warning("A batch of one query and no negative has loss 0; give larger batches or mined negatives.")
+            warn("A batch of one query and no negative has loss 0; give larger batches or mined negatives.")
         return infonce(logits, positive, hidden)
 
     @property
