@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM := false
 	touch $@
 
 mine: .venv/.installed
-	$(BIN)/hf-hardneg demo --out mined
+	$(BIN)/hf-hardneg demo --out mined --overwrite
 
 test: .venv/.installed
 	$(BIN)/python -m pytest

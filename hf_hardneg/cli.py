@@ -57,7 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         )
     for command in (mine, demo):
         command.add_argument("--out", required=True, help="folder for the mined dataset; load_from_disk() reads it")
-        command.add_argument("--format", default="list", help="list, triplet, n-tuple, labeled-pair or labeled-list")
+        command.add_argument(
+            "--format", default="list", help="a layout of to_format(), such as triplet (default: list)"
+        )
+        command.add_argument("--overwrite", action="store_true", help="replace the dataset that --out holds")
     mine.add_argument("--confirm-cost", action="store_true", help="run a job whose plan is above an hour")
     index.add_argument("--kind", choices=("bm25", "dense"), default="bm25")
     index.add_argument("--vector-column", help="corpus column of vectors, instead of an encoder")
@@ -163,6 +166,7 @@ def _audit_parser(audit: argparse.ArgumentParser) -> None:
 
 
 def _mine(options: argparse.Namespace) -> None:
+    _check(options)
     pairs, corpus = _tables(options)
     _run(pairs, corpus, options, confirm_cost=options.confirm_cost, **_columns(options))
 
@@ -173,6 +177,10 @@ def _audit(options: argparse.Namespace) -> int:
     from hf_hardneg.audits import audit
     from hf_hardneg.formats.files import read_format, read_qrels
     from hf_hardneg.inputs import is_saved, load_splits, load_table
+    from hf_hardneg.outputs import check_parent
+
+    if options.html:
+        check_parent(options.html, "--html")
 
     def table(source: str | None) -> Dataset | None:
         if source is not None and source.endswith(".tsv") and Path(source).exists():
@@ -320,6 +328,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> None:
     from hf_hardneg.demo import standard_library
 
+    _check(options)
     pairs, corpus = standard_library()
     print(f"Python {sys.version.split()[0]}: {len(pairs):,} queries over {len(corpus):,} documented objects\n")
     _run(pairs, corpus, options)
@@ -332,9 +341,21 @@ def _demo(options: argparse.Namespace) -> None:
     )
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Raise for arguments that would fail once the work is done."""
+    from hf_hardneg.formats.layouts import check_layout
+    from hf_hardneg.outputs import check_folder
+    from hf_hardneg.strategies import resolve
+
+    resolve(options.strategy, safeguards=options.safeguards)
+    check_layout(options.format)
+    check_folder(options.out, overwrite=options.overwrite)
+
+
 def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **columns: Any) -> None:
     from hf_hardneg.formats import to_format
     from hf_hardneg.mining import mine
+    from hf_hardneg.outputs import save
     from hf_hardneg.reports import report
     from hf_hardneg.strategies import resolve
 
@@ -343,11 +364,12 @@ def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **columns
     mined = mine(pairs, corpus, options.strategy, **_shared(options), **columns)
     names = {name: columns[name] for name in ("query_column", "positive_column") if name in columns}
     written = to_format(mined, options.format, **names)
-    written.save_to_disk(options.out)
+    save(written, options.out)
     for row in mined.select(range(min(SHOWN_ROWS, len(mined)))):
         _show(row, names.get("query_column", "query"), names.get("positive_column", "positive"))
     print(report(mined))
-    print(f"\nWritten to {options.out}: datasets.load_from_disk({options.out!r}) has {len(written):,} rows")
+    rows = sum(map(len, written.values())) if isinstance(written, dict) else len(written)
+    print(f"\nWritten to {options.out}: datasets.load_from_disk({options.out!r}) has {rows:,} rows")
 
 
 def _show(row: dict[str, Any], query: str, positive: str) -> None:

@@ -132,3 +132,40 @@ def test_it_says_what_a_name_resolved_to_and_leaves_safeguards_out_if_asked(tmp_
     assert shown.startswith("bm25+rank_zone is Strategy(retrievers=(BM25(),), filters=(NearQueryPositive(),TooSi")
     shown = run(capsys, *arguments, "--no-safeguards", f"--out={tmp_path}/all")
     assert shown.startswith("bm25+rank_zone is Strategy(retrievers=(BM25(),), filters=(), sampler=RankZone())")
+
+
+def test_arguments_are_checked_before_anything_is_read(tmp_path, capsys):
+    nowhere = [f"--{name}={tmp_path}/{name}.parquet" for name in ("pairs", "corpus")]
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note").write_text("a note")
+    for arguments, said in (
+        (["--strategy=bm25", "--format=triplets", f"--out={tmp_path}/out"], "Did you mean 'triplet'"),
+        (["--strategy=bm26", f"--out={tmp_path}/out"], "Did you mean 'bm25'"),
+        (["--strategy=bm25", f"--out={tmp_path}/full"], "give a new folder, or --overwrite"),
+        (["--strategy=bm25", f"--out={tmp_path}/full", "--overwrite"], "something else than a saved dataset"),
+        (["--strategy=bm25", f"--out={tmp_path}/file/out"], "file is no folder that you may write to"),
+    ):
+        assert main(["mine", *nowhere, *arguments]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["demo", "--format=triplets", f"--out={tmp_path}/out"]) == 2
+    assert main(["audit", f"{tmp_path}/nothing.parquet", f"--html={tmp_path}/file/page.html"]) == 2
+    assert "--html" in capsys.readouterr().err
+    assert (tmp_path / "full" / "note").read_text() == "a note"
+
+
+def test_a_saved_dataset_is_replaced_only_if_asked(tmp_path, capsys):
+    arguments = [
+        "mine",
+        *saved(tmp_path),
+        "--strategy=bm25",
+        f"--cache-dir={tmp_path}/indexes",
+        f"--out={tmp_path}/out",
+    ]
+    run(capsys, *arguments)
+    assert main([*arguments, "--num-negatives=2"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert {len(row) for row in load_from_disk(str(tmp_path / "out"))["negatives"]} == {4}
+    run(capsys, *arguments, "--num-negatives=2", "--overwrite")
+    assert {len(row) for row in load_from_disk(str(tmp_path / "out"))["negatives"]} == {2}
+    assert not list(tmp_path.glob("*.partial"))

@@ -65,6 +65,7 @@ LAYERS = [
     {"generate.prompts", "generate.replies", "generate.generators", "generate.scorers"},
     {"generate.endpoint", "generate.validation"},
     {"mining", "reports", "demo", "inputs", "generate.llm", "formats.rows"},
+    {"outputs"},
     {"metrics.ranking", "metrics.judgements", "metrics.hardness.hardness"},
     {"metrics.retrieval.retrieval", "metrics.false_negative_rate.false_negative_rate"},
     {"metrics.alignment_uniformity.alignment_uniformity"},

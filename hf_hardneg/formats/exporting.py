@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
-from hf_hardneg.errors import ColumnError, ConfigError, unknown_name, warn
-from hf_hardneg.formats.layouts import LAYOUTS, Layout
+from hf_hardneg.errors import ColumnError, ConfigError, warn
+from hf_hardneg.formats.layouts import LAYOUTS, Layout, check_layout
 from hf_hardneg.formats.rows import Rows, lengths, listed, one
 from hf_hardneg.formats.tables import WHOLE, Names, check_all_known, corpus_table, texts_of_rows, with_ids
 
@@ -100,8 +100,7 @@ def to_format(
     """
     from datasets import DatasetDict
 
-    if layout not in ("list", *LAYOUTS):
-        raise unknown_name("layout", layout, ("list", *LAYOUTS))
+    check_layout(layout)
     if num_negatives is not None and num_negatives < 1:
         raise ConfigError(f"num_negatives={num_negatives} leaves nothing; give at least 1.")
     if isinstance(dataset, DatasetDict):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from hf_hardneg.errors import unknown_name
 from hf_hardneg.formats import by_id, inline, sentence_transformers
 from hf_hardneg.formats.rows import Rows
 
@@ -187,6 +188,16 @@ LAYOUTS: dict[str, Layout] = {
     ),
 }
 """Every layout by its name, besides `list`, which is mined data as it is."""
+
+
+def check_layout(name: str) -> None:
+    """Raise where no layout has that name.
+
+    Raises:
+        UnknownNameError: naming those that are, and the nearest.
+    """
+    if name not in ("list", *LAYOUTS):
+        raise unknown_name("layout", name, ("list", *LAYOUTS))
 
 
 def table() -> str:
