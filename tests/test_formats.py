@@ -8,7 +8,7 @@ from hf_hardneg import mine, to_format
 from hf_hardneg.errors import ColumnError, ConfigError, HardNegWarning, UnknownNameError
 from tests.worlds import world
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* rows have fewer than:hf_hardneg.errors.HardNegWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.* rows have (fewer than|no negative):hf_hardneg.errors.HardNegWarning")
 MINED = {
     "query": ["q1", "q2", "q3"],
     "positive": [["p1", "p2"], ["p3"], ["p4"]],
@@ -80,7 +80,7 @@ def test_the_list_layout_is_mined_data_and_can_be_cut():
 
 def test_a_width_cuts_and_drops():
     mined = Dataset.from_dict(MINED)
-    short = "1 of 3 rows have fewer than 1 negatives and are left out of the layout 'n-tuple'"
+    short = "1 of 3 rows have no negative and are left out of the layout 'n-tuple'"
     with pytest.warns(HardNegWarning, match=short):
         tuples = to_format(mined, "n-tuple", num_negatives=1)
     assert tuples.to_dict() == {
@@ -88,8 +88,17 @@ def test_a_width_cuts_and_drops():
         "positive": ["p1", "p2", "p3"],
         "negative_1": ["a", "a", "c"],
     }
-    with pytest.warns(HardNegWarning, match="give fewer rows or shorter lists"):
+    with pytest.warns(HardNegWarning, match="1 of 3 rows have no negative and are left out of the layout 'triplet'"):
         assert len(to_format(mined, "triplet", num_negatives=1)) == 3
+
+
+@pytest.mark.filterwarnings("error::hf_hardneg.errors.HardNegWarning")
+def test_a_shortage_is_said_where_rows_are_lost_or_a_number_was_asked_for():
+    mined = Dataset.from_dict(MINED)
+    to_format(mined, "labeled-pair")
+    to_format(mined.select([0, 1]), "triplet")
+    with pytest.warns(HardNegWarning, match="2 of 3 rows have fewer than 2 negatives and give fewer rows or shorter"):
+        to_format(mined, "labeled-pair", num_negatives=2)
 
 
 def test_a_positive_that_is_a_string():

@@ -16,7 +16,7 @@ from hf_hardneg.errors import ColumnError, ConfigError, DataError, UnknownNameEr
 from hf_hardneg.formats import LAYOUTS, exporting, files, importing, merging
 from tests.worlds import world
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* rows have fewer than:hf_hardneg.errors.HardNegWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.* rows have (fewer than|no negative):hf_hardneg.errors.HardNegWarning")
 MINED = {
     "query_id": ["a", "b", "c"],
     "query": ["q1", "q2", "q3"],

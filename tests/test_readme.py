@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from hf_hardneg.formats import LAYOUTS
 from hf_hardneg.strategies import table
 
@@ -10,6 +12,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.filterwarnings("ignore:.* rows have no negative and are left out:hf_hardneg.errors.HardNegWarning")
 def test_the_blocks_run(capsys):
     names = {}
     for block in BLOCKS:

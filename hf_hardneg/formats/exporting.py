@@ -164,7 +164,7 @@ def _convert(
     wanted = width or int(counts.max(initial=0))
     if not wanted:
         raise ConfigError(f"No row has a negative, so {layout!r} would be empty. Mine again with looser filters.")
-    _warn(layout, shape, counts, wanted)
+    _warn(layout, shape, counts, wanted, is_asked=width is not None)
     converter = _Converter(layout, scores, wanted, names)
     if not shape.ids:
         return dataset.map(converter, batched=True, desc=f"To {layout}").with_format(None)
@@ -232,15 +232,21 @@ def _counts(dataset: Dataset) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
-def _warn(layout: str, shape: Layout, counts: np.ndarray, width: int) -> None:
+def _warn(layout: str, shape: Layout, counts: np.ndarray, width: int, *, is_asked: bool) -> None:
+    """Warn of rows that the layout leaves out, and where a width was asked for, of those that have fewer negatives."""
     logger.info("The layout %r does not carry: %s.", layout, shape.loses)
-    short = int((counts < width).sum())
-    if short:
-        fate = "are left out of" if shape.equal else "give fewer rows or shorter lists in"
-        warn(
-            f"{short} of {len(counts)} rows have fewer than {width} negatives and {fate} the layout {layout!r}. "
-            "Mine deeper, loosen the filters, or pass a smaller num_negatives."
+    needed = width if shape.equal else int("rows without negatives" in shape.loses)
+    lost, short = int((counts < needed).sum()), int((counts < width).sum())
+    if lost:
+        few = f"fewer than {needed} negatives" if needed > 1 else "no negative"
+        what = f"{lost} of {len(counts)} rows have {few} and are left out of"
+    elif short and is_asked:
+        what = (
+            f"{short} of {len(counts)} rows have fewer than {width} negatives and give fewer rows or shorter lists in"
         )
+    else:
+        return
+    warn(f"{what} the layout {layout!r}. Mine deeper, loosen the filters, or pass a smaller num_negatives.")
 
 
 @dataclass(frozen=True)
