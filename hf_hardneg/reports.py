@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.diagnostics import infonce
-from hf_hardneg.errors import ColumnError, ConfigError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError
+from hf_hardneg.estimates import FalseNegatives, false_negatives
+from hf_hardneg.hardness import Comparison, Hardness, best_scores, compare
+from hf_hardneg.recipes import recipe_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,9 +24,6 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RECALL = "search_recall"
 SYNTHESIS = "synthesis"
 TEMPERATURE = 0.05
-TOO_HARD, TOO_EASY = 0.05, 0.5
-EDGES = (-np.inf, -0.2, -0.1, 0.0, TOO_HARD, 0.1, 0.2, 0.3, 0.4, TOO_EASY, 0.6, 0.8, 1.0, np.inf)
-"""Of the histogram of relative margins, `(s+ - s) / |s+|`; a bin takes its lower edge, not its upper one."""
 NEEDED = ("negatives", "negative_scores", "negative_ranks", "negative_sources", "positive_scores", "mining")
 
 
@@ -38,12 +37,9 @@ class Report:
         funnel (`dict[str, int]`): candidates retrieved, removed under each reason, and kept, over all rows.
         sources (`dict[str, int]`): negatives by where they came from.
         negative_scores, positive_scores, margins, ranks (`dict[float, float]`): quantiles; a margin is the positive's
-            score minus a negative's.
-        above_positive (`float`): share of negatives that score above their positive; likely unlabelled positives.
-        relative_margins (`dict[tuple[float, float], int]`): negatives by `(s+ - s) / |s+|`, a histogram over `EDGES`.
-            Below 0.05 a negative is too hard: above 95 % of its positive's score, where NV-Retriever (arXiv 2407.15831)
-            sees unlabelled positives. From 0.5 it is too easy, a limit of ours: it scores at most half. Between lies
-            what is worth training on.
+            score minus a negative's. The positive is the best-scored one of the query.
+        hardness (`Hardness`): negatives by `(s+ - s) / |s+|` against the same positive, of those with a score on both
+            sides. High scores are no evidence of unlabelled positives, see `hf_hardneg.hardness`.
         short_rows, empty_rows (`int`): rows with fewer negatives than asked, and with none.
         repeated_negatives (`int`): rows in which one text stands twice among the negatives.
         search_recall (`float`, *optional*): share of the exact nearest documents that an approximate search finds, as
@@ -51,6 +47,8 @@ class Report:
         gradient_shares (`dict[float, float]`): quantiles of InfoNCE's `p` of each negative, its share of the largest
             gradient it could get, against the lowest positive and the row's other negatives. Empty without temperature.
         synthesis (`dict[str, int]`): what `SyntheticNegatives` asked, accepted, and rejected under each reason.
+        false_negatives (`FalseNegatives`, *optional*): what the cross-encoder that denoised the negatives expects;
+            `None` where no score of one is stored, since nothing else here can tell.
     """
 
     rows: int
@@ -61,19 +59,14 @@ class Report:
     positive_scores: dict[float, float]
     margins: dict[float, float]
     ranks: dict[float, float]
-    above_positive: float
-    relative_margins: dict[tuple[float, float], int]
+    hardness: Hardness
     short_rows: int
     empty_rows: int
     repeated_negatives: int
     search_recall: float | None = None
     gradient_shares: dict[float, float] = field(default_factory=dict)
     synthesis: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def goldilocks(self) -> dict[str, float]:
-        """Share of the negatives that are too easy, just right and too hard; empty where none has a relative margin."""
-        return goldilocks(self.relative_margins)
+    false_negatives: FalseNegatives | None = None
 
     def __str__(self) -> str:
         retrieved = max(self.funnel["retrieved"], 1)
@@ -86,11 +79,10 @@ class Report:
                 shown = "  ".join(f"{int(100 * q)}%: {value:.4g}" for q, value in values.items())
                 lines.append(f"  {name:<20} {shown}")
         lines.append(f"  {'sources':<20} " + ", ".join(f"{name}: {count:,}" for name, count in self.sources.items()))
-        if self.margins:
-            lines.append(f"  above their positive {100 * self.above_positive:.2f} % of negatives (likely unlabelled)")
-        if self.goldilocks:
-            shares = ", ".join(f"{name} {100 * share:.2f} %" for name, share in self.goldilocks.items())
-            lines.append(f"  against the positive {shares}")
+        if self.hardness.compared:
+            lines.append(f"  against the best positive of the query: {self.hardness}")
+        unknown = "not estimated; scores of retrieval cannot tell, a cross-encoder or a judge can"
+        lines.append(f"  false negatives      {self.false_negatives or unknown}")
         lines.append(f"  short rows {self.short_rows:,}, of which empty {self.empty_rows:,}")
         if self.repeated_negatives:
             lines.append(f"  rows with a repeated negative {self.repeated_negatives:,}")
@@ -130,8 +122,8 @@ def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
           positive_scores      5%: 0.5549  25%: 0.7065  50%: 1.295  75%: 1.906  95%: 2.113
           margins              5%: -0.2652  25%: -0.05593  50%: 0.4155  75%: 0.9606  95%: 1.449
           sources              bm25: 8
-          above their positive 25.00 % of negatives (likely unlabelled)
-          against the positive too easy 25.00 %, just right 25.00 %, too hard 50.00 %
+          against the best positive of the query: easy 25.00 %, moderate 25.00 %, hard 50.00 % (25.00 % above it), of 8
+          false negatives      not estimated; scores of retrieval cannot tell, a cross-encoder or a judge can
           short rows 0, of which empty 0
     """
     if temperature is not None and not temperature > 0:
@@ -144,7 +136,16 @@ def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
         )
     names = [*NEEDED, *(name for name in (SYNTHESIS,) if name in dataset.column_names)]
     parts = [_part(table) for table in dataset.with_format("arrow", columns=names).iter(BATCH)]
-    return _joined(parts or [_part(dataset.data.select(names).slice(0, 0))], temperature)
+    figures = _joined(parts or [_part(dataset.data.select(names).slice(0, 0))], temperature)
+    return replace(figures, false_negatives=_estimate(dataset))
+
+
+def _estimate(dataset: Dataset) -> FalseNegatives | None:
+    """What the cross-encoder says; nothing where the dataset carries no recipe, or more than one."""
+    try:
+        return false_negatives(dataset, recipe_of(dataset))
+    except DataError:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,7 @@ class _Part:
     sources: Counter[str]
     numbers: dict[str, np.ndarray]
     compared: np.ndarray
+    hardness: Hardness
     repeated: int
     synthesis: dict[str, int]
 
@@ -166,7 +168,7 @@ def _part(table: pa.Table) -> _Part:
     counts = dict(zip((entry.name for entry in columns["mining"].type), columns["mining"].flatten(), strict=True))
     recalls = counts.pop(RECALL, pa.nulls(0, pa.float32()))
     sources = pc.value_counts(columns["negative_sources"].flatten()).to_pylist()
-    compared, margin, relative = margins(columns["positive_scores"], columns["negative_scores"])
+    rows, compared = table.num_rows, _compared(columns["positive_scores"], columns["negative_scores"])
     return _Part(
         per_row=pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False),
         short=counts["short"].to_numpy(zero_copy_only=False),
@@ -176,11 +178,11 @@ def _part(table: pa.Table) -> _Part:
             "ranks": _numbers(columns["negative_ranks"]),
             "negative_scores": _numbers(columns["negative_scores"]),
             "positive_scores": _numbers(columns["positive_scores"]),
-            "margins": margin,
-            "relative_margins": relative,
+            "margins": compared.margin,
             RECALL: recalls.drop_null().to_numpy(zero_copy_only=False).astype(np.float64),
         },
-        compared=compared,
+        compared=np.bincount(compared.row, minlength=rows),
+        hardness=Hardness.of(compared.relative),
         repeated=_repeated(columns["negatives"]),
         synthesis=_totals(_one(table.column(SYNTHESIS))) if SYNTHESIS in table.column_names else {},
     )
@@ -197,7 +199,7 @@ def _joined(parts: list[_Part], temperature: float | None) -> Report:
     numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers}
     sources = sum((part.sources for part in parts), Counter[str]())
     compared = np.concatenate([part.compared for part in parts])
-    margin, recalls, relative = numbers["margins"], numbers.pop(RECALL), numbers.pop("relative_margins")
+    margin, recalls = numbers["margins"], numbers.pop(RECALL)
     if temperature is None and all(
         (np.abs(numbers[f"{one}_scores"]) < 1.001).all() for one in ("negative", "positive")
     ):
@@ -205,20 +207,31 @@ def _joined(parts: list[_Part], temperature: float | None) -> Report:
     if temperature is not None:
         rows = np.repeat(np.arange(len(compared)), compared)
         numbers["gradient_shares"] = infonce(np.zeros(len(compared)), -margin, rows, temperature=temperature)[1]
+    quantiles_of: dict[str, Any] = {name: quantiles(values) for name, values in numbers.items()}
     return Report(
         rows=len(per_row),
         negatives=int(per_row.sum()),
         funnel={name: sum(part.counts[name] for part in parts) for name in parts[0].counts},
         sources=dict(sorted(sources.items())),
-        **{name: quantiles(values) for name, values in numbers.items()},
-        above_positive=float((margin < 0).mean()) if len(margin) else 0.0,
-        relative_margins=relative_margins(relative),
+        **quantiles_of,
+        hardness=sum((part.hardness for part in parts), Hardness()),
         short_rows=int((short > 0).sum()),
         empty_rows=int((per_row == 0).sum()),
         repeated_negatives=sum(part.repeated for part in parts),
         search_recall=float(recalls.mean()) if len(recalls) else None,
         synthesis={name: sum(part.synthesis[name] for part in parts) for name in parts[0].synthesis},
     )
+
+
+def _compared(positives: pa.ListArray, negatives: pa.ListArray) -> Comparison:
+    (row, scores), (owner, others) = map(_flat, (positives, negatives))
+    return compare(best_scores(len(positives), row, scores), owner, others)
+
+
+def _flat(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
+    """Which list each number is of, (n,) int64, and the numbers, (n,) float64."""
+    owner = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    return owner, lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def _one(column: pa.ChunkedArray) -> Any:
@@ -230,41 +243,9 @@ def _numbers(lists: pa.ListArray) -> np.ndarray:
 
 
 def quantiles(values: np.ndarray) -> dict[float, float]:
-    """The values at `QUANTILES`; empty without values."""
+    """The finite values at `QUANTILES`; empty without values."""
+    values = values[np.isfinite(values)]
     return {q: float(np.quantile(values, q)) for q in QUANTILES} if len(values) else {}
-
-
-def margins(positives: pa.ListArray, negatives: pa.ListArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lowest positive score minus score, of each negative, with how many each row has and each as part of `|s+|`.
-
-    NaN and unscored ones are left out, and of the parts also those of a positive that scores 0.
-    """
-    lowest = np.full(len(positives), np.nan)
-    owner = pc.list_parent_indices(positives).to_numpy(zero_copy_only=False)
-    scores = positives.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    np.fmin.at(lowest, owner, scores)
-    owner = pc.list_parent_indices(negatives).to_numpy(zero_copy_only=False)
-    margin = lowest[owner] - negatives.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    known = ~np.isnan(margin)
-    owner, margin = owner[known], margin[known]
-    anchor = np.abs(lowest[owner])
-    return np.bincount(owner, minlength=len(positives)), margin, margin[anchor > 0] / anchor[anchor > 0]
-
-
-def relative_margins(values: np.ndarray) -> dict[tuple[float, float], int]:
-    """How many of the values, `(s+ - s) / |s+|`, lie in each bin of `EDGES`."""
-    counts = np.bincount(np.searchsorted(EDGES, values, side="right") - 1, minlength=len(EDGES) - 1)
-    return dict(zip(pairwise(EDGES), counts.tolist(), strict=True))
-
-
-def goldilocks(histogram: dict[tuple[float, float], int]) -> dict[str, float]:
-    """Shares that are too easy, just right and too hard, of `relative_margins`; empty where it counts none."""
-    total = sum(histogram.values())
-    if not total:
-        return {}
-    easy = sum(count for (low, _), count in histogram.items() if low >= TOO_EASY) / total
-    hard = sum(count for (_, high), count in histogram.items() if high <= TOO_HARD) / total
-    return {"too easy": easy, "just right": 1 - easy - hard, "too hard": hard}
 
 
 def _repeated(negatives: pa.ListArray) -> int:

@@ -12,7 +12,7 @@ import hf_hardneg.training
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages", "versions"},
+    {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages", "versions", "hardness"},
     {"optional", "draws", "charts"},
     {"progress", "candidates", "batches", "strings", "index.store", "index.hits"},
     {"corpus", "index.inventory"},
@@ -64,6 +64,7 @@ LAYERS = [
     {"plans"},
     {"generate.prompts", "generate.replies", "generate.generators", "generate.scorers"},
     {"generate.endpoint", "generate.validation"},
+    {"estimates"},
     {"mining", "reports", "demo", "inputs", "generate.llm", "formats.rows"},
     {"outputs"},
     {"metrics.ranking", "metrics.judgements", "metrics.hardness.hardness"},

@@ -222,15 +222,15 @@ def test_vectors_without_direction_or_of_another_width_are_an_error(predictions,
 
 def test_hardness_by_hand():
     found = load("hardness").compute(
-        predictions=[[0.9, 0.78, 0.5, float("nan")], [0.1]], references=[[0.8, 1.2], [0.4]]
+        predictions=[[0.9, 0.78, 0.5, float("nan")], [0.1]], references=[[0.8, 0.2], [0.4]]
     )
     assert found["mean_score"] == pytest.approx((0.9 + 0.78 + 0.5 + 0.1) / 4)
     assert found["mean_margin"] == pytest.approx((-0.1 + 0.02 + 0.3 + 0.3) / 4)
     assert found["above_positive"] == 0.25 and found["negatives"] == 4
-    assert (found["too_easy"], found["just_right"], found["too_hard"]) == (0.25, 0.25, 0.5)
+    assert (found["easy"], found["moderate"], found["hard"]) == (0.25, 0.25, 0.5)
     with pytest.raises(DataError, match="no pair of a scored positive"):
         load("hardness").compute(predictions=[[]], references=[0.5])
-    assert load("hardness").compute(predictions=[[0.5]], references=[0.0])["too_hard"] is None
+    assert load("hardness").compute(predictions=[[0.5, -0.5]], references=[0.0])["hard"] == 0.5
 
 
 def test_hardness_is_that_of_the_report():
@@ -249,7 +249,8 @@ def test_hardness_is_that_of_the_report():
     made = report(mined)
     found = load("hardness").compute(predictions=mined["negative_scores"][:], references=mined["positive_scores"][:])
     assert found["margin_quantiles"] == made.margins and found["negatives"] == 100
-    assert {name.replace("_", " "): found[name] for name in ("too_easy", "just_right", "too_hard")} == made.goldilocks
+    assert {name: found[name] for name in ("easy", "moderate", "hard")} == made.hardness.shares
+    assert found["above_positive"] == made.hardness.above > 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,7 @@ MINED = {
     "negative_scores": [[1.0, 3.0], [None, None], []],
     "negative_ranks": [[0, 1], [-1, -1], []],
     "negative_sources": [["bm25", "bm25"], ["pad_random", "pad_random"], []],
-    "positive_scores": [[2.0, 4.0], [5.0], [None]],
+    "positive_scores": [[2.0, 1.5], [5.0], [None]],
     "mining": [
         {"retrieved": 5, "known_positive": 1, "margin": 2, "kept": 2, "short": 0},
         {"retrieved": 0, "known_positive": 0, "margin": 0, "kept": 0, "short": 2},
@@ -26,33 +26,35 @@ def test_worked_out_by_hand():
     assert (made.rows, made.negatives, made.short_rows, made.empty_rows, made.repeated_negatives) == (3, 4, 2, 1, 1)
     assert made.funnel == {"retrieved": 6, "known_positive": 2, "margin": 2, "kept": 2}
     assert made.sources == {"bm25": 2, "pad_random": 2}
-    assert made.negative_scores[0.5] == 2.0 and made.positive_scores[0.5] == 4.0
-    assert made.margins[0.5] == 0.0 and made.above_positive == 0.5
+    assert made.negative_scores[0.5] == 2.0 and made.positive_scores[0.5] == 2.0
+    assert made.margins[0.5] == 0.0 and made.hardness.above == 0.5 and made.hardness.compared == 2
     shown = str(made)
     assert "3 rows, 4 negatives, 1.33 per row" in shown
-    assert "rows with a repeated negative 1" in shown and "above their positive 50.00 %" in shown
+    assert "rows with a repeated negative 1" in shown and "(50.00 % above it), of 2" in shown
 
 
 def test_negatives_against_their_positive():
-    """Relative margins -1, -.2, 0, .05 and -.25, .5, 1.2; none of s+ 0, none without a positive's score."""
+    """Relative margins -1, -.2, 0, .05 and -.25, .5, 1.2 and -inf, 0, inf of s+ 0; none without both scores."""
     given = {
-        "negatives": [["a", "b", "c", "d"], ["e", "f", "g"], ["h"], ["i"]],
-        "negative_scores": [[2.0, 1.2, 1.0, 0.95], [-0.75, -1.5, -2.2], [0.3], [0.3]],
-        "negative_ranks": [[0, 1, 2, 3], [0, 1, 2], [0], [0]],
-        "negative_sources": [["dense"] * 4, ["dense"] * 3, ["dense"], ["dense"]],
-        "positive_scores": [[1.0, 1.5], [-1.0], [0.0], [None]],
-        "mining": [{"kept": 4, "short": 0}, {"kept": 3, "short": 0}, {"kept": 1, "short": 0}, {"kept": 1, "short": 0}],
+        "negatives": [["a", "b", "c", "d"], ["e", "f", "g"], ["h", "i", "j", "k"], ["l"]],
+        "negative_scores": [[2.0, 1.2, 1.0, 0.95], [-0.75, -1.5, -2.2], [0.3, 0.0, -0.3, -math.inf], [0.3]],
+        "negative_ranks": [[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 3], [0]],
+        "negative_sources": [["dense"] * 4, ["dense"] * 3, ["dense"] * 4, ["dense"]],
+        "positive_scores": [[1.0, 0.5], [-1.0, -3.0], [0.0, None], [None]],
+        "mining": [{"kept": 4, "short": 0}, {"kept": 3, "short": 0}, {"kept": 4, "short": 0}, {"kept": 1, "short": 0}],
     }
     made = report(Dataset.from_dict({**given, "mining": [{"retrieved": 4, **one} for one in given["mining"]]}))
-    counts = {low: count for (low, _), count in made.relative_margins.items() if count}
-    assert counts == {-math.inf: 2, -0.2: 1, 0.0: 1, 0.05: 1, 0.5: 1, 1.0: 1}
-    assert made.goldilocks == pytest.approx({"too easy": 2 / 7, "just right": 1 / 7, "too hard": 4 / 7})
-    assert "against the positive too easy 28.57 %, just right 14.29 %, too hard 57.14 %" in str(made)
+    counts = {low: count for (low, _), count in made.hardness.histogram.items() if count}
+    assert counts == {-math.inf: 3, -0.2: 1, 0.0: 2, 0.05: 1, 0.5: 1, 1.0: 2}
+    assert made.hardness.shares == pytest.approx({"easy": 0.3, "moderate": 0.1, "hard": 0.6})
+    assert made.hardness.above == 0.4 and sum(made.hardness.shares.values()) == pytest.approx(1)
+    shown = "best positive of the query: easy 30.00 %, moderate 10.00 %, hard 60.00 % (40.00 % above it), of 10"
+    assert shown in str(made) and "not estimated; scores of retrieval cannot tell" in str(made)
     assert not made.gradient_shares and "gradient" not in str(made)
 
 
 def test_gradient_shares_are_those_of_infonce():
-    scores = {"negative_scores": [[0.7, 0.4], [None, None], []], "positive_scores": [[0.8, 0.9], [0.5], [None]]}
+    scores = {"negative_scores": [[0.7, 0.4], [None, None], []], "positive_scores": [[0.8, 0.3], [0.5], [None]]}
     dataset = Dataset.from_dict({**MINED, **scores})
     shares = [0.2653879288, 0.01321288695]
     assert report(dataset, temperature=0.1).gradient_shares[0.5] == pytest.approx(sum(shares) / 2, rel=1e-8)

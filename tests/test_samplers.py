@@ -74,7 +74,6 @@ def test_random_stream_of_a_large_corpus_is_the_keyed_one():
     assert mined[0]["negative_ids"] == expected
 
 
-@pytest.mark.filterwarnings("ignore:.* draws almost:hf_hardneg.errors.HardNegWarning")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_contract(name):
     """Every sampler gives ascending positions, at most as many as asked, and does not look at the candidates' order."""

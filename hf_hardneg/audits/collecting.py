@@ -12,7 +12,7 @@ from hf_hardneg.audits.facts import Facts
 from hf_hardneg.audits.finders import Hits, View
 from hf_hardneg.audits.findings import Histogram
 from hf_hardneg.audits.rows import Batch, Side, cut
-from hf_hardneg.reports import EDGES, relative_margins
+from hf_hardneg.hardness import EDGES, Hardness, compare
 
 EXAMPLES = 3
 MOST_IN_ROW = 40
@@ -85,7 +85,7 @@ class Histograms:
     """Counts of numbers, added up."""
 
     overlaps: np.ndarray = field(default_factory=lambda: np.zeros(len(OVERLAPS) - 1, np.int64))
-    margins: np.ndarray = field(default_factory=lambda: np.zeros(len(EDGES) - 1, np.int64))
+    hardness: Hardness = field(default_factory=Hardness)
 
     def add(self, view: View) -> None:
         """Counts a batch."""
@@ -93,12 +93,7 @@ class Histograms:
         if view.has_texts:
             self.overlaps += np.histogram(view.overlap, OVERLAPS)[0]
         if side.scores is not None:
-            lowest = view.lowest_positive[side.owner]
-            with np.errstate(invalid="ignore", divide="ignore"):
-                relative = (lowest - side.scores) / np.abs(lowest)
-            counts = relative_margins(relative[np.isfinite(relative)])
-            if counts:
-                self.margins += np.array(list(counts.values()))
+            self.hardness += Hardness.of(compare(view.best_positive, side.owner, side.scores).relative)
 
     def made(self, facts: Facts) -> tuple[Histogram, ...]:
         """The histograms that have something in them."""
@@ -110,7 +105,7 @@ class Histograms:
         every = (
             ("Rows by number of negatives", "negatives", edges, sizes),
             ("Negatives by overlap with a positive", "overlap", OVERLAPS, self.overlaps.tolist()),
-            ("Negatives by relative margin", "(s+ - s) / |s+|", EDGES, self.margins.tolist()),
+            ("Negatives by relative margin", "(s+ - s) / |s+|", EDGES, self.hardness.counts),
         )
         return tuple(
             Histogram(title=title, x_label=label, edges=tuple(map(float, edges)), counts=tuple(counts))

@@ -13,6 +13,7 @@ from hf_hardneg.audits.facts import Facts
 from hf_hardneg.audits.keys import NONE, contained, largest_jaccard, pair_keys
 from hf_hardneg.audits.rows import Batch, Side
 from hf_hardneg.filters import NearDuplicate
+from hf_hardneg.hardness import best_scores
 
 
 class Hits(NamedTuple):
@@ -75,12 +76,11 @@ class View:
         return largest_jaccard(negative.grams, negative.starts, positive.grams, positive.starts)
 
     @functools.cached_property
-    def lowest_positive(self) -> np.ndarray:
-        """The lowest score among the positives of each row, (n,); NaN where none is scored."""
-        lowest, side = np.full(len(self.batch.number), np.nan), self.batch.positive
-        if side.scores is not None:
-            np.fmin.at(lowest, side.owner, side.scores)
-        return lowest
+    def best_positive(self) -> np.ndarray:
+        """The highest score among the positives of each row, (n,); NaN where none is scored."""
+        side = self.batch.positive
+        scores = np.full(len(side.owner), np.nan) if side.scores is None else side.scores
+        return best_scores(len(self.batch.number), side.owner, scores)
 
     def _same(self, keys: Sequence[np.ndarray]) -> np.ndarray:
         positives, negatives = (side.in_row(one) for side, one in zip(self.sides, keys, strict=True))
@@ -205,10 +205,11 @@ def near_duplicate(view: View) -> Hits | None:
 
 
 def above_positive(view: View) -> Hits | None:
-    """Negatives that score above the lowest positive of their row."""
+    """Negatives that score above every positive of their row."""
     if view.batch.positive.scores is None or view.batch.negative.scores is None:
         return None
-    return Hits(negatives=view.batch.negative.scores > view.lowest_positive[view.batch.negative.owner])
+    scores = view.batch.negative.scores
+    return Hits(negatives=np.isfinite(scores) & (scores > view.best_positive[view.batch.negative.owner]))
 
 
 def no_positive(view: View) -> Hits | None:

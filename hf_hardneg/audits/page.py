@@ -10,7 +10,7 @@ from hf_hardneg.audits.findings import Finding, Histogram
 from hf_hardneg.audits.judging import Estimate
 from hf_hardneg.charts import Marked, histogram
 from hf_hardneg.filters import NearDuplicate
-from hf_hardneg.reports import TOO_EASY, TOO_HARD
+from hf_hardneg.hardness import EASY, HARD
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -27,7 +27,7 @@ td.text { overflow-wrap: anywhere; white-space: pre-wrap; unicode-bidi: isolate;
 """
 MARKED = {
     "overlap": Marked(NearDuplicate().threshold, float("inf"), "near duplicates"),
-    "(s+ - s) / |s+|": Marked(TOO_HARD, TOO_EASY, "worth training on"),
+    "(s+ - s) / |s+|": Marked(HARD, EASY, "moderate"),
 }
 """What is shaded, by the label of the axis."""
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import DatasetCard
 
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.estimates import false_negatives
+from hf_hardneg.hardness import EASY, HARD
 from hf_hardneg.hub import inert
-from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, false_negatives, pictures
+from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, pictures
 from hf_hardneg.hub.front_matter import Parts, merged_body, merged_metadata, metadata_of, parts
 from hf_hardneg.hub.inert import Markdown
 from hf_hardneg.hub.limits import limits
@@ -20,7 +22,7 @@ from hf_hardneg.hub.losses import LIST, loading, use_of
 from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.masking import masked
 from hf_hardneg.recipes import RECIPE, SECTION, Recipe, recipe_block, recipe_of, recipes_on
-from hf_hardneg.reports import QUANTILES, TOO_EASY, TOO_HARD, Report, report
+from hf_hardneg.reports import QUANTILES, Report, report
 from hf_hardneg.serialization import expression
 
 if TYPE_CHECKING:
@@ -252,8 +254,8 @@ def _section(figures: Report, recipe: Recipe | None, described: Mapping[str, Any
         "levels": QUANTILES,
         "quantiles": {name: getattr(figures, name) for name in SHOWN_FIGURES if getattr(figures, name)},
         "zone": Markdown(ZONE),
-        "too_hard": TOO_HARD,
-        "too_easy": TOO_EASY,
+        "hard": HARD,
+        "easy": EASY,
         "shown": SHOWN,
         "length": LENGTH,
         "start": Markdown(SECTION[0]),

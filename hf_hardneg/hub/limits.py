@@ -29,10 +29,11 @@ def _search(figures: Report, recipe: Recipe | None) -> str:
 
 
 def _of_rows(figures: Report) -> Iterator[str]:
-    if figures.margins:
+    if figures.hardness.compared:
         yield (
-            f"{_share(figures.above_positive)} of the negatives score above their positive. That is where unlabelled "
-            "positives are most likely."
+            f"{_share(figures.hardness.above)} of the {figures.hardness.compared:,} negatives that have a score, as "
+            "their positive has, score above the best positive of their query. The score of a retriever does not tell "
+            "how many of those are unlabelled positives."
         )
     if figures.short_rows:
         yield (

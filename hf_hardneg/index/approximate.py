@@ -167,14 +167,14 @@ def build_approximate(
 
     def tune(directory: Path) -> None:
         measured = _tuned(exact, mapped_file(proposer / FILE), asked, recall, kind)
-        _judge(measured, factory)
+        _judge(measured, factory, len(stored))
         (directory / MEASURED).write_text(json.dumps(asdict(measured), indent=1))
 
     tuning = store.obtain(root, "recall", setting, tune)
     return ApproximateIndex(**vars(exact), proposer=proposer, tuning=tuning)
 
 
-def _judge(measured: Measured, factory: str) -> None:
+def _judge(measured: Measured, factory: str, documents: int) -> None:
     """Raise if a search misses its target, and say so if it does not pay."""
     if measured.recall < measured.target:
         raise ConfigError(
@@ -183,7 +183,7 @@ def _judge(measured: Measured, factory: str) -> None:
             "a lower recall=; the index stays in the cache."
         )
     ratio = measured.seconds / measured.exact_seconds
-    if ratio > 1:
+    if ratio > 1 and documents > EXACT_UP_TO:
         warn(
             f"{factory} at recall {measured.recall:.4f} takes {ratio:.2g} times as long as exact search. Give "
             "factory='exact', or a lower recall=."

@@ -79,7 +79,7 @@ def counted(rows):
                 found["near_duplicate"] += not same and overlap(text, of(row, "positive")) >= 0.8
             if scored and of(row, "negative_scores"):
                 score = of(row, "negative_scores")[place]
-                found["above_positive"] += score is not None and score > min(scored)
+                found["above_positive"] += score is not None and score > max(scored)
     assert set(found) <= set(CHECKS)
     return {name: count for name, count in found.items() if count}
 

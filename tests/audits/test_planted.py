@@ -69,7 +69,12 @@ PLANTED = {
     "repeated_positive": ({"dataset": rows({"positive": ["a", "b", "a"]}, {})}, 1),
     "near_duplicate": ({"dataset": rows({"positive": [LONG], "negatives": [f"{LONG}!", f"{LONG} more", "word0"]})}, 2),
     "above_positive": (
-        {"dataset": rows({"positive_scores": [0.5], "negative_scores": [0.6]}, {"positive_scores": [1.0]})},
+        {
+            "dataset": rows(
+                {"positive_scores": [0.5], "negative_scores": [0.6]},
+                {"positive": ["a", "b"], "positive_scores": [1.0, 0.3], "negative_scores": [0.6]},
+            )
+        },
         1,
     ),
     "no_positive": ({"dataset": rows({"positive": []}, {})}, 1),

@@ -76,7 +76,7 @@ def test_histograms_hold_every_number():
     by_label = {one.x_label: one for one in found.histograms}
     assert by_label["negatives"].counts == (0, 0, 3)
     assert sum(by_label["overlap"].counts) == found.negatives
-    assert sum(by_label["(s+ - s) / |s+|"].counts) == 3
+    assert sum(by_label["(s+ - s) / |s+|"].counts) == 4
     wide = Dataset.from_dict({"query": ["q"], "positive": ["p"], "negatives": [[str(one) for one in range(60)]]})
     assert audit(wide).histograms[0].edges[-1] == float("inf")
 

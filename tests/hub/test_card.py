@@ -56,9 +56,9 @@ def test_every_number_as_worked_out_by_hand():
         ["positive_scores", "2.4", "4", "5", "8", "9.6"],
         ["margins", "-0.24", "0.4", "1", "4", "4.8"],
     ]
-    assert "\n- too easy: 40.00 %\n- just right: 20.00 %\n- too hard: 40.00 %\n" in text
-    assert "Too hard is above 95 % of the positive's score, where" in text and "is at most 50 % of it." in text
-    assert "- 20.00 % of the negatives score above their positive." in text
+    assert "\n- easy: 40.00 %\n- moderate: 20.00 %\n- hard: 40.00 %\n" in text
+    assert "hard is above 95 % of it (20.00 % above it), easy is at most 50 % of it." in text
+    assert "- 20.00 % of the 5 negatives that have a score, as their positive has, score above" in text
     assert "- 2 of 4 rows have fewer negatives than asked, 1 of them none.\n" in text
     assert "- Search was exact" in text and "- Split `train`: 4 rows.\n" in text
     assert "\n- Corpus: 1,234 rows, digest `c0ffee`, from `ada/corpus`, split `train`, revision" in text
