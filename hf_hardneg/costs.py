@@ -31,7 +31,8 @@ class Stage:
 
     Args:
         name (`str`): such as `"build index"`.
-        wall, cpu (`Law`): seconds on the clock in the main process; seconds of all processors.
+        wall, cpu (`Law`): seconds on the clock in the main process; seconds of all processors; by the best probe.
+        slow (`Law`, *optional*): seconds on the clock by the slowest probe; by default as `wall`.
         memory, disk (`Law`): bytes.
         basis (`str`): how the figures are known.
         in_workers (`bool`): whether `num_proc` workers share it.
@@ -41,6 +42,7 @@ class Stage:
     name: str
     wall: Law
     cpu: Law = Law()
+    slow: Law | None = None
     memory: Law = Law()
     disk: Law = Law()
     basis: str
@@ -54,7 +56,7 @@ class Step:
 
     Args:
         name (`str`): of the stage.
-        seconds (`float`): on the clock.
+        seconds, slow (`float`): on the clock, by the best probe and by the slowest.
         memory, disk (`float`): bytes; beyond what the process holds at the start, and beyond what is written already.
         reused (`bool`): whether the cache has it.
         basis (`str`): how the figures are known.
@@ -62,6 +64,7 @@ class Step:
 
     name: str
     seconds: float
+    slow: float
     memory: float
     disk: float
     reused: bool

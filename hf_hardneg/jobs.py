@@ -183,9 +183,17 @@ class Job:
             rate = score_rate(scorer, self._queries(pairs), self._documents())
             each = stage.scored_depth + 1
             how = f"measured on {rate.texts} pairs; at most {each} for each query"
-            wall, cpu = Law(fixed=rate.load, row=each * rate.wall), Law(row=each * rate.cpu)
-            memory = Law(fixed=rate.memory)
-            stages.append(Stage(name="score pairs", wall=wall, cpu=cpu, memory=memory, basis=how, in_workers=True))
+            stages.append(
+                Stage(
+                    name="score pairs",
+                    wall=Law(fixed=rate.load, row=each * rate.wall),
+                    cpu=Law(row=each * rate.cpu),
+                    slow=Law(fixed=rate.load, row=each * rate.slow),
+                    memory=Law(fixed=rate.memory),
+                    basis=how,
+                    in_workers=True,
+                )
+            )
         return stages
 
     def _encodes_queries(self) -> bool:
@@ -218,10 +226,11 @@ class Job:
     def _built(self, name: str, taken: list[Sample], law: Callable[..., Law], grows: str, reused: bool) -> Stage:
         last = taken[-1].documents
         how = f"measured on {last:,} documents" + (f", {grows}" if last < len(self.corpus) else "")
-        points = {what: _points(taken, name, what) for what in ("wall", "memory", "disk")}
+        points = {what: _points(taken, name, what) for what in ("wall", "slow", "memory", "disk")}
         return Stage(
             name=name,
             wall=law(points["wall"]),
+            slow=law(points["slow"]),
             memory=proportional(points["memory"]),
             disk=proportional(points["disk"]),
             basis=how,
@@ -238,19 +247,21 @@ class Job:
         if cached.searcher is None:
             how = f"{last.rows:,} queries on {last.documents:,} documents"
             how += ", linear" if last.documents < len(self.corpus) else ""
-            wall, cpu = (over_rows(_points(taken, "search", what, per_row=True)) for what in ("wall", "cpu"))
-            return [Stage(name="search", wall=wall, cpu=cpu, memory=memory, disk=disk, basis=how, in_workers=True)]
+            laws = {what: over_rows(_points(taken, "search", what, per_row=True)) for what in ("wall", "cpu", "slow")}
+            return [Stage(name="search", **laws, memory=memory, disk=disk, basis=how, in_workers=True)]
         queries = last.queries
         if encoded is not None:
             queries = replace(queries, vectors=encoded.vectors)
         opened, rate, count = search_rate(cached.searcher, queries, depth)
-        size = len(self.corpus)
-        wall = Law(row=max(cost.wall - inner.wall, 0) / last.rows, pair=rate.wall / size)
-        cpu = Law(row=max(cost.cpu - inner.cpu, 0) / last.rows, pair=rate.cpu / size)
+        size, around = len(self.corpus), cost.less(inner)
+        laws = {
+            what: Law(row=getattr(around, what) / last.rows, pair=getattr(rate, what) / size)
+            for what in ("wall", "cpu", "slow")
+        }
         how = f"{count:,} queries on the index itself"
         return [
             Stage(name="open index", wall=Law(fixed=opened), basis="measured; once in a process"),
-            Stage(name="search", wall=wall, cpu=cpu, memory=memory, disk=disk, basis=how, in_workers=True),
+            Stage(name="search", **laws, memory=memory, disk=disk, basis=how, in_workers=True),
         ]
 
     def _depth(self) -> int:
@@ -298,6 +309,7 @@ def _per_row(name: str, last: Sample, *, reused: bool = False) -> Stage:
         name=name,
         wall=Law(row=cost.wall / last.rows),
         cpu=Law(row=cost.cpu / last.rows),
+        slow=Law(row=cost.slow / last.rows),
         memory=Law(row=cost.memory / last.rows),
         disk=Law(row=cost.disk / last.rows),
         basis=f"measured on {last.rows:,} pairs, linear",
@@ -310,6 +322,7 @@ def _encoding_corpus(rate: EncodeRate, encoded: float) -> Stage:
     return Stage(
         name="encode corpus",
         wall=Law(document=rate.wall),
+        slow=Law(document=rate.slow),
         memory=Law(fixed=rate.memory),
         basis=f"measured on {rate.texts} texts stratified by length, linear",
         left=1.0 - encoded,
@@ -317,10 +330,10 @@ def _encoding_corpus(rate: EncodeRate, encoded: float) -> Stage:
 
 
 def _encoding_queries(queries: EncodeRate, documents: EncodeRate | None, outside: float) -> Stage:
-    wall, cpu = queries.wall, queries.cpu
+    each = {what: getattr(queries, what) for what in ("wall", "cpu", "slow")}
     how = f"measured on {queries.texts} queries stratified by length, linear"
     if documents is not None and outside:
-        wall, cpu = wall + outside * documents.wall, cpu + outside * documents.cpu
+        each = {what: value + outside * getattr(documents, what) for what, value in each.items()}
         how += f"; with {outside:.2f} positives outside the corpus each"
-    memory = Law(fixed=queries.memory)
-    return Stage(name="encode queries", wall=Law(row=wall), cpu=Law(row=cpu), memory=memory, basis=how, in_workers=True)
+    laws: dict[str, Any] = {what: Law(row=value) for what, value in each.items()}
+    return Stage(name="encode queries", **laws, memory=Law(fixed=queries.memory), basis=how, in_workers=True)

@@ -29,13 +29,15 @@ SHOWN_ABOVE = 60.0
 """Seconds above which `mine` shows its plan."""
 
 BUDGET = 3600.0
-"""Seconds above which `mine` raises unless `confirm_cost=True`."""
+"""Seconds above which `mine` raises unless `confirm_cost=True`, by the best of the probes."""
 
 WORKER_SECONDS = 0.7
 """Starting the worker processes of a job."""
 
 BATCH = 1000
 WORTH_SAYING = 0.8
+SPREAD = 1.25
+"""How many times the estimate the slowest probes must say before a plan shows both."""
 FAR = 100
 """How many times what was measured a plan may be for before it says that it is weak."""
 DENSE_ONLY = ("encoder", "vector_column", "query_vector_column", "index_name")
@@ -73,8 +75,13 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Time of the whole job, on the clock."""
+        """Time of the whole job, on the clock, by the best of the probes."""
         return sum(step.seconds for step in self.steps)
+
+    @property
+    def slow(self) -> float:
+        """The same by the slowest of the probes, as where other programs keep the processors busy."""
+        return sum(step.slow for step in self.steps)
 
     @property
     def memory(self) -> float:
@@ -138,9 +145,11 @@ class Plan:
         if stage.in_workers and self.num_proc > 1:
             wall = stage.cpu(*sizes) / min(self.num_proc, processors()) + WORKER_SECONDS * (stage.name == "search")
             batch *= self.num_proc
+        slower = 1.0 if stage.slow is None else stage.slow(*sizes) / max(stage.wall(*sizes), 1e-9)
         return Step(
             name=stage.name,
             seconds=wall * stage.left,
+            slow=wall * max(slower, 1.0) * stage.left,
             memory=stage.memory(self.documents, batch) * (stage.left > 0),
             disk=stage.disk(*sizes) * stage.left,
             reused=stage.left == 0,
@@ -151,9 +160,10 @@ class Plan:
         folder = next(path for path in (self.cache, *self.cache.parents) if path.exists())
         free = shutil.disk_usage(folder).free
         workers = f", {self.num_proc} processes" if self.num_proc > 1 else ""
+        spread = f" to {duration(self.slow)}" if self.slow > SPREAD * self.seconds else ""
         lines = [
             f"{self.recipe}",
-            f"{self.documents:,} documents, {self.rows:,} pairs{workers}: about {duration(self.seconds)}, "
+            f"{self.documents:,} documents, {self.rows:,} pairs{workers}: about {duration(self.seconds)}{spread}, "
             f"{data_size(self.memory)} of memory, {data_size(self.disk)} of disk",
             f"  {'step':<16} {'time':>10} {'memory':>10} {'disk':>10}   known from",
             *map(str, self.steps),
@@ -251,8 +261,9 @@ def guard(
     logger.info("%s", made)
     if made.seconds > BUDGET and not confirm_cost:
         raise CostError(
-            f"mine() would take about {duration(made.seconds)}; more than {duration(BUDGET)} must be confirmed. "
-            f"Pass confirm_cost=True to run it, or try something cheaper: {made.cheaper}.\n{made}"
+            f"mine() would take at least {duration(made.seconds)}, by the best of several probes; more than "
+            f"{duration(BUDGET)} must be confirmed. Pass confirm_cost=True (--confirm-cost on the command line) to run "
+            f"it, or try something cheaper: {made.cheaper}.\n{made}"
         )
     if made.seconds > SHOWN_ABOVE:
         show(str(made))

@@ -1,7 +1,8 @@
 """What a job costs, measured: the library's own stages run on a sample, in a cache that is thrown away.
 
 Samples grow until the time for probing is used up. Two sizes give a straight line over the number of documents, and
-that line is what plans extrapolate.
+that line is what plans extrapolate. Other programs can only slow a probe down, so each is repeated: the best repetition
+is the estimate, and the slowest tells how far to trust it.
 """
 
 from __future__ import annotations
@@ -38,10 +39,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+REPEATS = 3
+"""How often each probe is run."""
+
 ENCODE_SECONDS = 2.0
 """Time for encoding sampled texts, beside the two texts that load the model."""
 
-SAMPLE_SECONDS = 3.0
+SAMPLE_SECONDS = 6.0
 """Time for running the stages on samples of the corpus."""
 
 SEARCH_SECONDS = 1.0
@@ -64,12 +68,30 @@ class Cost:
         wall, cpu (`float`): seconds on the clock, and of all processors together.
         memory (`float`): bytes by which this process grew at its peak.
         disk (`float`): bytes written.
+        slow (`float`): seconds on the clock of the slowest repetition; `wall` and `cpu` are of the best ones.
     """
 
     wall: float = 0.0
     cpu: float = 0.0
     memory: float = 0.0
     disk: float = 0.0
+    slow: float = 0.0
+
+    @classmethod
+    def best(cls, costs: Sequence[Cost]) -> Cost:
+        """One cost of several repetitions."""
+        return cls(
+            wall=min(cost.wall for cost in costs),
+            cpu=min(cost.cpu for cost in costs),
+            memory=max(cost.memory for cost in costs),
+            disk=max(cost.disk for cost in costs),
+            slow=max(cost.slow for cost in costs),
+        )
+
+    def less(self, other: Cost) -> Cost:
+        """What is left of the time when a part is taken out; bytes stay."""
+        wall, cpu, slow = (max(getattr(self, n) - getattr(other, n), 0.0) for n in ("wall", "cpu", "slow"))
+        return replace(self, wall=wall, cpu=cpu, slow=max(slow, wall))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +111,12 @@ class Sample:
     outside: float
     queries: Queries
 
+    @classmethod
+    def best(cls, samples: Sequence[Sample]) -> Sample:
+        """One sample of several runs over the same documents."""
+        costs = {name: Cost.best([sample.costs[name] for sample in samples]) for name in samples[0].costs}
+        return replace(samples[-1], costs=costs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeRate:
@@ -96,7 +124,7 @@ class EncodeRate:
 
     Args:
         load (`float`): seconds until the first vectors.
-        wall, cpu (`float`): seconds per text after that.
+        wall, cpu, slow (`float`): seconds per text after that, see `Cost`.
         memory (`float`): bytes by which the process grew.
         texts (`int`): how many were encoded to learn it.
         vectors (`np.ndarray`): theirs, (texts, d) float32.
@@ -105,6 +133,7 @@ class EncodeRate:
     load: float
     wall: float
     cpu: float
+    slow: float
     memory: float
     texts: int
     vectors: np.ndarray
@@ -164,7 +193,13 @@ def measured(work: Callable[[], T], folder: Path | None = None) -> tuple[T, Cost
         peak.done.set()
         watcher.join()
     grown = max(peak.seen, resident()) - before
-    return result, Cost(wall=wall, cpu=cpu, memory=max(grown, 0), disk=_size(folder) - size)
+    return result, Cost(wall=wall, cpu=cpu, memory=max(grown, 0), disk=_size(folder) - size, slow=wall)
+
+
+def repeated(work: Callable[[], T]) -> tuple[T, Cost]:
+    """The result of work that can be done again, and what it cost in `REPEATS` repetitions."""
+    runs = [measured(work) for _ in range(REPEATS)]
+    return runs[-1][0], Cost.best([cost for _, cost in runs])
 
 
 def _size(folder: Path | None) -> int:
@@ -222,15 +257,16 @@ def encode_rate(encoder: Encoder, texts: Sequence[str], *, kind: Kind, seconds: 
     middle = [texts[row] for row in np.argsort(sizes, kind="stable")[len(sizes) // 2 :][:2]]
     _, first = measured(lambda: encoder.encode(middle, kind=kind))
     _, pilot = measured(lambda: encoder.encode(middle, kind=kind))
-    affordable = seconds * len(middle) / max(pilot.wall, 1e-6)
+    affordable = seconds / REPEATS * len(middle) / max(pilot.wall, 1e-6)
     each = int(np.clip(affordable / STRATA, 1, PER_STRATUM))
     chosen = [texts[row] for row in stratified(sizes, min(STRATA, max(1, int(affordable))), each)]
-    vectors, cost = measured(lambda: encoder.encode(chosen, kind=kind))
+    vectors, cost = repeated(lambda: encoder.encode(chosen, kind=kind))
     count = len(chosen)
     return EncodeRate(
         load=max(first.wall - pilot.wall, 0.0),
         wall=cost.wall / count,
         cpu=cost.cpu / count,
+        slow=cost.slow / count,
         memory=first.memory + cost.memory,
         texts=count,
         vectors=vectors,
@@ -278,7 +314,7 @@ def samples(
         spent: list[float] = []
         while True:
             began = time.perf_counter()
-            taken.append(run(min(size, len(corpus)), _dataset(few)))
+            taken.append(Sample.best([run(min(size, len(corpus)), _dataset(few)) for _ in range(REPEATS)]))
             spent.append(time.perf_counter() - began)
             growth = spent[-1] - spent[-2] if len(spent) > 1 else spent[-1] / GROWTH
             if size >= len(corpus) or not grow or spent[-1] + GROWTH * growth > SAMPLE_SECONDS - sum(spent):
@@ -373,12 +409,11 @@ class _Runner:
         costs["search"] = Cost(
             wall=read.wall + search.wall,
             cpu=read.cpu + search.cpu,
+            slow=read.slow + search.slow,
             memory=search.memory,
             disk=_bytes(to_columns(found)),
         )
-        costs["select"] = Cost(
-            wall=max(whole.wall - search.wall, 0), cpu=max(whole.cpu - search.cpu, 0), memory=whole.memory
-        )
+        costs["select"] = whole.less(search)
         _, costs["write"] = measured(lambda: _write(folder / "mined.arrow", mined), folder)
         outside = sum(text is not None for text in queries.positives.text) / max(len(queries), 1)
         return Sample(documents=len(opened), rows=len(queries), costs=costs, outside=outside, queries=queries)
@@ -396,16 +431,17 @@ def search_rate(searcher: Searcher, queries: Queries, depth: int) -> tuple[float
     total = len(queries) if queries.vectors is None else len(queries.vectors)
 
     def ask(count: int) -> Cost:
-        rows = np.arange(count)
-        return measured(lambda: searcher.search(prepared, rows, np.full(count, depth)))[1]
+        rows, deep = np.arange(count), np.full(count, depth)
+        return repeated(lambda: searcher.search(prepared, rows, deep))[1]
 
     count = min(FEW, total)
-    first, cost = ask(count), ask(count)
-    more = int(min(total, SEARCH_SECONDS * count / max(cost.wall, 1e-6)))
+    _, first = measured(lambda: searcher.search(prepared, np.arange(count), np.full(count, depth)))
+    cost = ask(count)
+    more = int(min(total, SEARCH_SECONDS / REPEATS * count / max(cost.wall, 1e-6)))
     if more > 2 * count:
         count, cost = more, ask(more)
     opened = max(first.wall - cost.wall * min(FEW, total) / count, 0.0)
-    return opened, Cost(wall=cost.wall / count, cpu=cost.cpu / count), count
+    return opened, Cost(wall=cost.wall / count, cpu=cost.cpu / count, slow=cost.slow / count), count
 
 
 def _bytes(columns: Mapping[str, pa.Array]) -> int:

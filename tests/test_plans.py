@@ -24,7 +24,7 @@ from hf_hardneg.encode import embeddings
 from hf_hardneg.errors import ConfigError, CostError, HardNegError
 from hf_hardneg.index.inventory import inventory, prune
 from hf_hardneg.plans import Plan
-from hf_hardneg.probes import encode_rate, measured, stratified
+from hf_hardneg.probes import REPEATS, Cost, encode_rate, measured, repeated, stratified
 from tests.worlds import SMALL, WIDTH, encode, world
 
 
@@ -128,7 +128,7 @@ def test_only_a_sample_is_encoded(tmp_path):
     pairs = Dataset.from_dict({"query": texts[:900], "positive": texts[:900]})
     encoder = Counted()
     plan(pairs, corpus, "dense", encoder=encoder, cache_dir=str(tmp_path))
-    assert 100 < encoder.texts <= 2 * (16 * 16 + 4)
+    assert 100 < encoder.texts <= 2 * (REPEATS * 16 * 16 + 4)
 
 
 def test_vectors_in_columns_need_no_encoding(tmp_path):
@@ -182,7 +182,7 @@ def test_a_job_above_the_budget_needs_to_be_confirmed(tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "SHOWN_ABOVE", 0.0)
     monkeypatch.setattr(plans, "BUDGET", 1e-3)
     pairs, corpus = world(2)
-    with pytest.raises(CostError, match=r"would take about .* s; more than 0.0 s must be confirmed. Pass confirm_cost"):
+    with pytest.raises(CostError, match=r"take at least .* s, .*; more than 0.0 s must be .* \(--confirm-cost on the"):
         mine(pairs, corpus, "bm25", cache_dir=str(tmp_path))
     assert issubclass(CostError, ConfigError) and kinds(tmp_path) <= {"corpus"}
     assert len(mine(pairs, corpus, "bm25", cache_dir=str(tmp_path), confirm_cost=True)) == len(pairs)
@@ -297,7 +297,8 @@ def test_an_encoder_that_waits_is_timed():
             return slow(texts)
 
     rate = encode_rate(Waiting(), [f"text {row}" for row in range(400)], kind="document")
-    assert rate.wall >= 0.002 and rate.cpu < 0.002 and rate.texts == 256 and rate.vectors.shape == (256, WIDTH)
+    assert rate.slow >= rate.wall >= 0.002 > rate.cpu
+    assert 0 < rate.texts <= 256 and rate.vectors.shape == (rate.texts, WIDTH)
 
 
 def test_memory_is_that_of_the_peak():
@@ -321,3 +322,36 @@ def test_times_are_readable(seconds, text):
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1500, "2 kB"), (8_000_000, "8 MB"), (13.5e9, "13.5 GB")])
 def test_sizes_are_readable(size, text):
     assert data_size(size) == text
+
+
+def test_a_probe_that_was_held_up_widens_the_spread_and_leaves_the_estimate():
+    probes = [
+        Cost(wall=wall, slow=wall, cpu=cpu, memory=memory) for wall, cpu, memory in ((9, 4, 1), (2, 3, 5), (3, 2, 2))
+    ]
+    assert Cost.best(probes) == Cost(wall=2, cpu=2, slow=9, memory=5)
+    assert Cost.best(probes).less(Cost(wall=1.5, cpu=3, slow=1.5)) == Cost(wall=0.5, cpu=0, slow=7.5, memory=5)
+    calls = []
+    assert repeated(lambda: calls.append(1) or len(calls))[0] == len(calls) == REPEATS
+
+
+def test_a_plan_says_the_spread_and_workers_share_it():
+    stage = Stage(name="search", wall=Law(row=1), cpu=Law(row=2), slow=Law(row=3), basis="b", in_workers=True)
+    alone = made_by_hand(stages=(stage,))
+    assert (alone.seconds, alone.slow) == (500, 1500) and "about 8 min 20 s to 25 min 0 s, " in str(alone)
+    shared = made_by_hand(stages=(stage,), num_proc=2)
+    assert shared.slow == pytest.approx(3 * shared.seconds)
+    steady = made_by_hand(stages=(Stage(name="search", wall=Law(row=1), slow=Law(row=1.1), basis="b"),))
+    assert "about 8 min 20 s, " in str(steady) and steady.slow == pytest.approx(550)
+
+
+def test_only_a_job_whose_best_probes_are_over_budget_is_refused(monkeypatch):
+    pairs, corpus = world(2)
+    slow = Stage(name="search", wall=Law(row=1), slow=Law(row=1000), basis="b")
+    monkeypatch.setattr(plans, "SHOWN_ABOVE", 0.0)
+    monkeypatch.setattr(plans, "plan", lambda *_, **__: made_by_hand(stages=(slow,), rows=36))
+    ask = {"num_proc": None, "confirm_cost": False}
+    monkeypatch.setattr(plans, "BUDGET", 37.0)
+    plans.guard([pairs], corpus, "bm25", {}, **ask)
+    monkeypatch.setattr(plans, "BUDGET", 35.0)
+    with pytest.raises(CostError, match="at least 36 s"):
+        plans.guard([pairs], corpus, "bm25", {}, **ask)
