@@ -241,6 +241,7 @@ class Job:
         """Opening the index and searching it, on the index itself where there is one, else on samples."""
         last = taken[-1]
         cost, inner, depth = last.costs["search"], last.costs["inner search"], self._depth()
+        laws: dict[str, Any]
         mapped = proportional(_points(taken, "build index", "disk"))
         memory = replace(mapped, row=cost.memory / last.rows)
         disk = Law(row=cost.disk / last.rows)
