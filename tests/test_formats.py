@@ -8,7 +8,7 @@ from hf_hardneg import mine, to_format
 from hf_hardneg.errors import ColumnError, ConfigError, HardNegWarning, UnknownNameError
 from tests.worlds import world
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* rows have (fewer than|no negative):hf_hardneg.errors.HardNegWarning")
+SHORT = "1 of 3 rows are left out of the layout '{}': 1 have no negative"
 MINED = {
     "query": ["q1", "q2", "q3"],
     "positive": [["p1", "p2"], ["p3"], ["p4"]],
@@ -65,7 +65,12 @@ EXPECTED = {
 @pytest.mark.parametrize("case", EXPECTED, ids=str)
 def test_worked_out_by_hand(case):
     layout, scores = case
-    made = to_format(Dataset.from_dict(MINED), layout, scores=scores)
+    scores = "retriever" if scores else None
+    if layout == "labeled-pair":
+        made = to_format(Dataset.from_dict(MINED), layout, scores=scores)
+    else:
+        with pytest.warns(HardNegWarning, match=SHORT.format(layout) if layout != "n-tuple" else "2 of 3 rows"):
+            made = to_format(Dataset.from_dict(MINED), layout, scores=scores)
     assert made.column_names == list(EXPECTED[case])
     assert made.to_dict() == EXPECTED[case]
 
@@ -80,30 +85,22 @@ def test_the_list_layout_is_mined_data_and_can_be_cut():
 
 def test_a_width_cuts_and_drops():
     mined = Dataset.from_dict(MINED)
-    short = "1 of 3 rows have no negative and are left out of the layout 'n-tuple'"
-    with pytest.warns(HardNegWarning, match=short):
+    with pytest.warns(HardNegWarning, match=SHORT.format("n-tuple")):
         tuples = to_format(mined, "n-tuple", num_negatives=1)
     assert tuples.to_dict() == {
         "query": ["q1", "q1", "q2"],
         "positive": ["p1", "p2", "p3"],
         "negative_1": ["a", "a", "c"],
     }
-    with pytest.warns(HardNegWarning, match="1 of 3 rows have no negative and are left out of the layout 'triplet'"):
-        assert len(to_format(mined, "triplet", num_negatives=1)) == 3
-
-
-@pytest.mark.filterwarnings("error::hf_hardneg.errors.HardNegWarning")
-def test_a_shortage_is_said_where_rows_are_lost_or_a_number_was_asked_for():
-    mined = Dataset.from_dict(MINED)
-    to_format(mined, "labeled-pair")
-    to_format(mined.select([0, 1]), "triplet")
-    with pytest.warns(HardNegWarning, match="2 of 3 rows have fewer than 2 negatives and give fewer rows or shorter"):
-        to_format(mined, "labeled-pair", num_negatives=2)
+    whole = mined.select([0, 1])
+    assert len(to_format(whole, "triplet", num_negatives=1)) == 3
+    with pytest.warns(HardNegWarning, match="1 of 2 rows have fewer than 2 negatives and give fewer rows or shorter"):
+        assert len(to_format(whole, "triplet", num_negatives=2)) == 5
 
 
 def test_a_positive_that_is_a_string():
     flat = Dataset.from_dict(MINED | {"positive": ["p1", "p3", "p4"], "positive_scores": [[0.75], [2.0], [3.0]]})
-    assert to_format(flat, "triplet").to_dict() == {
+    assert to_format(flat.select([0, 1]), "triplet").to_dict() == {
         "query": ["q1", "q1", "q2"],
         "positive": ["p1", "p1", "p3"],
         "negative": ["a", "b", "c"],
@@ -114,12 +111,12 @@ def test_types_views_splits_and_formats():
     mined = Dataset.from_dict(MINED)
     pairs = to_format(mined, "labeled-pair")
     assert pairs.features["label"] == Value("int64")
-    view = mined.select([1, 0])
+    view, whole = mined.select([1, 0]), mined.select([0, 1])
     assert to_format(view, "triplet")["query"][:] == ["q2", "q1", "q1", "q1", "q1"]
-    assert to_format(mined.with_format("numpy"), "triplet").to_dict() == EXPECTED["triplet", False]
-    both = to_format(DatasetDict({"a": mined, "b": view}), "triplet", num_negatives=1)
+    assert to_format(whole.with_format("numpy"), "triplet").to_dict() == EXPECTED["triplet", False]
+    both = to_format(DatasetDict({"a": whole, "b": view}), "triplet", num_negatives=1)
     assert {name: len(split) for name, split in both.items()} == {"a": 3, "b": 3}
-    renamed = mined.rename_columns({"query": "question", "positive": "answer"})
+    renamed = whole.rename_columns({"query": "question", "positive": "answer"})
     made = to_format(renamed, "triplet", query_column="question", positive_column="answer")
     assert made.column_names == ["question", "answer", "negative"]
 
@@ -146,6 +143,7 @@ def nested_loops(rows, layout, width):
 counts = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=8)
 
 
+@pytest.mark.filterwarnings("ignore:.* rows:hf_hardneg.errors.HardNegWarning")
 @settings(max_examples=25, deadline=None)
 @given(counts, st.sampled_from(["triplet", "n-tuple", "labeled-pair", "labeled-list"]), st.integers(1, 4))
 def test_nested_loops(counts, layout, width):
@@ -182,16 +180,18 @@ def test_errors():
         to_format(mined, "triplet", num_negatives=0)
     with pytest.raises(ConfigError, match="No row has a negative, so 'n-tuple' would be empty"):
         to_format(mined.select([2]), "n-tuple")
-    unscored = mined.map(lambda row: {"negative_scores": [None] * len(row["negatives"])}, features=mined.features)
+    unscored = mined.select([0, 1]).map(
+        lambda row: {"negative_scores": [None] * len(row["negatives"])}, features=mined.features
+    )
     with pytest.raises(ConfigError, match="some documents have no score: random or padded"):
-        to_format(unscored, "triplet", scores=True)
+        to_format(unscored, "triplet", scores="retriever")
     assert len(to_format(unscored, "triplet")) == 5
 
 
 def test_scores_are_those_of_the_row():
     pairs, corpus = world(7)
     mined = mine(pairs, corpus, num_negatives=2)
-    made = to_format(mined, "triplet", scores=True)
+    made = to_format(mined, "triplet", scores="retriever")
     expected = [
         [positive, negative]
         for row in mined

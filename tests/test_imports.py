@@ -72,6 +72,7 @@ LAYERS = [
     {"metrics.alignment_uniformity.alignment_uniformity"},
     {"formats.sentence_transformers", "formats.inline", "formats.by_id", "formats.tables", "formats.merging"},
     {"formats.layouts", "formats.beir"},
+    {"formats.fitting", "formats.scores"},
     {"formats.exporting", "formats.files"},
     {"formats.importing"},
     {"formats"},

@@ -16,7 +16,6 @@ from hf_hardneg.formats.rows import Rows, lengths, listed, one, structs
 
 def tevatron_v2(rows: Rows, scores: bool, width: int) -> pa.Table:
     """`query_id`, `query_text`, `query_image`, `positive_document_ids`, `negative_document_ids`."""
-    rows = rows.filter(rows.counts() > 0)
     ids = {"positive_document_ids": rows.positive_ids, "negative_document_ids": rows.negative_ids}
     image = pa.nulls(len(rows.query), pa.string())
     return pa.table({"query_id": rows.query_id, "query_text": rows.query, "query_image": image, **ids})
@@ -30,18 +29,40 @@ def from_tevatron_v2(table: pa.Table) -> dict[str, Any]:
 
 
 def pylate_kd(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`query_id`, `document_ids` and `scores`, the positive first; one row for each positive with `width` negatives."""
-    rows = rows.filter(rows.counts() == width).per_positive()
-    return pa.table({"query_id": rows.query_id, "document_ids": rows.document_ids(), "scores": rows.document_scores()})
+    """`query_id`, `document_ids` and `scores`, the positive first; one row for each positive with `width` negatives.
+
+    Scores are stretched to 0…1 in each row, as PyLate's loss stretches those of its student before it compares both.
+    """
+    rows = rows.per_positive()
+    stretched = _stretched(rows.document_scores())
+    return pa.table({"query_id": rows.query_id, "document_ids": rows.document_ids(), "scores": stretched})
+
+
+def _stretched(lists: pa.ListArray) -> pa.ListArray:
+    """Each list on a scale from its lowest, 0, to its highest, 1; all 0 where they are the same."""
+    counts = lengths(lists)
+    flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    if not len(flat):
+        return lists
+    begins = np.cumsum(counts) - counts
+    low, high = (np.repeat(extreme.reduceat(flat, begins), counts) for extreme in (np.minimum, np.maximum))
+    scale = np.where(high > low, high - low, 1)
+    return ragged(pa.array((flat - low) / scale, pa.float32()), counts)
 
 
 def from_pylate_kd(table: pa.Table) -> dict[str, Any]:
     """Back; the first document is the positive."""
-    columns = {"query_id": table.column("query_id")}
-    for name, theirs in (("ids", "document_ids"), ("scores", "scores")):
-        lists = listed(table.column(theirs))
-        columns[f"positive_{name}"] = pc.list_slice(lists, 0, 1, return_fixed_size_list=False)
-        columns[f"negative_{name}"] = pc.list_slice(lists, 1, return_fixed_size_list=False)
+    return _split(table, {"ids": "document_ids", "scores": "scores"}, "query_id")
+
+
+def _split(table: pa.Table, lists: dict[str, str], query_id: str) -> dict[str, Any]:
+    """The first of each list, and the others, where the table has it."""
+    columns = {"query_id": table.column(query_id)}
+    for name, theirs in lists.items():
+        if theirs in table.column_names:
+            values = listed(table.column(theirs))
+            columns[f"positive_{name}"] = pc.list_slice(values, 0, 1, return_fixed_size_list=False)
+            columns[f"negative_{name}"] = pc.list_slice(values, 1, return_fixed_size_list=False)
     return columns
 
 
@@ -65,21 +86,23 @@ def from_colbert(table: pa.Table) -> dict[str, Any]:
 
 
 def colbert_nway(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`qid`, `pids`, `scores`, the positive first; one row for each positive with `width` negatives."""
-    made = pylate_kd(rows, scores, width)
-    return made.rename_columns(["qid", "pids", "scores"])
+    """`qid`, `pids`, and `scores`, the positive first; one row for each positive with `width` negatives."""
+    rows = rows.per_positive()
+    columns = {"qid": rows.query_id, "pids": rows.document_ids()}
+    return pa.table(columns | ({"scores": rows.document_scores()} if scores else {}))
 
 
 def from_colbert_nway(table: pa.Table) -> dict[str, Any]:
     """Back; the first document is the positive."""
-    return from_pylate_kd(
-        table.select(["qid", "pids", "scores"]).rename_columns(["query_id", "document_ids", "scores"])
-    )
+    return _split(table, {"ids": "pids", "scores": "scores"}, "qid")
 
 
 def nemo_ids(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`question_id`, `question`, `corpus_id`, `pos_doc` and `neg_doc` of {id}, and score."""
-    rows = rows.filter(rows.counts() > 0)
+    """`question_id`, `question`, `corpus_id`, `pos_doc` and `neg_doc` of {id}, and score.
+
+    One row for each positive, since NeMo trains on the first of a row unless it is told to take turns.
+    """
+    rows = rows.per_positive()
     columns = {
         "question_id": rows.query_id,
         "question": rows.query,
@@ -106,7 +129,6 @@ def from_nemo_ids(table: pa.Table) -> dict[str, Any]:
 
 def msmarco_hard_negatives(rows: Rows, scores: bool, width: int) -> pa.Table:
     """`qid`, `pos`, and `neg`, a struct of one list of ids for each retriever."""
-    rows = rows.filter(rows.counts() > 0)
     flat, owner = rows.negative_ids.flatten(), pc.list_parent_indices(rows.negative_ids).to_numpy()
     sources = rows.sources.flatten()
     fields = []

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import functools
-import logging
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
-from hf_hardneg.errors import ColumnError, ConfigError, warn
+from hf_hardneg.errors import ColumnError, ConfigError
+from hf_hardneg.formats.fitting import Sizes, counted, fit
 from hf_hardneg.formats.layouts import LAYOUTS, Layout, check_layout
 from hf_hardneg.formats.rows import Rows, lengths, listed, one
+from hf_hardneg.formats.scores import chosen_scores, columns_of_scores
 from hf_hardneg.formats.tables import WHOLE, Names, check_all_known, corpus_table, texts_of_rows, with_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-logger = logging.getLogger(__name__)
-
 PER_NEGATIVE = ("negatives", "negative_ids", "negative_scores", "negative_ranks", "negative_sources")
+MINED = (*PER_NEGATIVE, "query_id", "positive_ids", "mining", "pseudo_positives", "pseudo_positive_ids", "synthesis")
+_SCORES = re.compile("(positive|negative)_(.+_)?scores")
 
 
 def to_format(
     dataset: Dataset | DatasetDict,
     layout: str,
     *,
-    scores: bool | str = False,
+    scores: bool | str | None = None,
     num_negatives: int | None = None,
     corpus: Dataset | None = None,
     query_column: str = "query",
@@ -48,13 +49,13 @@ def to_format(
     | `triplet` | query, positive, `negative` (+ `scores` [s+, s-]) | one per (positive, negative) | fewer rows |
     | `n-tuple` | query, positive, `negative_1` … `negative_n` (+ `scores`) | one per positive | row left out |
     | `labeled-pair` | query, positive, `label` (or `score`) | one per document, positives first | fewer rows |
-    | `labeled-list` | query, positive, `labels` (or `scores`) as lists | one per positive | shorter; none: left out |
-    | `flagembedding` | `query`, `pos`, `neg` (+ `pos_scores`, `neg_scores`) | one per query | shorter; none: left out |
-    | `tevatron` | `query_id`, `query`, `positive_passages`, `negative_passages` | one per query | none: left out |
-    | `nemo` | `query`, `pos_doc`, `neg_doc` | one per query | shorter; none: left out |
-    | `contrastors` | `query`, `document`, `negatives`, `metadata` | one per positive | shorter; none: left out |
-    | `ms-swift` | `messages`, `positive_messages`, `negative_messages` | one per query | shorter; none: left out |
-    | `ms-swift-reranker` | the same, documents as `assistant` | one per query | shorter; none: left out |
+    | `labeled-list` | query, positive, `labels` (or `scores`) as lists | one per positive | shorter |
+    | `flagembedding` | `query`, `pos`, `neg` (+ `pos_scores`, `neg_scores`) | one per query | shorter |
+    | `tevatron` | `query_id`, `query`, `positive_passages`, `negative_passages` | one per query | shorter |
+    | `nemo` | `query`, `pos_doc`, `neg_doc` | one per positive | shorter |
+    | `contrastors` | `query`, `document`, `negatives`, `metadata` | one per positive | shorter |
+    | `ms-swift` | `messages`, `positive_messages`, `negative_messages` | one per positive | shorter |
+    | `ms-swift-reranker` | the same, documents as `assistant` | one per positive | shorter |
 
     These carry ids, and give a `DatasetDict`: the rows under `train` (ColBERT: `triples`), beside tables of texts:
 
@@ -63,22 +64,27 @@ def to_format(
     | `tevatron-v2` | `query_id`, `query_text`, `positive_document_ids`, `negative_document_ids` | `corpus` | query |
     | `pylate-kd` | `query_id`, `document_ids`, `scores` | `queries`, `documents` | positive; short: left out |
     | `colbert` | `qid`, `positive_pid`, `negative_pid` | `queries`, `collection` | (positive, negative) |
-    | `colbert-nway` | `qid`, `pids`, `scores` | `queries`, `collection` | positive; short: left out |
-    | `nemo-ids` | `question_id`, `question`, `corpus_id`, `pos_doc`, `neg_doc` | `corpus` | query |
+    | `colbert-nway` | `qid`, `pids` (+ `scores`) | `queries`, `collection` | positive; short: left out |
+    | `nemo-ids` | `question_id`, `question`, `corpus_id`, `pos_doc`, `neg_doc` | `corpus` | positive |
     | `msmarco-hard-negatives` | `qid`, `pos`, `neg` (ids by retriever) | `queries`, `corpus` | query |
 
-    In the labelled layouts the positive's column holds the documents, as in sentence-transformers. `save_format()`
-    writes the files that trainers read, `from_format()` reads them back. What a layout cannot carry is in
-    `LAYOUTS[name].loses`, and logged once for each call; input columns it does not name go with it.
+    Where a trainer draws a positive of a row, or reads the first only, a row without a positive or without a negative
+    stops it: only `labeled-pair` and `list` have such rows. In the labelled layouts the positive's column holds the
+    documents, as in sentence-transformers. `save_format()` writes the files that trainers read, `from_format()` reads
+    them back. What a layout cannot carry is in `LAYOUTS[name].loses`; rows and columns of your own that are lost are
+    counted in a warning before anything is written.
 
     Args:
         dataset (`Dataset` or `DatasetDict`): what `mine()` returned; one split of it for layouts with tables.
         layout (`str`): a name of the table.
-        scores (`bool` or `str`, defaults to `False`): add the retriever's scores, positive first, for distillation; or
-            those of a scoring filter by its name, such as `"denoised"`: a cross-encoder's raw logits, as MarginMSE
-            and KL distillation take them. `pylate-kd` and `colbert-nway` always have scores.
+        scores (`bool` or `str`, *optional*): add a score for each document, the positive's first, for distillation.
+            `True` takes a teacher's, which are those of the scoring filter that mined: a cross-encoder's raw logits, as
+            MarginMSE and KL distillation take them. A name takes those: `"denoised"` of that filter, `"retriever"` of
+            the retriever, whose mistakes hard negatives are. By default none, but `pylate-kd` needs a teacher's,
+            stretched to 0…1 in each row as PyLate's loss stretches its student's, and `colbert-nway` has them where
+            there is one.
         num_negatives (`int`, *optional*): at most so many for each row; the width of `n-tuple`, `pylate-kd` and
-            `colbert-nway`.
+            `colbert-nway`, which by default is the most that at least half of the rows have.
         corpus (`Dataset`, *optional*): the documents that were mined, for layouts with ids: the whole of it becomes the
             table of documents, and positives without ids are found in it by their text. Without, the table holds
             what the rows name.
@@ -89,7 +95,8 @@ def to_format(
     Raises:
         UnknownNameError: no such layout.
         ColumnError: the dataset is not mined data, or lacks ids.
-        ConfigError: no row has a negative and the layout needs one; or scores are asked of rows that have none.
+        ConfigError: no row has the positive and the negatives that the layout needs; or scores are asked of rows that
+            have none, or no teacher's.
         DataError: ids that are missing, empty, ambiguous or not in the corpus.
 
     Example:
@@ -110,12 +117,8 @@ def to_format(
         _check_single(layout, dataset)
         made = {name: to_format(split, layout, text_column=text_column, **options) for name, split in dataset.items()}
         return DatasetDict(made)
-    if scores and layout in LAYOUTS and LAYOUTS[layout].scores == "never":
-        raise ConfigError(
-            f"scores={scores!r}, and the layout {layout!r} has no place for them. Leave out scores=, or choose another."
-        )
-    scores = scores or (layout in LAYOUTS and LAYOUTS[layout].scores == "always")
-    needed = (query_column, positive_column, "negatives", *(_score_columns(scores) if scores else ()))
+    name = None if layout == "list" else chosen_scores(scores, layout, dataset.column_names)
+    needed = (query_column, positive_column, "negatives", *(columns_of_scores(name) if name else ()))
     missing = [name for name in needed if name not in dataset.column_names]
     if missing:
         raise ColumnError(
@@ -127,7 +130,7 @@ def to_format(
         cut = _Truncated(num_negatives) if num_negatives else None
         return plain.map(cut, batched=True).with_format(None) if cut else dataset
     names = Names(query_column, positive_column, query_id_column, positive_ids_column)
-    return _convert(plain, layout, scores, num_negatives, names, _Documents(corpus, id_column, text_column))
+    return _convert(plain, layout, name, num_negatives, names, _Documents(corpus, id_column, text_column))
 
 
 def _check_single(layout: str, dataset: DatasetDict) -> None:
@@ -136,12 +139,6 @@ def _check_single(layout: str, dataset: DatasetDict) -> None:
             f"The layout {layout!r} is several tables for one split, and a DatasetDict of {', '.join(dataset)} was "
             "given. Give one split at a time."
         )
-
-
-def _score_columns(scores: bool | str) -> tuple[str, str]:
-    """The columns that hold the scores of positives and of negatives."""
-    middle = f"{scores}_" if isinstance(scores, str) else ""
-    return f"positive_{middle}scores", f"negative_{middle}scores"
 
 
 @dataclass(frozen=True)
@@ -157,14 +154,10 @@ class _Documents:
 
 
 def _convert(
-    dataset: Dataset, layout: str, scores: bool | str, width: int | None, names: Names, documents: _Documents
+    dataset: Dataset, layout: str, scores: str | None, width: int | None, names: Names, documents: _Documents
 ) -> Dataset | DatasetDict:
     shape = LAYOUTS[layout]
-    counts = _counts(dataset)
-    wanted = width or int(counts.max(initial=0))
-    if not wanted:
-        raise ConfigError(f"No row has a negative, so {layout!r} would be empty. Mine again with looser filters.")
-    _warn(layout, shape, counts, wanted, is_asked=width is not None)
+    wanted = fit(layout, Sizes.of(dataset, names.positive), width, _others(dataset.column_names, names))
     converter = _Converter(layout, scores, wanted, names)
     if not shape.ids:
         return dataset.map(converter, batched=True, desc=f"To {layout}").with_format(None)
@@ -224,31 +217,6 @@ class _Keyed:
         return pa.table({self.key: pa.array(rows), "text": table.column("text"), self.original: table.column("id")})
 
 
-def _counts(dataset: Dataset) -> np.ndarray:
-    parts = [
-        pc.list_value_length(table.column("negatives")).to_numpy()
-        for table in dataset.select_columns(["negatives"]).iter(10_000)
-    ]
-    return np.concatenate([np.zeros(0, np.int64), *parts])
-
-
-def _warn(layout: str, shape: Layout, counts: np.ndarray, width: int, *, is_asked: bool) -> None:
-    """Warn of rows that the layout leaves out, and where a width was asked for, of those that have fewer negatives."""
-    logger.info("The layout %r does not carry: %s.", layout, shape.loses)
-    needed = width if shape.equal else int("rows without negatives" in shape.loses)
-    lost, short = int((counts < needed).sum()), int((counts < width).sum())
-    if lost:
-        few = f"fewer than {needed} negatives" if needed > 1 else "no negative"
-        what = f"{lost} of {len(counts)} rows have {few} and are left out of"
-    elif short and is_asked:
-        what = (
-            f"{short} of {len(counts)} rows have fewer than {width} negatives and give fewer rows or shorter lists in"
-        )
-    else:
-        return
-    warn(f"{what} the layout {layout!r}. Mine deeper, loosen the filters, or pass a smaller num_negatives.")
-
-
 @dataclass(frozen=True)
 class _Truncated:
     width: int
@@ -260,37 +228,48 @@ class _Truncated:
         return table
 
 
+def _others(present: Sequence[str], names: Names) -> list[str]:
+    """Columns that are neither mining's nor named."""
+    return [name for name in present if name not in (*MINED, *astuple(names)) and not _SCORES.fullmatch(name)]
+
+
 @dataclass(frozen=True)
 class _Converter:
     layout: str
-    scores: bool | str
+    scores: str | None
     width: int
     names: Names
     systems: tuple[str, ...] = ("mined",)
     numbered: tuple[pa.Array, pa.Array] | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        rows = self._rows(table)
+        shape, rows = LAYOUTS[self.layout], self._rows(table)
+        if shape.whole:
+            least = self.width if shape.equal else 1
+            rows = rows.filter((lengths(rows.positives) > 0) & (lengths(rows.negatives) >= least))
         if self.scores and rows.document_scores().flatten().null_count:
             raise ConfigError(
-                "scores=True, but some documents have no score: random or padded negatives, or positives the "
-                "retriever could not score. Leave out scores=, or mine with a retriever that scores everything."
+                f"scores={self.scores!r}, but some documents have no score: random or padded negatives, or positives "
+                "that could not be scored. Leave out scores=, or mine with what scores everything."
             )
-        return LAYOUTS[self.layout].write(rows, bool(self.scores), self.width)
+        return shape.write(rows, bool(self.scores), self.width)
 
     def _rows(self, table: pa.Table) -> Rows:
-        of_positives, of_negatives = _score_columns(self.scores)
         ids = self._ids(table) if LAYOUTS[self.layout].ids else {}
-        positives = listed(table.column(self.names.positive))
+        positives = _present(table.column(self.names.positive))
         negatives = _sliced(table.column("negatives"), self.width)
+        scores = (_unscored(positives), _unscored(negatives))
+        if self.scores:
+            of_positives, of_negatives = map(table.column, columns_of_scores(self.scores))
+            scores = (listed(of_positives), _sliced(of_negatives, self.width))
         return Rows(
             query_column=self.names.query,
             positive_column=self.names.positive,
             query=one(table.column(self.names.query)),
             positives=positives,
-            positive_scores=listed(table.column(of_positives)) if self.scores else _unscored(positives),
+            positive_scores=scores[0],
             negatives=negatives,
-            negative_scores=_sliced(table.column(of_negatives), self.width) if self.scores else _unscored(negatives),
+            negative_scores=scores[1],
             **ids,
         )
 
@@ -307,6 +286,12 @@ class _Converter:
             return ids | {"sources": _sliced(table.column("negative_sources"), self.width)}
         mined = pa.repeat("mined", len(negatives.flatten()))
         return ids | {"sources": ragged(mined, lengths(negatives))}
+
+
+def _present(column: pa.ChunkedArray) -> pa.ListArray:
+    """A column of positives as lists; of one that is no list, empty where it is null."""
+    array = one(column)
+    return listed(array) if pa.types.is_nested(array.type) else ragged(array.drop_null(), counted(array))
 
 
 def _unscored(lists: pa.ListArray) -> pa.ListArray:

@@ -71,8 +71,13 @@ def _colbert(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
 
 def _colbert_nway(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
     rows = _rows(tables["triples"])
-    examples = (_json([row["qid"], *zip(row["pids"], row["scores"], strict=True)]) for row in rows)
+    examples = (_json([row["qid"], *_scored(row)]) for row in rows)
     return [_lines(folder / "triples.jsonl", examples), *_tsv_files(tables, folder)]
+
+
+def _scored(row: Mapping[str, Any]) -> list[Any]:
+    """The documents of an n-way example, as pairs with their scores where there are."""
+    return list(zip(row["pids"], row["scores"], strict=True)) if "scores" in row else row["pids"]
 
 
 def _tsv_files(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
@@ -128,7 +133,7 @@ def read_format(path: Path, layout: str | None) -> Any:
         DataError: nothing readable is there.
     """
     if path.is_dir() and (path / "collection.tsv").exists():
-        return _read_colbert(path)
+        return _read_colbert(path, layout)
     if path.is_dir() and (path / "corpus" / "merlin_metadata.json").exists():
         rows = _from_json(json.loads((path / "train.json").read_text(encoding="utf-8"))["data"])
         return {"train": rows, "corpus": load_table(str(path / "corpus"))}
@@ -172,7 +177,7 @@ def _from_json(rows: list[dict[str, Any]]) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def _read_colbert(path: Path) -> dict[str, Dataset]:
+def _read_colbert(path: Path, layout: str | None) -> dict[str, Dataset]:
     from datasets import Dataset
 
     with (path / "triples.jsonl").open(encoding="utf-8") as file:
@@ -185,6 +190,8 @@ def _read_colbert(path: Path) -> dict[str, Dataset]:
             "pids": [[pid for pid, _ in row[1:]] for row in rows],
             "scores": [[score for _, score in row[1:]] for row in rows],
         }
+    elif layout == "colbert-nway" or len(rows[0]) != 3:
+        made = {"qid": [row[0] for row in rows], "pids": [row[1:] for row in rows]}
     else:
         made = dict(zip(("qid", "positive_pid", "negative_pid"), zip(*rows, strict=True), strict=True))
     queries = _tsv(path / "queries.tsv", ("qid", "text", "query_id"))

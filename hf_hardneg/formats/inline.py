@@ -1,5 +1,6 @@
 """Layouts that carry texts in lists, one row for each query: FlagEmbedding, Tevatron v1, NeMo's inline form,
-contrastors and ms-swift. A row without negatives stops FlagEmbedding's and Tevatron's loaders, so none is written.
+contrastors and ms-swift. FlagEmbedding and Tevatron draw one positive of a row anew each time, NeMo and ms-swift's
+embedding models read the first only, its rerankers draw one: for these each positive has a row.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from hf_hardneg.formats.rows import Rows, lengths, listed, structs
 
 def flagembedding(rows: Rows, scores: bool, width: int) -> pa.Table:
     """`query`, `pos`, `neg`, and `pos_scores`, `neg_scores` for its knowledge distillation."""
-    rows = rows.filter(rows.counts() > 0)
     columns = {"query": rows.query, "pos": rows.positives, "neg": rows.negatives}
     if scores:
         columns |= {"pos_scores": rows.positive_scores, "neg_scores": rows.negative_scores}
@@ -34,7 +34,6 @@ def tevatron(rows: Rows, scores: bool, width: int) -> pa.Table:
 
     No `title`: where there is one, Tevatron puts it and a space before the text, which has it already.
     """
-    rows = rows.filter(rows.counts() > 0)
     made = {"query_id": rows.query_id, "query": rows.query}
     for kind, texts, ids, of in (
         ("positive", rows.positives, rows.positive_ids, rows.positive_scores),
@@ -68,8 +67,8 @@ def _titled(passages: pa.StructArray, fields: set[str]) -> pa.Array:
 
 
 def nemo(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`query`, `pos_doc`, `neg_doc`; NeMo trains on the first positive of a row."""
-    rows = rows.filter(rows.counts() > 0)
+    """`query`, `pos_doc`, `neg_doc`; one row for each positive, since NeMo trains on the first of a row."""
+    rows = rows.per_positive()
     return pa.table({"query": rows.query, "pos_doc": rows.positives, "neg_doc": rows.negatives})
 
 
@@ -81,7 +80,7 @@ def from_nemo(table: pa.Table) -> dict[str, Any]:
 
 def contrastors(rows: Rows, scores: bool, width: int) -> pa.Table:
     """`query`, `document`, `negatives`, and `document_score`, `negatives_scores`; `metadata` names the objective."""
-    rows = rows.filter(rows.counts() > 0).per_positive()
+    rows = rows.per_positive()
     columns = {"query": rows.query, "document": rows.positives.flatten(), "negatives": rows.negatives}
     if scores:
         columns |= {"document_score": rows.positive_scores.flatten(), "negatives_scores": rows.negative_scores}
@@ -109,7 +108,7 @@ def ms_swift_reranker(rows: Rows, scores: bool, width: int) -> pa.Table:
 
 
 def _conversations(rows: Rows, role: str) -> pa.Table:
-    rows = rows.filter(rows.counts() > 0)
+    rows = rows.per_positive()
     columns = {"messages": _said(rows.query, "user")}
     for name, texts in (("positive_messages", rows.positives), ("negative_messages", rows.negatives)):
         columns[name] = ragged(_said(texts.flatten(), role), lengths(texts))

@@ -12,6 +12,9 @@ from hf_hardneg.errors import unknown_name
 from hf_hardneg.formats import by_id, inline, sentence_transformers
 from hf_hardneg.formats.rows import Rows
 
+PARTIAL, SHORT = "rows without positives or negatives", "rows without positives, rows with fewer negatives than others"
+OTHERS = "other columns"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
@@ -22,7 +25,9 @@ class Layout:
         read (`Callable`): a table to columns of the list layout, row by row.
         columns (`tuple[str, ...]`): what its rows are known by; empty where order and type decide.
         ids (`bool`, defaults to `False`): whether it carries ids of queries and documents.
-        scores (`str`, defaults to `"asked"`): whether it carries scores `"always"`, when `"asked"`, or `"never"`.
+        scores (`str`, defaults to `"asked"`): whether it carries scores `"always"`, when asked or where a teacher gave
+            them (`"taught"`), only when `"asked"`, or `"never"`.
+        whole (`bool`, defaults to `True`): whether a row needs a positive and a negative.
         equal (`bool`, defaults to `False`): whether all rows must have equally many documents.
         numbered (`bool`, defaults to `False`): whether ids are positions in the tables beside it.
         rows, queries, documents (`str`): what the table of rows and those of texts are called; `None` without such.
@@ -35,7 +40,8 @@ class Layout:
     read: Callable[[pa.Table], dict[str, Any]]
     columns: tuple[str, ...] = ()
     ids: bool = False
-    scores: Literal["always", "asked", "never"] = "asked"
+    scores: Literal["always", "taught", "asked", "never"] = "asked"
+    whole: bool = True
     equal: bool = False
     numbered: bool = False
     rows: str = "train"
@@ -44,7 +50,7 @@ class Layout:
     query_key: str = "query_id"
     document_key: str = "document_id"
     merge: tuple[str, ...] = ()
-    loses: str = "ids, ranks, sources"
+    loses: str = f"{PARTIAL}, ids, ranks, sources, {OTHERS}"
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -52,39 +58,37 @@ LAYOUTS: dict[str, Layout] = {
         write=sentence_transformers.triplet,
         read=sentence_transformers.from_tuple,
         merge=("positive", "negatives"),
-        loses="rows without negatives, ids, ranks, sources",
     ),
     "n-tuple": Layout(
         write=sentence_transformers.n_tuple,
         read=sentence_transformers.from_tuple,
         equal=True,
         merge=("negatives",),
-        loses="short rows, ids, ranks, sources",
+        loses=f"{SHORT}, ids, ranks, sources, {OTHERS}",
     ),
     "labeled-pair": Layout(
         write=sentence_transformers.labeled_pair,
         read=sentence_transformers.from_labeled_pair,
+        whole=False,
         merge=("query",),
-        loses="which documents are positive where scores take the place of labels, ids, ranks, sources",
+        loses=f"rows without documents, ids, ranks, sources, {OTHERS}; with scores, which documents are positive",
     ),
     "labeled-list": Layout(
         write=sentence_transformers.labeled_list,
         read=sentence_transformers.from_labeled_list,
         merge=("negatives",),
-        loses="rows without negatives, ids, ranks, sources",
     ),
     "flagembedding": Layout(
         write=inline.flagembedding,
         read=inline.from_flagembedding,
-        columns=("query", "pos", "neg"),
-        loses="rows without negatives, ids, ranks, sources",
+        columns=("query", "pos"),
     ),
     "tevatron": Layout(
         write=inline.tevatron,
         read=inline.from_tevatron,
         columns=("query_id", "query", "positive_passages", "negative_passages"),
         ids=True,
-        loses="rows without negatives, ranks, sources",
+        loses=f"{PARTIAL}, ranks, sources, {OTHERS}",
     ),
     "tevatron-v2": Layout(
         write=by_id.tevatron_v2,
@@ -94,7 +98,7 @@ LAYOUTS: dict[str, Layout] = {
         documents="corpus",
         document_key="docid",
         scores="never",
-        loses="rows without negatives, scores, ranks, sources",
+        loses=f"{PARTIAL}, scores, ranks, sources, {OTHERS}",
     ),
     "pylate-kd": Layout(
         write=by_id.pylate_kd,
@@ -106,7 +110,7 @@ LAYOUTS: dict[str, Layout] = {
         queries="queries",
         documents="documents",
         merge=("negatives",),
-        loses="short rows, ranks, sources",
+        loses=f"{SHORT}, ranks, sources, {OTHERS}, the scale of scores, that rows were one of several positives",
     ),
     "colbert": Layout(
         write=by_id.colbert,
@@ -121,14 +125,14 @@ LAYOUTS: dict[str, Layout] = {
         document_key="pid",
         merge=("positive", "negatives"),
         scores="never",
-        loses="rows without negatives, scores, ranks, sources; in files tabs, line ends and ids of documents",
+        loses=f"{PARTIAL}, scores, ranks, sources, {OTHERS}; in files tabs, line ends and ids of documents",
     ),
     "colbert-nway": Layout(
         write=by_id.colbert_nway,
         read=by_id.from_colbert_nway,
-        columns=("qid", "pids", "scores"),
+        columns=("qid", "pids"),
         ids=True,
-        scores="always",
+        scores="taught",
         equal=True,
         numbered=True,
         rows="triples",
@@ -137,14 +141,15 @@ LAYOUTS: dict[str, Layout] = {
         query_key="qid",
         document_key="pid",
         merge=("negatives",),
-        loses="short rows, ranks, sources; in files tabs, line ends and ids of documents",
+        loses=f"{SHORT}, ranks, sources, {OTHERS}; in files tabs, line ends and ids of documents",
     ),
     "nemo": Layout(
         write=inline.nemo,
         read=inline.from_nemo,
         columns=("query", "pos_doc", "neg_doc"),
         scores="never",
-        loses="rows without negatives, scores, ids, ranks, sources",
+        merge=("negatives",),
+        loses=f"{PARTIAL}, scores, ids, ranks, sources, {OTHERS}",
     ),
     "nemo-ids": Layout(
         write=by_id.nemo_ids,
@@ -153,28 +158,30 @@ LAYOUTS: dict[str, Layout] = {
         ids=True,
         documents="corpus",
         document_key="id",
-        loses="rows without negatives, ranks, sources",
+        merge=("negatives",),
+        loses=f"{PARTIAL}, ranks, sources, {OTHERS}",
     ),
     "contrastors": Layout(
         write=inline.contrastors,
         read=inline.from_contrastors,
         columns=("query", "document", "negatives"),
         merge=("negatives",),
-        loses="rows without negatives, ids, ranks, sources",
     ),
     "ms-swift": Layout(
         write=inline.ms_swift,
         read=inline.from_ms_swift,
         columns=("messages", "positive_messages", "negative_messages"),
         scores="never",
-        loses="rows without negatives, scores, ids, ranks, sources",
+        merge=("negatives",),
+        loses=f"{PARTIAL}, scores, ids, ranks, sources, {OTHERS}",
     ),
     "ms-swift-reranker": Layout(
         write=inline.ms_swift_reranker,
         read=inline.from_ms_swift,
         columns=("messages", "positive_messages", "negative_messages"),
         scores="never",
-        loses="rows without negatives, scores, ids, ranks, sources",
+        merge=("negatives",),
+        loses=f"{PARTIAL}, scores, ids, ranks, sources, {OTHERS}",
     ),
     "msmarco-hard-negatives": Layout(
         write=by_id.msmarco_hard_negatives,
@@ -184,7 +191,7 @@ LAYOUTS: dict[str, Layout] = {
         queries="queries",
         documents="corpus",
         scores="never",
-        loses="rows without negatives, scores, ranks, the order of negatives of different sources",
+        loses=f"{PARTIAL}, scores, ranks, {OTHERS}, the order of negatives of different sources",
     ),
 }
 """Every layout by its name, besides `list`, which is mined data as it is."""

@@ -32,7 +32,7 @@ def triplet(rows: Rows, scores: bool, width: int) -> pa.Table:
 
 def n_tuple(rows: Rows, scores: bool, width: int) -> pa.Table:
     """One row for each positive with `width` negatives."""
-    rows = rows.filter(rows.counts() == width).per_positive()
+    rows = rows.per_positive()
     columns = {rows.query_column: rows.query, rows.positive_column: rows.positives.flatten()}
     flat = rows.negatives.flatten()
     for number in range(width):
@@ -56,7 +56,7 @@ def labeled_pair(rows: Rows, scores: bool, width: int) -> pa.Table:
 
 def labeled_list(rows: Rows, scores: bool, width: int) -> pa.Table:
     """One row for each positive, its documents as a list."""
-    rows = rows.filter(rows.counts() > 0).per_positive()
+    rows = rows.per_positive()
     return pa.table(
         {
             rows.query_column: rows.query,

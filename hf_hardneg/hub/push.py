@@ -67,9 +67,9 @@ def push_mined_dataset(
         repo_id (`str`): such as `user/name`; made where there is none.
         configs (`str` or `Sequence[str]`, defaults to `("list", "triplet")`): `list` is the mined rows as they are,
             which `reproduce` needs; layouts of `to_format` by name; `triplet-5` the n-tuple of 5 negatives;
-            `triplet-ids` and `triplet-5-ids` their twins of ids; `scores` ids and scores, with the configs `queries`
-            and `documents` beside it, and `scores-denoised` those of a scoring filter. The first is what `load_dataset`
-            takes by default, in a repository that has no default yet.
+            `triplet-ids` and `triplet-5-ids` their twins of ids; `scores` ids and a teacher's scores, with the
+            configs `queries` and `documents` beside it; `scores-denoised` and `scores-retriever` name whose. The first
+            is what `load_dataset` takes by default, in a repository that has no default yet.
         corpus (`Dataset`, *optional*): the documents that were mined, as config `corpus`. Without, the card refers to
             them.
         index (`str`, *optional*): the folder of an index, as `hf-hardneg index` prints it, to be put under `index/`.

@@ -31,21 +31,22 @@ class Variant:
         layout (`str`): of `to_format`.
         width (`int`, *optional*): at most so many negatives for each row.
         ids (`bool`, defaults to `False`): ids in the place of texts.
-        scores (`bool` or `str`, defaults to `False`): as `to_format` takes them.
+        scores (`bool` or `str`, *optional*): as `to_format` takes them.
     """
 
     name: str
     layout: str
     width: int | None = None
     ids: bool = False
-    scores: bool | str = False
+    scores: bool | str | None = None
 
     @classmethod
     def named(cls, name: str) -> Variant:
         """The config behind a name as datasets on the Hub use them.
 
         `triplet`, `labeled-pair` and so on are layouts, `triplet-5` the n-tuple of 5 negatives, `triplet-ids` the twin
-        of ids, and `scores`, `scores-denoised`, `scores-8` rows of ids and scores beside `queries` and `documents`.
+        of ids, and `scores`, `scores-8` rows of ids and a teacher's scores beside `queries` and `documents`;
+        `scores-denoised` and `scores-retriever` name whose.
 
         Raises:
             UnknownNameError: no config is called so; all are listed.
@@ -74,18 +75,13 @@ class Variant:
             columns (`Mapping`): the column arguments of `to_format` that are not its defaults.
 
         Raises:
-            HardNegError: what `to_format` raises, or no row would be left.
+            HardNegError: what `to_format` raises.
         """
         if self.ids:
             mined, corpus, columns = _by_ids(mined, corpus, columns), None, {}
         made = to_format(mined, self.layout, scores=self.scores, num_negatives=self.width, corpus=corpus, **columns)
         tables = made if self.layout == "pylate-kd" else {"train": made}
-        rows = tables["train"]
-        if not len(rows):
-            raise ConfigError(
-                f"The config {self.name!r} would be empty: no row has as many negatives. Ask for fewer, or mine more."
-            )
-        return {self.name: rows} | {name: table for name, table in tables.items() if name != "train"}
+        return {self.name: tables["train"]} | {name: table for name, table in tables.items() if name != "train"}
 
 
 def _rows_only() -> tuple[str, ...]:

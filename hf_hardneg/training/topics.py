@@ -66,10 +66,11 @@ def margin_bins(margins: np.ndarray, queries: np.ndarray, *, bins: int = 10) -> 
 class TopicBatchSampler(Sampler[list[int]]):
     """A batch sampler: rows of one topic; another topic tops up a batch that the first cannot fill.
 
-    Rows are queries, or pairs of a query and a negative, such as `to_format(mined, "triplet", scores=True)` gives: then
-    a batch has at most one pair of a query, from a bin of its margins chosen uniformly. All batches are full. Draws are
-    keyed by seed, epoch and batch, so the same on every rank, and Accelerate shards them. Split its batches
-    (`DataLoaderConfiguration(split_batches=True)`) for one topic over all ranks; else each rank has its own.
+    Rows are queries, or pairs of a query and a negative, such as `to_format(mined, "triplet", scores=True)` gives where
+    a cross-encoder mined: then a batch has at most one pair of a query, from a bin of its margins chosen uniformly. All
+    batches are full. Draws are keyed by seed, epoch and batch, so the same on every rank, and Accelerate shards them.
+    Split its batches (`DataLoaderConfiguration(split_batches=True)`) for one topic over all ranks; else each rank has
+    its own.
 
     Args:
         topics (`Sequence[int]`): (n,) the topic of each row.

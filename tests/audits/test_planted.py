@@ -166,7 +166,7 @@ def test_documents_relevant_to_test_queries_by_judgements():
 @pytest.mark.parametrize("layout", ["flagembedding", "labeled-list", "tevatron"])
 def test_lists_of_other_lengths_in_layouts(layout):
     scored = {"positive_scores": [1.0], "negative_scores": [0.5], "positive_ids": ["p"], "negative_ids": ["n"]}
-    made = to_format(rows(scored, scored, scored), layout, scores=layout == "flagembedding")
+    made = to_format(rows(scored, scored, scored), layout, scores="retriever" if layout == "flagembedding" else None)
     if layout == "flagembedding":
         broken = made.map(lambda one, place: {"neg_scores": [0.5] * (1 + place % 2)}, with_indices=True)
     elif layout == "labeled-list":

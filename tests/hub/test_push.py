@@ -70,7 +70,7 @@ def configs_of(hub, name):
 
 
 def expected(mined, corpus):
-    tables = to_format(mined, "pylate-kd", corpus=corpus)
+    tables = to_format(mined, "pylate-kd", scores="retriever", corpus=corpus)
     ids = {"query_id": "query", "positive_ids": "positive", "negative_ids": "negatives"}
     by_ids = mined.select_columns(list(ids)).rename_columns(ids)
     return {
@@ -85,7 +85,7 @@ def expected(mined, corpus):
         "triplet-ids": to_format(by_ids, "triplet"),
         "triplet-2-ids": to_format(by_ids, "n-tuple", num_negatives=2),
         "labeled-list-ids": to_format(by_ids, "labeled-list"),
-        "scores": tables["train"],
+        "scores-retriever": tables["train"],
         "queries": tables["queries"],
         "documents": tables["documents"],
         "corpus": corpus,
@@ -158,7 +158,7 @@ def test_files_that_rows_name_go_along(hub, name, mined, tmp_path):
 def test_splits(hub, name, data):
     _, corpus, mined = data
     halves = DatasetDict({"train": mined.select(range(20)), "test": mined.select(range(20, 36))})
-    push(halves, name, configs=["list", "triplet-3", "scores"], corpus=corpus)
+    push(halves, name, configs=["list", "triplet-3", "scores-retriever"], corpus=corpus)
     back = loaded(name, "list", split=None)
     assert {split: len(rows) for split, rows in back.items()} == {"train": 20, "test": 16}
     push(mined.select(range(5)), name, configs="list")  # one split; the other stays
@@ -262,7 +262,8 @@ def test_the_index_goes_along(hub, name, data, tmp_path):
         ({"configs": ["flagembedding-ids"]}, UnknownNameError, "Unknown config"),
         ({"create_pr": True, "revision": "next"}, ConfigError, "Leave out one of them"),
         ({"configs": []}, ConfigError, "name at least one"),
-        ({"configs": ["triplet-9"]}, ConfigError, "'triplet-9' would be empty"),
+        ({"configs": ["triplet-9"]}, ConfigError, "no row has more than 3, so 'n-tuple' would be empty"),
+        ({"configs": ["scores"]}, ConfigError, "none but the retriever's"),
         ({"configs": ["scores-denoised"]}, ColumnError, "positive_denoised_scores"),
         ({"mined": lambda mined: mined.select([])}, DataError, "'train' has no rows"),
         ({"mined": lambda mined: DatasetDict()}, DataError, "has no splits"),

@@ -91,7 +91,7 @@ class World:
             dedupe="exact",
             num_negatives=NEGATIVES,
         )
-        return to_format(mined, layout, scores=scores, num_negatives=NEGATIVES)
+        return to_format(mined, layout, scores="retriever" if scores else None, num_negatives=NEGATIVES)
 
 
 def normal(vectors):

@@ -50,7 +50,8 @@ def test_sentence_transformers(mined, layout, tmp_path):
     )
     from sentence_transformers.util import dataset
 
-    made = to_format(mined, layout, scores=layout == "n-tuple", num_negatives=3)
+    scored = layout in ("n-tuple", "pylate-kd")
+    made = to_format(mined, layout, scores="retriever" if scored else None, num_negatives=3)
     model = SentenceTransformer(MODEL, device="cpu")
     loss = losses.MultipleNegativesRankingLoss(model)
     if layout == "n-tuple":
@@ -75,7 +76,8 @@ def test_sentence_transformers(mined, layout, tmp_path):
 def test_flagembedding(mined, distillation, tmp_path):
     embedder = pytest.importorskip("FlagEmbedding.finetune.embedder.encoder_only.base")
     abstract = pytest.importorskip("FlagEmbedding.abc.finetune.embedder")
-    (path,) = save_format(to_format(mined, "flagembedding", scores=distillation), "flagembedding", tmp_path / "data")
+    scores = "retriever" if distillation else None
+    (path,) = save_format(to_format(mined, "flagembedding", scores=scores), "flagembedding", tmp_path / "data")
     runner = embedder.EncoderOnlyEmbedderRunner(
         model_args=abstract.AbsEmbedderModelArguments(model_name_or_path=MODEL),
         data_args=abstract.AbsEmbedderDataArguments(
@@ -111,7 +113,7 @@ def test_tevatron_v1(mined, tmp_path):
     from tevatron.modeling import DenseModel
     from transformers import AutoTokenizer
 
-    (path,) = save_format(to_format(mined, "tevatron", scores=True), "tevatron", tmp_path / "data")
+    (path,) = save_format(to_format(mined, "tevatron", scores="retriever"), "tevatron", tmp_path / "data")
     rows = load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path))
     tokenizer = AutoTokenizer.from_pretrained(MODEL, use_fast=False)
     made = rows.map(TrainPreProcessor(tokenizer), remove_columns=rows.column_names)
@@ -157,7 +159,7 @@ def test_pylate(mined, tmp_path):
     pytest.importorskip("pylate")
     from pylate import losses, models, utils
 
-    written = save_format(to_format(mined, "pylate-kd"), "pylate-kd", tmp_path)
+    written = save_format(to_format(mined, "pylate-kd", scores="retriever"), "pylate-kd", tmp_path)
     tables = {
         path.stem: load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path))
         for path in written
@@ -235,14 +237,17 @@ def test_pylate_with_negatives_that_keep_up(tmp_path):
     assert len({*weights, Pooled(model).digest}) == 3
 
 
+@pytest.mark.parametrize("scores", [None, "retriever"])
 @pytest.mark.parametrize("layout", ["colbert", "colbert-nway"])
-def test_colbert(mined, layout, tmp_path):
+def test_colbert(mined, layout, scores, tmp_path):
     pytest.importorskip("colbert.training.lazy_batcher", exc_type=ImportError)
     from colbert.infra import ColBERTConfig
     from colbert.modeling.colbert import ColBERT
     from colbert.training.lazy_batcher import LazyBatcher
 
-    save_format(to_format(mined, layout), layout, tmp_path)
+    if layout == "colbert" and scores:
+        pytest.skip("triples have no scores")
+    save_format(to_format(mined, layout, scores=scores), layout, tmp_path)
     nway = 2 if layout == "colbert" else 4
     config = ColBERTConfig(bsize=2, accumsteps=1, nway=nway, checkpoint=MODEL, doc_maxlen=32, query_maxlen=32)
     paths = [str(tmp_path / name) for name in ("triples.jsonl", "queries.tsv", "collection.tsv")]
@@ -253,7 +258,8 @@ def test_colbert(mined, layout, tmp_path):
     model = ColBERT(name=MODEL, colbert_config=config)
     scores = model(queries, passages)
     scores = (scores[0] if isinstance(scores, tuple) else scores).view(-1, nway)
-    if layout == "colbert":
+    assert len(target) == (len(passages[0]) if scores else 0)
+    if not scores:
         loss = torch.nn.functional.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long))
     else:
         target = torch.tensor(target).view(-1, nway)
@@ -266,17 +272,19 @@ def test_nemo(mined, tmp_path):
     by_id = pytest.importorskip("nemo_automodel.components.datasets.llm.retrieval_dataset")
     (path,) = save_format(to_format(mined, "nemo"), "nemo", tmp_path / "inline")
     rows, _ = inline.load_datasets(str(path))
-    assert [document["text"] for document in rows[1]["neg_doc"]] == ROWS[1]["negatives"]
-    paths = save_format(to_format(mined, "nemo-ids", scores=True), "nemo-ids", tmp_path / "ids")
+    positives = [text for row in ROWS for text in row["positive"]]
+    assert [document["text"] for row in rows for document in row["pos_doc"]] == positives
+    assert [document["text"] for document in rows[2]["neg_doc"]] == ROWS[1]["negatives"]
+    paths = save_format(to_format(mined, "nemo-ids", scores="retriever"), "nemo-ids", tmp_path / "ids")
     rows, corpora = by_id.load_datasets(str(paths[0]))
-    found = [corpora["corpus"].get_document_by_id(one["id"])["text"] for one in rows[1]["neg_doc"]]
+    found = [corpora["corpus"].get_document_by_id(one["id"])["text"] for one in rows[2]["neg_doc"]]
     assert found == ROWS[1]["negatives"] and json.loads(paths[0].read_text())["corpus"] == [{"path": "corpus"}]
 
 
 @pytest.mark.parametrize("layout", ["ms-swift", "ms-swift-reranker"])
 def test_ms_swift(mined, layout):
     inputs = pytest.importorskip("swift.template.template_inputs")
-    row = to_format(mined, layout)[1]
+    row = to_format(mined, layout)[2]
     read = inputs.TemplateInputs.from_dict(row)
     assert read.chosen.messages[0]["content"] == ROWS[1]["query"]
     assert [one.messages[-1]["content"] for one in read.negative] == ROWS[1]["negatives"]
