@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.ids import named_columns
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Batch:
 
     Args:
         given (`Any`): what the callable got.
-        columns (`Mapping[str, pa.ChunkedArray]`): its columns as Arrow.
+        columns (`Mapping[str, pa.ChunkedArray]`): its columns as Arrow, classes by their names.
         single (`bool`): whether it is one row, not a batch.
     """
 
@@ -35,11 +36,11 @@ class Batch:
     def of(cls, given: Any, query_column: str) -> Batch:
         """The batch behind a lazy batch or row, a dict of lists or arrays, a table or a frame."""
         if isinstance(given, pa.Table):
-            return cls(given, _columns(given), False)
+            return cls(given, named_columns(given), False)
         if hasattr(given, "pa_table"):
-            return cls(given, _columns(given.pa_table), type(given).__name__ == "LazyRow")
+            return cls(given, named_columns(given.pa_table), type(given).__name__ == "LazyRow")
         if hasattr(given, "to_dict") and not isinstance(given, Mapping):
-            return cls(given, _columns(pa.Table.from_pandas(given, preserve_index=False)), False)
+            return cls(given, named_columns(pa.Table.from_pandas(given, preserve_index=False)), False)
         single = isinstance(given.get(query_column), str)
         values = {name: [value] if single else value for name, value in given.items()}
         return cls(given, {name: _arrow(value) for name, value in values.items()}, single)
@@ -52,7 +53,9 @@ class Batch:
             removed (`tuple[str, ...]`): columns to leave out.
             keep (`np.ndarray`, *optional*): mask of the rows to keep; all by default.
         """
-        kept = {name: column for name, column in self.columns.items() if name not in added and name not in removed}
+        read = getattr(self.given, "pa_table", self.given)
+        own = {name: read.column(name) for name in read.column_names} if isinstance(read, pa.Table) else self.columns
+        kept = {name: column for name, column in own.items() if name not in added and name not in removed}
         if keep is not None:
             kept = {name: column.filter(pa.array(keep)) for name, column in kept.items()}
         table = pa.table({**kept, **added})
@@ -72,10 +75,6 @@ class Batch:
         if keep is not None:
             old = {name: [value[i] for i in np.flatnonzero(keep)] for name, value in old.items()}
         return {**old, **new}
-
-
-def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 def _arrow(values: Any) -> pa.ChunkedArray:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SHOWN_ROWS = 3
+IDS = "corpus column, or row_number (default: the one that is called as id columns are, such as _id, id or docid)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,11 +82,11 @@ def _pairs(command: argparse.ArgumentParser) -> None:
 
 
 def _corpus(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--corpus", required=True, help="rows of _id and text: file or Hub id")
+    command.add_argument("--corpus", required=True, help="rows of id and text: file or Hub id")
     command.add_argument("--split", default="train", help="split of what is read (default: train)")
     command.add_argument("--encoder", help="Hub id or path of the model of dense strategies")
     command.add_argument("--text-column", nargs="+", default=["text"], help="corpus columns, joined by a space")
-    command.add_argument("--id-column", default="_id", help="corpus column (default: _id)")
+    command.add_argument("--id-column", help=IDS)
     command.add_argument("--cache-dir", help="where indexes lie (default: under the datasets cache)")
 
 
@@ -124,6 +125,7 @@ def _push_parser(push: argparse.ArgumentParser) -> None:
         "--corpus", help="documents, to be the config corpus: file or Hub id (default: the card refers to them)"
     )
     push.add_argument("--split", default="train", help="split of the corpus that is read (default: train)")
+    push.add_argument("--id-column", help="corpus column (default: the one that was mined with)")
     push.add_argument("--index", help="folder of an index to go along, as hf-hardneg index prints it")
     push.add_argument("--private", action="store_true", default=None, help="make a new repository private")
     push.add_argument("--revision", help="branch (default: main)")
@@ -158,7 +160,7 @@ def _audit_parser(audit: argparse.ArgumentParser) -> None:
     )
     audit.add_argument("--test", help="queries of a test set, to be absent from the rows: file or Hub id")
     audit.add_argument("--text-column", nargs="+", default=["text"], help="corpus columns, joined by a space")
-    audit.add_argument("--id-column", default="_id", help="corpus column (default: _id)")
+    audit.add_argument("--id-column", help=IDS)
     audit.add_argument("--judge", help="Hub id or path of a cross-encoder that estimates false negatives")
     audit.add_argument("--sample", type=int, default=500, help="pairs that the judge is asked (default: 500)")
     audit.add_argument("--threshold", type=float, default=0.5, help="probability from which it says relevant")
@@ -175,7 +177,7 @@ def _audit(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from hf_hardneg.audits import audit
-    from hf_hardneg.formats.files import read_format, read_qrels
+    from hf_hardneg.formats.files import read_format
     from hf_hardneg.inputs import is_saved, load_splits, load_table
     from hf_hardneg.outputs import check_parent
 
@@ -183,8 +185,6 @@ def _audit(options: argparse.Namespace) -> int:
         check_parent(options.html, "--html")
 
     def table(source: str | None) -> Dataset | None:
-        if source is not None and source.endswith(".tsv") and Path(source).exists():
-            return read_qrels(Path(source))
         return None if source is None else load_table(source)
 
     path = Path(options.dataset)
@@ -210,12 +210,21 @@ def _plan(options: argparse.Namespace) -> None:
 
     pairs, corpus = _tables(options)
     print(plan(pairs, corpus, options.strategy, **_shared(options), **_columns(options)))
+    print(f"  {_ids_of(corpus, options.id_column)}")
 
 
 def _tables(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
     from hf_hardneg.inputs import load_table
 
     return load_table(options.pairs, split=options.split), load_table(options.corpus, split=options.split)
+
+
+def _ids_of(corpus: Dataset, id_column: str | None) -> str:
+    """Where the ids of documents come from, in words."""
+    from hf_hardneg.corpus import id_column_of
+
+    column = id_column_of(corpus, id_column)
+    return f"ids of documents: {column or 'none is given, so they are called row-0, row-1, …'}"
 
 
 def _shared(options: argparse.Namespace) -> dict[str, Any]:
@@ -299,12 +308,14 @@ def _push(options: argparse.Namespace) -> None:
     from hf_hardneg.inputs import load_saved, load_table
 
     names = ("index", "private", "revision", "create_pr", "license", "language", "pretty_name")
+    columns = {"id_column": options.id_column} if options.id_column else {}
     done = push_mined_dataset(
         load_saved(options.mined),
         options.repo,
         configs=options.config,
         corpus=load_table(options.corpus, split=options.split) if options.corpus else None,
         commit_message=options.message,
+        **columns,
         **{name: getattr(options, name) for name in names},
     )
     print(f"{', '.join(options.config)} of {options.repo}: {done.pr_url or done.commit_url}")
@@ -360,7 +371,7 @@ def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **columns
     from hf_hardneg.strategies import resolve
 
     recipe = resolve(options.strategy, safeguards=options.safeguards, cross_encoder=columns.get("cross_encoder"))
-    print(f"{options.strategy} is {recipe}\n")
+    print(f"{options.strategy} is {recipe}\n{_ids_of(corpus, columns.get('id_column'))}\n")
     mined = mine(pairs, corpus, options.strategy, **_shared(options), **columns)
     names = {name: columns[name] for name in ("query_column", "positive_column") if name in columns}
     written = to_format(mined, options.format, **names)

@@ -14,7 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.errors import ColumnError, DataError
+from hf_hardneg.errors import ColumnError, DataError, HardNegError
+from hf_hardneg.ids import (
+    ROW_NUMBER,
+    as_text,
+    class_names,
+    is_listed,
+    is_text,
+    named,
+    named_columns,
+    refuse_nulls,
+    row_ids,
+    usual_names,
+)
 from hf_hardneg.index import store
 from hf_hardneg.strings import Strings, strings_of
 
@@ -22,7 +34,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BATCH = 10_000
-DEFAULT_ID_COLUMN = "_id"
+
+_unique: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
+"""Which columns of datasets that this process has read hold values that are all different."""
 
 _digests: WeakKeyDictionary[Any, dict[tuple[str, ...], str]] = WeakKeyDictionary()
 """Digests of datasets that this process has read, by the columns they cover; the rows of a dataset never change."""
@@ -35,7 +49,8 @@ class Corpus:
     Args:
         table (`datasets.table.Table`): the id and text columns, memory-mapped.
         text_columns (`tuple[str, ...]`): joined by a space, in this order.
-        id_column (`str`, *optional*): where there is none, the row number is the id.
+        id_column (`str`, *optional*): where there is none, documents are called `row-0`, `row-1`, …, which no id of
+            anybody's is taken for; `"row_number"` without such a column stands for `0`, `1`, ….
         digest (`str`): of ids and texts; the same texts have the same digest wherever they come from.
         cache (`Path`): where indexes of this corpus live.
     """
@@ -55,17 +70,28 @@ class Corpus:
 
     def ids(self, rows: np.ndarray) -> pa.Array:
         """Ids of the given rows, a string array of the same length."""
-        if self.id_column is None:
-            return pa.array(rows).cast(pa.string())
-        return self._take(self.id_column, rows)
+        if self.id_column in self.columns:
+            return self._take(self.id_column, rows)
+        return row_ids(rows, self.id_column)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those of the table that are ids or texts, each once, in the order in which the digest covers them."""
+        ids = (self.id_column,) if self.id_column in self.table.column_names else ()
+        return tuple(dict.fromkeys((*ids, *self.text_columns)))
 
     def _take(self, name: str, rows: np.ndarray) -> pa.Array:
         if name not in self._strings:
             self._strings[name] = strings_of(self.table.column(name))
         strings = self._strings[name]
         if strings is None:
-            return self.table.column(name).take(pa.array(rows)).combine_chunks().cast(pa.string())
+            values = self.table.column(name).take(pa.array(rows)).combine_chunks()
+            return as_text(named(values, self._classes.get(name)), name)
         return strings.take(rows)
+
+    @functools.cached_property
+    def _classes(self) -> dict[str, list[str]]:
+        return class_names(self.table.schema)
 
     @functools.cached_property
     def _strings(self) -> dict[str, Strings | None]:
@@ -84,7 +110,7 @@ def open_corpus(
     dataset: Dataset,
     *,
     text_column: str | Sequence[str] = "text",
-    id_column: str = DEFAULT_ID_COLUMN,
+    id_column: str | None = None,
     cache_dir: str | None = None,
 ) -> Corpus:
     """The corpus behind a dataset, checked and memory-mapped.
@@ -95,12 +121,48 @@ def open_corpus(
     Args:
         dataset (`Dataset`): the documents.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): several are joined by a space.
-        id_column (`str`, defaults to `"_id"`): where the default is absent, row numbers are ids.
+        id_column (`str`, *optional*): by default the column that is called as id columns are (`id_column_of`);
+            `"row_number"` for row numbers from 0.
         cache_dir (`str`, *optional*): where indexes go; default is under the datasets cache.
 
     Raises:
         ColumnError: a column is missing, or is not strings.
         DataError: the corpus is empty, or a text is null.
+    """
+    text_columns = (text_column,) if isinstance(text_column, str) else tuple(text_column)
+    id_column = id_column_of(dataset, id_column)
+    for name in text_columns:
+        if name not in dataset.column_names:
+            raise missing_column(name, dataset.column_names, "corpus", "text_column")
+    if len(dataset) == 0:
+        raise DataError("The corpus is empty: 0 rows. Give a dataset with at least one document.")
+    for name in text_columns:
+        _check_text(dataset, name)
+    ids = [] if id_column is None or id_column not in dataset.column_names else [id_column]
+    columns = list(dict.fromkeys([*ids, *text_columns]))
+    plain = dataset.with_format("arrow", columns=columns)
+    digest = dataset_digest(dataset, columns)
+    cache = store.cache_root(cache_dir)
+    return Corpus(
+        table=_mapped_table(dataset, plain, columns, digest, cache),
+        text_columns=text_columns,
+        id_column=id_column,
+        digest=digest,
+        cache=cache,
+    )
+
+
+def id_column_of(dataset: Dataset, id_column: str | None = None) -> str | None:
+    """The column of ids of a corpus: the one that was named, else the only one that is called as id columns are.
+
+    Of several so called, the one whose values are all different; `None` where no column is called so.
+
+    Args:
+        dataset (`Dataset`): the documents.
+        id_column (`str`, *optional*): as the user named it; `"row_number"` needs no column.
+
+    Raises:
+        ColumnError: there is no such column; or several could be it.
     """
     from datasets import Dataset
 
@@ -108,26 +170,44 @@ def open_corpus(
         raise ColumnError(
             f"The corpus is a {type(dataset).__name__}; give a datasets.Dataset, such as one split of it."
         )
-    text_columns = (text_column,) if isinstance(text_column, str) else tuple(text_column)
-    has_ids = id_column in dataset.column_names
-    if not has_ids and id_column != DEFAULT_ID_COLUMN:
-        raise missing_column(id_column, dataset.column_names, "corpus", "id_column")
-    for name in text_columns:
-        if name not in dataset.column_names:
-            raise missing_column(name, dataset.column_names, "corpus", "text_column")
-    if len(dataset) == 0:
-        raise DataError("The corpus is empty: 0 rows. Give a dataset with at least one document.")
-    columns = [*((id_column,) if has_ids else ()), *(name for name in text_columns if name != id_column)]
-    plain = dataset.with_format("arrow", columns=columns)
-    digest = dataset_digest(dataset, columns)
-    cache = store.cache_root(cache_dir)
-    return Corpus(
-        table=_mapped_table(dataset, plain, columns, digest, cache),
-        text_columns=text_columns,
-        id_column=id_column if has_ids else None,
-        digest=digest,
-        cache=cache,
+    present = dataset.column_names
+    if id_column is not None:
+        if id_column not in present and id_column != ROW_NUMBER:
+            raise missing_column(id_column, present, "corpus", "id_column")
+        return id_column
+    usual = usual_names(present)
+    if len(usual) < 2:
+        return usual[0] if usual else None
+    unique = [name for name in usual if _is_unique(dataset, name)]
+    if len(unique) == 1:
+        return unique[0]
+    state = "each with values that are all different" if unique else "each with values that repeat or are missing"
+    raise ColumnError(
+        f"The corpus has several columns that may hold its ids, {', '.join(map(repr, unique or usual))}, {state}; ids "
+        f"are one column. Name it with id_column=, or pass id_column={ROW_NUMBER!r} for row numbers from 0."
     )
+
+
+def _is_unique(dataset: Dataset, name: str) -> bool:
+    """Whether a column has values, all of them different."""
+    known = _unique.setdefault(dataset, {})
+    if name not in known:
+        column = dataset.with_format("arrow", columns=[name])[:].column(name)
+        try:
+            texts = as_text(column, name)
+            known[name] = not (texts.null_count or is_listed(texts.type)) and len(pc.unique(texts)) == len(texts)
+        except HardNegError:
+            known[name] = False
+    return known[name]
+
+
+def _check_text(dataset: Dataset, name: str) -> None:
+    kind = dataset.features.arrow_schema.field(name).type
+    if not (is_text(kind) or pa.types.is_integer(kind)):
+        raise ColumnError(
+            f"Column {name!r} is of type {kind} and was given where text is needed; cast it to string first, or name "
+            "another with text_column=."
+        )
 
 
 def missing_column(name: str, present: Sequence[str], where: str, option: str) -> ColumnError:
@@ -150,37 +230,26 @@ def content_digest(dataset: Dataset, columns: Sequence[str]) -> str:
     """Hex digest of the strings in some columns of an Arrow-formatted dataset, independent of how it is chunked.
 
     Raises:
-        ColumnError: a column is neither strings nor integers nor lists of those.
+        ColumnError: a column holds neither strings nor whole numbers nor lists of those.
         DataError: a value is null.
     """
     hashers = {name: (blake2b(digest_size=16), blake2b(digest_size=16)) for name in columns}
     start = 0
     for table in dataset.iter(batch_size=BATCH):
+        texts_of = named_columns(table)
         for name, (sizes, contents) in hashers.items():
-            _update(sizes, contents, _plain_strings(table.column(name), name, start))
+            texts = as_text(texts_of[name], name)
+            refuse_nulls(texts, name, start)
+            _update(sizes, contents, texts)
         start += table.num_rows
     parts = {name: [sizes.hexdigest(), contents.hexdigest()] for name, (sizes, contents) in hashers.items()}
     return store.digest_of({"columns": list(columns), "rows": len(dataset), **parts})
 
 
-def _plain_strings(column: pa.ChunkedArray, name: str, start: int) -> pa.Array:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if array.null_count:
-        row = start + int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
-        raise DataError(
-            f"Column {name!r} is null in row {row}; texts and ids may not be. Drop or fill such rows first."
-        )
-    return array
-
-
 def _update(sizes: Any, contents: Any, array: pa.Array) -> None:
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+    if is_listed(array.type):
         sizes.update(pc.list_value_length(array).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
         array = array.flatten()
-    if pa.types.is_integer(array.type):
-        array = array.cast(pa.string())
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
-        raise ColumnError(f"A column of type {array.type} was given where text is needed; cast it to string first.")
     array = array.cast(pa.large_string())
     lengths = pc.binary_length(array).cast(pa.int64())
     sizes.update(lengths.fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
@@ -204,7 +273,7 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
         with pa.OSFile(str(directory / "corpus.arrow"), "wb") as sink:
             writer = None
             for table in plain.iter(batch_size=BATCH):
-                table = table.select(columns).replace_schema_metadata(None).combine_chunks()
+                table = pa.table(named_columns(table.select(columns))).combine_chunks()
                 writer = writer or pa.ipc.new_stream(sink, table.schema)
                 writer.write_table(table)
             if writer is not None:

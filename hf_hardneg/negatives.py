@@ -7,13 +7,13 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.batches import Batch
-from hf_hardneg.corpus import DEFAULT_ID_COLUMN, open_corpus
+from hf_hardneg.corpus import id_column_of, open_corpus
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
 from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
 from hf_hardneg.padding import SHORTAGE, Shortage
 from hf_hardneg.positives import DEDUPE, Dedupe, corpus_keys
-from hf_hardneg.queries import Columns, Reader, known_positives_of
+from hf_hardneg.queries import Columns, Reader, known_positives_of, no_ids
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
 from hf_hardneg.retrievers import Sources
@@ -43,7 +43,10 @@ class HardNegatives:
         safeguards (`bool`, defaults to `True`): whether a strategy given by name first removes what is likely an
             unlabelled positive, see `hf_hardneg.strategies.SAFEGUARDS`. A `Strategy` is used as it is written.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): in the corpus; several are joined by a space.
-        id_column (`str`, defaults to `"_id"`): in the corpus; where `_id` is absent, row numbers are ids.
+        id_column (`str`, *optional*): in the corpus. By default the one column that is called as id columns are, such
+            as `_id`, `id`, `docid`, `doc_id`, `pid`, `passage_id` or `corpus-id`; where several are, the one whose
+            values are all different. A corpus without such a column has no ids: rows that name documents by ids are an
+            error, and negatives are called `row-0`, `row-1`, …. `"row_number"`: ids are row numbers, `0`, `1`, ….
         vector_column (`str`, *optional*): vectors in the corpus, instead of an encoder.
         index_name (`str` or `faiss.Index`, *optional*): a user's own: its name on the corpus, a file, an object.
         query_column, query_id_column, positive_column, positive_ids_column (`str`): in the pairs.
@@ -85,7 +88,7 @@ class HardNegatives:
     cross_encoder: InitVar[Any] = None
     safeguards: bool = True
     text_column: str | Sequence[str] = "text"
-    id_column: str = DEFAULT_ID_COLUMN
+    id_column: str | None = None
     vector_column: str | None = None
     index_name: InitVar[Any] = None
     query_column: str = "query"
@@ -167,7 +170,7 @@ class HardNegatives:
             strict={name: signals[name] for name in strict},
         )
         parts = {"strategy": strategy, "retrieval": retrieval, "rescoring": rescoring, "selection": selection}
-        for name, value in parts.items():
+        for name, value in (parts | {"id_column": reader.corpus.id_column}).items():
             object.__setattr__(self, name, value)
 
     def _reader(self, corpus: Dataset, known_positives: Sequence[Dataset], strategy: Strategy) -> Reader:
@@ -175,6 +178,9 @@ class HardNegatives:
         columns = self._columns()
         for rows in known_positives:
             columns.check(rows.column_names)
+            naming = columns.naming_documents(rows.column_names)
+            if naming and id_column_of(corpus, self.id_column) is None:
+                raise no_ids(naming[0], corpus.column_names)
         strategy.sampler.check_known(known_positives, columns, self.dedupe)
         opened = open_corpus(corpus, text_column=self.text_column, id_column=self.id_column, cache_dir=self.cache_dir)
         reader = Reader(corpus=opened, keys=corpus_keys(opened, self.dedupe), columns=columns)

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.errors import DataError
+from hf_hardneg.ids import ROW_NUMBER
 from hf_hardneg.index import store
 
 Dedupe = Literal["normalized", "exact", "off"]
@@ -126,7 +127,10 @@ def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
         np.save(directory / "keys.npy", keys)
 
     mode = "exact" if dedupe == "off" else dedupe
-    directory = store.obtain(corpus.cache, "keys", {"corpus": corpus.digest, "dedupe": mode, "layout": LAYOUT}, build)
+    origin = {"corpus": corpus.digest, "dedupe": mode, "layout": LAYOUT}
+    if corpus.id_column not in corpus.columns:
+        origin["ids"] = corpus.id_column or "row"
+    directory = store.obtain(corpus.cache, "keys", origin, build)
     return CorpusKeys(directory=directory, dedupe=dedupe)
 
 
@@ -146,8 +150,8 @@ def _refuse_repeated_ids(corpus: Corpus, order: np.ndarray, ordered: np.ndarray)
     if len(repeats):
         name = corpus.ids(order[repeats[:1]])[0].as_py()
         raise DataError(
-            f"{len(repeats)} documents repeat the id of another, such as {name!r}. "
-            "Ids must be unique: drop the repeats, or name another id column with id_column=."
+            f"{len(repeats)} documents repeat the id of another in {corpus.id_column!r}, such as {name!r}. Ids must be "
+            f"unique: drop the repeats, or name another column with id_column=, {ROW_NUMBER!r} for row numbers from 0."
         )
 
 

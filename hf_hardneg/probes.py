@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import Corpus, open_corpus
+from hf_hardneg.ids import as_text, is_listed, named_columns
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.pages import release
 from hf_hardneg.positives import corpus_keys
@@ -341,10 +342,11 @@ def _dataset(table: pa.Table) -> Dataset:
 
 def _needed(corpus: Corpus, few: pa.Table, options: Mapping[str, Any]) -> np.ndarray:
     """Rows of the documents that the sampled pairs name, by id or by text; without them they cannot be read."""
-    names = [options.get(f"{name}_column", name) for name in ("positive_ids", "positive", "exclude_ids")]
-    ids, texts, excluded = ([] if name not in few.column_names else _values(few.column(name)) for name in names)
+    columns = named_columns(few)
+    names = [options.get(f"{name}_column", name) for name in ("positive_ids", "exclude_ids", "positive")]
+    ids, excluded, texts = (_flat(columns[name], name) if name in columns else [] for name in names)
     found = [np.zeros(0, np.int64)]
-    wanted = pa.array([*map(str, ids), *map(str, excluded)], pa.string()), pa.array(texts, pa.string())
+    wanted = pa.array([*ids, *excluded], pa.string()), pa.array(texts, pa.string())
     for start in range(0, len(corpus), LENGTHS_READ):
         rows = np.arange(start, min(start + LENGTHS_READ, len(corpus)))
         for values, asked in zip((corpus.ids, corpus.texts), wanted, strict=True):
@@ -353,9 +355,10 @@ def _needed(corpus: Corpus, few: pa.Table, options: Mapping[str, Any]) -> np.nda
     return np.unique(np.concatenate(found))
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    array = column.combine_chunks()
-    return (array.flatten() if pa.types.is_nested(array.type) else array).drop_null().to_pylist()
+def _flat(column: pa.ChunkedArray, name: str) -> list[str]:
+    texts = as_text(column, name)
+    values: list[str] = (texts.flatten() if is_listed(texts.type) else texts).drop_null().to_pylist()
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,8 +374,9 @@ class _Runner:
     def __call__(self, size: int, pairs: Dataset) -> Sample:
         rows = np.union1d(self.needed, spread(len(self.corpus), size))
         dataset = self._documents(rows)
+        options = {**self.options, "id_column": self.corpus.id_column}
         with tempfile.TemporaryDirectory(prefix="hf_hardneg-plan-", ignore_cleanup_errors=True) as folder:
-            return self._stages(dataset, pairs, {**self.options, "cache_dir": folder}, Path(folder))
+            return self._stages(dataset, pairs, {**options, "cache_dir": folder}, Path(folder))
 
     def _documents(self, rows: np.ndarray) -> Dataset:
         names = [*self.corpus.text_columns]
@@ -381,9 +385,8 @@ class _Runner:
         if self.options.get("parent_column"):
             names.append(self.options["parent_column"])
         table = _gathered(self.dataset.select_columns(names), rows)
-        id_column = self.options.get("id_column", "_id")
-        if id_column not in names:
-            table = table.append_column(id_column, self.corpus.ids(rows))
+        if self.corpus.id_column is not None and self.corpus.id_column not in names:
+            table = table.append_column(self.corpus.id_column, self.corpus.ids(rows))
         return _dataset(table)
 
     def _stages(self, dataset: Dataset, pairs: Dataset, options: dict[str, Any], folder: Path) -> Sample:

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from hf_hardneg.batches import matrix
 from hf_hardneg.corpus import Corpus, dataset_digest, missing_column
-from hf_hardneg.errors import ColumnError, DataError
+from hf_hardneg.errors import ColumnError
+from hf_hardneg.ids import ROW_NUMBER, flat_texts, id_texts, is_listed, is_text, named_columns, refuse_nulls
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import Analyzer
 from hf_hardneg.positives import CorpusKeys, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
@@ -50,6 +51,10 @@ class Columns:
         """Those that identify the pairs, of the ones that are there."""
         names = (self.query, self.query_id, self.positive, self.positive_ids)
         return [name for name in names if name in present]
+
+    def naming_documents(self, present: Sequence[str]) -> list[str]:
+        """Those that name documents by their ids, of the ones that are there."""
+        return [name for name in (self.positive_ids, self.exclude_ids) if name is not None and name in present]
 
     def check(self, present: Sequence[str]) -> None:
         """Raise if a needed column is missing.
@@ -143,11 +148,10 @@ class Reader:
         self.columns.check(list(table))
         names = self.names(table)
         texts = names.texts
-        own = self.listed_positives(table, texts)
+        own = self.listed_positives(table)
         keys = text_keys(texts, self.keys.dedupe)
         ids = names.identity if self.columns.query_id in table else None
         positives, listed = _merged(own, self._known(keys, ids))
-        is_listed = own.query[: len(listed)]
         excluded = [(positives.query, positives.key)]
         if self.keys.dedupe != "off":
             excluded.append((np.arange(len(texts)), keys))
@@ -156,7 +160,7 @@ class Reader:
             excluded.append((owner, self.keys.of_rows(rows)))
         wide, answer = self.columns.query_vector, self.columns.answer
         answers = (np.zeros(0, np.int64), list[str]()) if answer is None else flat_strings(table[answer], answer)
-        counts = self._listed_counts(table, is_listed, len(texts))
+        counts = self._listed_counts(table, len(texts))
         return Queries(
             texts=texts,
             identity=names.identity,
@@ -170,18 +174,23 @@ class Reader:
             answer=answers[1],
         )
 
-    def names(self, table: Mapping[str, pa.ChunkedArray]) -> Names:
+    def names(self, table: Mapping[str, pa.ChunkedArray], first_row: int | None = None) -> Names:
         """Texts and identities alone."""
-        texts = strings(table[self.columns.query], self.columns.query)
+        texts = strings(table[self.columns.query], self.columns.query, first_row)
         if self.columns.query_id not in table:
             return Names(texts=texts, identity=texts)
-        return Names(texts=texts, identity=strings(table[self.columns.query_id], self.columns.query_id))
+        return Names(texts=texts, identity=id_texts(table[self.columns.query_id], self.columns.query_id, first_row))
 
-    def listed_positives(self, table: Mapping[str, pa.ChunkedArray], texts: list[str]) -> PositiveList:
-        """The positives that the rows list: first the texts of all rows, then the ids of all rows."""
+    def listed_positives(self, table: Mapping[str, pa.ChunkedArray], first_row: int | None = None) -> PositiveList:
+        """The positives that the rows list: first the texts of all rows, then the ids of all rows.
+
+        Args:
+            table (`Mapping[str, pa.ChunkedArray]`): columns of the rows.
+            first_row (`int`, *optional*): which row of the dataset is the first of them, for messages.
+        """
         queries, keys, rows, found = [], [], [], list[str | None]()
         if self.columns.positive in table:
-            owner, positives = flat_strings(table[self.columns.positive], self.columns.positive)
+            owner, positives = flat_strings(table[self.columns.positive], self.columns.positive, first_row)
             own_keys = text_keys(positives, self.keys.dedupe)
             own_rows = self.keys.row_of_keys(own_keys)
             queries.append(owner)
@@ -189,7 +198,7 @@ class Reader:
             rows.append(own_rows)
             found += [text if row < 0 else None for text, row in zip(positives, own_rows, strict=True)]
         if self.columns.positive_ids in table:
-            owner, own_rows = self._rows_of(table[self.columns.positive_ids], self.columns.positive_ids)
+            owner, own_rows = self._rows_of(table[self.columns.positive_ids], self.columns.positive_ids, first_row)
             queries.append(owner)
             keys.append(self.keys.of_rows(own_rows))
             rows.append(own_rows)
@@ -204,13 +213,19 @@ class Reader:
         found = [self.known.of(group) for group in group_keys(keys, ids)]
         return [PositiveList(query=query, key=key, row=row, text=text) for query, key, row, text in found]
 
-    def _rows_of(self, column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:
-        owner, ids = flat_strings(column, name)
-        return owner, self.keys.rows_of_ids(ids, name)
+    def _rows_of(
+        self, column: pa.ChunkedArray, name: str, first_row: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.corpus.id_column is None:
+            raise no_ids(name, self.corpus.text_columns)
+        owner, ids = flat_texts(column, name, first_row)
+        return owner, self.keys.rows_of_ids(ids.to_pylist(), name)
 
-    def _listed_counts(self, table: Mapping[str, pa.ChunkedArray], owner: np.ndarray, size: int) -> np.ndarray:
-        name = self.columns.positive if self.columns.positive in table else self.columns.positive_ids
-        return np.bincount(flat_strings(table[name], name)[0], minlength=size)
+    def _listed_counts(self, table: Mapping[str, pa.ChunkedArray], size: int) -> np.ndarray:
+        name, read = self.columns.positive, flat_strings
+        if name not in table:
+            name, read = self.columns.positive_ids, flat_texts
+        return np.bincount(read(table[name], name)[0], minlength=size)
 
     def positive_texts(self, table: Mapping[str, pa.ChunkedArray]) -> pa.Array | None:
         """Texts of the listed ids, a list array, where the batch has no column of positive texts."""
@@ -220,6 +235,15 @@ class Reader:
         size = len(table[self.columns.query])
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=size))]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), self.corpus.texts(rows))
+
+
+def no_ids(column: str, present: Sequence[str]) -> ColumnError:
+    """The error for rows that name documents by ids, over a corpus without a column of them."""
+    return ColumnError(
+        f"The column {column!r} of the dataset names documents by their ids, and none of the columns of the corpus, "
+        f"{', '.join(map(repr, present))}, is called as id columns are. Name it with id_column=, pass "
+        f"id_column={ROW_NUMBER!r} where ids are row numbers from 0, or leave out {column!r}."
+    )
 
 
 def group_keys(keys: np.ndarray, ids: list[str] | None) -> list[np.ndarray]:
@@ -259,13 +283,15 @@ def known_positives_of(
 
     def read() -> None:
         for split in splits:
+            start = 0
             for table in split.with_format("arrow").iter(batch_size=BATCH):
-                rows = dict(zip(table.column_names, table.columns, strict=True))
-                texts = rows[columns.query].to_pylist()
-                ids = [str(one) for one in rows[columns.query_id].to_pylist()] if columns.query_id in rows else None
-                listed = reader.listed_positives(rows, texts)
-                keys = text_keys(texts, reader.keys.dedupe)
-                for group in [word_keys(texts)] if by == "words" else group_keys(keys, ids):
+                rows = named_columns(table)
+                names = reader.names(rows, start)
+                ids = names.identity if columns.query_id in rows else None
+                listed = reader.listed_positives(rows, start)
+                start += table.num_rows
+                keys = text_keys(names.texts, reader.keys.dedupe)
+                for group in [word_keys(names.texts)] if by == "words" else group_keys(keys, ids):
                     groups.append(group[listed.query])
                     found.append(listed)
 
@@ -308,7 +334,7 @@ def sampled_queries(known: Sequence[Dataset], reader: Reader, size: int) -> Quer
         tables.append(rows.with_format("arrow", columns=_names_of(rows, plain.columns))[inside])
     order = np.searchsorted(places, first[:size])
     table = pa.concat_tables(tables, promote_options="default").take(pa.array(order)).combine_chunks()
-    return plain.read(dict(zip(table.column_names, table.columns, strict=True)))
+    return plain.read(named_columns(table))
 
 
 def query_keys(rows: Dataset, columns: Columns, dedupe: Dedupe) -> np.ndarray:
@@ -341,24 +367,30 @@ def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList,
     return merged, where[: len(own.query)]
 
 
-def strings(column: pa.ChunkedArray, name: str) -> list[str]:
-    """Values of a column of strings or integers, without nulls."""
+def strings(
+    column: pa.ChunkedArray, name: str, first_row: int | None = None, owner: np.ndarray | None = None
+) -> list[str]:
+    """Values of a column of strings or integers, without nulls; rows of messages as in `refuse_nulls`."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_integer(array.type)):
-        raise ColumnError(f"Column {name!r} holds {array.type}; it must hold strings. Cast or join it first.")
-    if array.null_count:
-        row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
-        raise DataError(f"Column {name!r} is null in row {row} of the batch; drop such rows with .filter() first.")
+    if not (is_text(array.type) or pa.types.is_integer(array.type)):
+        raise ColumnError(f"Column {name!r} holds {_held(array.type)}; it must hold strings. Cast or join it first.")
+    refuse_nulls(array, name, first_row, owner)
     return array.cast(pa.string()).to_pylist()
 
 
-def flat_strings(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, list[str]]:
+def _held(kind: pa.DataType) -> str:
+    """A type, and where it is JSON how it came to be."""
+    if getattr(kind, "extension_name", None) != "arrow.json":
+        return str(kind)
+    return f"{kind} (values of several types, which datasets keeps as JSON: casting them would write its quotes)"
+
+
+def flat_strings(column: pa.ChunkedArray, name: str, first_row: int | None = None) -> tuple[np.ndarray, list[str]]:
     """Owner row and value of each string in a column of strings or of lists of strings."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        if array.null_count:
-            strings(pa.array([None], pa.string()), name)
+    if is_listed(array.type):
+        refuse_nulls(array, name, first_row)
         values = array.flatten()
         owner = pc.list_parent_indices(array).to_numpy(zero_copy_only=False).astype(np.int64)
-        return owner, strings(values if len(values) else pa.array([], pa.string()), name)
-    return np.arange(len(array)), strings(array, name)
+        return owner, strings(values if len(values) else pa.array([], pa.string()), name, first_row, owner)
+    return np.arange(len(array)), strings(array, name, first_row)

@@ -103,7 +103,6 @@ class Recipe:
         """
         reader, searchers = miner.retrieval.reader, searchers_of(miner)
         documents, scorers = reader.corpus, list(miner.rescoring.scorers.values())
-        ids = (documents.id_column,) if documents.id_column else ()
         splits = pairs if isinstance(pairs, Mapping) else {} if pairs is None else {"": pairs}
         known = () if reader.known is None else store.read_manifest(reader.known.directory)["parameters"]["pairs"]
         made = cls(
@@ -113,7 +112,7 @@ class Recipe:
             corpus=Source(
                 rows=len(documents),
                 digest=documents.digest,
-                columns=(*ids, *documents.text_columns),
+                columns=documents.columns,
                 **origin_of(corpus),
             ),
             pairs={name: source_of(split, reader.columns) for name, split in splits.items()},

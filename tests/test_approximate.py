@@ -254,7 +254,7 @@ def test_the_recall_travels_with_the_rows_into_the_report():
     base = rng.normal(size=(600, 16)).astype(np.float32)
     corpus = Dataset.from_dict({"text": [f"t{i}" for i in range(600)], "v": base.tolist()})
     pairs = Dataset.from_dict({"query": ["a", "b"], "positive_ids": [["1"], ["2"]], "v": base[:2].tolist()})
-    columns = {"vector_column": "v", "query_vector_column": "v"}
+    columns = {"vector_column": "v", "query_vector_column": "v", "id_column": "row_number"}
     mined = mine(pairs, corpus, Strategy([Dense(20, factory="HNSW16", recall=0.9)]), **columns)
     miner = HardNegatives(corpus, Strategy([Dense(20, factory="HNSW16", recall=0.9)]), **columns)
     assert report(mined).search_recall == pytest.approx(miner.retrieval.searcher.recall)

@@ -50,9 +50,10 @@ def test_a_mapped_dataset_is_not_copied(corpus, tmp_path):
     assert not (tmp_path / "own").exists()
 
 
-def test_row_numbers_are_ids_where_there_are_none():
-    opened = open_corpus(Dataset.from_dict({"text": ["x", "y"]}))
-    assert opened.ids(np.array([1, 0])).to_pylist() == ["1", "0"]
+def test_row_numbers_are_ids_only_where_asked_for():
+    corpus = Dataset.from_dict({"text": ["x", "y"]})
+    assert open_corpus(corpus).ids(np.array([1, 0])).to_pylist() == ["row-1", "row-0"]
+    assert open_corpus(corpus, id_column="row_number").ids(np.array([1, 0])).to_pylist() == ["1", "0"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_row_numbers_are_ids_where_there_are_none():
         ({"text": ["x"]}, {"id_column": "key"}, ColumnError, "no column 'key'; it has 'text'"),
         ({"text": []}, {}, DataError, "The corpus is empty"),
         ({"text": ["x", None]}, {}, DataError, "null in row 1"),
-        ({"text": [1.5]}, {}, ColumnError, "type double was given where text is needed"),
+        ({"text": [1.5]}, {}, ColumnError, "'text' is of type double and was given where text is needed"),
     ],
 )
 def test_what_cannot_be_a_corpus(columns, options, error, text):

@@ -86,7 +86,8 @@ def mined_with(vectors, corpus, **options):
     pairs = Dataset.from_dict(
         {"query": [f"q{i}" for i in range(6)], "positive_ids": [["79"]] * 6, "vector": vectors[1].tolist()}
     )
-    return pairs.map(HardNegatives(corpus, Strategy([Dense()]), query_vector_column="vector", **options), batched=True)
+    options |= {"query_vector_column": "vector", "id_column": "row_number"}
+    return pairs.map(HardNegatives(corpus, Strategy([Dense()]), **options), batched=True)
 
 
 def neighbours(scores):

@@ -54,7 +54,7 @@ def without(columns, name, **more):
         (
             {"corpus": without(CORPUS, "_id", _id=["a", "a", "b", "c"])},
             DataError,
-            "repeat the id of another, such as 'a'",
+            "repeat the id of another in '_id', such as 'a'",
         ),
         ({"strategy": "bm52"}, UnknownNameError, "Unknown strategy 'bm52'; known are .*bm25, .*Did you mean 'bm25'"),
         ({"strategy": "bm25+simi_hard"}, UnknownNameError, "Unknown strategy 'simi_hard'.*Did you mean 'semi_hard'"),
@@ -222,7 +222,7 @@ def test_a_users_tokenizer_and_a_recipe_that_prints():
     shown = repr(HardNegatives(Dataset.from_dict(CORPUS), "bm25+rank_zone", seed=7))
     assert shown.startswith(
         "HardNegatives(strategy=Strategy(retrievers=(BM25(),), filters=(NearQueryPositive(),TooSimilar(),), "
-        "sampler=RankZone()), seed=7"
+        "sampler=RankZone()), id_column='_id', seed=7"
     )
 
 

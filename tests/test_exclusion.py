@@ -73,7 +73,7 @@ row = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
-    return open_corpus(Dataset.from_dict({"text": TEXTS}), cache_dir=str(folder))
+    return open_corpus(Dataset.from_dict({"text": TEXTS}), id_column="row_number", cache_dir=str(folder))
 
 
 @pytest.mark.parametrize("dedupe", DEDUPE)

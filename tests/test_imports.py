@@ -13,7 +13,7 @@ import hf_hardneg.training
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
     {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages", "versions", "hardness"},
-    {"optional", "draws", "charts"},
+    {"optional", "draws", "charts", "ids"},
     {"progress", "candidates", "batches", "strings", "index.store", "index.hits"},
     {"corpus", "index.inventory"},
     {"positives", "index.analysis"},

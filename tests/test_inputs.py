@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pytest
@@ -56,3 +57,52 @@ def test_texts_that_look_like_times_stay_texts(form, tmp_path):
     lines = [json.dumps(row) for row in rows]
     (tmp_path / "x.json").write_text("\n".join(lines) if form == "lines" else f"[{','.join(lines)}]")
     assert load_table(str(tmp_path / "x.json")).to_list() == rows
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.tsv", "rows.tsv.gz"])
+def test_cells_are_texts_as_they_stand_and_empty_ones_are_null(name, tmp_path):
+    lines = "docid,text,day,label,score\n007,NA,2021-01-02,1,0.5\n1.0,,x,0,2\n"
+    lines = lines.replace(",", "\t") if ".tsv" in name else lines
+    (tmp_path / name).write_bytes(gzip.compress(lines.encode()) if name.endswith("gz") else lines.encode("utf-8-sig"))
+    assert load_table(str(tmp_path / name)).to_dict() == {
+        "docid": ["007", "1.0"],
+        "text": ["NA", None],
+        "day": ["2021-01-02", "x"],
+        "label": [1, 0],
+        "score": [0.5, 2.0],
+    }
+
+
+def test_quotes_are_of_csv_and_text_in_tsv(tmp_path):
+    (tmp_path / "x.csv").write_text('id,text\n01,"a, ""b""\nc"\n')
+    (tmp_path / "x.tsv").write_text('id\ttext\n01\t"a" b\n02\t"c\n')
+    assert load_table(str(tmp_path / "x.csv")).to_list() == [{"id": "01", "text": 'a, "b"\nc'}]
+    assert load_table(str(tmp_path / "x.tsv"))["text"][:] == ['"a" b', '"c']
+
+
+def test_packed_json_is_read_as_the_plain_one_is(tmp_path):
+    lines = '{"id": "2021-01-02", "text": "x"}\n{"id": "2021-01-03", "text": "y"}\n'
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    assert load_table(str(tmp_path / "x.jsonl.gz"))["id"][:] == ["2021-01-02", "2021-01-03"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        (
+            "x.jsonl",
+            '{"_id": "a"}\n\n{"_id": \n',
+            'Line 3 of .*x.jsonl is no JSON .*: \'{"_id": .*mend or drop that line',
+        ),
+        ("x.jsonl", "", "x.jsonl has no rows, and one is needed at least. Give a Parquet"),
+        ("x.jsonl", "\n\n", "x.jsonl has no rows"),
+        ("x.json", "[]", "x.json has no rows"),
+        ("x.csv", "", "x.csv is empty; its first line must name the columns"),
+        ("x.csv", "_id,text\n", "x.csv has no rows"),
+        ("x.zip", "", "has the suffix '.zip'; give a Parquet"),
+    ],
+)
+def test_broken_and_empty_files(name, content, text, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=text):
+        load_table(str(tmp_path / name))

@@ -68,7 +68,8 @@ def test_random_matches_the_published_vector():
 def test_random_stream_of_a_large_corpus_is_the_keyed_one():
     corpus = Dataset.from_dict({"text": [f"text {i}" for i in range(400)]})
     pairs = Dataset.from_dict({"query": ["who"], "positive_ids": [["7"]]})
-    mined = pairs.map(HardNegatives(corpus, Strategy([Random()]), num_negatives=5), batched=True)
+    miner = HardNegatives(corpus, Strategy([Random()]), num_negatives=5, id_column="row_number")
+    mined = pairs.map(miner, batched=True)
     stream = [int(keyed_uniforms(42, f"random#{t}", "who", [""])[0] * 400) for t in range(40)]
     expected = [str(doc) for doc in dict.fromkeys(stream) if doc != 7][:5]
     assert mined[0]["negative_ids"] == expected

@@ -15,7 +15,7 @@ from hf_hardneg.audits.judging import Judge, Sample, open_judge
 from hf_hardneg.audits.lookups import open_lookup
 from hf_hardneg.audits.report import Audit
 from hf_hardneg.audits.rows import Batch, Source
-from hf_hardneg.audits.sources import open_sources, test_source
+from hf_hardneg.audits.sources import open_queries, open_sources, test_source
 from hf_hardneg.errors import ConfigError, DataError, unknown_name
 from hf_hardneg.formats.importing import READ_ONLY
 from hf_hardneg.formats.layouts import LAYOUTS
@@ -38,7 +38,7 @@ def audit(
     sample: int = 500,
     threshold: float = 0.5,
     seed: int = 42,
-    id_column: str = "_id",
+    id_column: str | None = None,
     text_column: str | Sequence[str] = "text",
 ) -> Audit:
     """What is wrong with a dataset of hard negatives, in any layout, mined by anyone.
@@ -59,13 +59,15 @@ def audit(
             probabilities (or logits, with an attribute `kind` of `"ce_logit"`), that estimates false negatives.
         layout (`str`, *optional*): by default what the columns say.
         split (`str`, defaults to `"train"`): which of several is audited.
-        queries (`Dataset`, *optional*): ids and texts of the queries, for rows that have only one of them.
+        queries (`Dataset`, *optional*): ids and texts of the queries, for rows that have only one of them: a column
+            `query`, `text`, `question` or `anchor`, and `query_id`, `query-id`, `_id`, `qid` or `id`.
         test_queries (`Dataset` or `Sequence[str]`, *optional*): queries of a test set: texts, or rows with `query` or
             `text` and perhaps `query_id` or `_id`, or rows of a layout. With `qrels`, what is relevant to them counts.
         sample (`int`, defaults to 500): how many distinct pairs of each kind the judge is asked.
         threshold (`float`, defaults to 0.5): probability from which the judge says relevant.
         seed (`int`, defaults to 42): of the sample, which depends on the texts alone.
-        id_column, text_column (`str`): of the corpus and of queries; several texts are joined by a space.
+        id_column (`str`, *optional*): of the corpus, as `HardNegatives` takes it.
+        text_column (`str` or `Sequence[str]`): of the corpus; several texts are joined by a space.
 
     Raises:
         UnknownNameError: no such layout.
@@ -88,7 +90,7 @@ def audit(
     if corpus is not None:
         source = replace(source, documents=open_lookup(corpus, **names))
     if queries is not None:
-        source = replace(source, queries=open_lookup(queries, **names))
+        source = replace(source, queries=open_queries(queries))
     tests = [*others, *([] if test_queries is None else [test_source(test_queries)])]
     if corpus is not None:
         tests = [replace(one, documents=source.documents) for one in tests]

@@ -17,6 +17,7 @@ from hf_hardneg.audits.keys import NONE, id_keys, pair_keys
 from hf_hardneg.audits.rows import Batch
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats.rows import one
+from hf_hardneg.ids import as_text, named_columns
 
 FREQUENT_SHARE, FREQUENT = 0.01, 10
 """A negative is frequent where it stands in more than a hundredth of the rows, and in ten."""
@@ -169,7 +170,8 @@ def _pairs(queries: pa.Array, documents: pa.Array, grades: pa.Array) -> tuple[np
         raise DataError(
             f"qrels= has grades that are no numbers ({error}); above 0 is relevant. Convert them."
         ) from error
-    return tuple(id_keys(one(ids).cast(pa.string()))[relevant] for ids in (queries, documents))
+    named = zip((queries, documents), QRELS[:2], strict=True)
+    return tuple(id_keys(as_text(ids, name))[relevant] for ids, name in named)
 
 
 def _judgements(qrels: Any) -> Iterable[tuple[Any, Any, Any]]:
@@ -190,7 +192,7 @@ def _judgements(qrels: Any) -> Iterable[tuple[Any, Any, Any]]:
             f"{', '.join(map(repr, qrels.column_names))}. Rename its columns."
         )
     tables = qrels.with_format("arrow", columns=list(QRELS)).iter(10_000)
-    return (tuple(table.column(name) for name in QRELS) for table in tables)
+    return (tuple(named_columns(table)[name] for name in QRELS) for table in tables)
 
 
 def _grades(query: Any, judged: Any) -> dict[Any, Any]:

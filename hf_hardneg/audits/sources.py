@@ -14,7 +14,7 @@ from hf_hardneg.formats.importing import layout_of, shape_of
 from hf_hardneg.formats.layouts import LAYOUTS
 
 QUERY_TEXTS = ("query", "text", "question", "anchor")
-QUERY_IDS = ("query_id", "_id", "qid")
+QUERY_IDS = ("query_id", "query-id", "_id", "qid", "id")
 IN_ORDER = dict.fromkeys(("pair", "triplet", "n-tuple"), "tuple") | {"labeled-pair": "pair", "labeled-list": "list"}
 """Layouts that are known by the order and types of their columns alone, and how they are read."""
 TABLES = ("corpus", "queries", "documents", "collection", "qrels")
@@ -98,6 +98,22 @@ def _schema(dataset: Any) -> Any:
     for table in dataset.with_format("arrow").iter(1):
         return table.schema
     raise DataError("The stream has no rows; an audit needs one at least. Look at how it is made.")
+
+
+def open_queries(table: Any) -> Lookup:
+    """The lookup of a table of queries, whose columns are called otherwise than those of a corpus.
+
+    Raises:
+        ColumnError: no column holds their texts.
+    """
+    present = list(getattr(table, "column_names", ()))
+    text, key = (next((name for name in names if name in present), None) for names in (QUERY_TEXTS, QUERY_IDS))
+    if text is None:
+        raise ColumnError(
+            f"The table of queries has the columns {', '.join(map(repr, present))}; one of {', '.join(QUERY_TEXTS)} "
+            f"must hold their texts, and one of {', '.join(QUERY_IDS)} their ids. Rename its columns."
+        )
+    return open_lookup(table, id_column=key, text_column=text)
 
 
 def test_source(given: Any) -> Source:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from hf_hardneg.batches import ragged
 from hf_hardneg.formats.rows import one
 from hf_hardneg.formats.tables import check_all_known
+from hf_hardneg.ids import as_text, named_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,16 +35,16 @@ def read(tables: Mapping[str, Dataset]) -> Dataset:
     """
     from datasets import Dataset
 
-    qrels = tables["qrels"].with_format("arrow")[:]
-    query_ids, corpus_ids = (one(qrels.column(name)).cast(pa.string()) for name in ("query-id", "corpus-id"))
-    relevant = one(qrels.column("score")).to_numpy(zero_copy_only=False).astype(np.float64) > 0
+    qrels = named_columns(tables["qrels"].with_format("arrow")[:])
+    query_ids, corpus_ids = (as_text(qrels[name], name) for name in ("query-id", "corpus-id"))
+    relevant = one(qrels["score"]).to_numpy(zero_copy_only=False).astype(np.float64) > 0
     codes = query_ids.dictionary_encode()
     owner = codes.indices.to_numpy()
     order = np.argsort(owner, kind="stable")
     corpus = tables["corpus"].with_format("arrow")[:]
-    documents, texts = one(corpus.column("_id")).cast(pa.string()), _texts(corpus)
+    documents, texts = as_text(named_columns(corpus)["_id"], "_id"), _texts(corpus)
     queries = tables["queries"].with_format("arrow")[:]
-    known = one(queries.column("_id")).cast(pa.string())
+    known = as_text(named_columns(queries)["_id"], "_id")
     check_all_known(codes.dictionary, known, "query")
     check_all_known(corpus_ids, documents, "document")
     place = pc.index_in(corpus_ids, value_set=documents)

@@ -38,7 +38,7 @@ def to_format(
     positive_column: str = "positive",
     query_id_column: str = "query_id",
     positive_ids_column: str = "positive_ids",
-    id_column: str = "_id",
+    id_column: str | None = None,
     text_column: str | Sequence[str] = "text",
 ) -> Dataset | DatasetDict:
     """Mined data in the layout a trainer reads.
@@ -90,7 +90,8 @@ def to_format(
             what the rows name.
         query_column, positive_column, query_id_column, positive_ids_column (`str`): their names in the dataset. Queries
             without ids are numbered by first appearance.
-        id_column, text_column (`str`): of the corpus; several texts are joined by a space.
+        id_column (`str`, *optional*): of the corpus, as `HardNegatives` takes it.
+        text_column (`str` or `Sequence[str]`): of the corpus; several texts are joined by a space.
 
     Raises:
         UnknownNameError: no such layout.
@@ -144,7 +145,7 @@ def _check_single(layout: str, dataset: DatasetDict) -> None:
 @dataclass(frozen=True)
 class _Documents:
     corpus: Dataset | None
-    id_column: str
+    id_column: str | None
     text_column: str | Sequence[str]
 
     @functools.cached_property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import DataError, unknown_name
 from hf_hardneg.formats.layouts import LAYOUTS
-from hf_hardneg.inputs import LOADERS, load_table, without_times
+from hf_hardneg.inputs import load_table, loader_of
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -156,18 +156,16 @@ def _tables_of(files: list[Path]) -> dict[str, list[Path]]:
 def _is_table(file: Path) -> bool:
     return (
         not file.name.endswith("state.json")
-        and (file.suffix in LOADERS or file.name.endswith(".jsonl.gz"))
-        and (file.suffix != ".arrow" and file.name not in ("dataset_info.json", "dataset_dict.json"))
+        and loader_of(file) not in (None, "arrow")
+        and file.name not in ("dataset_info.json", "dataset_dict.json")
     )
 
 
 def _table(path: Path, *more: Path) -> Dataset:
-    from datasets import concatenate_datasets, load_dataset
+    from datasets import concatenate_datasets
 
     if more:
         return concatenate_datasets([_table(one) for one in (path, *more)])
-    if path.name.endswith(".jsonl.gz") and path.exists():
-        return without_times(load_dataset("json", data_files={"train": str(path)}), path)["train"]
     return load_table(str(path))
 
 

@@ -21,6 +21,7 @@ from hf_hardneg.formats.merging import merged
 from hf_hardneg.formats.rows import lengths, listed, one
 from hf_hardneg.formats.sentence_transformers import LABELS
 from hf_hardneg.formats.tables import WHOLE, check_all_known
+from hf_hardneg.ids import as_text, is_listed, named_columns
 from hf_hardneg.strings import strings_of
 
 if TYPE_CHECKING:
@@ -174,16 +175,23 @@ def shape_of(layout: str, present: Sequence[str]) -> Layout:
 
 def columns_of(table: pa.Table, shape: Layout) -> dict[str, Any]:
     """Columns of the list layout: ids and texts as strings, scores as float32, documents always as lists."""
-    columns = {name: one(column) for name, column in shape.read(table).items()}
+    columns = {name: one(column) for name, column in shape.read(_named(table)).items()}
     for name in ("query_id", "positive_ids", "negative_ids"):
         if name in columns:
-            columns[name] = _as_strings(columns[name])
+            ids = as_text(columns[name], name)
+            columns[name] = listed(ids) if is_listed(ids.type) else ids
     for name in ("positive", "negatives", "positive_scores", "negative_scores"):
         if name in columns:
             kind = pa.float32() if name.endswith("scores") else pa.string()
             lists = listed(columns[name])
             columns[name] = ragged(_cast(lists.flatten(), kind, name), lengths(lists))
     return columns
+
+
+def _named(table: pa.Table) -> pa.Table:
+    """The table with the names of classes, except of those that are labels of documents."""
+    named = named_columns(table)
+    return pa.table({name: table.column(name) if name in LABELS else column for name, column in named.items()})
 
 
 def _cast(values: Any, kind: pa.DataType, name: str) -> Any:
@@ -219,13 +227,13 @@ class _Texts:
 
     @functools.cached_property
     def _ids(self) -> pa.Array:
-        return one(self.table.data.column(self.key)).cast(pa.string())
+        return _ids(self.table, self.key)
 
     @functools.cached_property
     def _originals(self) -> pa.Array:
         original = f"{self.what}_id"
         named = original in self.table.column_names
-        return one(self.table.data.column(original)).cast(pa.string()) if named else self._ids
+        return _ids(self.table, original) if named else self._ids
 
     @functools.cached_property
     def _strings(self) -> Any:
@@ -233,6 +241,10 @@ class _Texts:
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _ids(table: Dataset, name: str) -> pa.Array:
+    return as_text(named_columns(table.data.select([name]).table)[name], name)
 
 
 def _texts(layout: str, shape: Layout, tables: Mapping[str, Dataset]) -> dict[str, _Texts]:
@@ -253,7 +265,7 @@ def _texts(layout: str, shape: Layout, tables: Mapping[str, Dataset]) -> dict[st
                 f"The table {name!r} needs {key!r} and 'text'; it has {', '.join(table.column_names)}. "
                 "Rename its columns."
             )
-        ids = table.data.column(key)
+        ids = _ids(table, key)
         if len(pc.unique(ids)) < len(ids):
             raise DataError(f"Ids in {name!r} stand more than once; each text needs one of its own. Drop the copies.")
         made[what] = _Texts(what, table, key, text)
@@ -284,10 +296,3 @@ class _Reader:
                 rows = of.find(columns[ids].flatten())
                 made |= {texts: ragged(of.texts(rows), counts), ids: ragged(of.ids(rows), counts)}
         return made
-
-
-def _as_strings(ids: Any) -> Any:
-    if pa.types.is_nested(ids.type):
-        lists = listed(ids)
-        return ragged(lists.flatten().cast(pa.string()), lengths(lists))
-    return ids.cast(pa.string())

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
-from hf_hardneg.corpus import missing_column
+from hf_hardneg.corpus import id_column_of, missing_column
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.formats.rows import lengths, listed, one
+from hf_hardneg.ids import as_text, named_columns, row_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -93,15 +94,16 @@ class _Identified:
     positive_ids: pa.ListArray | None
 
     def __call__(self, table: pa.Table, rows: list[int]) -> pa.Table:
+        given = named_columns(table)
         if self.query_ids is not None:
             ids = self.query_ids.take(pa.array(rows))
         else:
-            ids = one(table.column(self.names.query_id)).cast(pa.string())
-        columns = {"query_id": ids, "negative_ids": _strings(listed(table.column("negative_ids")))}
+            ids = as_text(given[self.names.query_id], self.names.query_id)
+        columns = {"query_id": ids, "negative_ids": listed(as_text(given["negative_ids"], "negative_ids"))}
         if self.positive_ids is not None:
             columns["positive_ids"] = self.positive_ids.take(pa.array(rows))
         else:
-            columns["positive_ids"] = _strings(listed(table.column(self.names.positive_ids)))
+            columns["positive_ids"] = listed(as_text(given[self.names.positive_ids], self.names.positive_ids))
         for name, values in columns.items():
             _check(name, values if name == "query_id" else values.flatten())
         if not np.array_equal(lengths(columns["positive_ids"]), lengths(listed(table.column(self.names.positive)))):
@@ -113,17 +115,13 @@ class _Identified:
         return pa.table({**kept, **columns})
 
 
-def _strings(lists: pa.ListArray) -> pa.ListArray:
-    return ragged(lists.flatten().cast(pa.string()), lengths(lists))
-
-
 def _check(name: str, ids: pa.Array) -> None:
     bad = ids.null_count + (pc.sum(pc.equal(ids, "")).as_py() or 0)
     if bad:
         raise DataError(f"{bad} values of {name!r} are missing or empty; every id must be given. Fill them first.")
 
 
-def corpus_table(corpus: Dataset, id_column: str, text_column: str | Sequence[str]) -> Dataset:
+def corpus_table(corpus: Dataset, id_column: str | None, text_column: str | Sequence[str]) -> Dataset:
     """`id` and `text` of a whole corpus, ids as strings.
 
     Raises:
@@ -131,11 +129,13 @@ def corpus_table(corpus: Dataset, id_column: str, text_column: str | Sequence[st
         DataError: an id stands twice.
     """
     texts = [text_column] if isinstance(text_column, str) else list(text_column)
-    for name, option in ((id_column, "id_column"), *((name, "text_column") for name in texts)):
+    id_column = id_column_of(corpus, id_column)
+    for name in texts:
         if name not in corpus.column_names:
-            raise missing_column(name, corpus.column_names, "corpus", option)
-    plain = corpus.with_format("arrow", columns=[id_column, *texts])
-    made = plain.map(_Document(id_column, tuple(texts)), batched=True, desc="Corpus")
+            raise missing_column(name, corpus.column_names, "corpus", "text_column")
+    wanted = [name for name in dict.fromkeys([id_column, *texts]) if name in corpus.column_names]
+    plain = corpus.with_format("arrow", columns=wanted)
+    made = plain.map(_Document(id_column, tuple(texts)), batched=True, with_indices=True, desc="Corpus")
     ids = one(made.data.column("id"))
     _check("id", ids)
     counts = ids.value_counts()
@@ -150,13 +150,17 @@ def corpus_table(corpus: Dataset, id_column: str, text_column: str | Sequence[st
 
 @dataclass(frozen=True)
 class _Document:
-    id_column: str
+    id_column: str | None
     texts: tuple[str, ...]
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def __call__(self, table: pa.Table, rows: list[int]) -> pa.Table:
+        if self.id_column is None or self.id_column not in table.column_names:
+            ids = row_ids(np.array(rows), self.id_column)
+        else:
+            ids = as_text(named_columns(table)[self.id_column], self.id_column)
         parts = [one(table.column(name)).cast(pa.string()) for name in self.texts]
         text = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, " ")
-        return pa.table({"id": one(table.column(self.id_column)).cast(pa.string()), "text": text})
+        return pa.table({"id": ids, "text": text})
 
 
 def texts_of_rows(dataset: Dataset, columns: Sequence[tuple[str, str]], what: str) -> pa.Table:

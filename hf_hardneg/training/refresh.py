@@ -23,6 +23,7 @@ from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.encode.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.encode.ranks import Ranks, launched_ranks
 from hf_hardneg.errors import ConfigError, ModelError, RanksError
+from hf_hardneg.ids import named_columns
 from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.retrievers import dense_part
@@ -246,7 +247,7 @@ class Refresher:
 
     def _mined(self, miner: HardNegatives, number: int, block: range, rows: np.ndarray | None) -> Generation:
         table = self.pairs.with_format("arrow")[block.start : block.stop]
-        queries = miner.retrieval.reader.read(dict(zip(table.column_names, table.columns, strict=True)))
+        queries = miner.retrieval.reader.read(named_columns(table))
         found = miner.rescoring.add(miner.retrieval.search(queries), queries)
         chosen = replace(miner.selection, generation=number).choose(found, queries)
         if rows is not None:
@@ -319,8 +320,7 @@ class Refresher:
         seed = self.options.get("seed", 42)
         drawn = keyed_uniforms(seed, f"corpus_fraction@{number}", "", ids) < self.corpus_fraction
         for table in self.pairs.with_format("arrow").iter(batch_size=BLOCK):
-            columns = dict(zip(table.column_names, table.columns, strict=True))
-            listed = reader.listed_positives(columns, reader.names(columns).texts)
+            listed = reader.listed_positives(named_columns(table))
             drawn[listed.row[listed.row >= 0]] = True
         return np.flatnonzero(drawn)
 

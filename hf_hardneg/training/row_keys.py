@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.errors import DataError
+from hf_hardneg.ids import named_columns
 from hf_hardneg.index import store
 from hf_hardneg.positives import isin_sorted, text_keys
 from hf_hardneg.queries import Columns, Reader
@@ -34,9 +35,7 @@ class RowKeys:
         """The table of some pairs, built once."""
         plain = pairs.with_format("arrow", columns=_read(pairs.column_names, reader.columns))
         tables = plain.iter(batch_size=1000)
-        keys = np.concatenate(
-            [_keys(dict(zip(t.column_names, t.columns, strict=True)), reader.columns) for t in tables]
-        )
+        keys = np.concatenate([_keys(named_columns(table), reader.columns) for table in tables])
 
         def build(directory: Path) -> None:
             order = np.argsort(keys, kind="stable")

@@ -7,6 +7,7 @@ from datasets import Dataset, DatasetDict
 
 from hf_hardneg import audit, to_format
 from hf_hardneg.audits import CHECKS
+from hf_hardneg.errors import ColumnError
 
 LONG = " ".join(f"word{number}" for number in range(30))
 CORPUS = Dataset.from_dict({"_id": ["p", "n", "m"], "text": ["pos", "neg", "more"]})
@@ -155,6 +156,18 @@ def test_other_splits_are_test_sets():
     tables = {"dev": Dataset.from_dict({"_id": ["t"], "text": ["question 0"]}), "corpus": CORPUS, "train_2": rows({})}
     assert audit({"train": splits["train"], **tables}).counts["leaked_query"] == 1
     assert audit({"train": rows({}, {}), "corpus": CORPUS, "train_2": rows({})}).ok
+
+
+def test_a_table_of_queries_has_names_of_its_own():
+    given = Dataset.from_list([{"query_id": "1", "positive_ids": ["p0"], "negative_ids": ["n0"]}])
+    corpus = Dataset.from_dict({"pid": ["p0", "n0"], "passage": ["a text", "question 7"]})
+    for text, key in (("query", "query_id"), ("question", "qid"), ("text", "query-id")):
+        queries = Dataset.from_dict({key: [1], text: ["Question 7"]})
+        found = audit(given, corpus, queries=queries, layout="list", text_column="passage")
+        assert found.counts["query_as_negative"] == 1
+    words = Dataset.from_dict({"qid": [1], "words": ["x"]})
+    with pytest.raises(ColumnError, match="The table of queries has the columns 'qid', 'words'; one of query, text"):
+        audit(given, corpus, queries=words, layout="list", text_column="passage")
 
 
 def test_documents_relevant_to_test_queries_by_judgements():
