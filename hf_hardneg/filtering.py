@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, cast
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import Filter
+from hf_hardneg.identity import identify
 from hf_hardneg.queries import Names
 from hf_hardneg.retrieval import Aggregate, Found
 
@@ -35,11 +36,10 @@ class Filtering:
     seed: int | None = None
 
     @property
-    def identity(self) -> dict[str, str]:
-        """What the filters depend on, besides the candidates, as plain values; also the code of a user's own."""
-        from datasets.fingerprint import Hasher
-
-        return {"filtering": repr(self), "content": Hasher.hash(self)}
+    def identity(self) -> dict[str, Any]:
+        """What the filters depend on, besides the candidates, as plain values."""
+        parts = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**parts, "filters": [[one.name, identify(one, what="filter")] for one in self.filters]}
 
     def anchored(self, found: Found, queries: Names) -> Candidates:
         """The candidates with the positive score that margins compare with.

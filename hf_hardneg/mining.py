@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.identity import one_run
 from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.plans import guard
@@ -63,22 +64,23 @@ def mine(
             f"mine() got pairs of type {type(pairs).__name__}; it needs a Dataset or DatasetDict: it reads "
             "all positives first. For a stream use pairs.map(HardNegatives(corpus, ...), batched=True)."
         )
-    splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
-    rows = list(splits.values())
-    known = [*rows, *known_positives]
-    miner = _opened(known, corpus, strategy, options)
-    if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows):
-        wanted = {**options, "known_positives": known_positives}
-        guard(rows, corpus, strategy, wanted, num_proc=num_proc, confirm_cost=confirm_cost)
-        miner = miner or HardNegatives(corpus, strategy, known_positives=known, **options)
-        _check_processes(miner, num_proc)
-    steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
-    mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
-    versions = joined(one for split in rows for one in steps.versions(split, miner))
-    recipe = Recipe.of(miner, pairs=pairs, corpus=corpus, versions=versions)
-    for made in mined.values():
-        attach(made, recipe)
-    return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
+    with one_run():
+        splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
+        rows = list(splits.values())
+        known = [*rows, *known_positives]
+        miner = _opened(known, corpus, strategy, options)
+        if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows):
+            wanted = {**options, "known_positives": known_positives}
+            guard(rows, corpus, strategy, wanted, num_proc=num_proc, confirm_cost=confirm_cost)
+            miner = miner or HardNegatives(corpus, strategy, known_positives=known, **options)
+            _check_processes(miner, num_proc)
+        steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
+        mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
+        versions = joined(one for split in rows for one in steps.versions(split, miner))
+        recipe = Recipe.of(miner, pairs=pairs, corpus=corpus, versions=versions)
+        for made in mined.values():
+            attach(made, recipe)
+        return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
 
 
 def _opened(

@@ -11,6 +11,7 @@ from hf_hardneg.corpus import id_column_of, open_corpus
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
 from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
+from hf_hardneg.identity import identify, is_of_user, one_run
 from hf_hardneg.padding import SHORTAGE, Shortage
 from hf_hardneg.positives import DEDUPE, Dedupe, corpus_keys
 from hf_hardneg.queries import Columns, Reader, known_positives_of, no_ids
@@ -110,7 +111,11 @@ class HardNegatives:
     rescoring: Rescoring = field(init=False, repr=False)
     selection: Selection = field(init=False, repr=False)
 
-    def __post_init__(
+    def __post_init__(self, *given: Any) -> None:
+        with one_run():
+            self._bind(*given)
+
+    def _bind(
         self,
         corpus: Dataset,
         encoder: Any,
@@ -146,11 +151,15 @@ class HardNegatives:
             seed=self.seed if self.positive_agg == "random" else None,
         )
         signals = {signal.name: signal.bind(context) for signal in strategy.signals}
+        codes = {signal.name: identify(signal, what="signal") for signal in strategy.signals}
         strict = [signal.name for stage in strategy.filters if stage.strict for signal in stage.signals]
-        retrieval = Retrieval(reader=reader, searcher=searcher, depth=strategy.depth(self.num_negatives))
+        members = (strategy.retriever, *getattr(strategy.retriever, "members", ()))
+        code = tuple(identify(one, what="retriever") for one in members if is_of_user(type(one)))
+        retrieval = Retrieval(reader=reader, searcher=searcher, depth=strategy.depth(self.num_negatives), code=code)
         rescoring = Rescoring(
             reader=reader,
             signals=signals,
+            codes=codes,
             filtering=filtering,
             scorers=scorers,
             enough=self.num_negatives if strategy.stops_early else None,
@@ -190,6 +199,14 @@ class HardNegatives:
 
     def __repr__(self) -> str:
         return concise(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields and the identity of its code, so that `Dataset.map` stores what other code makes as other rows."""
+        parts = (self.retrieval.searcher, self.retrieval.code, self.rescoring, self.selection)
+        return {**self.__dict__, "code": identify(parts, what="miner")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({name: value for name, value in state.items() if name != "code"})
 
     def __call__(self, batch: Any) -> Any:
         """The batch in the form it came, with `negatives` and the columns that explain them.

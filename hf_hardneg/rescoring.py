@@ -29,6 +29,7 @@ class Rescoring:
     Args:
         reader (`Reader`): reads the batch.
         signals (`Mapping[str, BoundSignal]`): computed for all candidates, by name.
+        codes (`Mapping[str, str]`): what identifies the configurations that became those, by name.
         filtering (`Filtering`): which candidates are left for a scoring filter.
         scorers (`Mapping[str, PairScorer]`): of the scoring filters, by name.
         enough (`int`, *optional*): a query is done once the last scoring filter leaves so many; by default never.
@@ -37,6 +38,7 @@ class Rescoring:
 
     reader: Reader
     signals: Mapping[str, BoundSignal]
+    codes: Mapping[str, str]
     filtering: Filtering
     scorers: Mapping[str, PairScorer]
     enough: int | None
@@ -51,11 +53,11 @@ class Rescoring:
     @property
     def identity(self) -> dict[str, Any]:
         """What the values depend on, besides the candidates, as plain values."""
-        signals = {name: signal.identity for name, signal in self.signals.items()}
+        signals = {name: [signal.identity, self.codes[name]] for name, signal in self.signals.items()}
         if not self.scorers:
             return {"signals": signals}
         scorers = {name: scorer.digest for name, scorer in self.scorers.items()}
-        return {"signals": signals, "scorers": scorers, "enough": self.enough, **self.filtering.identity}
+        return {"signals": signals, "scorers": scorers, "enough": self.enough, "filtering": self.filtering.identity}
 
     def __call__(self, batch: Any) -> Any:
         """The values of a batch that has candidates, as a table with a row for each of its rows."""

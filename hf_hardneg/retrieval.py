@@ -67,11 +67,13 @@ class Retrieval:
         reader (`Reader`): reads the batch.
         searcher (`Searcher`): the bound retriever.
         depth (`int`): candidates to keep for each query.
+        code (`tuple[str, ...]`, *optional*): identities of retrievers of the user's own.
     """
 
     reader: Reader
     searcher: Searcher
     depth: int
+    code: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -81,7 +83,8 @@ class Retrieval:
     @property
     def identity(self) -> dict[str, Any]:
         """What the candidates depend on, besides the rows, as plain values."""
-        return {"reader": self.reader.identity, "searcher": self.searcher.identity, "depth": self.depth}
+        own = {"code": self.code} if self.code else {}
+        return {"reader": self.reader.identity, "searcher": self.searcher.identity, "depth": self.depth, **own}
 
     def __call__(self, batch: Any) -> Any:
         """The candidates of a batch, as a table with a row for each of its rows."""

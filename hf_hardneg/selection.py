@@ -15,6 +15,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.filtering import Filtering
 from hf_hardneg.filters import Filter, ScoringFilter
+from hf_hardneg.identity import identify
 from hf_hardneg.padding import Chosen, Padding, Shortage
 from hf_hardneg.pages import release
 from hf_hardneg.process import in_threads
@@ -67,11 +68,9 @@ class Selection:
     @property
     def identity(self) -> dict[str, Any]:
         """What the choice depends on, besides the candidates, as plain values."""
-        from datasets.fingerprint import Hasher
-
         parts = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in OF_OTHER_STEPS}
-        stages = {name: parts.pop(name) for name in ("filtering", "sampler")}
-        return {**parts, "stages": repr(stages), "content": Hasher.hash(stages)}
+        sampler = [self.sampler.name, identify(self.sampler, what="sampler")]
+        return {**parts, "filtering": self.filtering.identity, "sampler": sampler}
 
     def __call__(self, batch: Any) -> Any:
         """The columns of mined data for a batch that has candidates; all its columns where a rule may drop rows."""

@@ -14,6 +14,10 @@ PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
     {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages", "versions", "hardness"},
     {"optional", "draws", "charts", "ids"},
+    {"identity.origins", "identity.references", "identity.foreign"},
+    {"identity.digests"},
+    {"identity.identities"},
+    {"identity"},
     {"progress", "candidates", "batches", "strings", "index.store", "index.hits"},
     {"corpus", "index.inventory"},
     {"positives", "index.analysis"},

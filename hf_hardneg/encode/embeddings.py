@@ -17,6 +17,8 @@ from hf_hardneg.corpus import Corpus
 from hf_hardneg.encode.encoder import Encoder
 from hf_hardneg.encode.ranks import launched_ranks
 from hf_hardneg.encode.shards import Shards
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.identity import UNIDENTIFIED
 from hf_hardneg.index import store
 from hf_hardneg.positives import text_keys
 from hf_hardneg.progress import bar
@@ -53,6 +55,11 @@ class CorpusVectors:
 
     def __init__(self, corpus: Corpus, encoder: Encoder) -> None:
         self.corpus, self.encoder, self.ranks = corpus, encoder, launched_ranks()
+        if self.ranks.world > 1 and encoder.digest.startswith(UNIDENTIFIED):
+            raise ConfigError(
+                f"The encoder cannot be identified, and {self.ranks.world} ranks find each other's vectors by its "
+                "identity. Give it an attribute `digest`, the same string on all ranks, or encode in one process."
+            )
         self._asked = False
 
     def __enter__(self) -> CorpusVectors:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 import numpy as np
 
 from hf_hardneg.encode.forward import in_order, load_model, passes, refuse_cuda_in_worker, resolved_device
-from hf_hardneg.encode.live import object_digest, save_model, weights_digest
+from hf_hardneg.encode.live import save_model, weights_digest
 from hf_hardneg.encode.model_files import ModelFiles, Precision, read_model_files
 from hf_hardneg.errors import ConfigError, DataError, ModelError
+from hf_hardneg.identity import identify
 from hf_hardneg.index.dense import checked_vectors
 from hf_hardneg.index.store import digest_of, obtain
 from hf_hardneg.optional import require
@@ -68,7 +69,7 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
         _refuse_multi_vector(encoder)
         return _from_live_model(encoder, cache_dir)
     if callable(encoder):
-        return CallableEncoder(function=encoder, digest=object_digest(encoder, what="encoder", of="vectors"))
+        return CallableEncoder(function=encoder, digest=identify(encoder, what="encoder"))
     raise ConfigError(
         f"encoder= got a {type(encoder).__name__}; allowed are a Hub id, a local path, a SentenceTransformer, "
         "or a callable list[str] -> (n, d)."

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.errors import ConfigError, ModelError
+from hf_hardneg.errors import ModelError
 
 
 def weights_digest(model: Any) -> str:
@@ -51,27 +51,3 @@ def save_model(model: Any, directory: Path) -> None:
     finally:
         for part in parts:
             del part.should_save_on_this_rank
-
-
-def object_digest(thing: Any, *, what: str, of: str) -> str:
-    """Identity of a function or another object: its `digest` attribute if it has one, else that of its pickle.
-
-    Args:
-        thing: such as a callable.
-        what (`str`): its role, such as `"encoder"`, for the message.
-        of (`str`): what it makes, such as `"vectors"`, for the message.
-
-    Raises:
-        ConfigError: it has no `digest` and cannot be pickled.
-    """
-    if isinstance(getattr(thing, "digest", None), str):
-        return str(thing.digest)
-    from datasets.fingerprint import Hasher
-
-    try:
-        return Hasher.hash(thing)
-    except Exception as error:
-        raise ConfigError(
-            f"The {what} {thing!r} cannot be pickled, so nothing identifies its {of}: {error}. "
-            f"Give it a `digest` attribute, a string that changes whenever its {of} do."
-        ) from error

@@ -21,6 +21,7 @@ from hf_hardneg.generate.generators import FAILURES, Answer, Ask, load_generator
 from hf_hardneg.generate.prompts import Prompt
 from hf_hardneg.generate.replies import Replies, keep, known
 from hf_hardneg.generate.validation import LONGEST, REASONS, Draft, Validation, echoes_of
+from hf_hardneg.identity import identify
 from hf_hardneg.index import store
 from hf_hardneg.positives import isin_sorted, text_keys
 from hf_hardneg.queries import flat_strings, strings
@@ -281,7 +282,12 @@ class SyntheticNegatives:
         return echoes_of(self.prompt.fixed_parts())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        """Its fields and the identity of its code, so that `Dataset.map` stores what other code makes as other rows."""
+        code = identify((self.generator, self.prompt, self.validation), what="generator")
+        return {**{one.name: getattr(self, one.name) for one in fields(self)}, "code": code}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({name: value for name, value in state.items() if name != "code"})
 
 
 def _columns(rows: Sequence[_Row], given: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.Array]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hf_hardneg.errors import unknown_name, warn
+from hf_hardneg.identity import identify
 from hf_hardneg.optional import require
 
 STOP_WORDS = {
@@ -97,12 +98,10 @@ Tokenizer = Callable[[str], Sequence[str]]
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """What identifies a tokenizer: its fields where it is an `Analyzer`, else its pickled content."""
-    if isinstance(tokenizer, Analyzer):
+    """What identifies a tokenizer: its fields where it is an `Analyzer`, else its code and state, see `identify`."""
+    if type(tokenizer) is Analyzer:
         return repr({field.name: getattr(tokenizer, field.name) for field in fields(tokenizer)})
-    from datasets.fingerprint import Hasher
-
-    return Hasher.hash(tokenizer)
+    return identify(tokenizer, what="tokenizer")
 
 
 ENOUGH_TO_JUDGE = 200

@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hf_hardneg.corpus import Corpus
+from hf_hardneg.identity import identify
 from hf_hardneg.index import bm25_build, bm25_kernel, store
 from hf_hardneg.index.analysis import tokenizer_digest
 from hf_hardneg.index.bm25_kernel import Postings
@@ -42,7 +43,7 @@ def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
     Raises:
         ConfigError: no document has a term.
     """
-    parameters = {
+    parameters: dict[str, Any] = {
         "layout": LAYOUT,
         "corpus": corpus.digest,
         "k1": config.k1,
@@ -50,6 +51,8 @@ def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
         "variant": config.variant,
         "tokenizer": tokenizer_digest(config.tokenizer),
     }
+    if type(config) is not BM25Config:
+        parameters["code"] = identify(config, what="BM25 configuration")
 
     def build(directory: Path) -> None:
         bm25_build.write_index(directory, corpus.batches(), len(corpus), config)

@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hf_hardneg.encode.live import object_digest, save_model, weights_digest
+from hf_hardneg.encode.live import save_model, weights_digest
 from hf_hardneg.encode.model_files import check_complete, longest_input, model_folder, read_json
 from hf_hardneg.errors import ConfigError, ModelError
+from hf_hardneg.identity import identify
 from hf_hardneg.index.store import digest_of, obtain
 from hf_hardneg.score.folds import FOLDS, CrossFitted
 from hf_hardneg.score.late_interaction import FILE as LATE_INTERACTION
@@ -71,7 +72,7 @@ def load_cross_encoder(
     if hasattr(model, "rank") and hasattr(model, "score"):
         return _from_rerankers(model, cache_dir, activation, max_length)
     if callable(model):
-        digest = object_digest(model, what="cross-encoder", of="scores")
+        digest = identify(model, what="cross-encoder")
         kind = _kind(activation, auto=getattr(model, "kind", "ce_prob"))
         return CallableScorer(function=model, digest=digest_of({"function": digest, "kind": kind}), kind=kind)
     raise ConfigError(f"cross_encoder= got a {type(model).__name__}; allowed are {ALLOWED}.")
@@ -172,7 +173,7 @@ def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_len
     classifier: Any = getattr(model, "model", None)
     if not type(classifier).__name__.endswith(TRAINED_HEAD) or not hasattr(model, "tokenizer"):
         kind = _kind(activation, auto="ce_prob")
-        digest = object_digest(model, what="cross-encoder", of="scores")
+        digest = identify(model, what="cross-encoder")
         return RerankersScorer(model=model, kind=kind, digest=digest_of({"model": digest, "kind": kind}))
 
     def save(path: Path) -> None:

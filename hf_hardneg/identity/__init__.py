@@ -1,0 +1,5 @@
+"""What identifies a function or another object of the user's: its code, its state, and all that the two refer to."""
+
+from hf_hardneg.identity.identities import UNIDENTIFIED, identify, is_of_user, one_run
+
+__all__ = ["UNIDENTIFIED", "identify", "is_of_user", "one_run"]
