@@ -83,7 +83,7 @@ class Retrieval:
     @property
     def identity(self) -> dict[str, Any]:
         """What the candidates depend on, besides the rows, as plain values."""
-        own = {"code": self.code} if self.code else {}
+        own = {"code": list(self.code)} if self.code else {}
         return {"reader": self.reader.identity, "searcher": self.searcher.identity, "depth": self.depth, **own}
 
     def __call__(self, batch: Any) -> Any:

@@ -200,7 +200,7 @@ class Digester:
     def _kind(self, cls: type) -> bytes:
         name = qualified_name(cls).encode()
         if (source := installed(cls.__module__)) is not None:
-            return _joined("installed", source.encode(), cls.__module__.encode(), name)
+            return _joined("installed", source.encode(), str(cls.__module__).encode(), name)
         parts = [self.of(type(cls))] if type(cls) is not type else []
         for base in cls.__mro__:
             source = installed(base.__module__)
@@ -225,7 +225,7 @@ class Digester:
         except Exception as error:
             raise Unidentified(_described(thing)) from error
         if isinstance(reduced, str):
-            return _joined("name", self.of(cls), reduced.encode())
+            return _joined("name", self.of(cls), _origin(thing).encode(), reduced.encode())
         make, arguments, state, items, pairs = (*reduced, None, None, None, None)[:5]
         if isinstance(state, dict) and state.keys() <= getattr(thing, "__dict__", {}).keys():
             state = {name: state[name] for name in sorted(state, key=str) if not _cached(cls, name)}
@@ -245,11 +245,7 @@ class Digester:
             return _joined("bound", self.of(owner), name)
         if isinstance(holder := getattr(function, "__objclass__", None), type):
             return _joined("descriptor", self.of(holder), name)
-        module = getattr(function, "__module__", None)
-        source = installed(module)
-        if source is None:
-            source = _content_of_file(module, function)
-        return _joined("builtin", source.encode(), name)
+        return _joined("builtin", _origin(function).encode(), name)
 
     def _wrapper(self, wrapper: Any) -> bytes:
         parts = (getattr(wrapper, name, None) for name in ("__func__", "fget", "fset", "fdel", "func", "__wrapped__"))
@@ -380,12 +376,16 @@ def _wrapped(thing: Any) -> Any:
     return held.get("py_func") or held.get("__wrapped__")
 
 
-def _content_of_file(module: str | None, function: Any) -> str:
-    """What identifies a compiled module of the user's own."""
+def _origin(thing: Any) -> str:
+    """What identifies the module of what is known by its name there: a version, else the content of a compiled file."""
+    module = getattr(thing, "__module__", None)
+    source = installed(module)
+    if source is not None:
+        return source
     path = getattr(sys.modules.get(str(module)), "__file__", None)
     if path is None:
-        raise Unidentified(_described(function))
-    return blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+        raise Unidentified(_described(thing))
+    return "" if path.endswith(".py") else blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
 
 
 def _described(thing: Any) -> str:

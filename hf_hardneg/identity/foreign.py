@@ -11,7 +11,8 @@ _MODULE = (
     "_is_full_backward_hook _forward_hooks _forward_hooks_with_kwargs _forward_hooks_always_called _forward_pre_hooks "
     "_forward_pre_hooks_with_kwargs _state_dict_hooks _state_dict_pre_hooks _load_state_dict_pre_hooks "
     "_load_state_dict_post_hooks _is_hf_initialized name_or_path warnings_issued model_card_data _model_card_text "
-    "_model_card_vars _model_config config generation_config _version"
+    "_model_card_vars _model_config config generation_config _version "
+    "_similarity _similarity_pairwise _similarity_fn_name"
 )
 """Attributes of a torch module that are looked at by themselves, or change nothing that it returns."""
 _CONFIG = ("_name_or_path", "transformers_version", "_commit_hash", "_attn_implementation_autoset")
@@ -63,6 +64,8 @@ def _module(module: Any) -> dict[str, Any]:
         state[name] = list(held[name].values())
     if isinstance(module, torch.nn.modules.dropout._DropoutNd | torch.nn.modules.batchnorm._NormBase):
         state["training"] = module.training
+    if "_similarity_fn_name" in held:
+        state["similarity"] = module.similarity_fn_name
     if hasattr(held.get("config"), "to_dict"):
         config = held["config"].to_dict()
         state["config"] = {name: config[name] for name in sorted(config, key=str) if name not in _CONFIG}

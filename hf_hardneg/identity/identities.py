@@ -70,7 +70,7 @@ def one_run() -> Iterator[None]:
 
 
 def _learn(thing: Any, identity: str) -> None:
-    with contextlib.suppress(Unidentified, RecursionError):
+    with contextlib.suppress(Exception):
         after = Digester().of(thing).hex()
         if not identity.startswith(UNIDENTIFIED) and after != identity:
             _BECAME.setdefault(after, identity)
@@ -79,8 +79,8 @@ def _learn(thing: Any, identity: str) -> None:
 def _identity(thing: Any, what: str) -> str:
     try:
         digest = Digester().of(thing).hex()
-    except (Unidentified, RecursionError) as error:
-        cause = str(error) if isinstance(error, Unidentified) else "values nested too deep to be looked at"
+    except Exception as error:  # whatever an object of the user's does when it is looked at
+        cause = str(error) if isinstance(error, Unidentified) else f"what raises {type(error).__name__} when looked at"
         warn(
             f"The {what} {qualified_name(thing)} refers to {cause}, and nothing tells whether that is the same as the "
             "last time: its results are computed anew in each run. Give it an attribute `digest`, a string that "

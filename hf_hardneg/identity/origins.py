@@ -22,7 +22,7 @@ def installed(module: str | None) -> str | None:
     Args:
         module (`str`, *optional*): its dotted name. What has none is built into Python.
     """
-    if module is None:
+    if not isinstance(module, str):
         return _python()
     top = module.partition(".")[0]
     if top == "__main__" or top == "__mp_main__":
