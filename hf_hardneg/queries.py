@@ -253,7 +253,7 @@ def group_keys(keys: np.ndarray, ids: list[str] | None) -> list[np.ndarray]:
 
 def word_keys(texts: list[str]) -> np.ndarray:
     """Keys that are equal for texts of the same words in any order, without stop words where there are others; (n,)."""
-    analyze = Analyzer()
+    analyze = Analyzer(stem=False)
     return text_keys([" ".join(sorted(set(analyze(text)))) or text for text in texts], "exact")
 
 

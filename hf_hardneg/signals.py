@@ -21,7 +21,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index import store
-from hf_hardneg.index.analysis import UNSPACED
+from hf_hardneg.index.words import UNSPACED
 from hf_hardneg.positives import CorpusKeys, KnownPositives, mapped
 from hf_hardneg.queries import Queries, Reader, known_positives_of, word_keys
 from hf_hardneg.retrievers import BM25, Dense, DenseSearcher, Searcher, Sources, dense_part

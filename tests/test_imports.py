@@ -18,7 +18,7 @@ LAYERS = [
     {"identity.digests"},
     {"identity.identities"},
     {"identity"},
-    {"progress", "candidates", "batches", "strings", "index.store", "index.hits"},
+    {"progress", "candidates", "batches", "strings", "index.store", "index.hits", "index.words", "index.porter"},
     {"corpus", "index.inventory"},
     {"positives", "index.analysis"},
     {"queries"},

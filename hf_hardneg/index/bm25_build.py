@@ -20,7 +20,7 @@ from numba import njit
 from numpy.lib.format import open_memmap
 
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.index.analysis import Tokenizer, warn_if_broken
+from hf_hardneg.index.analysis import Tokenizer, warn_if_another_language, warn_if_broken
 from hf_hardneg.index.bm25_kernel import RANKS
 from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.vocabulary import save_vocabulary
@@ -90,7 +90,10 @@ def _count(spill: Path, batches: Iterable[pa.Array], documents: int, tokenizer: 
     with spill.open("wb") as stream, bar(total=documents, desc="BM25 terms", unit=" texts") as progress:
         for texts in batches:
             ids, lengths = array("i"), array("i")
-            for text in texts.to_pylist():
+            read = texts.to_pylist()
+            if row == 0:
+                warn_if_another_language(tokenizer, read)
+            for text in read:
                 terms = tokenizer(text)
                 ids.extend(map(vocabulary.__getitem__, terms))
                 lengths.append(len(terms))

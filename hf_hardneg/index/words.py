@@ -1,0 +1,126 @@
+"""Where words begin and end: by rules that suit any script, or by Lucene's (Unicode Standard Annex #29).
+
+`regex` rather than `re` for what is not ASCII: only it knows the Unicode properties, and that a vowel sign is no end of
+a word.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+import regex
+
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Thai, Lao, Burmese, Khmer, kana and Han: written without spaces between words."""
+
+LONGEST = 255
+"""Characters after which Lucene cuts a word."""
+
+_EMOJI = (
+    r"\p{Regional_Indicator}{2}|[#*]\ufe0f?\u20e3"
+    r"|\p{Extended_Pictographic}[\p{Mn}\p{Emoji_Modifier}]*(?:\u200d\p{Extended_Pictographic}[\p{Mn}\p{Emoji_Modifier}]*)*"
+)
+_ASCII = re.compile(r"\w+(?:(?<=\d)[.,](?=\d)\w+|(?<=\b[a-z])(?:\+\+|#(?!\w)))*(?:'s\b)?", re.ASCII)
+_LETTER = rf"[[\p{{L}}\p{{N}}_]--[{UNSPACED}]]"
+_INSIDE = rf"[[\p{{L}}\p{{N}}\p{{M}}\p{{Cf}}_]--[{UNSPACED}]]*"
+_UNICODE = regex.compile(
+    rf"[{UNSPACED}]+|{_LETTER}{_INSIDE}(?:(?<=\p{{Nd}})[.,\u066b\u066c](?=\p{{Nd}}){_INSIDE}"
+    rf"|(?<=\b[a-z])(?:\+\+|\#(?!\w)))*(?:['\u2019]s\b)?|{_EMOJI}",
+    regex.V1,
+)
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+_RAISED = regex.compile(r"(?=[[\p{No}\u2120\u2122]--[\u2080-\u2089]])", regex.V1)
+_INVISIBLE = regex.compile(r"[\p{Cf}\ufe0e\ufe0f]")
+_POSSESSIVE = ("'s", "\u2019s", "\uff07s")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, lower-cased, of any length.
+
+    Inner points and commas stay within numbers (`1,000.5`), `c++` and `c#` are words, an emoji is one; all other signs
+    part words, which may keep an English `'s`. Runs of scripts without spaces become pairs of characters. Compatible
+    characters are one (NFKC: wide and narrow forms, ligatures), but raised ones do not join the word before them.
+    """
+    if text.isascii():
+        return _ASCII.findall(text.lower())
+    text = unicodedata.normalize("NFKC", _RAISED.sub(" ", text)).replace("\u0130", "i").lower()
+    found = _UNICODE.findall(text)
+    if not _UNSPACED.search(text):
+        return found
+    return [part for word in found for part in (_pairs(word) if _UNSPACED.match(word) else (word,))]
+
+
+def bare(word: str) -> str:
+    """A word of `words` or of `lucene_words` without the possessive."""
+    return word[:-2] if word.endswith(_POSSESSIVE) else word
+
+
+def visible(word: str) -> str:
+    """A word without what only directs its display: soft hyphens, joiners, variation selectors."""
+    return word if word.isascii() else _INVISIBLE.sub("", word)
+
+
+def _pairs(run: str) -> list[str]:
+    return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
+
+
+def _lucene() -> str:
+    """The grammar of Lucene's StandardTokenizer; every class takes along the marks that follow it."""
+    mark = r"[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}]"
+
+    def marked(characters: str) -> str:
+        return f"(?:[{characters}]{mark}*)"
+
+    hebrew, join, katakana = marked(r"\p{WB=Hebrew_Letter}"), marked(r"\p{WB=ExtendNumLet}"), marked(r"\p{WB=Katakana}")
+    letter, number = marked(r"\p{WB=ALetter}\p{WB=Hebrew_Letter}"), marked(r"\p{WB=Numeric}\uff10-\uff19")
+    quote, double = marked(r"\p{WB=Single_Quote}"), marked(r"\p{WB=Double_Quote}")
+    in_word = marked(r"\p{WB=MidLetter}\p{WB=MidNumLet}\p{WB=Single_Quote}")
+    in_number = marked(r"\p{WB=MidNum}\p{WB=MidNumLet}\p{WB=Single_Quote}\ufe10\ufe14")
+    letters = f"{letter}(?:(?:{join}*|{in_word}){letter})*(?:(?<={hebrew})(?:{double}{hebrew}|{quote}))?"
+    numbers = f"{number}(?:(?:{join}*|{in_number}){number})*"
+    part = f"(?:{katakana}(?:{join}*{katakana})*|(?:{numbers}|{letters})+)"
+    single, unspaced = marked(r"\p{Script=Han}\p{Script=Hiragana}"), marked(r"\p{LB=SA}")
+    shown = rf"(?:(?!\ufe0f){mark})*"
+    picture = rf"[\p{{Extended_Pictographic}}{_PICTURES}]{shown}\ufe0f?"
+    emoji = rf"\u200d?{picture}(?:(?:\u200d|(?<=\u200d)){picture})*|\p{{Emoji_Modifier}}{shown}"
+    flag, key = marked(r"\p{Regional_Indicator}") + "{2}", rf"[#*]\ufe0f?\u20e3{mark}*"
+    return f"{join}*{part}(?:{join}+{part})*{join}*|{single}|{unspaced}+|{emoji}|{flag}|{key}"
+
+
+_PICTURES = r"\u2388\u2600-\u2605\u2607-\u2612\u2614-\u2685\u2690-\u2705\u2708-\u2712\u2763-\u2767"
+"""Pictographs of Unicode 12, by which Lucene goes, that later versions no longer count as such."""
+
+_LUCENE = regex.compile(_lucene())
+_LUCENE_ASCII = re.compile(
+    r"_*[a-z0-9]+(?:(?:_+|(?<=[a-z])[':.](?=[a-z])|(?<=[0-9])[.,;'](?=[0-9]))[a-z0-9]+)*_*", re.ASCII
+)
+
+
+def lucene_words(text: str) -> list[str]:
+    """The words of a text as Lucene's StandardTokenizer parts it, lower-cased as Java does."""
+    if text.isascii():
+        text, pattern = text.lower(), _LUCENE_ASCII
+    else:
+        pattern = _LUCENE
+    found = pattern.findall(text)
+    if max(map(len, found), default=0) > LONGEST:
+        found = list(_cut(text, pattern))
+    if text.isascii():
+        return found
+    return ["".join(_JAVA.get(letter) or letter.lower() for letter in word) for word in found]
+
+
+_JAVA = {"\u0130": "i"}
+"""The letter that Python lowers to two characters, and Java to one."""
+
+
+def _cut(text: str, pattern: re.Pattern[str]) -> Iterator[str]:
+    place = 0
+    while match := pattern.search(text, place):
+        cut = pattern.match(text, match.start(), match.start() + LONGEST) or match
+        yield cut[0]
+        place = cut.end()
