@@ -15,7 +15,7 @@ import regex
 from hf_hardneg.errors import ConfigError, unknown_name, warn
 from hf_hardneg.identity import identify
 from hf_hardneg.index import porter
-from hf_hardneg.index.words import bare, lucene_words, visible, words
+from hf_hardneg.index.words import bare, lucene_words, plain, words
 
 ANALYSIS = 1
 """Of the rules by which texts become terms."""
@@ -110,7 +110,7 @@ class _Terms(dict[str, str]):
         self.stem = _stemmer(analyzer.language) if analyzer.stem else None
 
     def __missing__(self, word: str) -> str:
-        term = bare(word if self.lucene else visible(word))
+        term = bare(word) if self.lucene else plain(word)
         term = "" if term in self.stop else self.stem(term) if self.stem else term
         if len(self) >= MOST_REMEMBERED:
             self.clear()
@@ -193,7 +193,7 @@ def warn_if_another_language(tokenizer: Tokenizer, texts: Sequence[str]) -> None
     """
     if not isinstance(tokenizer, Analyzer) or tokenizer.language is None:
         return
-    counts = Counter(bare(word) for text in texts[:SAMPLE] for word in words(text))
+    counts = Counter(plain(word) for text in texts[:SAMPLE] for word in words(text))
     if counts.total() < ENOUGH_TO_JUDGE:
         return
     shares = {name: sum(counts[word] for word in _stop_words(name)) / counts.total() for name in STOP_WORDS}

@@ -26,7 +26,7 @@ _EMOJI = (
 )
 _ASCII = re.compile(r"\w+(?:(?<=\d)[.,](?=\d)\w+|(?<=\b[a-z])(?:\+\+|#(?!\w)))*(?:'s\b)?", re.ASCII)
 _LETTER = rf"[[\p{{L}}\p{{N}}_]--[{UNSPACED}]]"
-_INSIDE = rf"[[\p{{L}}\p{{N}}\p{{M}}\p{{Cf}}_]--[{UNSPACED}]]*"
+_INSIDE = rf"[[\p{{L}}\p{{N}}\p{{M}}\p{{Cf}}_]--[\u200b{UNSPACED}]]*"
 _UNICODE = regex.compile(
     rf"[{UNSPACED}]+|{_LETTER}{_INSIDE}(?:(?<=\p{{Nd}})[.,\u066b\u066c](?=\p{{Nd}}){_INSIDE}"
     rf"|(?<=\b[a-z])(?:\+\+|\#(?!\w)))*(?:['\u2019]s\b)?|{_EMOJI}",
@@ -55,13 +55,16 @@ def words(text: str) -> list[str]:
 
 
 def bare(word: str) -> str:
-    """A word of `words` or of `lucene_words` without the possessive."""
+    """A word without the possessive."""
     return word[:-2] if word.endswith(_POSSESSIVE) else word
 
 
-def visible(word: str) -> str:
-    """A word without what only directs its display: soft hyphens, joiners, variation selectors."""
-    return word if word.isascii() else _INVISIBLE.sub("", word)
+def plain(word: str) -> str:
+    """A word of `words` without underscores around it, the possessive, and what only directs its display.
+
+    Soft hyphens, joiners and variation selectors go, so that a word is one however it is set.
+    """
+    return bare(word if word.isascii() else _INVISIBLE.sub("", word)).strip("_")
 
 
 def _pairs(run: str) -> list[str]:
