@@ -2,7 +2,7 @@
 
     python benchmarks/bm25.py CORPUS.parquet [--queries 4000] [--map-queries 40000]
 
-Queries are other documents cut to 7 terms, a deterministic sample. Both sides are warm, use two threads (the map two
+Queries are other documents cut to 7 words, a deterministic sample. Both sides are warm, use two threads (the map two
 workers), and take turns. The floor of a search without score bounds is what it must read: `postings_per_query`.
 Scores are compared rank by rank; documents may differ where scores tie.
 """
@@ -77,12 +77,12 @@ def speeds(times, count):
 
 
 class Queries:
-    """Other documents cut to 7 terms, and both sides' search for them."""
+    """Other documents cut to 7 words, and both sides' search for them."""
 
     def __init__(self, dataset, corpus, index, peer, count):
         self.index, self.peer = index, peer
         rows = np.arange(0, len(dataset), len(dataset) // count)
-        self.texts = [" ".join(index.config.tokenizer(text)[:7]) for text in corpus.texts(rows).to_pylist()]
+        self.texts = [" ".join(text.split()[:7]) for text in corpus.texts(rows).to_pylist()]
         self.pairs = Dataset.from_dict({"query": self.texts, "positive_ids": [[_id] for _id in dataset[rows]["_id"]]})
         terms = index.terms(self.texts)
         self.tokens = [part.tolist() for part in np.split(terms.flat, terms.pointers[1:-1])]

