@@ -50,7 +50,9 @@ class HardNegatives:
             error, and negatives are called `row-0`, `row-1`, …. `"row_number"`: ids are row numbers, `0`, `1`, ….
         vector_column (`str`, *optional*): vectors in the corpus, instead of an encoder.
         index_name (`str` or `faiss.Index`, *optional*): a user's own: its name on the corpus, a file, an object.
-        query_column, query_id_column, positive_column, positive_ids_column (`str`): in the pairs.
+        query_column, query_id_column, positive_column, positive_ids_column (`str`): in the pairs. Ids that are classes
+            (`ClassLabel`) count by their names, which streams, transforms and pandas or numpy formats do not hand on:
+            there cast such a column to strings first.
         query_vector_column (`str`, *optional*): vectors in the pairs.
         exclude_ids_column (`str`, *optional*): per row, ids of documents that must not come out.
         answer_column (`str`, *optional*): in the pairs, answers that a negative must not contain.
