@@ -1,3 +1,4 @@
+import gzip
 import os
 import subprocess
 import sys
@@ -169,3 +170,18 @@ def test_a_saved_dataset_is_replaced_only_if_asked(tmp_path, capsys):
     run(capsys, *arguments, "--num-negatives=2", "--overwrite")
     assert {len(row) for row in load_from_disk(str(tmp_path / "out"))["negatives"]} == {2}
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_ids_of_packed_csv_and_of_tsv_keep_their_zeros(tmp_path, capsys):
+    texts = ["Basalt is a dark volcanic rock.", "Granite is pale.", "Pumice is a light volcanic rock."]
+    rows = "".join(f"{number},{text}\n" for number, text in zip(("007", "010", "000"), texts, strict=True))
+    (tmp_path / "corpus.csv.gz").write_bytes(gzip.compress(f"docid,text\n{rows}".encode()))
+    (tmp_path / "pairs.tsv").write_text("query\tpositive_ids\ndark volcanic rock\t007\n")
+    job = ["mine", f"--pairs={tmp_path}/pairs.tsv", "--strategy=bm25", f"--out={tmp_path}/mined"]
+    assert main([*job, f"--corpus={tmp_path}/corpus.csv.gz", f"--cache-dir={tmp_path}/own"]) == 0
+    assert "ids of documents: docid\n" in capsys.readouterr().out
+    mined = load_from_disk(f"{tmp_path}/mined")[0]
+    assert (mined["positive"], mined["negative_ids"]) == (texts[:1], ["000"])
+    (tmp_path / "unnamed.csv").write_text(f"name,text\n{rows}")
+    assert main([*job, "--overwrite", f"--corpus={tmp_path}/unnamed.csv"]) == 2
+    assert "none of the columns of the corpus, 'name', 'text', is called as id columns are" in capsys.readouterr().err
