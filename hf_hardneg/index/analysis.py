@@ -154,7 +154,7 @@ Tokenizer = Callable[[str], Sequence[str]]
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """What identifies a tokenizer: its `identity` where it is an `Analyzer`, else its code and state, see `identify`."""
+    """What identifies a tokenizer: its `identity` where it is an `Analyzer`, else what `identify` says."""
     return tokenizer.identity if type(tokenizer) is Analyzer else identify(tokenizer, what="tokenizer")
 
 
