@@ -79,13 +79,20 @@ def _pairs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--query-column", default="query")
     command.add_argument("--positive-column", default="positive")
     command.add_argument("--positive-ids-column", default="positive_ids")
+    command.add_argument(
+        "--symmetric",
+        action=argparse.BooleanOptionalAction,
+        help="whether pairs hold in both directions, as duplicates do; --no-symmetric says that they do not",
+    )
 
 
 def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument("--corpus", required=True, help="rows of id and text: file or Hub id")
     command.add_argument("--split", default="train", help="split of what is read (default: train)")
     command.add_argument("--encoder", help="Hub id or path of the model of dense strategies")
-    command.add_argument("--text-column", nargs="+", default=["text"], help="corpus columns, joined by a space")
+    command.add_argument(
+        "--text-column", nargs="+", action="extend", help="corpus columns, joined by a space (default: title and text)"
+    )
     command.add_argument("--id-column", help=IDS)
     command.add_argument("--cache-dir", help="where indexes lie (default: under the datasets cache)")
 
@@ -159,7 +166,9 @@ def _audit_parser(audit: argparse.ArgumentParser) -> None:
         "--qrels", help="judgements: query-id, corpus-id, score as BEIR's .tsv, another file or a Hub id"
     )
     audit.add_argument("--test", help="queries of a test set, to be absent from the rows: file or Hub id")
-    audit.add_argument("--text-column", nargs="+", default=["text"], help="corpus columns, joined by a space")
+    audit.add_argument(
+        "--text-column", nargs="+", action="extend", help="corpus columns, joined by a space (default: title and text)"
+    )
     audit.add_argument("--id-column", help=IDS)
     audit.add_argument("--judge", help="Hub id or path of a cross-encoder that estimates false negatives")
     audit.add_argument("--sample", type=int, default=500, help="pairs that the judge is asked (default: 500)")
@@ -232,7 +241,7 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _columns(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("query_column", "positive_column", "positive_ids_column", "text_column", "id_column")
+    names = ("query_column", "positive_column", "positive_ids_column", "text_column", "id_column", "symmetric")
     given = {"cross_encoder": options.cross_encoder} if "cross_encoder" in options else {}
     return {name: getattr(options, name) for name in (*names, "encoder", "cache_dir")} | given
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.errors import ColumnError, DataError, HardNegError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError
 from hf_hardneg.ids import (
     ROW_NUMBER,
     as_text,
@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BATCH = 10_000
+TITLE, TEXT = "title", "text"
+CONTENT = 2
+"""Goes up when the same columns are read as other texts."""
 
 _unique: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
 """Which columns of datasets that this process has read hold values that are all different."""
 
-_digests: WeakKeyDictionary[Any, dict[tuple[str, ...], str]] = WeakKeyDictionary()
+_digests: WeakKeyDictionary[Any, dict[tuple[Any, ...], str]] = WeakKeyDictionary()
 """Digests of datasets that this process has read, by the columns they cover; the rows of a dataset never change."""
 
 
@@ -48,7 +51,7 @@ class Corpus:
 
     Args:
         table (`datasets.table.Table`): the id and text columns, memory-mapped.
-        text_columns (`tuple[str, ...]`): joined by a space, in this order.
+        text_columns (`tuple[str, ...]`): joined by a space, in this order, see `joined`.
         id_column (`str`, *optional*): where there is none, documents are called `row-0`, `row-1`, …, which no id of
             anybody's is taken for; `"row_number"` without such a column stands for `0`, `1`, ….
         digest (`str`): of ids and texts; the same texts have the same digest wherever they come from.
@@ -66,7 +69,7 @@ class Corpus:
 
     def texts(self, rows: np.ndarray) -> pa.Array:
         """Texts of the given rows, a string array of the same length."""
-        return _join([self._take(name, rows) for name in self.text_columns])
+        return joined([self._take(name, rows) for name in self.text_columns])
 
     def ids(self, rows: np.ndarray) -> pa.Array:
         """Ids of the given rows, a string array of the same length."""
@@ -76,16 +79,18 @@ class Corpus:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Those of the table that are ids or texts, each once, in the order in which the digest covers them."""
+        """Those of the table that are ids and those that are texts, as the digest covers them."""
         ids = (self.id_column,) if self.id_column in self.table.column_names else ()
-        return tuple(dict.fromkeys((*ids, *self.text_columns)))
+        return (*ids, *self.text_columns)
 
     def _take(self, name: str, rows: np.ndarray) -> pa.Array:
         if name not in self._strings:
-            self._strings[name] = strings_of(self.table.column(name))
-        strings = self._strings[name]
+            column = self.table.column(name)
+            column = pc.fill_null(column, "") if column.null_count and is_text(column.type) else column
+            self._strings[name] = column, strings_of(column)
+        column, strings = self._strings[name]
         if strings is None:
-            values = self.table.column(name).take(pa.array(rows)).combine_chunks()
+            values = column.take(pa.array(rows)).combine_chunks()
             return as_text(named(values, self._classes.get(name)), name)
         return strings.take(rows)
 
@@ -94,7 +99,7 @@ class Corpus:
         return class_names(self.table.schema)
 
     @functools.cached_property
-    def _strings(self) -> dict[str, Strings | None]:
+    def _strings(self) -> dict[str, tuple[pa.ChunkedArray, Strings | None]]:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -109,7 +114,7 @@ class Corpus:
 def open_corpus(
     dataset: Dataset,
     *,
-    text_column: str | Sequence[str] = "text",
+    text_column: str | Sequence[str] | None = None,
     id_column: str | None = None,
     cache_dir: str | None = None,
 ) -> Corpus:
@@ -120,7 +125,7 @@ def open_corpus(
 
     Args:
         dataset (`Dataset`): the documents.
-        text_column (`str` or `Sequence[str]`, defaults to `"text"`): several are joined by a space.
+        text_column (`str` or `Sequence[str]`, *optional*): see `text_columns_of`.
         id_column (`str`, *optional*): by default the column that is called as id columns are (`id_column_of`);
             `"row_number"` for row numbers from 0.
         cache_dir (`str`, *optional*): where indexes go; default is under the datasets cache.
@@ -129,8 +134,8 @@ def open_corpus(
         ColumnError: a column is missing, or is not strings.
         DataError: the corpus is empty, or a text is null.
     """
-    text_columns = (text_column,) if isinstance(text_column, str) else tuple(text_column)
     id_column = id_column_of(dataset, id_column)
+    text_columns = text_columns_of(dataset, text_column)
     for name in text_columns:
         if name not in dataset.column_names:
             raise missing_column(name, dataset.column_names, "corpus", "text_column")
@@ -139,9 +144,10 @@ def open_corpus(
     for name in text_columns:
         _check_text(dataset, name)
     ids = [] if id_column is None or id_column not in dataset.column_names else [id_column]
-    columns = list(dict.fromkeys([*ids, *text_columns]))
+    covered = [*ids, *text_columns]
+    columns = list(dict.fromkeys(covered))
     plain = dataset.with_format("arrow", columns=columns)
-    digest = dataset_digest(dataset, columns)
+    digest = dataset_digest(dataset, covered, nullable=text_columns if len(text_columns) > 1 else ())
     cache = store.cache_root(cache_dir)
     return Corpus(
         table=_mapped_table(dataset, plain, columns, digest, cache),
@@ -210,6 +216,45 @@ def _check_text(dataset: Dataset, name: str) -> None:
         )
 
 
+def text_columns_of(dataset: Dataset, text_column: str | Sequence[str] | None = None) -> tuple[str, ...]:
+    """The columns whose texts, `joined`, are the text of a document.
+
+    Args:
+        dataset (`Dataset`): the documents.
+        text_column (`str` or `Sequence[str]`, *optional*): these; by default `text`, with `title` before it where both
+            hold strings, as BEIR reads them.
+
+    Raises:
+        ConfigError: no column is named.
+    """
+    if text_column is None:
+        held = [getattr(dataset.features.get(name), "dtype", None) for name in (TITLE, TEXT)]
+        return (TITLE, TEXT) if set(held) <= {"string", "large_string"} else (TEXT,)
+    names = (text_column,) if isinstance(text_column, str) else tuple(text_column)
+    if not names:
+        raise ConfigError("text_column= names no column; give one or more, or leave it out for 'title' and 'text'.")
+    return names
+
+
+def joined(columns: Sequence[pa.Array]) -> pa.Array:
+    """The texts of each row joined by a space, a string array (n,); of several, blank ones and nulls add nothing.
+
+    Args:
+        columns (`Sequence[pa.Array]`): (n,) each, at least one.
+    """
+    return functools.reduce(_with, [column.cast(pa.string()) for column in columns])
+
+
+def _with(first: pa.Array, second: pa.Array) -> pa.Array:
+    first, second = pc.fill_null(first, ""), pc.fill_null(second, "")
+    both = pc.binary_join_element_wise(first, second, " ")
+    return pc.if_else(_blank(second), first, pc.if_else(_blank(first), second, both))
+
+
+def _blank(texts: pa.Array) -> pa.Array:
+    return pc.or_(pc.equal(texts, ""), pc.utf8_is_space(texts))
+
+
 def missing_column(name: str, present: Sequence[str], where: str, option: str) -> ColumnError:
     """The error for a column that is not there, naming those that are."""
     return ColumnError(
@@ -218,16 +263,22 @@ def missing_column(name: str, present: Sequence[str], where: str, option: str) -
     )
 
 
-def dataset_digest(dataset: Dataset, columns: Sequence[str]) -> str:
+def dataset_digest(dataset: Dataset, columns: Sequence[str], *, nullable: Collection[str] = ()) -> str:
     """`content_digest` of a dataset in whatever format, computed once in a process."""
-    known = _digests.setdefault(dataset, {})
-    if tuple(columns) not in known:
-        known[tuple(columns)] = content_digest(dataset.with_format("arrow", columns=list(columns)), columns)
-    return known[tuple(columns)]
+    known, key = _digests.setdefault(dataset, {}), (*columns, frozenset(nullable))
+    if key not in known:
+        plain = dataset.with_format("arrow", columns=list(dict.fromkeys(columns)))
+        known[key] = content_digest(plain, columns, nullable=nullable)
+    return known[key]
 
 
-def content_digest(dataset: Dataset, columns: Sequence[str]) -> str:
+def content_digest(dataset: Dataset, columns: Sequence[str], *, nullable: Collection[str] = ()) -> str:
     """Hex digest of the strings in some columns of an Arrow-formatted dataset, independent of how it is chunked.
+
+    Args:
+        dataset (`Dataset`): the rows.
+        columns (`Sequence[str]`): what they are read as, in order; one may stand twice.
+        nullable (`Collection[str]`, *optional*): columns that may hold nulls.
 
     Raises:
         ColumnError: a column holds neither strings nor whole numbers nor lists of those.
@@ -239,11 +290,12 @@ def content_digest(dataset: Dataset, columns: Sequence[str]) -> str:
         texts_of = named_columns(table)
         for name, (sizes, contents) in hashers.items():
             texts = as_text(texts_of[name], name)
-            refuse_nulls(texts, name, start)
+            if name not in nullable:
+                refuse_nulls(texts, name, start)
             _update(sizes, contents, texts)
         start += table.num_rows
     parts = {name: [sizes.hexdigest(), contents.hexdigest()] for name, (sizes, contents) in hashers.items()}
-    return store.digest_of({"columns": list(columns), "rows": len(dataset), **parts})
+    return store.digest_of({"content": CONTENT, "columns": list(columns), "rows": len(dataset), **parts})
 
 
 def _update(sizes: Any, contents: Any, array: pa.Array) -> None:
@@ -281,8 +333,3 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
 
     directory = store.obtain(cache, "corpus", {"digest": digest}, write)
     return MemoryMappedTable.from_file(str(directory / "corpus.arrow"))
-
-
-def _join(columns: list[pa.Array]) -> pa.Array:
-    strings = [column.cast(pa.string()) for column in columns]
-    return strings[0] if len(strings) == 1 else pc.binary_join_element_wise(*strings, " ")

@@ -43,14 +43,14 @@ def standard_library() -> tuple[Dataset, Dataset]:
     """Pairs and corpus of the running interpreter's standard library.
 
     Returns:
-        pairs (`query_id`, `query`, `positive_ids`) and corpus (`_id`, `title`, `text`). Objects that share a first
+        pairs (`query_id`, `query`, `positive_ids`) and corpus (`_id`, `text`). Objects that share a first
         sentence are positives of one query.
 
     Example:
         >>> from hf_hardneg.demo import standard_library
         >>> pairs, corpus = standard_library()
         >>> pairs.column_names, corpus.column_names
-        (['query_id', 'query', 'positive_ids'], ['_id', 'title', 'text'])
+        (['query_id', 'query', 'positive_ids'], ['_id', 'text'])
     """
     from datasets import Dataset
 
@@ -64,7 +64,7 @@ def standard_library() -> tuple[Dataset, Dataset]:
         documents[name] = text
         if rest and len(first.split()) >= MIN_QUERY_WORDS and first.lower() not in text.lower():
             queries.setdefault(first, []).append(name)
-    corpus = {"_id": list(documents), "title": list(documents), "text": list(documents.values())}
+    corpus = {"_id": list(documents), "text": list(documents.values())}
     pairs = {
         "query_id": [names[0] for names in queries.values()],
         "query": list(queries),

@@ -22,12 +22,15 @@ raises them. Log lines are for detail that nobody must act on.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 
 _PACKAGE = __name__.partition(".")[0]
+_silent: ContextVar[bool] = ContextVar("hf_hardneg_silent", default=False)
 
 
 class HardNegError(Exception):
@@ -85,12 +88,24 @@ class HardNegWarning(UserWarning):
     """Something that is probably a mistake; the message says what was found and what to do."""
 
 
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """No `HardNegWarning` inside: what is done there was warned of already, or is a trial on a part of the data."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
 def warn(message: str) -> None:
     """Show a `HardNegWarning` under the line outside this package that led to it.
 
     Args:
         message (`str`): what was found and what to do, in sentences.
     """
+    if _silent.get():
+        return
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{_PACKAGE}."):
         frame, level = frame.f_back, level + 1

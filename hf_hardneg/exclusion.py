@@ -1,4 +1,7 @@
-"""Which hits may not become candidates, and why: known positives, the query's text, repeated documents, no score."""
+"""Which hits may not become candidates, and why.
+
+Known positives and the query's text, copies of a better hit, hits without a score, and documents that show nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from hf_hardneg.index.hits import Hits
 from hf_hardneg.positives import CorpusKeys
 from hf_hardneg.queries import Queries
 
-ALLOWED, EXCLUDED, REPEATED, UNSCORED = range(4)
+ALLOWED, EXCLUDED, REPEATED, UNSCORED, BLANK = range(5)
 
 
 def judged(queries: Queries, hits: Hits, keys: CorpusKeys) -> np.ndarray:
@@ -23,7 +26,9 @@ def judged(queries: Queries, hits: Hits, keys: CorpusKeys) -> np.ndarray:
     groups, shared = keys.groups()
     rows = keys.row_of_keys(queries.excluded_key)
     bounds, excluded = _by_query(queries.excluded_query, rows, len(queries))
-    return _reasons(hits.query, hits.doc, hits.score, groups, shared, bounds, excluded, keys.dedupe != "off")
+    reasons = _reasons(hits.query, hits.doc, hits.score, groups, shared, bounds, excluded, keys.dedupe != "off")
+    reasons[keys.are_blank(hits.doc) & (reasons != EXCLUDED)] = BLANK
+    return reasons
 
 
 def best_positive_rank(queries: Queries, query: np.ndarray, doc: np.ndarray, keys: CorpusKeys) -> np.ndarray:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from hf_hardneg.corpus import Corpus, missing_column, open_corpus
+from hf_hardneg.corpus import Corpus, missing_column, open_corpus, text_columns_of
 from hf_hardneg.costs import Law, Stage, over_documents, over_rows, proportional, sorting
+from hf_hardneg.errors import silenced
 from hf_hardneg.index import store
 from hf_hardneg.index.attach import load
 from hf_hardneg.negatives import HardNegatives
@@ -113,7 +114,7 @@ class Job:
         if keys is not None and searcher is not None:
             known = [*splits, *self.options.get("known_positives", ())]
             options = {**self.options, "encoder": self.encoder, "known_positives": known}
-            with store.without_building():
+            with store.without_building(), silenced():
                 miner = _there(lambda: HardNegatives(self.dataset, self.strategy, **options))
         encoded = 1.0
         if second is None and vectors is None and self.encoder is not None:
@@ -279,8 +280,7 @@ def ceiling(
         cached (`Cached`, *optional*): what need not be built; by default nothing is known.
     """
     cached = cached or Cached()
-    columns = options.get("text_column", "text")
-    names = [columns] if isinstance(columns, str) else columns
+    names = text_columns_of(dataset, options.get("text_column"))
     size = sum(dataset.data.column(name).nbytes for name in names if name in dataset.column_names)
     kind, documents = strategy.retriever.name, len(dataset)
     reading = CEILING["byte"] * size + CEILING["document"] * documents

@@ -11,6 +11,7 @@ from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.plans import guard
 from hf_hardneg.recipes import Recipe, attach
+from hf_hardneg.sides import warn_of_negatives
 from hf_hardneg.steps import BATCH, Steps
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.versions import joined
@@ -80,6 +81,7 @@ def mine(
         recipe = Recipe.of(miner, pairs=pairs, corpus=corpus, versions=versions)
         for made in mined.values():
             attach(made, recipe)
+        warn_of_negatives(mined.values(), miner.positive_column)
         return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
 
 

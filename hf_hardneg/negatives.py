@@ -19,6 +19,7 @@ from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.selection import Selection
+from hf_hardneg.sides import warn_of_pairs
 from hf_hardneg.signals import Context
 from hf_hardneg.strategies import Strategy, concise, resolve
 
@@ -43,7 +44,9 @@ class HardNegatives:
             where the strategy has no `CrossEncoderDenoiser`, it is the last filter.
         safeguards (`bool`, defaults to `True`): whether a strategy given by name first removes what is likely an
             unlabelled positive, see `hf_hardneg.strategies.SAFEGUARDS`. A `Strategy` is used as it is written.
-        text_column (`str` or `Sequence[str]`, defaults to `"text"`): in the corpus; several are joined by a space.
+        text_column (`str` or `Sequence[str]`, *optional*): in the corpus; several are joined by a space, without those
+            that are empty. By default `text`, with `title` before it where there is one, as BEIR and `from_format()`
+            read them; `"text"` is the text alone.
         id_column (`str`, *optional*): in the corpus. By default the one column that is called as id columns are, such
             as `_id`, `id`, `docid`, `doc_id`, `pid`, `passage_id` or `corpus-id`; where several are, the one whose
             values are all different. A corpus without such a column has no ids: rows that name documents by ids are an
@@ -59,6 +62,9 @@ class HardNegatives:
         parent_column (`str`, *optional*): in the corpus, what names the larger document; none of a positive comes out.
         known_positives (`Sequence[Dataset]`, *optional*): datasets whose rows' positives are excluded too, by query;
             `mine()` passes the pairs. Without it only the positives of the row itself are known.
+        symmetric (`bool`, *optional*): whether pairs hold in both directions, as those of duplicate questions do. Then
+            all texts that the pairs of `known_positives` link, directly or over others, are positives of each other.
+            By default not, with a warning where queries stand in the corpus; `False` says that this is meant.
         positive_agg (`str`, defaults to `"min"`): which of several positive scores margins compare with:
             `"min"`, `"max"`, `"mean"`, `"random"` for one that is drawn for each query, as SimANS' code does, or
             `"per_positive"` for rows of one positive each.
@@ -90,7 +96,7 @@ class HardNegatives:
     encoder: InitVar[Any] = None
     cross_encoder: InitVar[Any] = None
     safeguards: bool = True
-    text_column: str | Sequence[str] = "text"
+    text_column: str | Sequence[str] | None = None
     id_column: str | None = None
     vector_column: str | None = None
     index_name: InitVar[Any] = None
@@ -103,6 +109,7 @@ class HardNegatives:
     answer_column: str | None = None
     parent_column: str | None = None
     known_positives: InitVar[Sequence[Dataset]] = ()
+    symmetric: bool | None = None
     positive_agg: Aggregate = "min"
     dedupe: Dedupe = "normalized"
     on_missing_positive_score: MissingPositive = "compute"
@@ -183,10 +190,16 @@ class HardNegatives:
         parts = {"strategy": strategy, "retrieval": retrieval, "rescoring": rescoring, "selection": selection}
         for name, value in (parts | {"id_column": reader.corpus.id_column}).items():
             object.__setattr__(self, name, value)
+        warn_of_pairs(known_positives, reader, corpus, symmetric=self.symmetric)
 
     def _reader(self, corpus: Dataset, known_positives: Sequence[Dataset], strategy: Strategy) -> Reader:
         """The corpus and the known positives, opened; all columns are checked before."""
         columns = self._columns()
+        if self.symmetric and not known_positives:
+            raise ConfigError(
+                "symmetric=True reads pairs in both directions and got none: a row alone does not know the others. Use "
+                "mine(), or pass known_positives=, the datasets whose pairs count."
+            )
         for rows in known_positives:
             columns.check(rows.column_names)
             naming = columns.naming_documents(rows.column_names)
@@ -194,7 +207,8 @@ class HardNegatives:
                 raise no_ids(naming[0], corpus.column_names)
         strategy.sampler.check_known(known_positives, columns, self.dedupe)
         opened = open_corpus(corpus, text_column=self.text_column, id_column=self.id_column, cache_dir=self.cache_dir)
-        reader = Reader(corpus=opened, keys=corpus_keys(opened, self.dedupe), columns=columns)
+        keys = corpus_keys(opened, self.dedupe)
+        reader = Reader(corpus=opened, keys=keys, columns=columns, symmetric=bool(self.symmetric))
         if not known_positives:
             return reader
         return replace(reader, known=known_positives_of(known_positives, reader))

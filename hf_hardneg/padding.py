@@ -194,7 +194,8 @@ class Padding:
             table = Candidates.of([[0.0] * len(drawn)], docs=[drawn.tolist()], score_kind="none")
             table = replace(table, queries=len(queries), query=np.full(len(drawn), query))
             table = table.with_signals({name: signal.of(queries, table) for name, signal in self.signals.items()})
-            fit = drawn[free & ~np.isin(keys, banned) & self._allowed(table)][:missing]
+            free &= ~np.isin(keys, banned) & ~self.reader.keys.are_blank(drawn)
+            fit = drawn[free & self._allowed(table)][:missing]
             if len(fit) == missing or size >= len(self.reader.corpus):
                 return fit
             size *= 2

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from numba import njit
 
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.errors import DataError
@@ -25,7 +26,10 @@ from hf_hardneg.index import store
 Dedupe = Literal["normalized", "exact", "off"]
 DEDUPE: tuple[Dedupe, ...] = ("normalized", "exact", "off")
 KEY = np.dtype("S16")
-LAYOUT = 2
+LAYOUT = 3
+"""Of the key tables."""
+TABLE = 2
+"""Layout of the tables of known positives."""
 
 
 def text_keys(texts: Iterable[str], dedupe: Dedupe) -> np.ndarray:
@@ -43,6 +47,11 @@ def normalized(text: str) -> str:
     """What of a text a reader sees: Unicode NFKC, case-folded, white space collapsed."""
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
     return " ".join(plain.casefold().split())
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: it is empty, or of white space and characters without a width."""
+    return not any(character.isprintable() and not character.isspace() for character in text)
 
 
 def isin_sorted(keys: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +75,10 @@ class CorpusKeys:
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         """Keys of corpus rows, (n,) of 16 bytes."""
         return mapped(self.directory, "keys")[rows]
+
+    def are_blank(self, rows: np.ndarray) -> np.ndarray:
+        """Mask (n,) of the corpus rows whose text `is_blank`."""
+        return isin_sorted(rows, mapped(self.directory, "blank"))[1]
 
     def groups(self) -> tuple[np.ndarray, np.ndarray]:
         """For each corpus row the first row with the same key, (n,) int64, and whether others share that, (n,) bool."""
@@ -113,18 +126,22 @@ def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
     """
 
     def build(directory: Path) -> None:
-        keys = np.concatenate([text_keys(texts.to_pylist(), dedupe) for texts in corpus.batches()])
+        keys, blank = [], []
+        for texts in map(pa.Array.to_pylist, corpus.batches()):
+            keys.append(text_keys(texts, dedupe))
+            blank.append(np.fromiter(map(is_blank, texts), bool, len(texts)))
+        np.save(directory / "blank.npy", np.flatnonzero(np.concatenate(blank)))
         ids = text_keys(corpus.ids(np.arange(len(corpus))).to_pylist(), "exact")
-        for name, values in (("key", keys), ("id", ids)):
+        for name, values in (("key", np.concatenate(keys)), ("id", ids)):
             order = np.argsort(values, kind="stable")
             ordered = values[order]
             np.save(directory / f"by_{name}.npy", order)
             np.save(directory / f"sorted_{name}s.npy", ordered)
             if name == "key":
+                np.save(directory / "keys.npy", values)
                 _save_groups(directory, order, ordered)
             else:
                 _refuse_repeated_ids(corpus, order, ordered)
-        np.save(directory / "keys.npy", keys)
 
     mode = "exact" if dedupe == "off" else dedupe
     origin = {"corpus": corpus.digest, "dedupe": mode, "layout": LAYOUT}
@@ -155,7 +172,7 @@ def _refuse_repeated_ids(corpus: Corpus, order: np.ndarray, ordered: np.ndarray)
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PositiveList:
     """Known positives of a batch of queries, one entry per (query, positive).
 
@@ -170,6 +187,11 @@ class PositiveList:
     key: np.ndarray
     row: np.ndarray
     text: list[str | None]
+
+    def take(self, keep: np.ndarray) -> PositiveList:
+        """Those under a mask (n,), in their order."""
+        text = [self.text[place] for place in np.flatnonzero(keep)]
+        return PositiveList(query=self.query[keep], key=self.key[keep], row=self.row[keep], text=text)
 
     def between(self, first: int, last: int) -> PositiveList:
         """Those of the queries `first` up to, not including, `last`; numbered as they were."""
@@ -186,13 +208,18 @@ class PositiveList:
 class KnownPositives:
     """Every known positive of every query of a dataset, over all its rows; memory-mapped.
 
-    Rows that share a query's normalised text, or its id, are one query.
+    Rows that share a query's normalised text, or its id, are one query. Where pairs are symmetric, all texts that pairs
+    link, directly or over others, are positives of each other.
 
     Args:
         directory (`Path`): the published table.
     """
 
     directory: Path
+
+    def has(self, groups: np.ndarray) -> np.ndarray:
+        """Mask (n,) of the group keys that are those of a query."""
+        return isin_sorted(groups, mapped(self.directory, "groups"))[1]
 
     def of(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str | None]]:
         """Positives under the given group keys.
@@ -206,11 +233,12 @@ class KnownPositives:
         table = mapped(self.directory, "groups")
         offsets = mapped(self.directory, "offsets")
         position, found = isin_sorted(groups, table)
-        counts = np.where(found, offsets[np.minimum(position + 1, len(offsets) - 1)] - offsets[position], 0)
+        place = mapped(self.directory, "classes")[position] if len(table) else position
+        counts = np.where(found, offsets[np.minimum(place + 1, len(offsets) - 1)] - offsets[place], 0)
         owner = np.repeat(np.arange(len(groups)), counts)
         ends = np.cumsum(counts)
         inside = np.arange(len(owner)) - np.repeat(ends - counts, counts)
-        members = mapped(self.directory, "members")[offsets[position[owner]] + inside]
+        members = mapped(self.directory, "members")[offsets[place[owner]] + inside]
         rows = mapped(self.directory, "rows")[members]
         outside = mapped(self.directory, "outside")[members]
         texts = _texts(str(self.directory / "texts.arrow"))
@@ -218,25 +246,32 @@ class KnownPositives:
         return owner, mapped(self.directory, "keys")[members], rows, text
 
 
-def save_known_positives(directory: Path, groups: np.ndarray, positives: PositiveList) -> None:
+def save_known_positives(
+    directory: Path, groups: np.ndarray, positives: PositiveList, *, symmetric: bool = False
+) -> None:
     """Write the table that `KnownPositives` reads.
 
     Args:
         directory (`Path`): empty.
         groups (`np.ndarray`): (n,) group key of each entry.
         positives (`PositiveList`): (n,) entries; `query` is not used.
+        symmetric (`bool`, defaults to `False`): whether entries that share a group or a text, directly or over others,
+            are one class, whose groups have all its texts.
     """
     keys, first, member = np.unique(positives.key, return_index=True, return_inverse=True)
-    entries = np.empty(len(member), dtype=[("group", KEY), ("member", np.int64)])
-    entries["group"], entries["member"] = groups, member
+    table, place, number = np.unique(groups, return_index=True, return_inverse=True)
+    label = _linked(number, len(table) + member, len(table) + len(keys)) if symmetric else number
+    names, label = np.unique(label, return_inverse=True)
+    entries = np.empty(len(member), dtype=[("class", np.int64), ("member", np.int64)])
+    entries["class"], entries["member"] = label, member
     pairs = np.unique(entries)
-    table, starts = np.unique(pairs["group"], return_index=True)
     rows = positives.row[first]
     texts = [positives.text[i] for i in first[rows < 0]]
     outside = np.where(rows < 0, np.cumsum(rows < 0) - 1, -1)
     arrays = {
         "groups": table,
-        "offsets": np.append(starts, len(pairs)),
+        "classes": label[place],
+        "offsets": np.searchsorted(pairs["class"], np.arange(len(names) + 1)),
         "members": pairs["member"],
         "keys": keys,
         "rows": rows,
@@ -247,6 +282,27 @@ def save_known_positives(directory: Path, groups: np.ndarray, positives: Positiv
     batch = pa.record_batch([pa.array(texts, pa.large_string())], names=["text"])
     with pa.OSFile(str(directory / "texts.arrow"), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _root(parents, node):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = parents[node]
+    return node
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _linked(first, second, nodes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The connected component of each edge, from `first` to `second` (n,), as one of its nodes."""
+    parents = np.arange(nodes)
+    for i in range(len(first)):
+        one, other = _root(parents, first[i]), _root(parents, second[i])
+        parents[max(one, other)] = min(one, other)
+    roots = np.empty(len(first), np.int64)
+    for i in range(len(first)):
+        roots[i] = _root(parents, first[i])
+    return roots
 
 
 def mapped(directory: Path, name: str) -> np.ndarray:

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import Corpus, open_corpus
+from hf_hardneg.errors import silenced
 from hf_hardneg.ids import as_text, is_listed, named_columns
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.pages import release
@@ -375,7 +376,8 @@ class _Runner:
         rows = np.union1d(self.needed, spread(len(self.corpus), size))
         dataset = self._documents(rows)
         options = {**self.options, "id_column": self.corpus.id_column}
-        with tempfile.TemporaryDirectory(prefix="hf_hardneg-plan-", ignore_cleanup_errors=True) as folder:
+        place = tempfile.TemporaryDirectory(prefix="hf_hardneg-plan-", ignore_cleanup_errors=True)
+        with silenced(), place as folder:
             return self._stages(dataset, pairs, {**options, "cache_dir": folder}, Path(folder))
 
     def _documents(self, rows: np.ndarray) -> Dataset:
@@ -384,7 +386,7 @@ class _Runner:
             names.append(self.options["vector_column"])
         if self.options.get("parent_column"):
             names.append(self.options["parent_column"])
-        table = _gathered(self.dataset.select_columns(names), rows)
+        table = _gathered(self.dataset.select_columns(list(dict.fromkeys(names))), rows)
         if self.corpus.id_column is not None and self.corpus.id_column not in names:
             table = table.append_column(self.corpus.id_column, self.corpus.ids(rows))
         return _dataset(table)
@@ -396,7 +398,8 @@ class _Runner:
         _, costs["text keys"] = measured(lambda: corpus_keys(opened, options.get("dedupe", "normalized")), folder)
         strategy = resolve(self.strategy, safeguards=options.get("safeguards", True))
         strategy = replace(strategy, sampler=strategy.sampler.for_one_query())
-        built, costs["build index"] = measured(lambda: HardNegatives(dataset, strategy, **options), folder)
+        alone = {**options, "symmetric": None}
+        built, costs["build index"] = measured(lambda: HardNegatives(dataset, strategy, **alone), folder)
         searcher = built.retrieval.searcher
         make = {"known_positives": [pairs], **options}
         miner, costs["known positives"] = measured(lambda: HardNegatives(dataset, strategy, **make), folder)

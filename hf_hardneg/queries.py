@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,15 @@ from hf_hardneg.errors import ColumnError
 from hf_hardneg.ids import ROW_NUMBER, flat_texts, id_texts, is_listed, is_text, named_columns, refuse_nulls
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.positives import CorpusKeys, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
+from hf_hardneg.positives import (
+    TABLE,
+    CorpusKeys,
+    Dedupe,
+    KnownPositives,
+    PositiveList,
+    save_known_positives,
+    text_keys,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -125,18 +133,21 @@ class Reader:
         corpus (`Corpus`), keys (`CorpusKeys`): the documents.
         columns (`Columns`): names in the pairs.
         known (`KnownPositives`, *optional*): the positives of all rows of the dataset.
+        symmetric (`bool`, defaults to `False`): whether pairs hold in both directions, and so over others.
     """
 
     corpus: Corpus
     keys: CorpusKeys
     columns: Columns
     known: KnownPositives | None = None
+    symmetric: bool = False
 
     @property
     def identity(self) -> str:
         """What reading depends on, besides the rows: the tables of keys and positives, and the names of columns."""
         known = "" if self.known is None else self.known.directory.name
-        return f"{self.corpus.digest} {self.keys.directory.name} {self.keys.dedupe} {known} {self.columns}"
+        tables = f"{self.corpus.digest} {self.keys.directory.name} {self.keys.dedupe} {known}"
+        return f"{tables} {self.columns} symmetric={self.symmetric}"
 
     def read(self, table: Mapping[str, pa.ChunkedArray]) -> Queries:
         """The queries of a batch.
@@ -153,10 +164,10 @@ class Reader:
         ids = names.identity if self.columns.query_id in table else None
         positives, listed = _merged(own, self._known(keys, ids))
         excluded = [(positives.query, positives.key)]
-        if self.keys.dedupe != "off":
+        if self.keys.dedupe != "off" or self.symmetric:
             excluded.append((np.arange(len(texts)), keys))
         if self.columns.exclude_ids is not None:
-            owner, rows = self._rows_of(table[self.columns.exclude_ids], self.columns.exclude_ids)
+            owner, rows = self.rows_of(table[self.columns.exclude_ids], self.columns.exclude_ids)
             excluded.append((owner, self.keys.of_rows(rows)))
         wide, answer = self.columns.query_vector, self.columns.answer
         answers = (np.zeros(0, np.int64), list[str]()) if answer is None else flat_strings(table[answer], answer)
@@ -198,7 +209,7 @@ class Reader:
             rows.append(own_rows)
             found += [text if row < 0 else None for text, row in zip(positives, own_rows, strict=True)]
         if self.columns.positive_ids in table:
-            owner, own_rows = self._rows_of(table[self.columns.positive_ids], self.columns.positive_ids, first_row)
+            owner, own_rows = self.rows_of(table[self.columns.positive_ids], self.columns.positive_ids, first_row)
             queries.append(owner)
             keys.append(self.keys.of_rows(own_rows))
             rows.append(own_rows)
@@ -207,15 +218,28 @@ class Reader:
             query=np.concatenate(queries), key=np.concatenate(keys), row=np.concatenate(rows), text=found
         )
 
+    def themselves(self, texts: list[str]) -> PositiveList:
+        """Queries as positives of themselves, one for each."""
+        keys = text_keys(texts, self.keys.dedupe)
+        rows = self.keys.row_of_keys(keys)
+        outside = [text if row < 0 else None for text, row in zip(texts, rows, strict=True)]
+        return PositiveList(query=np.arange(len(texts)), key=keys, row=rows, text=outside)
+
     def _known(self, keys: np.ndarray, ids: list[str] | None) -> list[PositiveList]:
         if self.known is None:
             return []
-        found = [self.known.of(group) for group in group_keys(keys, ids)]
-        return [PositiveList(query=query, key=key, row=row, text=text) for query, key, row, text in found]
+        found = [PositiveList(*self.known.of(group)) for group in group_keys(keys, ids)]
+        return [part.take(part.key != keys[part.query]) for part in found] if self.symmetric else found
 
-    def _rows_of(
+    def rows_of(
         self, column: pa.ChunkedArray, name: str, first_row: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Owner row (n,) and corpus row (n,) of each id in a column.
+
+        Raises:
+            ColumnError: the corpus has no ids.
+            DataError: an id is not in the corpus.
+        """
         if self.corpus.id_column is None:
             raise no_ids(name, self.corpus.text_columns)
         owner, ids = flat_texts(column, name, first_row)
@@ -231,7 +255,7 @@ class Reader:
         """Texts of the listed ids, a list array, where the batch has no column of positive texts."""
         if self.columns.positive in table:
             return None
-        owner, rows = self._rows_of(table[self.columns.positive_ids], self.columns.positive_ids)
+        owner, rows = self.rows_of(table[self.columns.positive_ids], self.columns.positive_ids)
         size = len(table[self.columns.query])
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=size))]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), self.corpus.texts(rows))
@@ -272,8 +296,6 @@ def known_positives_of(
         ColumnError, DataError: the rows cannot be read, or there are none.
     """
     columns = reader.columns
-    groups: list[np.ndarray] = []
-    found: list[PositiveList] = []
     digests = []
     for split in splits:
         if len(split):
@@ -281,38 +303,52 @@ def known_positives_of(
     if not digests:
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
 
-    def read() -> None:
+    def entries() -> Iterator[tuple[np.ndarray, PositiveList]]:
         for split in splits:
             start = 0
             for table in split.with_format("arrow").iter(batch_size=BATCH):
-                rows = named_columns(table)
-                names = reader.names(rows, start)
-                ids = names.identity if columns.query_id in rows else None
-                listed = reader.listed_positives(rows, start)
+                yield from _entries(named_columns(table), reader, by, start)
                 start += table.num_rows
-                keys = text_keys(names.texts, reader.keys.dedupe)
-                for group in [word_keys(names.texts)] if by == "words" else group_keys(keys, ids):
-                    groups.append(group[listed.query])
-                    found.append(listed)
 
     def build(directory: Path) -> None:
-        read()
+        groups, found = zip(*entries(), strict=True)
         joined = PositiveList(
             query=np.concatenate([part.query for part in found]),
             key=np.concatenate([part.key for part in found]),
             row=np.concatenate([part.row for part in found]),
             text=[text for part in found for text in part.text],
         )
-        save_known_positives(directory, np.concatenate(groups), joined)
+        save_known_positives(directory, np.concatenate(groups), joined, symmetric=reader.symmetric)
 
     parameters = {
         "pairs": digests,
         "columns": [columns.query, columns.query_id, columns.positive, columns.positive_ids],
         "keys": reader.keys.directory.name,
         "dedupe": reader.keys.dedupe,
+        "layout": TABLE,
         **({"by": by} if by != "query" else {}),
+        **({"symmetric": True} if reader.symmetric else {}),
     }
     return KnownPositives(directory=store.obtain(reader.corpus.cache, "positives", parameters, build))
+
+
+def _entries(
+    rows: Mapping[str, pa.ChunkedArray], reader: Reader, by: Literal["query", "words"], start: int
+) -> Iterator[tuple[np.ndarray, PositiveList]]:
+    """The positives of a batch (n,) beside their group keys (n,), for each way in which rows are one query.
+
+    Where pairs are symmetric, each query and each positive is of a group too, so that the groups link up. The batch
+    begins at the row `start`.
+    """
+    names, listed = reader.names(rows, start), reader.listed_positives(rows, start)
+    texts, themselves = names.texts, reader.themselves(names.texts)
+    ids = names.identity if reader.columns.query_id in rows else None
+    for group in [word_keys(texts)] if by == "words" else group_keys(themselves.key, ids):
+        yield group[listed.query], listed
+        if reader.symmetric:
+            yield group, themselves
+    if reader.symmetric:
+        yield word_keys(listed.texts(reader.corpus)) if by == "words" else listed.key, listed
 
 
 def sampled_queries(known: Sequence[Dataset], reader: Reader, size: int) -> Queries:

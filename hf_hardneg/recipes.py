@@ -108,7 +108,7 @@ class Recipe:
         made = cls(
             versions=dict(versions or installed()),
             strategy=plain(miner.strategy),
-            options={name: plain(getattr(miner, name)) for name in _option_names()},
+            options=_options(miner, documents.text_columns),
             corpus=Source(
                 rows=len(documents),
                 digest=documents.digest,
@@ -284,6 +284,12 @@ def _scrubbed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {scrubbed(key): _scrubbed(one) for key, one in value.items()}
     return [_scrubbed(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _options(miner: HardNegatives, texts: tuple[str, ...]) -> dict[str, Any]:
+    """The arguments that decide rows, with the text columns that the corpus was read by."""
+    options = {name: plain(getattr(miner, name)) for name in _option_names()}
+    return {**options, "text_column": plain(texts) if len(texts) > 1 else texts[0]}
 
 
 def _option_names() -> list[str]:

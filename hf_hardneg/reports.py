@@ -113,6 +113,7 @@ def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
           known_positive                  4   21.05 %
           duplicate                       0    0.00 %
           not_a_number                    0    0.00 %
+          blank                           0    0.00 %
           near_query                      0    0.00 %
           too_similar                     0    0.00 %
           not_chosen                      7   36.84 %

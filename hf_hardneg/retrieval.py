@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from hf_hardneg.batches import Batch, flat, ragged
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.exclusion import ALLOWED, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
+from hf_hardneg.exclusion import ALLOWED, BLANK, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
 from hf_hardneg.index.hits import Fused, Hits
 from hf_hardneg.pages import release
 from hf_hardneg.queries import Queries, Reader
@@ -24,7 +24,7 @@ Aggregate = Literal["min", "max", "mean", "random", "per_positive"]
 AGGREGATES: tuple[Aggregate, ...] = ("min", "max", "mean", "random", "per_positive")
 EXCLUSION_STEP = 8
 SPARE = 16
-COUNTS = ("retrieved", "known_positive", "duplicate", "not_a_number")
+COUNTS = ("retrieved", "known_positive", "duplicate", "not_a_number", "blank")
 COLUMNS = (
     "candidates",
     "candidate_scores",
@@ -43,7 +43,7 @@ class Found:
 
     Args:
         candidates (`Candidates`): outside the exclusion set, at most `depth` for each query; `positive` not yet set.
-        counts (`np.ndarray`): (queries, 4) int64, see `COUNTS`; hits looked at, and why some were left out.
+        counts (`np.ndarray`): (queries, 5) int64, see `COUNTS`; hits looked at, and why some were left out.
         positive_score (`np.ndarray`): (m,) float32 of every known positive, by query; NaN where it has none.
         positive_counts (`np.ndarray`): (queries,) how many known positives each has.
         listed (`np.ndarray`), listed_counts (`np.ndarray`): scores (k,) of the positives the rows list, (queries,).
@@ -171,7 +171,8 @@ TABLE = np.dtype(
 
 
 def _reasons(table: np.ndarray) -> list[np.ndarray]:
-    return [np.ones(len(table), bool), *(table["reason"] == reason for reason in (EXCLUDED, REPEATED, UNSCORED))]
+    removed = (EXCLUDED, REPEATED, UNSCORED, BLANK)
+    return [np.ones(len(table), bool), *(table["reason"] == reason for reason in removed)]
 
 
 def _by_query(parts: list[np.ndarray]) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.errors import ConfigError, silenced, unknown_name
 from hf_hardneg.filters import FILTERS, Filter
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.reports import Report, report
@@ -82,7 +82,8 @@ def sweep(
     deepest = max(recipe.depth(base.num_negatives) for recipe in recipes)
     steps, settings = Steps.of(base), []
     for filters, recipe in zip(combinations, recipes, strict=True):
-        miner = HardNegatives(corpus, recipe, **options)
+        with silenced():
+            miner = HardNegatives(corpus, recipe, **options)
         settings.append(Setting(filters=filters, report=report(steps.negatives(pairs, miner, deepest))))
     return settings
 

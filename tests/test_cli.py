@@ -185,3 +185,22 @@ def test_ids_of_packed_csv_and_of_tsv_keep_their_zeros(tmp_path, capsys):
     (tmp_path / "unnamed.csv").write_text(f"name,text\n{rows}")
     assert main([*job, "--overwrite", f"--corpus={tmp_path}/unnamed.csv"]) == 2
     assert "none of the columns of the corpus, 'name', 'text', is called as id columns are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ([], "Head the text"),
+        (["--text-column", "text"], "the text"),
+        (["--text-column", "text", "title"], "the text Head"),
+        (["--text-column", "text", "--text-column", "title"], "the text Head"),
+        (["--text-column=title", "--text-column=text"], "Head the text"),
+    ],
+)
+def test_text_columns_add_up(given, text, tmp_path):
+    corpus = {"_id": ["a", "b"], "title": ["Head", "Tail"], "text": ["the text", "other"]}
+    Dataset.from_dict(corpus).to_parquet(tmp_path / "corpus.parquet")
+    Dataset.from_dict({"query": ["q"], "positive_ids": ["a"]}).to_parquet(tmp_path / "pairs.parquet")
+    files = [f"--{name}={tmp_path}/{name}.parquet" for name in ("pairs", "corpus")]
+    assert main(["mine", *files, "--strategy=random", f"--out={tmp_path}/out", *given]) == 0
+    assert load_from_disk(str(tmp_path / "out"))["positive"] == [[text]]

@@ -1,24 +1,25 @@
 import pickle
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset, concatenate_datasets, load_dataset
 
 from hf_hardneg.corpus import open_corpus
-from hf_hardneg.errors import ColumnError, DataError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError
 
 TEXTS = ["alpha", "béta", "", "delta delta", "epsilon"]
 
 
 @pytest.fixture
 def corpus():
-    return Dataset.from_dict({"_id": list("abcde"), "title": list("TUVWX"), "text": TEXTS})
+    return Dataset.from_dict({"_id": list("abcde"), "head": list("TUVWX"), "text": TEXTS})
 
 
 def test_gathers_rows_in_the_order_asked(corpus):
-    opened = open_corpus(corpus, text_column=["title", "text"])
+    opened = open_corpus(corpus, text_column=["head", "text"])
     rows = np.array([4, 0, 0, 2])
-    assert opened.texts(rows).to_pylist() == ["X epsilon", "T alpha", "T alpha", "V "]
+    assert opened.texts(rows).to_pylist() == ["X epsilon", "T alpha", "T alpha", "V"]
     assert opened.ids(rows).to_pylist() == ["e", "a", "a", "c"]
     assert opened.texts(rows[:0]).to_pylist() == []
 
@@ -74,3 +75,48 @@ def test_what_cannot_be_a_corpus(columns, options, error, text):
 def test_only_a_dataset_is_a_corpus(corpus):
     with pytest.raises(ColumnError, match="The corpus is a IterableDataset; give a datasets.Dataset"):
         open_corpus(corpus.to_iterable_dataset())
+
+
+TITLED = {"_id": list("abcde"), "title": ["Lava", "", None, "  ", None], "text": ["dark", "pale", "light", "", "\n"]}
+
+
+def test_a_title_stands_before_its_text_unless_the_text_alone_is_named():
+    corpus = Dataset.from_dict(TITLED)
+    rows = np.arange(5)
+    assert open_corpus(corpus).texts(rows).to_pylist() == ["Lava dark", "pale", "light", "  ", ""]
+    assert open_corpus(corpus, text_column="text").texts(rows).to_pylist() == TITLED["text"]
+    both = open_corpus(corpus, text_column=["title", "text"])
+    assert both.text_columns == ("title", "text") and both.digest == open_corpus(corpus).digest
+
+
+def test_only_a_title_of_strings_is_one():
+    numbers = Dataset.from_dict({"title": [1, 2], "text": ["x", "y"]})
+    assert open_corpus(numbers).text_columns == ("text",)
+    assert open_corpus(Dataset.from_dict({"title": [None, None], "text": ["x", "y"]})).text_columns == ("text",)
+    assert open_corpus(Dataset.from_dict({"title": ["T"], "text": ["x"]})).text_columns == ("title", "text")
+
+
+def test_a_null_is_allowed_beside_another_text_only():
+    corpus = Dataset.from_dict({"text": ["x", None], "title": ["T", "U"]})
+    assert open_corpus(corpus).texts(np.arange(2)).to_pylist() == ["T x", "U"]
+    with pytest.raises(DataError, match="null in row 1"):
+        open_corpus(corpus, text_column="text")
+
+
+def test_the_digest_tells_which_columns_the_texts_come_from():
+    corpus = Dataset.from_dict({"_id": ["a", "b"], "title": ["T", "U"], "text": ["x", "y"]})
+    ways = (None, "text", "title", ["text", "title"], ["_id", "text"], ["_id", "title", "text"])
+    assert len({open_corpus(corpus, text_column=way).digest for way in ways}) == len(ways)
+
+
+def test_no_text_column_at_all_is_an_error(corpus):
+    with pytest.raises(ConfigError, match="names no column; give one or more"):
+        open_corpus(corpus, text_column=[])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_texts_of_a_column_with_nulls_in_many_chunks(kind):
+    titles = pa.chunked_array([pa.array(["A", None], kind), pa.array([None, "D"], kind)])
+    texts = pa.chunked_array([pa.array(["1", "2", "3"], kind), pa.array(["4"], kind)])
+    opened = open_corpus(Dataset(pa.table({"title": titles, "text": texts})))
+    assert opened.texts(np.array([3, 2, 1, 0])).to_pylist() == ["D 4", "3", "2", "A 1"]

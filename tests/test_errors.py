@@ -17,7 +17,7 @@ from hf_hardneg import (
     mine,
     to_format,
 )
-from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError, UnknownNameError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError, HardNegWarning, UnknownNameError
 from tests.worlds import encode, world
 
 CORPUS = {"_id": ["a", "b", "c", "d"], "text": ["cat mat", "cat dog", "dog bird", "bird mat"]}
@@ -141,13 +141,15 @@ def test_a_margin_needs_a_positive_score():
     corpus = CORPUS | {"vector": [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, 0.6]]}
     options = {"vector_column": "vector", "query_vector_column": "vector"}
     strategy = Strategy([Dense()], [AbsoluteMargin(0.1)])
-    with pytest.raises(
-        ConfigError, match="absolute_margin compares with the positive's score, and 1 queries .* 'cat bird'"
+    with (
+        pytest.warns(HardNegWarning, match="Give the corpus that they are from"),
+        pytest.raises(ConfigError, match="compares with the positive's score, and 1 queries .* 'cat bird'"),
     ):
         run(pairs, corpus, strategy, **options)
-    kept = run(pairs, corpus, strategy, on_missing_positive_score="skip_filter", **options)[0]
+    with pytest.warns(HardNegWarning, match="0% of 1 positives in the column 'positive' stand in the corpus"):
+        kept = run(pairs, corpus, strategy, on_missing_positive_score="skip_filter", **options)[0]
+        assert len(run(pairs, corpus, strategy, on_missing_positive_score="drop_row", **options)) == 0
     assert kept["negative_ids"] == ["a", "d", "c", "b"] and kept["positive_scores"] == [None]
-    assert len(run(pairs, corpus, strategy, on_missing_positive_score="drop_row", **options)) == 0
 
 
 def test_one_positive_for_each_row_where_it_counts():

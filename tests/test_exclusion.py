@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hf_hardneg.corpus import open_corpus
-from hf_hardneg.exclusion import ALLOWED, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
+from hf_hardneg.exclusion import ALLOWED, BLANK, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.positives import DEDUPE, corpus_keys
 from hf_hardneg.queries import Columns, Reader
@@ -33,7 +33,9 @@ def expected_reasons(rows, hits, dedupe):
         known |= {seen(one, dedupe) for one in row["positive"]}
         if dedupe != "off":
             known.add(seen(row["query"], dedupe))
-        if np.isnan(score):
+        if not text.strip() and (np.isnan(score) or text not in known):
+            reasons.append(BLANK)
+        elif np.isnan(score):
             reasons.append(UNSCORED)
         elif text in known:
             reasons.append(EXCLUDED)

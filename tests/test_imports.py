@@ -45,7 +45,7 @@ LAYERS = [
     {"samplers.weighted", "samplers.top", "samplers.uniform", "samplers.rank_zone", "samplers.topic_negatives"},
     {"samplers.simans", "samplers.importance", "samplers.distance_weighted", "samplers.unremix"},
     {"samplers", "denoising"},
-    {"strategies", "exclusion"},
+    {"strategies", "exclusion", "sides"},
     {"retrieval"},
     {"filtering"},
     {"rescoring"},

@@ -39,7 +39,7 @@ def audit(
     threshold: float = 0.5,
     seed: int = 42,
     id_column: str | None = None,
-    text_column: str | Sequence[str] = "text",
+    text_column: str | Sequence[str] | None = None,
 ) -> Audit:
     """What is wrong with a dataset of hard negatives, in any layout, mined by anyone.
 
@@ -66,8 +66,7 @@ def audit(
         sample (`int`, defaults to 500): how many distinct pairs of each kind the judge is asked.
         threshold (`float`, defaults to 0.5): probability from which the judge says relevant.
         seed (`int`, defaults to 42): of the sample, which depends on the texts alone.
-        id_column (`str`, *optional*): of the corpus, as `HardNegatives` takes it.
-        text_column (`str` or `Sequence[str]`): of the corpus; several texts are joined by a space.
+        id_column, text_column (*optional*): of the corpus, as `HardNegatives` takes them.
 
     Raises:
         UnknownNameError: no such layout.

@@ -73,7 +73,7 @@ class Lookup:
         return _sorted(np.concatenate([normalized_keys(texts) for texts in self.table.batches()]))
 
 
-def open_lookup(dataset: Any, *, id_column: str | None, text_column: str | Sequence[str]) -> Lookup:
+def open_lookup(dataset: Any, *, id_column: str | None, text_column: str | Sequence[str] | None) -> Lookup:
     """The lookup of a dataset.
 
     Raises:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
+from hf_hardneg.corpus import joined, text_columns_of
 from hf_hardneg.formats.rows import one
 from hf_hardneg.formats.tables import check_all_known
 from hf_hardneg.ids import as_text, named_columns
@@ -23,8 +24,8 @@ NAMES = {"corpus", "queries", "qrels"}
 def read(tables: Mapping[str, Dataset]) -> Dataset:
     """One row for each query with a positive, in the order of the judgements.
 
-    `positive` are documents judged above 0, `negatives` those judged 0 or below; a title is joined to its text by a
-    space.
+    `positive` are documents judged above 0, `negatives` those judged 0 or below; a title stands before its text, as
+    mining reads them.
 
     Args:
         tables (`Mapping[str, Dataset]`): `corpus` (_id, title, text), `queries` (_id, text), `qrels` (query-id,
@@ -42,7 +43,8 @@ def read(tables: Mapping[str, Dataset]) -> Dataset:
     owner = codes.indices.to_numpy()
     order = np.argsort(owner, kind="stable")
     corpus = tables["corpus"].with_format("arrow")[:]
-    documents, texts = as_text(named_columns(corpus)["_id"], "_id"), _texts(corpus)
+    documents = as_text(named_columns(corpus)["_id"], "_id")
+    texts = joined([one(corpus.column(name)) for name in text_columns_of(tables["corpus"])])
     queries = tables["queries"].with_format("arrow")[:]
     known = as_text(named_columns(queries)["_id"], "_id")
     check_all_known(codes.dictionary, known, "query")
@@ -59,11 +61,3 @@ def read(tables: Mapping[str, Dataset]) -> Dataset:
         columns[ids] = ragged(corpus_ids.take(pa.array(chosen)), counts)
     table = pa.table(columns)
     return Dataset(table.filter(pc.greater(pc.list_value_length(table.column("positive")), 0)))
-
-
-def _texts(corpus: pa.Table) -> pa.Array:
-    texts = one(corpus.column("text")).cast(pa.string())
-    if "title" not in corpus.column_names:
-        return texts
-    titles = pc.fill_null(one(corpus.column("title")).cast(pa.string()), "")
-    return pc.if_else(pc.equal(titles, ""), texts, pc.binary_join_element_wise(titles, texts, " "))

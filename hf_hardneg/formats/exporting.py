@@ -39,7 +39,7 @@ def to_format(
     query_id_column: str = "query_id",
     positive_ids_column: str = "positive_ids",
     id_column: str | None = None,
-    text_column: str | Sequence[str] = "text",
+    text_column: str | Sequence[str] | None = None,
 ) -> Dataset | DatasetDict:
     """Mined data in the layout a trainer reads.
 
@@ -90,8 +90,7 @@ def to_format(
             what the rows name.
         query_column, positive_column, query_id_column, positive_ids_column (`str`): their names in the dataset. Queries
             without ids are numbered by first appearance.
-        id_column (`str`, *optional*): of the corpus, as `HardNegatives` takes it.
-        text_column (`str` or `Sequence[str]`): of the corpus; several texts are joined by a space.
+        id_column, text_column (*optional*): of the corpus, as `HardNegatives` takes them.
 
     Raises:
         UnknownNameError: no such layout.
@@ -146,7 +145,7 @@ def _check_single(layout: str, dataset: DatasetDict) -> None:
 class _Documents:
     corpus: Dataset | None
     id_column: str | None
-    text_column: str | Sequence[str]
+    text_column: str | Sequence[str] | None
 
     @functools.cached_property
     def table(self) -> Dataset | None:

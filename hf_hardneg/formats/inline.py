@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
+from hf_hardneg.corpus import joined
 from hf_hardneg.formats.rows import Rows, lengths, listed, structs
 
 
@@ -61,9 +62,7 @@ def _titled(passages: pa.StructArray, fields: set[str]) -> pa.Array:
     texts = pc.struct_field(passages, "text")
     if "title" not in fields:
         return texts
-    titles = pc.fill_null(pc.struct_field(passages, "title").cast(pa.string()), "")
-    joined = pc.binary_join_element_wise(titles, texts, " ")
-    return pc.if_else(pc.equal(titles, ""), texts, joined)
+    return joined([pc.struct_field(passages, "title"), texts])
 
 
 def nemo(rows: Rows, scores: bool, width: int) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
-from hf_hardneg.corpus import id_column_of, missing_column
+from hf_hardneg.corpus import id_column_of, joined, missing_column, text_columns_of
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.formats.rows import lengths, listed, one
 from hf_hardneg.ids import as_text, named_columns, row_ids
@@ -121,21 +121,21 @@ def _check(name: str, ids: pa.Array) -> None:
         raise DataError(f"{bad} values of {name!r} are missing or empty; every id must be given. Fill them first.")
 
 
-def corpus_table(corpus: Dataset, id_column: str | None, text_column: str | Sequence[str]) -> Dataset:
+def corpus_table(corpus: Dataset, id_column: str | None, text_column: str | Sequence[str] | None) -> Dataset:
     """`id` and `text` of a whole corpus, ids as strings.
 
     Raises:
         ColumnError: a column is missing.
         DataError: an id stands twice.
     """
-    texts = [text_column] if isinstance(text_column, str) else list(text_column)
+    texts = text_columns_of(corpus, text_column)
     id_column = id_column_of(corpus, id_column)
     for name in texts:
         if name not in corpus.column_names:
             raise missing_column(name, corpus.column_names, "corpus", "text_column")
     wanted = [name for name in dict.fromkeys([id_column, *texts]) if name in corpus.column_names]
     plain = corpus.with_format("arrow", columns=wanted)
-    made = plain.map(_Document(id_column, tuple(texts)), batched=True, with_indices=True, desc="Corpus")
+    made = plain.map(_Document(id_column, texts), batched=True, with_indices=True, desc="Corpus")
     ids = one(made.data.column("id"))
     _check("id", ids)
     counts = ids.value_counts()
@@ -158,9 +158,7 @@ class _Document:
             ids = row_ids(np.array(rows), self.id_column)
         else:
             ids = as_text(named_columns(table)[self.id_column], self.id_column)
-        parts = [one(table.column(name)).cast(pa.string()) for name in self.texts]
-        text = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, " ")
-        return pa.table({"id": ids, "text": text})
+        return pa.table({"id": ids, "text": joined([one(table.column(name)) for name in self.texts])})
 
 
 def texts_of_rows(dataset: Dataset, columns: Sequence[tuple[str, str]], what: str) -> pa.Table:

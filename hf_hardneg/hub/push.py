@@ -282,7 +282,7 @@ def _check_corpus(corpus: Dataset | None, recipe: Recipe) -> None:
         return
     source = recipe.corpus
     missing = [name for name in source.columns if name not in corpus.column_names]
-    if missing or dataset_digest(corpus, source.columns) != source.digest:
+    if missing or dataset_digest(corpus, source.columns, nullable=source.columns) != source.digest:
         raise DataError(
             f"corpus= of {len(corpus):,} documents is not what was mined: {source.rows:,} documents with the columns "
             f"{', '.join(source.columns)} and the digest {source.digest}. Give that one, or leave it out."

@@ -204,7 +204,8 @@ def _digest(recipe: Recipe, rows: Dataset) -> str:
 
 def _source_digest(source: Source, rows: Dataset) -> str:
     """What the digest of a source is now; of the columns that are left."""
-    return dataset_digest(rows, [name for name in source.columns if name in rows.column_names])
+    columns = [name for name in source.columns if name in rows.column_names]
+    return dataset_digest(rows, columns, nullable=columns)
 
 
 def _pairs(recipe: Recipe, split: str, rows: Dataset) -> Dataset:

@@ -104,7 +104,7 @@ def _by_ids(mined: Dataset, corpus: Dataset | None, columns: Mapping[str, Any]) 
     )
     if names.query_id not in mined.column_names:
         raise missing_column(names.query_id, mined.column_names, "mined data", "query_id_column")
-    options = columns.get("id_column"), columns.get("text_column", "text")
+    options = columns.get("id_column"), columns.get("text_column")
     documents = None if corpus is None else corpus_table(corpus, *options)
     identified = with_ids(mined.with_format("arrow"), names, documents)
     ids = {"query_id": "query", "positive_ids": "positive", "negative_ids": "negatives"}

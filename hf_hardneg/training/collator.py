@@ -14,7 +14,7 @@ from torch import Tensor
 from hf_hardneg.corpus import content_digest, missing_column
 from hf_hardneg.errors import ConfigError, DataError, unknown_name
 from hf_hardneg.index import store
-from hf_hardneg.positives import DEDUPE, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
+from hf_hardneg.positives import DEDUPE, TABLE, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
 from hf_hardneg.queries import group_keys
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ def known_positives(
     query_column: str = "query",
     query_id_column: str = "query_id",
     positive_column: str = "positive",
+    symmetric: bool = False,
     cache_dir: str | None = None,
 ) -> KnownPositives:
     """The table of every positive of every query over all rows of some datasets, built once, memory-mapped.
@@ -197,6 +198,7 @@ def known_positives(
         pairs (`Dataset`): mined data, or pairs whose positives are texts.
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same.
         query_column, query_id_column, positive_column (`str`): in the pairs; ids may be absent.
+        symmetric (`bool`, defaults to `False`): whether pairs hold in both directions, as for `HardNegatives`.
         cache_dir (`str`, *optional*): where it is stored; default is under the datasets cache.
 
     Raises:
@@ -213,7 +215,7 @@ def known_positives(
     digests = [content_digest(rows, names) for rows, names in zip(plain, columns, strict=True)]
 
     def build(directory: Path) -> None:
-        groups, owners, texts = list[np.ndarray](), list[np.ndarray](), list[str]()
+        groups, texts = list[np.ndarray](), list[str]()
         for rows in plain:
             for table in rows.iter(batch_size=BATCH):
                 queries = table.column(query_column).to_pylist()
@@ -221,16 +223,18 @@ def known_positives(
                 names = [str(one) for one in table.column(query_id_column).to_pylist()] if ids else None
                 listed = [[one] if isinstance(one, str) else one for one in table.column(positive_column).to_pylist()]
                 owner = np.repeat(np.arange(len(listed)), [len(own) for own in listed])
+                flat = [text for own in listed for text in own]
                 for group in group_keys(text_keys(queries, dedupe), names):
-                    groups.append(group[owner])
-                    owners.append(owner)
-                    texts += [text for own in listed for text in own]
-        query = np.concatenate(owners)
+                    groups += [group[owner], *([group] if symmetric else [])]
+                    texts += [*flat, *(queries if symmetric else [])]
+                groups += [text_keys(flat, dedupe)] if symmetric else []
+                texts += flat if symmetric else []
         outside = np.full(len(texts), -1)
-        found = PositiveList(query=query, key=text_keys(texts, dedupe), row=outside, text=list(texts))
-        save_known_positives(directory, np.concatenate(groups), found)
+        found = PositiveList(query=outside, key=text_keys(texts, dedupe), row=outside, text=list(texts))
+        save_known_positives(directory, np.concatenate(groups), found, symmetric=symmetric)
 
-    origin = {"pairs": digests, "dedupe": dedupe, "columns": [query_column, query_id_column, positive_column]}
+    names = [query_column, query_id_column, positive_column]
+    origin = {"pairs": digests, "dedupe": dedupe, "layout": TABLE, "columns": names, "symmetric": symmetric}
     return KnownPositives(directory=store.obtain(store.cache_root(cache_dir), "positives", origin, build))
 
 

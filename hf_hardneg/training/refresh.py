@@ -22,7 +22,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.encode.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.encode.ranks import Ranks, launched_ranks
-from hf_hardneg.errors import ConfigError, ModelError, RanksError
+from hf_hardneg.errors import ConfigError, ModelError, RanksError, silenced
 from hf_hardneg.ids import named_columns
 from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
@@ -226,12 +226,13 @@ class Refresher:
         work = self.generations.directory / f".work-{number:06d}"
         work.mkdir(parents=True, exist_ok=True)
         rows = self._rows_of_corpus(number)
-        miner = HardNegatives(
-            self.corpus if rows is None else self.corpus.select(rows),
-            self.strategy,
-            encoder=encoder,
-            **self._mining(self._cache if rows is None else work / "cache"),
-        )
+        with silenced():
+            miner = HardNegatives(
+                self.corpus if rows is None else self.corpus.select(rows),
+                self.strategy,
+                encoder=encoder,
+                **self._mining(self._cache if rows is None else work / "cache"),
+            )
         covered = range(*parameters["rows"])
         blocks = [range(start, min(start + BLOCK, covered.stop)) for start in covered[::BLOCK]]
         for block in blocks[self.ranks.rank :: self.ranks.world]:
