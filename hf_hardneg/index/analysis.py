@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-
-import regex
 
 from hf_hardneg.errors import ConfigError, unknown_name, warn
 from hf_hardneg.identity import identify
@@ -93,9 +90,9 @@ class Analyzer:
 
     @property
     def identity(self) -> str:
-        """What the terms of a text depend on: arguments, stop words, and the releases whose tables are read."""
-        tables = [regex.__version__, unicodedata.unidata_version, *sorted(_stop_words(self.language))]
-        if self.stem and self.language in _stemmed():
+        """What terms depend on: the arguments, the rules, the stop words, and for other languages PyStemmer's release."""
+        tables = sorted(_stop_words(self.language))
+        if self.stem and self.language != "english" and self.language in _stemmed():
             tables.append(version("PyStemmer"))
         read = hashlib.blake2b("\n".join(tables).encode(), digest_size=8).hexdigest()
         return f"{self!r} {ANALYSIS} {read}"
