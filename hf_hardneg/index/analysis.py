@@ -90,7 +90,7 @@ class Analyzer:
 
     @property
     def identity(self) -> str:
-        """What terms depend on: the arguments, the rules, the stop words, and for other languages PyStemmer's release."""
+        """What terms depend on: the arguments, the rules, the stop words, and PyStemmer where it stems."""
         tables = sorted(_stop_words(self.language))
         if self.stem and self.language != "english" and self.language in _stemmed():
             tables.append(version("PyStemmer"))
