@@ -272,6 +272,22 @@ def dataset_digest(dataset: Dataset, columns: Sequence[str], *, nullable: Collec
     return known[key]
 
 
+def rows_digest(dataset: Dataset, columns: Sequence[str]) -> str:
+    """Hex digest of columns of whatever type, independent of how they are chunked; computed once in a process.
+
+    A dataset's own fingerprint does not tell: `Dataset.map` makes it of the name of a function that is imported.
+    """
+    columns = list(dict.fromkeys(columns))
+    known, key = _digests.setdefault(dataset, {}), ("rows", *columns)
+    if key not in known:
+        digest = blake2b(repr([(name, dataset.features[name]) for name in columns]).encode(), digest_size=16)
+        for table in dataset.with_format("arrow", columns=columns).iter(batch_size=BATCH):
+            for batch in table.select(columns).combine_chunks().to_batches():
+                digest.update(batch.replace_schema_metadata(None).serialize())
+        known[key] = digest.hexdigest()
+    return known[key]
+
+
 def content_digest(dataset: Dataset, columns: Sequence[str], *, nullable: Collection[str] = ()) -> str:
     """Hex digest of the strings in some columns of an Arrow-formatted dataset, independent of how it is chunked.
 

@@ -64,6 +64,11 @@ class Columns:
         """Those that name documents by their ids, of the ones that are there."""
         return [name for name in (self.positive_ids, self.exclude_ids) if name is not None and name in present]
 
+    def read(self, present: Sequence[str]) -> list[str]:
+        """All that mining reads, of the ones that are there."""
+        others = (self.query_vector, self.exclude_ids, self.answer)
+        return [*self.digested(present), *(name for name in others if name is not None and name in present)]
+
     def check(self, present: Sequence[str]) -> None:
         """Raise if a needed column is missing.
 

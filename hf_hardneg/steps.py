@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.corpus import rows_digest
 from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.rescoring import Rescoring
@@ -124,7 +125,8 @@ class Steps:
 
 def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, Any]:
     """What candidates depend on."""
-    return {"pairs": pairs._fingerprint, **retrieval.identity}
+    read = retrieval.reader.columns.read(pairs.column_names)
+    return {"pairs": rows_digest(pairs, read), **retrieval.identity}
 
 
 def _made_from(pairs: Dataset, retrieval: Retrieval, miner: HardNegatives) -> dict[str, dict[str, Any]]:
@@ -133,4 +135,6 @@ def _made_from(pairs: Dataset, retrieval: Retrieval, miner: HardNegatives) -> di
     steps = {"candidates": origin}
     if miner.rescoring.needed:
         origin = steps["signals"] = {**origin, "rescored": miner.rescoring.identity}
+    if miner.selection.drops_rows:
+        origin = {**origin, "rows": rows_digest(pairs, pairs.column_names)}
     return {**steps, "negatives": {**origin, **miner.selection.identity}}

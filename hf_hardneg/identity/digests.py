@@ -92,7 +92,7 @@ class Digester:
             del self._open[id(thing)]
 
     def _of(self, thing: Any) -> bytes:
-        named = _digest_of_its_own(thing)
+        named = own_digest(thing)
         if named is not None:
             return _joined("digest", named.encode())
         look = _BY_TYPE.get(type(thing))
@@ -330,7 +330,7 @@ def _contents(cell: Any) -> Any:
         return Ellipsis
 
 
-def _digest_of_its_own(thing: Any) -> str | None:
+def own_digest(thing: Any) -> str | None:
     """The `digest` that somebody gave to a thing."""
     if isinstance(thing, type | types.ModuleType):
         return None

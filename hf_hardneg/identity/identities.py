@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from hf_hardneg.errors import warn
-from hf_hardneg.identity.digests import Digester, Unidentified
+from hf_hardneg.identity.digests import Digester, Unidentified, own_digest
 from hf_hardneg.identity.origins import installed, qualified_name
 
 UNIDENTIFIED = "unidentified-"
@@ -71,12 +71,17 @@ def one_run() -> Iterator[None]:
 
 def _learn(thing: Any, identity: str) -> None:
     with contextlib.suppress(Exception):
+        if own_digest(thing) is not None:
+            return
         after = Digester().of(thing).hex()
         if not identity.startswith(UNIDENTIFIED) and after != identity:
             _BECAME.setdefault(after, identity)
 
 
 def _identity(thing: Any, what: str) -> str:
+    named = own_digest(thing)
+    if named is not None:
+        return named
     try:
         digest = Digester().of(thing).hex()
     except Exception as error:  # whatever an object of the user's does when it is looked at

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_hardneg.batches import matrix
-from hf_hardneg.corpus import Corpus, missing_column, open_corpus
+from hf_hardneg.corpus import Corpus, missing_column, open_corpus, rows_digest
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.bm25 import BM25Index, build_bm25
 from hf_hardneg.index.bm25_weights import BM25Config
@@ -99,7 +99,7 @@ def index_corpus(
     if vector_column is not None:
         if vector_column not in dataset.column_names:
             raise missing_column(vector_column, dataset.column_names, "corpus", "vector_column")
-        blocks, digest = _column(dataset, vector_column), f"{dataset._fingerprint}/{vector_column}"
+        blocks, digest = _column(dataset, vector_column), rows_digest(dataset, [vector_column])
         return build_dense(corpus, blocks, vectors_digest=digest, similarity=similarity)
     if encoder is None:
         raise ConfigError(

@@ -112,9 +112,11 @@ def test_what_a_user_sets_changes_the_identity_in_the_same_process(monkeypatch):
 def test_the_digest_that_a_user_gives_is_all_that_counts():
     first, second = (functools.partial(len, lock) for lock in (threading.Lock(), threading.Lock()))
     first.digest = second.digest = "version 1"
-    assert identity(first) == identity(second)
+    assert identity(first) == identity(second) == "version 1"
+    assert identity([first]) == identity([second])
     second.digest = "version 2"
-    assert identity(first) != identity(second)
+    assert identity(second) == "version 2"
+    assert identity([first]) != identity([second])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def mapped(strategy):
     pairs = Dataset.from_parquet("pairs.parquet", cache_dir="datasets")
     return pairs.map(HardNegatives(corpus, strategy, **options), batched=True)["negative_ids"][0]
 pairs.to_parquet("pairs.parquet")
+asked, seen = pairs.map(parts.asked), {"vector_column": "vector", "query_vector_column": "vector"}
 tokenizer = Strategy([BM25(4, config=BM25Config(tokenizer=parts.terms))], [], Top())
 json.dump({
     "encoder": ids("dense", encoder=parts.embed),
@@ -32,6 +33,10 @@ json.dump({
     "cross-encoder": ids("denoised", cross_encoder=parts.score),
     "signal": ids(Strategy([BM25(4)], [parts.Short()], Top())),
     "retriever": ids(Strategy([parts.Reversed(4)], [], Top())),
+    "pairs in memory": mine(asked, corpus, "bm25", **options)["negative_ids"][0],
+    "other columns": mine(asked, corpus, "bm25", on_shortage="drop_row", **{**options, "num_negatives": 1})["note"][:],
+    "vectors in memory": mine(
+        pairs.map(parts.with_vector), corpus.map(parts.of_document), "dense", **seen, **options)["negative_ids"][0],
     "filter in map": mapped(Strategy([BM25(4)], [parts.Deep()], Top())),
     "sampler in map": mapped(Strategy([BM25(4)], [], parts.Last())),
     "tokenizer in map": mapped(tokenizer),
@@ -70,6 +75,15 @@ def terms(text):
 
 def score(queries, documents):
     return [float(numbers.WORD in text) for text in documents]
+
+def asked(row):
+    return {"query": "lava " + numbers.WORD, "note": numbers.WORD}
+
+def with_vector(row):
+    return {"vector": [1.0, 0.5, 0.25]}
+
+def of_document(row):
+    return {"vector": embed([row["text"]])[0]}
 
 class Lengths:
     identity = "lengths"
@@ -121,6 +135,7 @@ def mined(folder, numbers, cache):
 
 
 PLACES = ["encoder", "filter", "sampler", "tokenizer", "cross-encoder", "signal", "retriever"]
+PLACES += ["pairs in memory", "other columns", "vectors in memory"]
 PLACES += [f"{name} in map" for name in ("filter", "sampler", "tokenizer", "signal", "retriever")]
 
 
