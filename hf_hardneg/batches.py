@@ -79,12 +79,18 @@ class Batch:
 
 def _arrow(values: Any) -> pa.ChunkedArray:
     if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+        values = _numpy(values)
     if isinstance(values, np.ndarray) and values.ndim > 1:
         values = list(values)
     if isinstance(values, list) and values and hasattr(values[0], "detach"):
-        values = [value.detach().cpu().numpy() for value in values]
+        values = [_numpy(value) for value in values]
     return pa.chunked_array([pa.array(values)])
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    """A tensor as NumPy has it; of bfloat16, which NumPy lacks, as float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
 def ragged(values: pa.Array, counts: np.ndarray) -> pa.ListArray:

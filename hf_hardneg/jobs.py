@@ -222,7 +222,7 @@ class Job:
         if encoded is not None:
             return {**options, "encoder": Stand(width=encoded.vectors.shape[1])}
         part = None if cached.searcher is None else dense_part(cached.searcher)
-        return options if part is None else {**options, "encoder": Stand(width=part.index.width)}
+        return options if part is None else {**options, "encoder": Stand(width=part.index.query_width)}
 
     def _built(self, name: str, taken: list[Sample], law: Callable[..., Law], grows: str, reused: bool) -> Stage:
         last = taken[-1].documents

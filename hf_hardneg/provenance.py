@@ -9,7 +9,6 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from hf_hardneg.corpus import dataset_digest
-from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.queries import Columns
 from hf_hardneg.serialization import plain
@@ -156,10 +155,8 @@ def model_of(model: Any) -> Model | None:
 
 
 def index_of(searcher: Any) -> dict[str, Any]:
-    """What was searched: its kind and identity, and how an approximate search measured itself."""
+    """What was searched: its kind and identity, its recall where that is below 1, and how it was measured, if told."""
     found = {"kind": searcher.sources[0], "identity": searcher.identity, "scores": searcher.score_kind}
     if searcher.recall is None:
         return found
-    measured = searcher.index.measured
-    asked = {name: getattr(measured, name) for name in ("recall", "target", "depth", "queries", "sample")}
-    return {**found, **asked, "factory": store.read_manifest(searcher.index.proposer)["parameters"]["factory"]}
+    return {**found, "recall": searcher.recall, **getattr(searcher, "measurement", {})}

@@ -12,11 +12,14 @@ from hf_hardneg import HardNegatives, Strategy, mine, report
 from hf_hardneg.corpus import open_corpus
 from hf_hardneg.errors import ConfigError, MissingExtraError, StoreError, UnknownNameError
 from hf_hardneg.index import store
+from hf_hardneg.index.adoption import adopt_faiss
 from hf_hardneg.index.approximate import build_approximate, chosen_factory
-from hf_hardneg.index.dense import FILE, adopt_faiss, build_dense
+from hf_hardneg.index.dense import FILE, build_dense
 from hf_hardneg.index.gpu import check_faiss_class, nearest_on, placed
 from hf_hardneg.retrievers import Dense, Sources
 from tests.worlds import encode, world
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*times as long as exact search:UserWarning")  # on a busy machine
 
 DOCUMENTS, WIDTH, DEPTH = 5000, 32, 100
 FACTORIES = ["IVF64,Flat", "HNSW16", "PQ16x4fs", "IVF64,PQ16x4fs", "PCA28,SQ8", "SQ8"]

@@ -1,12 +1,16 @@
 import faiss
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 from datasets import Dataset
 
 from hf_hardneg import Dense, HardNegatives, Strategy, attach_bm25, attach_dense
 from hf_hardneg.corpus import open_corpus
-from hf_hardneg.errors import ConfigError, DataError, StoreError
-from hf_hardneg.index.dense import adopt_faiss, build_dense
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegWarning, StoreError
+from hf_hardneg.index.adoption import adopt_faiss
+from hf_hardneg.index.dense import build_dense
+from hf_hardneg.retrievers import Sources
 from tests.worlds import encode, world
 
 
@@ -63,7 +67,11 @@ def test_search_equals_brute_force_and_does_not_depend_on_the_batch(similarity):
 
 
 def test_a_zero_vector_has_cosine_zero():
-    hits = search(index_of([[0, 0], [1, 1]]), [[1, 0], [0, 0]], 2)
+    with pytest.warns(
+        HardNegWarning, match=r"1 of the corpus vectors have length zero, in rows 0: they are near nothing"
+    ):
+        index = index_of([[0, 0], [1, 1]])
+    hits = search(index, [[1, 0], [0, 0]], 2)
     assert hits.score[hits.doc == 0].tolist() == [0, 0] and np.isfinite(hits.score).all()
 
 
@@ -196,3 +204,92 @@ def test_two_encoders_never_share_vectors_or_candidates():
     assert first.retrieval.searcher.index.directory != second.retrieval.searcher.index.directory
     one, two = (pairs.map(miner, batched=True) for miner in (first, second))
     assert one._fingerprint != two._fingerprint and one["negative_ids"][:] != two["negative_ids"][:]
+
+
+def columns_of(values, kind=None):
+    corpus = Dataset.from_dict({"text": [f"t{row}" for row in range(len(values))]})
+    column = pa.array(values.tolist() if isinstance(values, np.ndarray) else values, kind)
+    return Dataset(pa.table({"text": corpus.data["text"], "v": column}))
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64(), pa.int16(), pa.int64()])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_columns_of_numbers_of_any_width_are_one_column(kind, fixed):
+    base = np.random.default_rng(2).integers(-9, 9, (40, 4))
+    values = base.astype(kind.to_pandas_dtype())
+    index = index_corpus_of(columns_of(values, pa.list_(kind, 4) if fixed else pa.list_(kind)))
+    expected = index_of(base)
+    np.testing.assert_array_equal(index.flat_vectors(), expected.flat_vectors())
+
+
+def index_corpus_of(corpus):
+    return Dense().bind(Sources(dataset=corpus, corpus=open_corpus(corpus), vector_column="v")).index
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        (
+            [[1, 2], None, [3, 4]],
+            pa.list_(pa.float32()),
+            "not a matrix of numbers: row 1 has none. Give one",
+        ),
+        ([[1, 2], None], pa.list_(pa.float32(), 2), "row 1 has none"),
+        ([[1, 2], [3, None]], pa.list_(pa.float32()), "hold NaN or infinite values, or none, in rows 1. Look at"),
+        ([[1, 2], [3, 4, 5]], pa.list_(pa.float32()), "row 1 is 3 wide, row 0 2. Give one vector per row, all as wide"),
+        ([[1, 2], [3, float("nan")]], pa.list_(pa.float32()), "hold NaN or infinite values, or none, in rows 1"),
+        ([[1, 2], [3, 1e300]], pa.list_(pa.float64()), "hold NaN or infinite values, or none, in rows 1"),
+        (
+            [[1, -2], [3, 4]],
+            pa.list_(pa.int8()),
+            "of type int8, which holds whole numbers or packed bits.*Cast",
+        ),
+        ([[1, 255], [3, 4]], pa.list_(pa.uint8(), 2), "of type uint8, .* unpack bits to -1 and 1: np.unpackbits"),
+        ([[], []], pa.list_(pa.float32()), r"shape \(2, 0\). Give a matrix"),
+        (["[1, 2]", "[3, 4]"], pa.string(), "not a matrix of numbers: could not convert.*Give one vector per row"),
+        ([[[1, 2]], [[3, 4]]], pa.list_(pa.list_(pa.float32())), "not a matrix of numbers: .*Give one vector per row"),
+    ],
+)
+def test_vectors_that_are_none(values, kind, message):
+    with pytest.raises(DataError, match=f"corpus vectors .*{message}"):
+        index_corpus_of(columns_of(values, kind))
+
+
+def test_query_vectors_of_another_kind(vectors):
+    base, queries = vectors
+    corpus = Dataset.from_dict({"text": [f"t{i}" for i in range(80)], "v": base.tolist()})
+    miner = HardNegatives(corpus, Strategy([Dense()]), vector_column="v", query_vector_column="vector")
+    batch = {"query": [f"q{i}" for i in range(6)], "positive_ids": [["row-79"]] * 6}
+    expected = miner({**batch, "vector": torch.from_numpy(queries)})["negative_ids"]
+    for given in (list(torch.from_numpy(queries)), queries.astype(np.float64)):
+        assert miner({**batch, "vector": given})["negative_ids"] == expected
+    half = torch.from_numpy(queries).bfloat16()
+    assert miner({**batch, "vector": half})["negative_ids"] == miner({**batch, "vector": half.float()})["negative_ids"]
+    for given, message in (
+        (queries.astype(np.int8), "query vectors are of type int8"),
+        (queries[:, :5], "query vectors are 5 wide, the index is 8 wide"),
+    ):
+        with pytest.raises(DataError, match=message):
+            miner({**batch, "vector": given})
+    with pytest.raises(ColumnError, match="vector"):
+        miner(batch)
+    blank = queries.copy()
+    blank[2] = 0
+    with pytest.warns(HardNegWarning, match="1 of 6 query vectors have length zero, such as that of 'q2'"):
+        rows = miner({**batch, "vector": blank})
+    assert rows["negative_ids"][2] == [] and rows["negative_ids"][3] == expected[3]
+
+
+def test_encoders_may_return_tensors_of_any_precision():
+    pairs, corpus = world(1)
+
+    def rounded(texts):
+        return torch.from_numpy(encode(texts)).bfloat16()
+
+    def plain(texts):
+        return rounded(texts).float().numpy()
+
+    rounded.digest, plain.digest = "rounded", "plain"
+    batch = pairs[:6]
+    first, second = (HardNegatives(corpus, "dense", encoder=one)(batch) for one in (rounded, plain))
+    assert first["negative_ids"] == second["negative_ids"]

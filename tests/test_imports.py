@@ -26,6 +26,8 @@ LAYERS = [
     {"index.bm25_build", "index.gpu"},
     {"index.dense", "index.bm25"},
     {"index.approximate"},
+    {"index.adopted"},
+    {"index.adoption"},
     {"encode.model_files", "encode.packed", "encode.live", "encode.ranks", "encode.shards"},
     {"encode.forward"},
     {"encode.encoder", "score.scorers"},

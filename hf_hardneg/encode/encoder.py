@@ -293,8 +293,6 @@ class CallableEncoder:
         """
         single_thread_in_child()
         vectors = self.function(list(texts))
-        if hasattr(vectors, "detach"):
-            vectors = vectors.detach().cpu().numpy()
         matrix = checked_vectors(vectors, what="vectors returned by the encoder")
         if len(matrix) != len(texts):
             raise DataError(

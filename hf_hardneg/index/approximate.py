@@ -82,6 +82,11 @@ class ApproximateIndex(DenseIndex):
         return f"{self.directory.name} {self.tuning.name}" + (" cuda" if self.device == "cuda" else "")
 
     @property
+    def factory(self) -> str:
+        """The FAISS factory string."""
+        return str(store.read_manifest(self.proposer)["parameters"]["factory"])
+
+    @property
     def measured(self) -> Measured:
         """The effort, and the recall it reached on a sample."""
         return _opened(self.proposer, self.tuning)[1]

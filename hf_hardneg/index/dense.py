@@ -9,7 +9,6 @@ where it stores the vectors.
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hf_hardneg.corpus import Corpus
-from hf_hardneg.errors import ConfigError, DataError, StoreError
+from hf_hardneg.errors import ConfigError, DataError, StoreError, warn
 from hf_hardneg.index import store
 from hf_hardneg.index.exact import Codes, distance_pairs, nearest, open_codes, save_codes, score_pairs
 from hf_hardneg.index.gpu import Device, gpu, nearest_on, placed
@@ -46,7 +45,7 @@ def checked_vectors(vectors: Any, *, what: str, width: int | None = None, start:
     """Vectors as a finite float32 matrix (n, d).
 
     Args:
-        vectors (array-like): what was given.
+        vectors (array-like): what was given, numbers of any type but 8-bit integers, which may be packed bits.
         what (`str`): its name, for messages.
         width (`int`, *optional*): the d it must have.
         start (`int`): row number of the first vector, for messages.
@@ -54,14 +53,24 @@ def checked_vectors(vectors: Any, *, what: str, width: int | None = None, start:
     Raises:
         DataError: it is not a matrix of numbers, has another width, or holds NaN or infinite values.
     """
+    if hasattr(vectors, "detach"):
+        vectors = vectors.detach().float().cpu().numpy() if vectors.is_floating_point() else vectors.cpu().numpy()
     try:
-        matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            given = np.asarray(vectors)
+            matrix = np.ascontiguousarray(given, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"The {what} are not a matrix of numbers: {error}. Give one vector per row, all as wide."
+            f"The {what} are not a matrix of numbers: {_irregular(vectors, start) or error}. Give one vector per row, "
+            "all as wide."
         ) from error
-    if matrix.ndim != 2:
-        raise DataError(f"The {what} have shape {matrix.shape}; a matrix (rows, width) is needed.")
+    if given.dtype in (np.int8, np.uint8):
+        raise DataError(
+            f"The {what} are of type {given.dtype}, which holds whole numbers or packed bits and does not say which. "
+            "Cast numbers to float32; unpack bits to -1 and 1: np.unpackbits(packed.view(np.uint8), axis=1) * 2.0 - 1."
+        )
+    if matrix.ndim != 2 or matrix.shape[1] == 0:
+        raise DataError(f"The {what} have shape {matrix.shape}. Give a matrix (rows, width), one vector for each row.")
     if width is not None and matrix.shape[1] != width:
         raise DataError(
             f"The {what} are {matrix.shape[1]} wide, the index is {width} wide. Encode both sides with one model."
@@ -70,10 +79,21 @@ def checked_vectors(vectors: Any, *, what: str, width: int | None = None, start:
     if len(bad):
         rows = ", ".join(str(start + int(row)) for row in bad[:5])
         raise DataError(
-            f"{len(bad)} of the {what} hold NaN or infinite values, in rows {rows}. "
+            f"{len(bad)} of the {what} hold NaN or infinite values, or none, in rows {rows}. "
             "Look at those texts (empty ones?) and at the model, then encode them again."
         )
     return matrix
+
+
+def _irregular(vectors: Any, start: int) -> str | None:
+    """What makes a list of vectors no matrix, where it is a row without one or of another width."""
+    sizes = [len(row) if hasattr(row, "__len__") and not isinstance(row, str) else None for row in vectors]
+    for row, size in enumerate(sizes):
+        if vectors[row] is None:
+            return f"row {start + row} has none"
+        if size != sizes[0]:
+            return f"row {start + row} is {size} wide, row {start} {sizes[0]}"
+    return None
 
 
 def normalized(vectors: np.ndarray) -> np.ndarray:
@@ -100,7 +120,7 @@ def build_dense(
     def build(directory: Path) -> None:
         rows = write_flat(directory / FILE, _prepared(blocks, similarity), similarity)
         _check_length(rows, len(corpus))
-        _save_codes(directory)
+        save_flat_codes(directory)
 
     if similarity not in SIMILARITIES:
         raise ConfigError(f"similarity={similarity!r} is not known; allowed are {', '.join(SIMILARITIES)}.")
@@ -116,11 +136,17 @@ def build_dense(
 
 def _prepared(blocks: Iterable[np.ndarray], similarity: Similarity) -> Iterator[np.ndarray]:
     """Checked blocks of vectors, normalised where the similarity is cosine."""
-    rows, width = 0, None
+    rows, width, zero = 0, None, list[int]()
     for block in blocks:
         vectors = checked_vectors(block, what="corpus vectors", width=width, start=rows)
+        zero += (rows + np.flatnonzero(~vectors.any(axis=1))).tolist()
         rows, width = rows + len(vectors), vectors.shape[1]
         yield normalized(vectors) if similarity == "cosine" else vectors
+    if zero and similarity == "cosine":
+        warn(
+            f"{len(zero):,} of the corpus vectors have length zero, in rows {', '.join(map(str, zero[:5]))}: they are "
+            "near nothing, and their cosines count as 0. Look at those texts (empty ones?) and at the model."
+        )
 
 
 def write_flat(path: Path, blocks: Iterator[np.ndarray], similarity: Similarity) -> int:
@@ -149,38 +175,6 @@ def write_flat(path: Path, blocks: Iterator[np.ndarray], similarity: Similarity)
     return rows
 
 
-def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = None) -> DenseIndex:
-    """A user's own FAISS index, copied once into the cache so that workers can map it.
-
-    Args:
-        corpus (`Corpus`): the documents, in the order of the index.
-        index (`faiss.Index` or `str`): the index, or the path of a saved one.
-        similarity (`str`, *optional*): `"cosine"` or `"dot"` for an inner product index; by default cosine where a
-            sample of its vectors has unit length. An L2 index is recognised by itself.
-
-    Raises:
-        StoreError: the file cannot be read.
-        DataError: the index holds another number of vectors than the corpus has documents.
-    """
-    if isinstance(index, (str, Path)):
-        source = Path(index)
-        index, digest = mapped_file(source), store.file_digest(source)
-        save = functools.partial(shutil.copyfile, source)
-    else:
-        content = load_faiss("a FAISS index").serialize_index(index)
-        digest, save = store.bytes_digest(content), content.tofile
-    _check_length(index.ntotal, len(corpus))
-    similarity = _similarity_of(index, similarity)
-    parameters = {"corpus": corpus.digest, "index": digest, "similarity": similarity, "layout": LAYOUT}
-
-    def build(directory: Path) -> None:
-        save(directory / FILE)
-        _save_codes(directory)
-
-    directory = store.obtain(corpus.cache, "faiss", parameters, build)
-    return DenseIndex(directory=directory, similarity=similarity)
-
-
 def mapped_file(path: Path) -> Any:
     """The FAISS index in a file, memory-mapped."""
     faiss = load_faiss("a FAISS index")
@@ -200,19 +194,12 @@ def _check_length(vectors: int, documents: int) -> None:
         )
 
 
-def _similarity_of(index: Any, given: Similarity | None) -> Similarity:
-    faiss = load_faiss("a FAISS index")
-    metrics: dict[int, Similarity] = {faiss.METRIC_INNER_PRODUCT: "dot", faiss.METRIC_L2: "l2"}
-    if index.metric_type not in metrics:
-        raise ConfigError(f"The FAISS metric {index.metric_type} is not supported; use inner product or L2.")
-    found = metrics[index.metric_type]
-    if found == "dot" and given is None and isinstance(faiss.downcast_index(index), faiss.IndexFlat):
-        sample = faiss.rev_swig_ptr(faiss.downcast_index(index).get_xb(), min(index.ntotal, 256) * index.d)
-        norms = np.linalg.norm(sample.reshape(-1, index.d), axis=1)
-        return "cosine" if np.allclose(norms, 1, atol=1e-4) else "dot"
-    if given is not None and (given == "l2") != (found == "l2"):
-        raise ConfigError(f"similarity={given!r} was given, but the index was built for {found!r}. Drop similarity=.")
-    return given or found
+def score_vectors(
+    similarity: Similarity, vectors: np.ndarray, documents: np.ndarray, query: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Scores of chosen pairs of `vectors[query]` and `documents[rows]`, (n,) float32; higher is better."""
+    score = distance_pairs if similarity == "l2" else score_pairs
+    return score(vectors, documents, query, rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +227,25 @@ class DenseIndex:
         return self.faiss_index().d
 
     @property
+    def query_width(self) -> int:
+        """Dimension of query vectors, before they are prepared."""
+        return self.width
+
+    @property
+    def transforms(self) -> tuple[Any, ...]:
+        """What the vectors went through before they were stored, of FAISS; nothing, save in a user's own index."""
+        return ()
+
+    @property
+    def measured(self) -> Any:
+        """What an approximate search finds, `approximate.Measured`; `None` where it is exact."""
+
+    @property
+    def factory(self) -> str:
+        """What it is in FAISS."""
+        return "Flat"
+
+    @property
     def documents(self) -> int:
         """How many vectors it holds."""
         return int(self.faiss_index().ntotal)
@@ -261,8 +267,8 @@ class DenseIndex:
             vectors (`np.ndarray`): (n, d) float32, as returned by `queries`.
             k (`np.ndarray`): (n,) int64, how many, for each query.
         """
-        stored, codes = self.flat_vectors(), self.codes()
-        if stored is not None and codes is not None:
+        stored, codes = self._stored(), self.codes()
+        if codes is not None:
             device = gpu(self.device)
             if device is not None:
                 return nearest_on(device, vectors, stored, _placed(self.directory, device), k)
@@ -270,19 +276,22 @@ class DenseIndex:
         index, found = self.faiss_index(), []
         for depth in np.unique(k):
             rows = np.flatnonzero(k == depth)
-            scores, docs = index.search(vectors[rows], int(min(depth + TIE_SLACK, index.ntotal)))
+            docs = index.search(vectors[rows], int(min(depth + TIE_SLACK, index.ntotal)))[1]
             hit = docs.ravel() >= 0
-            signed = -scores if self.similarity == "l2" else scores
             query = np.repeat(rows, docs.shape[1])[hit]
-            found.append(Hits(query, docs.ravel()[hit], signed.ravel()[hit]))
-        hits = Hits(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-        if stored is not None:
-            hits = hits._replace(score=self.score_rows(vectors, hits.query, hits.doc))
-        return best_first(hits, k)
+            found.append((query, docs.ravel()[hit]))
+        query, docs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return best_first(Hits(query, docs, self.score_rows(vectors, query, docs)), k)
 
     def flat_vectors(self) -> np.ndarray | None:
         """The stored vectors (documents, d), memory-mapped, or `None` where the index is compressed."""
         return _flat_vectors(self.faiss_index())
+
+    def _stored(self) -> np.ndarray:
+        stored = self.flat_vectors()
+        if stored is None:
+            raise StoreError(f"{self.directory / FILE} holds no vectors. Delete its directory to rebuild it.")
+        return stored
 
     def codes(self) -> Codes | None:
         """The 8-bit codes of the stored vectors, or `None` where it is no flat inner product index."""
@@ -290,23 +299,15 @@ class DenseIndex:
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """Vectors of chosen corpus rows, (n, d) float32, as they are stored."""
-        stored = self.flat_vectors()
-        return self.faiss_index().reconstruct_batch(rows) if stored is None else stored[rows]
+        return self._stored()[rows]
 
     def score_rows(self, vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Scores of chosen (query, corpus row) pairs, (n,) float32."""
-        stored = self.flat_vectors()
-        if stored is None:
-            stored, rows = self.faiss_index().reconstruct_batch(rows), np.arange(len(rows))
-        return self._score(vectors, stored, query, rows)
+        return score_vectors(self.similarity, vectors, self._stored(), query, rows)
 
     def score_vectors(self, vectors: np.ndarray, query: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Scores of chosen (query, vector) pairs, (n,) float32; `documents` is (n, d)."""
-        return self._score(vectors, documents, query, np.arange(len(query)))
-
-    def _score(self, vectors: np.ndarray, documents: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        score = distance_pairs if self.similarity == "l2" else score_pairs
-        return score(vectors, documents, query, rows)
+        return score_vectors(self.similarity, vectors, documents, query, np.arange(len(query)))
 
 
 def _flat_vectors(index: Any) -> np.ndarray | None:
@@ -317,7 +318,8 @@ def _flat_vectors(index: Any) -> np.ndarray | None:
     return faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
 
 
-def _save_codes(directory: Path) -> None:
+def save_flat_codes(directory: Path) -> None:
+    """Write the 8-bit codes of a flat inner product index beside it."""
     index = mapped_file(directory / FILE)
     stored = _flat_vectors(index)
     if stored is not None and index.metric_type == load_faiss("a dense index").METRIC_INNER_PRODUCT:

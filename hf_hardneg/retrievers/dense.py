@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hf_hardneg.corpus import Corpus
-from hf_hardneg.errors import ConfigError, unknown_name
-from hf_hardneg.index.approximate import ApproximateIndex, build_approximate, checked_factory, chosen_factory
+from hf_hardneg.errors import ConfigError, unknown_name, warn
+from hf_hardneg.index.adoption import adopt_faiss
+from hf_hardneg.index.approximate import build_approximate, checked_factory, chosen_factory
 from hf_hardneg.index.attach import index_corpus, load
-from hf_hardneg.index.dense import DenseIndex, Similarity, adopt_faiss
+from hf_hardneg.index.dense import DenseIndex, Similarity
 from hf_hardneg.index.gpu import Device, check_device
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.positives import PositiveList
@@ -82,6 +83,11 @@ class Dense:
             ConfigError: there is nothing that gives vectors, or the factory does not suit them or a user's own index.
             UnknownNameError: the corpus has no index of that name.
         """
+        if sources.index is not None and sources.vector_column is not None:
+            raise ConfigError(
+                f"index_name= and vector_column={sources.vector_column!r} were both given, and either brings the "
+                "vectors of the corpus. Drop one of them."
+            )
         encoder = load(sources.encoder, sources.corpus)
         if sources.index is None:
             index = index_corpus(
@@ -118,13 +124,14 @@ class Dense:
 
 def _user_index(sources: Sources) -> Any:
     index = sources.index
-    if not isinstance(index, (str, Path)):
-        return index
-    if str(index) in sources.dataset.list_indexes():
-        return sources.dataset.get_index(str(index)).faiss_index
-    if Path(index).exists():
-        return index
-    raise unknown_name("index (neither attached to the corpus nor a file)", str(index), sources.dataset.list_indexes())
+    if isinstance(index, str) and index in sources.dataset.list_indexes():
+        index = sources.dataset.get_index(index)
+    elif isinstance(index, (str, Path)):
+        if Path(index).is_file():
+            return index
+        known = sources.dataset.list_indexes()
+        raise unknown_name("index (neither attached to the corpus nor a file)", str(index), known)
+    return getattr(index, "faiss_index", index)
 
 
 @dataclass(frozen=True)
@@ -148,21 +155,44 @@ class DenseSearcher:
     @property
     def recall(self) -> float | None:
         """Share of the exact 100 nearest that search finds, as measured on a sample; `None` where it is exact."""
-        return self.index.measured.recall if isinstance(self.index, ApproximateIndex) else None
+        return self.index.measured and self.index.measured.recall
+
+    @property
+    def measurement(self) -> dict[str, Any]:
+        """How the recall was measured, and of which index; empty where search is exact."""
+        measured = self.index.measured
+        if measured is None:
+            return {}
+        asked = {name: getattr(measured, name) for name in ("target", "depth", "queries", "sample")}
+        return {**asked, "factory": self.index.factory}
 
     def prepare(self, queries: Queries) -> np.ndarray:
         """Vectors of the queries, (n, d): from their column, else encoded."""
         if queries.vectors is not None:
-            return self.index.queries(queries.vectors)
-        if self.encoder is None:
+            vectors = self.index.queries(queries.vectors)
+        elif self.encoder is not None:
+            vectors = self.index.queries(self.encoder.encode(queries.texts, kind="query"))
+        else:
             raise ConfigError(
                 "The queries have no vectors. Pass encoder=, the model of the corpus, or query_vector_column=."
             )
-        return self.index.queries(self.encoder.encode(queries.texts, kind="query"))
+        zero = np.flatnonzero(self._without_direction(vectors))
+        if len(zero):
+            warn(
+                f"{len(zero)} of {len(vectors)} query vectors have length zero, such as that of "
+                f"{queries.texts[zero[0]]!r}: no document is near them, so none is retrieved for them by vectors. Look "
+                "at those texts (empty ones?) and at the model."
+            )
+        return vectors
+
+    def _without_direction(self, vectors: np.ndarray) -> np.ndarray:
+        """Which vectors (n, d) all documents are equally near to, (n,) bool."""
+        return (self.index.similarity != "l2") & (vectors == 0).all(axis=1)
 
     def search(self, prepared: np.ndarray, rows: np.ndarray, k: np.ndarray) -> Hits:
         """See `Searcher`."""
-        return self.index.search(prepared[rows], k)
+        vectors = prepared[rows]
+        return self.index.search(vectors, np.where(self._without_direction(vectors), 0, k))
 
     def score_positives(self, prepared: np.ndarray, positives: PositiveList) -> np.ndarray:
         """See `Searcher`."""

@@ -82,6 +82,11 @@ class StepRetrieval:
                 f"StepRetrieval.of() got {miner!r}, which has no vectors; only a miner with a dense retriever has. "
                 "Give HardNegatives(corpus, 'dense', encoder=, known_positives=[pairs])."
             )
+        if part.index.transforms:
+            raise ConfigError(
+                f"StepRetrieval.of() got {miner!r}, whose index keeps transformed vectors; a loss would compare "
+                "them with queries that are not. Give an index without L2norm, PCA, OPQ or the like before it."
+            )
         return cls(index=part.index, reader=miner.retrieval.reader, neg_topk=neg_topk)
 
     def __call__(self, queries: Tensor, batch: Any) -> Retrieved:

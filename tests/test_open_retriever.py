@@ -1,0 +1,86 @@
+"""A retriever that the library has never seen, and that says it misses some."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from hf_hardneg import BM25, HardNegatives, Hybrid, RelativeMargin, Strategy, mine, plan, recipe_of, report
+from hf_hardneg.hub import mined_dataset_card
+from hf_hardneg.index.hits import Hits
+from hf_hardneg.retrievers import Retriever, Searcher
+from tests.worlds import world
+
+
+@dataclass(frozen=True)
+class ByLength(Retriever):
+    """Documents about as long as the query."""
+
+    depth: int = 20
+    name: ClassVar[str] = "by_length"
+    score_kind: ClassVar[str] = "length"
+
+    def bind(self, sources):
+        texts = sources.corpus.texts(np.arange(len(sources.corpus))).to_pylist()
+        return ByLengthSearcher(tuple(map(len, texts)))
+
+
+@dataclass(frozen=True)
+class ByLengthSearcher(Searcher):
+    lengths: tuple[int, ...]
+    sources: ClassVar[tuple[str, ...]] = ("by_length",)
+    score_kind: ClassVar[str] = "length"
+    recall: ClassVar[float] = 0.97
+
+    @property
+    def identity(self):
+        return f"by length {self.lengths}"
+
+    def prepare(self, queries):
+        return np.array([len(text) for text in queries.texts])
+
+    def search(self, prepared, rows, k):
+        scores = -np.abs(prepared[rows][:, None] - np.array(self.lengths)[None])
+        docs = np.argsort(-scores, axis=1, kind="stable")[:, : int(k.max(initial=0))]
+        kept = np.arange(docs.shape[1]) < k[:, None]
+        query = np.broadcast_to(np.arange(len(rows))[:, None], docs.shape)[kept]
+        return Hits(query, docs[kept], scores[query, docs[kept]].astype(np.float32))
+
+    def score_rows(self, prepared, query, rows):
+        return -np.abs(prepared[query] - np.array(self.lengths)[rows]).astype(np.float32)
+
+    def score_positives(self, prepared, positives):
+        both = zip(positives.row, positives.text, strict=True)
+        lengths = [len(text) if row < 0 else self.lengths[row] for row, text in both]
+        return -np.abs(prepared[positives.query] - np.array(lengths)).astype(np.float32)
+
+    def prepare_documents(self, positives, corpus):
+        return np.array([len(text) for text in positives.texts(corpus)])
+
+
+@pytest.fixture
+def rows():
+    return world(5)
+
+
+def test_a_recall_below_one_travels_to_the_report_the_recipe_and_the_card(rows):
+    pairs, corpus = rows
+    strategy = Strategy([ByLength()], [RelativeMargin(0.0)])
+    mined = mine(pairs, corpus, strategy)
+    assert report(mined).search_recall == pytest.approx(0.97)
+    assert recipe_of(mined).indexes[0]["recall"] == 0.97 and "factory" not in recipe_of(mined).indexes[0]
+    card = mined_dataset_card(mined, repo_id="ada/set")
+    assert re.search("approximate, which by its own account found `?0.97`? of the nearest", str(card))
+    miner = HardNegatives(corpus, strategy, known_positives=[pairs])
+    assert pairs.map(miner, batched=True)["negative_ids"][:] == mined["negative_ids"][:]
+    for row in mined:
+        assert all(score <= min(row["positive_scores"]) for score in row["negative_scores"])
+
+
+def test_it_is_planned_and_joined_with_others(rows):
+    pairs, corpus = rows
+    assert plan(pairs, corpus, Strategy([ByLength()])).seconds >= 0
+    mined = mine(pairs, corpus, Strategy([Hybrid([BM25(20), ByLength()])]))
+    assert report(mined).search_recall == pytest.approx(0.97)
