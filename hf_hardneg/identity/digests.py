@@ -153,7 +153,7 @@ class Digester:
     def _globals(self, refers: References, namespace: dict[str, Any]) -> bytes:
         """The digest of what code reads of its module, and of the modules that it imports."""
         wanted = [name for name in refers.names if name in namespace and name not in OF_PYTHON]
-        if "globals" in refers.names:
+        if refers.by_any_name:
             wanted = sorted(name for name in namespace if name not in OF_PYTHON)
         parts = [_joined(name, self._referred(name, namespace[name], refers)) for name in wanted]
         for name, level, taken in refers.imports:

@@ -13,8 +13,8 @@ from typing import Any
 
 LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
-BY_ANY_NAME = ("globals", "vars", "eval", "exec", "getattr")
-"""Builtins by which code reads what it does not name."""
+BY_ANY_NAME = ("globals", "eval", "exec")
+"""Builtins by which code reads globals that it does not name."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class References:
 
     @property
     def by_any_name(self) -> bool:
-        """Whether it may read what it does not name."""
+        """Whether it may read any global of its module."""
         return not set(BY_ANY_NAME).isdisjoint(self.names)
 
 

@@ -254,3 +254,14 @@ def test_a_function_of_a_script_is_known_in_another_process(tmp_path):
         (path := tmp_path / f"run{number}.py").write_text(script.format(bonus))
         seen.append(subprocess.check_output([sys.executable, path], text=True))
     assert seen[0] == seen[1] != seen[2]
+
+
+@pytest.mark.parametrize("read", ["globals()['LEVEL']", "eval('LEVEL')", "eval(compile('LEVEL', '', 'eval'))"])
+def test_code_that_reads_globals_by_text_depends_on_all_of_its_module(read):
+    def digest(level):
+        module = {"__name__": "of_a_user", "LEVEL": level}
+        exec(f"def read(): return {read}", module)
+        assert module["read"]() == level
+        return Digester().of(module["read"])
+
+    assert digest(1) == digest(1) != digest(2)
