@@ -76,6 +76,7 @@ LAYERS = [
     {"metrics.ranking", "metrics.judgements", "metrics.hardness.hardness"},
     {"metrics.retrieval.retrieval", "metrics.false_negative_rate.false_negative_rate"},
     {"metrics.alignment_uniformity.alignment_uniformity"},
+    {"formats.roles"},
     {"formats.sentence_transformers", "formats.inline", "formats.by_id", "formats.tables", "formats.merging"},
     {"formats.layouts", "formats.beir"},
     {"formats.fitting", "formats.scores"},

@@ -10,8 +10,9 @@ from hf_hardneg.audits.lookups import Lookup, open_lookup
 from hf_hardneg.audits.rows import Source
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats import beir
-from hf_hardneg.formats.importing import layout_of, shape_of
+from hf_hardneg.formats.importing import layout_of, shape_of, tell
 from hf_hardneg.formats.layouts import LAYOUTS
+from hf_hardneg.formats.roles import check_classes
 
 QUERY_TEXTS = ("query", "text", "question", "anchor")
 QUERY_IDS = ("query_id", "query-id", "_id", "qid", "id")
@@ -62,6 +63,8 @@ def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> Sour
     shape = None if found == "list" else shape_of(found, schema.names)
     lookups = {}
     if shape is not None:
+        check_classes(dataset.features or {})
+        tell(schema, found)
         wanted = (("query", shape.queries, shape.query_key), ("document", shape.documents, shape.document_key))
         for what, name, key in wanted:
             if name is not None and name in tables:

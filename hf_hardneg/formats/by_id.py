@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
+from hf_hardneg.formats.roles import decoded
 from hf_hardneg.formats.rows import Rows, lengths, listed, one, structs
 
 
@@ -60,7 +61,7 @@ def _split(table: pa.Table, lists: dict[str, str], query_id: str) -> dict[str, A
     columns = {"query_id": table.column(query_id)}
     for name, theirs in lists.items():
         if theirs in table.column_names:
-            values = listed(table.column(theirs))
+            values = listed(decoded(table.column(theirs), float if name == "scores" else object))
             columns[f"positive_{name}"] = pc.list_slice(values, 0, 1, return_fixed_size_list=False)
             columns[f"negative_{name}"] = pc.list_slice(values, 1, return_fixed_size_list=False)
     return columns

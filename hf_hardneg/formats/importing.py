@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
-from hf_hardneg.errors import ColumnError, ConfigError, DataError, unknown_name
-from hf_hardneg.formats import beir
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, unknown_name, warn
+from hf_hardneg.formats import beir, roles
 from hf_hardneg.formats.files import read_format
 from hf_hardneg.formats.layouts import LAYOUTS, Layout
 from hf_hardneg.formats.merging import merged
+from hf_hardneg.formats.roles import check_classes, decoded, roles_of
 from hf_hardneg.formats.rows import lengths, listed, one
-from hf_hardneg.formats.sentence_transformers import LABELS
 from hf_hardneg.formats.tables import WHOLE, check_all_known
 from hf_hardneg.ids import as_text, is_listed, named_columns
 from hf_hardneg.strings import strings_of
@@ -43,8 +43,9 @@ def from_format(
     Args:
         source (`Dataset`, `DatasetDict`, mapping or path): the rows; with their tables of texts for layouts of ids, by
             the names that `to_format()` gives them; a file or folder as `save_format()` writes or the trainer reads.
-        layout (`str`, *optional*): which; by default what the columns say. In sentence-transformers' layouts the first
-            column is the query and the second the positive.
+        layout (`str`, *optional*): which; by default what the columns say. In sentence-transformers' layouts names such
+            as `anchor`, `answer` and `negative_2` say what a column is, and ids such as `query_id` are ids; order only
+            decides where names say nothing. That, and columns that are not read, is warned of.
 
     Returns:
         `Dataset`: `query` string, `positive` and `negatives` list[string]; where the layout has them `query_id` string,
@@ -105,36 +106,44 @@ def layout_of(schema: pa.Schema) -> str:
     known = {name: shape for name, shape in LAYOUTS.items() if shape.columns and set(shape.columns) <= set(present)}
     if known:
         return max(known, key=lambda name: len(known[name].columns))
-    found = _by_order(schema)
+    found = _by_roles(schema)
     if found is None:
         signatures = "; ".join(
             f"{name}: {', '.join(shape.columns)}" for name, shape in LAYOUTS.items() if shape.columns
         )
         raise ColumnError(
-            f"Columns {', '.join(map(repr, present))} are those of no layout. Known are {signatures}; and in this "
-            "order a query, a positive, any number of negatives, and a label column of sentence-transformers. "
+            f"Columns {', '.join(map(repr, present))} are those of no layout. Known are {signatures}; and a "
+            "query, a positive, any number of negatives and a label column of sentence-transformers, by name or order. "
             "Rename the columns, or leave out others."
         )
     return found
 
 
-def _by_order(schema: pa.Schema) -> str | None:
+def _by_roles(schema: pa.Schema) -> str | None:
     """Which of sentence-transformers' layouts, where the columns can be one."""
-    texts = [schema.field(name).type for name in schema.names if name not in LABELS]
-    labels = [name for name in schema.names if name in LABELS]
-    if len(texts) < 2 or len(labels) > 1 or not _is_text(texts[0]):
+    roles = roles_of(schema)
+    if roles is None:
         return None
-    if len(texts) == 2 and labels in (["label"], ["score"]) and _is_text(texts[1]):
-        return "labeled-pair"
-    if len(texts) == 2 and labels in (["labels"], ["scores"]) and pa.types.is_nested(texts[1]):
-        return "labeled-list"
-    if labels in ([], ["scores"]) and all(map(_is_text, texts)):
-        return {2: "pair", 3: "triplet"}.get(len(texts), "n-tuple")
-    return None
+    nested = [pa.types.is_nested(schema.field(name).type) for name in (roles.positive, *roles.negatives)]
+    labelled = roles.layout_of_labels
+    if labelled == "labeled-pair":
+        return None if nested[0] else labelled
+    if labelled == "labeled-list":
+        return None if pa.types.is_primitive(schema.field(str(roles.label)).type) else labelled
+    return "n-tuple" if any(nested) else {0: "pair", 1: "triplet"}.get(len(roles.negatives), "n-tuple")
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def tell(schema: pa.Schema, layout: str) -> None:
+    """Warn of columns that are not read, and where order had to say what columns are."""
+    if layout in ("list", "beir"):
+        return
+    shape = LAYOUTS["triplet" if layout == "pair" else layout]
+    if not shape.columns:
+        roles.tell(schema)
+        return
+    others = [name for name in schema.names if name not in (*shape.columns, *shape.beside)]
+    if others:
+        warn(f"The layout {layout!r} has no {', '.join(map(repr, others))}: those columns are left out.")
 
 
 def _read(dataset: Dataset, layout: str, tables: Mapping[str, Dataset]) -> Dataset:
@@ -143,6 +152,8 @@ def _read(dataset: Dataset, layout: str, tables: Mapping[str, Dataset]) -> Datas
     if layout == "beir":
         raise ConfigError("BEIR's layout is three tables; give a mapping or folder of corpus, queries and qrels.")
     shape = shape_of(layout, dataset.column_names)
+    check_classes(dataset.features)
+    tell(dataset.features.arrow_schema, layout)
     reader = _Reader(layout, _texts(layout, shape, tables))
     size = WHOLE if reader.texts else 1_000
     made = dataset.with_format("arrow").map(reader, batched=True, batch_size=size, desc=f"From {layout}")
@@ -183,7 +194,7 @@ def columns_of(table: pa.Table, shape: Layout) -> dict[str, Any]:
     for name in ("positive", "negatives", "positive_scores", "negative_scores"):
         if name in columns:
             kind = pa.float32() if name.endswith("scores") else pa.string()
-            lists = listed(columns[name])
+            lists = listed(decoded(columns[name], float if name.endswith("scores") else str))
             columns[name] = ragged(_cast(lists.flatten(), kind, name), lengths(lists))
     return columns
 

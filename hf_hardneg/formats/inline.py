@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,10 +25,12 @@ def flagembedding(rows: Rows, scores: bool, width: int) -> pa.Table:
 
 
 def from_flagembedding(table: pa.Table) -> dict[str, Any]:
-    """Back; `prompt` and `type` are dropped."""
+    """Back; `prompt` and `type` are dropped. Rows without `neg` have no negatives."""
     names = {"query": "query", "positive": "pos", "negatives": "neg"}
     names |= {"positive_scores": "pos_scores", "negative_scores": "neg_scores"}
-    return {ours: table.column(theirs) for ours, theirs in names.items() if theirs in table.column_names}
+    columns = {ours: table.column(theirs) for ours, theirs in names.items() if theirs in table.column_names}
+    none = ragged(pa.array([], pa.string()), np.zeros(len(table), np.int64))
+    return {"query": columns.pop("query"), "positive": columns.pop("positive"), "negatives": none} | columns
 
 
 def tevatron(rows: Rows, scores: bool, width: int) -> pa.Table:

@@ -24,6 +24,7 @@ class Layout:
         write (`Callable`): (rows, whether scores are asked for, width) to a table.
         read (`Callable`): a table to columns of the list layout, row by row.
         columns (`tuple[str, ...]`): what its rows are known by; empty where order and type decide.
+        beside (`tuple[str, ...]`): what else its trainer knows.
         ids (`bool`, defaults to `False`): whether it carries ids of queries and documents.
         scores (`str`, defaults to `"asked"`): whether it carries scores `"always"`, when asked or where a teacher gave
             them (`"taught"`), only when `"asked"`, or `"never"`.
@@ -39,6 +40,7 @@ class Layout:
     write: Callable[[Rows, bool, int], pa.Table]
     read: Callable[[pa.Table], dict[str, Any]]
     columns: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     ids: bool = False
     scores: Literal["always", "taught", "asked", "never"] = "asked"
     whole: bool = True
@@ -82,11 +84,13 @@ LAYOUTS: dict[str, Layout] = {
         write=inline.flagembedding,
         read=inline.from_flagembedding,
         columns=("query", "pos"),
+        beside=("neg", "pos_scores", "neg_scores", "prompt", "type"),
     ),
     "tevatron": Layout(
         write=inline.tevatron,
         read=inline.from_tevatron,
         columns=("query_id", "query", "positive_passages", "negative_passages"),
+        beside=("answers",),
         ids=True,
         loses=f"{PARTIAL}, ranks, sources, {OTHERS}",
     ),
@@ -94,6 +98,7 @@ LAYOUTS: dict[str, Layout] = {
         write=by_id.tevatron_v2,
         read=by_id.from_tevatron_v2,
         columns=("query_id", "query_text", "positive_document_ids", "negative_document_ids"),
+        beside=("query_image", "query_audio", "query_video"),
         ids=True,
         documents="corpus",
         document_key="docid",
@@ -131,6 +136,7 @@ LAYOUTS: dict[str, Layout] = {
         write=by_id.colbert_nway,
         read=by_id.from_colbert_nway,
         columns=("qid", "pids"),
+        beside=("scores",),
         ids=True,
         scores="taught",
         equal=True,
@@ -165,6 +171,7 @@ LAYOUTS: dict[str, Layout] = {
         write=inline.contrastors,
         read=inline.from_contrastors,
         columns=("query", "document", "negatives"),
+        beside=("metadata", "document_score", "negatives_scores"),
         merge=("negatives",),
     ),
     "ms-swift": Layout(

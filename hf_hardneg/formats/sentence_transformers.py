@@ -1,17 +1,20 @@
 """The layouts of sentence-transformers. Its losses read columns by order; label columns are exactly `label`, `labels`,
-`score`, `scores`, so on the way in the first column is the query and the second the positive, whatever their names.
+`score`, `scores`. On the way in `roles` says which column is what.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
+from hf_hardneg.errors import ColumnError
+from hf_hardneg.formats.roles import Roles, decoded, relevant, roles_of
 from hf_hardneg.formats.rows import Rows, lengths, listed, one
-
-LABELS = ("label", "labels", "score", "scores")
 
 
 def triplet(rows: Rows, scores: bool, width: int) -> pa.Table:
@@ -66,21 +69,56 @@ def labeled_list(rows: Rows, scores: bool, width: int) -> pa.Table:
     )
 
 
-def from_tuple(table: pa.Table) -> dict[str, pa.Array]:
+def from_tuple(table: pa.Table) -> dict[str, Any]:
     """From a pair, a triplet or an n-tuple; `scores` are of the positive, then of the negatives."""
-    query, positive, *negatives = [one(table.column(name)) for name in table.column_names if name not in LABELS]
-    columns = {"query": query, "positive": listed(positive), "negatives": _rows_of(negatives, len(query))}
-    if "scores" in table.column_names:
-        split = _first_and_rest(listed(table.column("scores")))
-        columns["positive_scores"], columns["negative_scores"] = split
+    roles = _roles(table)
+    positives = listed(decoded(table.column(roles.positive)))
+    negatives = _side_by_side([table.column(name) for name in roles.negatives], len(table))
+    columns = {"query": one(table.column(roles.query)), "positive": positives, "negatives": negatives}
+    columns |= _named_ids(table, roles, positives, negatives)
+    if roles.label == "scores":
+        columns["positive_scores"], columns["negative_scores"] = _first_and_rest(_numbers(table.column("scores")))
     return columns
 
 
-def _rows_of(columns: list[pa.Array], size: int) -> pa.ListArray:
-    if not columns:
+def _roles(table: pa.Table) -> Roles:
+    roles = roles_of(table.schema)
+    if roles is None:
+        raise ColumnError(
+            f"None of the columns {', '.join(map(repr, table.column_names))} can be a query and its documents. Rename "
+            "two to query and positive."
+        )
+    return roles
+
+
+def _named_ids(table: pa.Table, roles: Roles, positives: pa.ListArray, negatives: pa.ListArray) -> dict[str, Any]:
+    """Ids in columns of their own, where there are as many as texts."""
+    columns: dict[str, Any] = {} if roles.query_id is None else {"query_id": one(table.column(roles.query_id))}
+    sides = (("positive_ids", positives, (roles.positive_id,)), ("negative_ids", negatives, roles.negative_ids))
+    for name, texts, theirs in sides:
+        if theirs and all(theirs):
+            ids = _side_by_side([table.column(column) for column in theirs], len(table), object)
+            if np.array_equal(lengths(ids), lengths(texts)):
+                columns[name] = ids
+    return columns
+
+
+def _side_by_side(columns: list[Any], size: int, kind: type = str) -> pa.ListArray:
+    """The values of several columns in one list for each row, (size,)."""
+    lists = [listed(decoded(column, kind)) for column in columns]
+    if not lists:
         return ragged(pa.array([], pa.string()), np.zeros(size, np.int64))
-    order = np.arange(len(columns) * size).reshape(len(columns), size).T.ravel()
-    return ragged(pa.concat_arrays(columns).take(pa.array(order)), np.full(size, len(columns)))
+    owner = np.concatenate([np.repeat(np.arange(size), lengths(part)) for part in lists])
+    values = pa.concat_arrays([_as_text(part.flatten()) for part in lists])
+    return ragged(values.take(pa.array(np.argsort(owner, kind="stable"))), np.bincount(owner, minlength=size))
+
+
+def _as_text(values: Any) -> Any:
+    return values.cast(pa.string())
+
+
+def _numbers(column: Any) -> pa.ListArray:
+    return listed(decoded(column, float))
 
 
 def _first_and_rest(lists: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
@@ -88,29 +126,35 @@ def _first_and_rest(lists: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
     return pc.list_slice(lists, 0, 1, return_fixed_size_list=False), rest
 
 
-def from_labeled_pair(table: pa.Table) -> dict[str, pa.Array]:
+def from_labeled_pair(table: pa.Table) -> dict[str, Any]:
     """From one row for each document: a label above 0 is a positive."""
     return _by_label(table, "label")
 
 
-def from_labeled_list(table: pa.Table) -> dict[str, pa.Array]:
+def from_labeled_list(table: pa.Table) -> dict[str, Any]:
     """From lists of documents: with `labels`, those above 0 are positives; with `scores`, the first document is."""
     if "labels" in table.column_names:
         return _by_label(table, "labels")
-    query, documents = [one(table.column(name)) for name in table.column_names if name not in LABELS][:2]
-    positives, negatives = _first_and_rest(listed(documents))
-    of_positives, of_negatives = _first_and_rest(listed(table.column("scores")))
-    columns = {"query": query, "positive": positives, "negatives": negatives}
+    roles = _roles(table)
+    positives, negatives = _first_and_rest(listed(decoded(table.column(roles.positive))))
+    of_positives, of_negatives = _first_and_rest(_numbers(table.column("scores")))
+    columns = {"query": one(table.column(roles.query)), "positive": positives, "negatives": negatives}
     return columns | {"positive_scores": of_positives, "negative_scores": of_negatives}
 
 
-def _by_label(table: pa.Table, name: str) -> dict[str, pa.Array]:
-    query, documents = [one(table.column(name)) for name in table.column_names if name not in LABELS][:2]
-    documents, labels = listed(documents), listed(table.column(name))
-    relevant = labels.flatten().to_numpy(zero_copy_only=False).astype(np.float64) > 0
-    owner = np.repeat(np.arange(len(query)), lengths(documents))
+def _by_label(table: pa.Table, name: str) -> dict[str, Any]:
+    roles = _roles(table)
+    documents, labels = listed(decoded(table.column(roles.positive))), listed(decoded(table.column(name), float))
+    mask = relevant(labels.flatten(), name)
+    owner = np.repeat(np.arange(len(table)), lengths(documents))
 
-    def those(mask: np.ndarray) -> pa.ListArray:
-        return ragged(documents.flatten().filter(pa.array(mask)), np.bincount(owner[mask], minlength=len(query)))
+    def those(values: pa.ListArray, chosen: np.ndarray) -> pa.ListArray:
+        return ragged(values.flatten().filter(pa.array(chosen)), np.bincount(owner[chosen], minlength=len(table)))
 
-    return {"query": query, "positive": those(relevant), "negatives": those(~relevant)}
+    columns = {"query": one(table.column(roles.query))}
+    columns |= {"positive": those(documents, mask), "negatives": those(documents, ~mask)}
+    ids = _named_ids(table, replace(roles, negative_ids=()), documents, documents)
+    if "positive_ids" in ids:
+        of_all = ids.pop("positive_ids")
+        ids |= {"positive_ids": those(of_all, mask), "negative_ids": those(of_all, ~mask)}
+    return columns | ids

@@ -1,0 +1,218 @@
+"""Which column of sentence-transformers' layouts is what: names decide, and order where they say nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.errors import ConfigError, DataError, warn
+from hf_hardneg.formats.rows import one
+
+LABELS = ("label", "labels", "score", "scores")
+QUERY = ("query", "anchor", "question", "sentence1", "sentence_a", "sentence_A", "premise", "sentence")
+POSITIVE = (
+    *("positive", "pos", "positives", "positive_passage", "answer", "passage", "document", "doc", "context"),
+    *("response", "sentence2", "sentence_b", "sentence_B", "hypothesis", "text"),
+)
+METADATA = ("source", "dataset", "split", "lang", "language", "url", "domain", "category", "topic", "metadata", "task")
+_NEGATIVE = re.compile(r"(hard_?)?neg(ative)?s?(_(passage|document|doc|text))?s?(_?\d+)?", re.IGNORECASE)
+_ID = re.compile(r"_?ids?|idx|index|uuid|[qp]id|docid|.+[_-](ids?|idx|uuid)|__index_level_\d+__", re.IGNORECASE)
+_QUERY_ID = re.compile(r"(query|question|anchor)[_-]?id|qid", re.IGNORECASE)
+_POSITIVE_ID = re.compile(r"(positive|pos|answer)[_-]ids?", re.IGNORECASE)
+_DOCUMENT_ID = re.compile(r"(document|doc|passage|corpus)[_-]?id|docid|pid", re.IGNORECASE)
+_NEGATIVE_ID = re.compile(r"(hard_?)?neg(ative)?s?((_\d+)?[_-]ids?|[_-]id_\d+)", re.IGNORECASE)
+RELEVANT = {"1", "true", "yes", "relevant", "positive", "entailment", "duplicate", "match"}
+IRRELEVANT = {"0", "-1", "false", "no", "irrelevant", "negative", "neutral", "contradiction", "not_relevant"}
+IRRELEVANT |= {"not relevant", "non-relevant", "not_duplicate", "not_entailment", "no match"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Names of columns.
+
+    Args:
+        query, positive (`str`): of texts; the second of documents with labels, where there are.
+        negatives (`tuple[str, ...]`): of texts or lists of them.
+        label (`str`, *optional*): of labels or scores.
+        query_id, positive_id (`str`, *optional*), negative_ids (`tuple[str, ...]`): of their ids.
+        left_out (`tuple[str, ...]`): what is none of these.
+        by_order (`bool`): whether names did not tell all of them.
+    """
+
+    query: str
+    positive: str
+    negatives: tuple[str, ...]
+    label: str | None
+    query_id: str | None
+    positive_id: str | None
+    negative_ids: tuple[str, ...]
+    left_out: tuple[str, ...]
+    by_order: bool
+
+    @property
+    def layout_of_labels(self) -> str | None:
+        """The labelled layout that the label is of, where there are no negatives."""
+        if self.label is None or self.negatives:
+            return None
+        return "labeled-pair" if self.label in ("label", "score") else "labeled-list"
+
+
+def roles_of(schema: pa.Schema) -> Roles | None:
+    """What each column is; `None` where no two can be a query and its documents."""
+    labels = [name for name in LABELS if name in schema.names]
+    aside = [name for name in schema.names if name in METADATA or _ID.fullmatch(name)]
+    texts = [name for name in schema.names if name not in (*labels, *aside) and _is_text(schema.field(name).type)]
+    query = next((name for name in QUERY if name in texts), None)
+    positive = next((name for name in POSITIVE if name in texts), None)
+    negatives = [name for name in texts if _NEGATIVE.fullmatch(name)]
+    unknown = [name for name in texts if name not in (query, positive, *negatives)]
+    by_order = query is None or positive is None
+    if query is None and unknown:
+        query = unknown.pop(0)
+    if positive is None and unknown:
+        positive = unknown.pop(0)
+        negatives, unknown = (negatives, unknown) if negatives else (unknown, [])
+    if query is None or positive is None or pa.types.is_nested(schema.field(query).type):
+        return None
+    roles = Roles(
+        query=query,
+        positive=positive,
+        negatives=tuple(negatives),
+        label=_label(labels, bool(negatives), schema),
+        query_id=next((name for name in aside if _QUERY_ID.fullmatch(name)), None),
+        positive_id=next(
+            (name for kind in (_POSITIVE_ID, _DOCUMENT_ID) for name in aside if kind.fullmatch(name)), None
+        ),
+        negative_ids=tuple(name for name in aside if _NEGATIVE_ID.fullmatch(name)),
+        left_out=(),
+        by_order=by_order,
+    )
+    used = (query, positive, roles.label, roles.query_id, roles.positive_id, *roles.negatives, *roles.negative_ids)
+    return replace(roles, left_out=tuple(name for name in schema.names if name not in used))
+
+
+def _label(labels: Sequence[str], has_negatives: bool, schema: pa.Schema) -> str | None:
+    """The column of labels that counts: scores of each document beside negatives, else labels before scores."""
+    if has_negatives:
+        return "scores" if "scores" in labels and not pa.types.is_primitive(schema.field("scores").type) else None
+    return next(iter(labels), None)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+    return pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner)
+
+
+def tell(schema: pa.Schema) -> None:
+    """Warn where order had to decide, and of columns that are not read."""
+    roles = roles_of(schema)
+    if roles is None:
+        return
+    told = []
+    if roles.by_order:
+        negatives = f", {', '.join(map(repr, roles.negatives))} for negatives" if roles.negatives else ""
+        told.append(
+            f"Names do not say what each column is, so the order does: {roles.query!r} is taken for the query, "
+            f"{roles.positive!r} for the positive{negatives}. Rename columns to query, positive and negative_1 …"
+        )
+    if roles.left_out:
+        names = ", ".join(map(repr, roles.left_out))
+        told.append(f"The columns {names} are neither query, positive, negative, label nor an id of one: left out.")
+    if told:
+        warn(" ".join(told))
+
+
+def check_classes(features: Any) -> None:
+    """Labels that are classes say by their names what is relevant.
+
+    Raises:
+        ConfigError: names that are not understood, or that say another thing than 0 for irrelevant.
+    """
+    for name in ("label", "labels"):
+        feature = features.get(name)
+        classes = getattr(getattr(feature, "feature", feature), "names", None)
+        if classes is not None and [_word(one) for one in classes] != [place > 0 for place in range(len(classes))]:
+            raise ConfigError(
+                f"{name!r} has the classes {', '.join(map(repr, classes))}, and 0 must stand for what is not relevant, "
+                "all above for what is. Map them to 0 and 1."
+            )
+
+
+def _word(text: Any) -> bool | None:
+    """Whether a label in words says relevant; `None` where it is not understood."""
+    plain = str(text).strip().lower()
+    return plain in RELEVANT if plain in RELEVANT | IRRELEVANT else None
+
+
+def relevant(labels: Any, name: str) -> np.ndarray:
+    """Which labels, numbers, booleans or words, say that a document is relevant, (n,).
+
+    Raises:
+        DataError: a label is missing, or a word that is not understood.
+        ConfigError: labels are scores.
+    """
+    if labels.null_count:
+        raise DataError(
+            f"{labels.null_count} values of {name!r} are missing; each document needs one. Fill or drop them."
+        )
+    if pa.types.is_boolean(labels.type):
+        return labels.to_numpy(zero_copy_only=False)
+    if pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type):
+        words = {text: _word(text) for text in pc.unique(labels).to_pylist()}
+        strange = [text for text, says in words.items() if says is None]
+        if not strange:
+            return np.array([words[text] for text in labels.to_pylist()], bool)
+        if not all(_is_number(text) for text in words):
+            raise DataError(
+                f"{name!r} has the label {strange[0]!r}; read are numbers, true and false. Map it to 0 or 1."
+            )
+    values = labels.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    scores = values[np.isnan(values) | (values % 1 != 0)]
+    if len(scores):
+        raise ConfigError(
+            f"Values of {name!r} such as {scores[0]:.4g} are scores, which do not say which documents are positive. "
+            "Give whole numbers, above 0 for positives."
+        )
+    return values > 0
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\s*[+-]?\d+(\.\d*)?\s*", text) is not None
+
+
+def decoded(column: Any, kind: type = str) -> Any:
+    """A column of strings that are lists, as Python or JSON write them, as lists; any other as it is.
+
+    Args:
+        column (`pa.ChunkedArray` or `pa.Array`): the column.
+        kind (`type`, defaults to `str`): of the elements; `float` for scores, `object` for ids.
+    """
+    array = one(column)
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        return array
+    trimmed = pc.utf8_trim_whitespace(array.drop_null())
+    if not len(trimmed) or not pc.all(pc.and_(pc.starts_with(trimmed, "["), pc.ends_with(trimmed, "]"))).as_py():
+        return array
+    allowed = {str: (str,), float: (int, float)}.get(kind, (str, int))
+    lists = [None if text is None else _parsed(text, allowed) for text in array.to_pylist()]
+    whole = sum(values is not None for values in lists) == len(trimmed)
+    return pa.array(lists) if whole and any(lists) else array
+
+
+def _parsed(text: str, allowed: tuple[type, ...]) -> list[Any] | None:
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            values = parse(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(values, list) and all(isinstance(value, allowed) for value in values):
+            return values
+    return None
