@@ -108,4 +108,4 @@ def test_labels_that_do_not_say_what_is_relevant():
 def test_an_audit_reads_the_same_columns(place):
     bad = TRIPLET | {"negative": TRIPLET["positive"]}
     row = {"query_id": "q"} | bad if place == "first" else bad | {"query_id": "q"}
-    assert audit(Dataset.from_list([row])).counts["positive_by_text"] == 1
+    assert audit(Dataset.from_list([row])).counts["positive_text"] == 1
