@@ -40,7 +40,11 @@ def test_what_is_no_role_is_left_out_aloud(more, place):
 
 def test_order_decides_where_names_say_nothing_and_that_is_said():
     with pytest.warns(HardNegWarning, match="'a' is taken for the query, 'b' for the positive, 'c', 'd' for negatives"):
-        assert read({"a": "x", "b": "y", "c": "z", "d": "w"}) == {"query": "x", "positive": ["y"], "negatives": ["z", "w"]}
+        assert read({"a": "x", "b": "y", "c": "z", "d": "w"}) == {
+            "query": "x",
+            "positive": ["y"],
+            "negatives": ["z", "w"],
+        }
 
 
 def test_several_negatives_and_their_ids():

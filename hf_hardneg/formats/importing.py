@@ -18,7 +18,7 @@ from hf_hardneg.formats import beir, roles
 from hf_hardneg.formats.files import read_format
 from hf_hardneg.formats.layouts import LAYOUTS, Layout
 from hf_hardneg.formats.merging import merged
-from hf_hardneg.formats.roles import check_classes, decoded, roles_of
+from hf_hardneg.formats.roles import LABELS, check_classes, decoded, roles_of
 from hf_hardneg.formats.rows import lengths, listed, one
 from hf_hardneg.formats.tables import WHOLE, check_all_known
 from hf_hardneg.ids import as_text, is_listed, named_columns

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from hf_hardneg import AbsoluteMargin, Dense, RankWindow, RelativeMargin, ScoreBounds, Strategy, Top, mine, to_format
+from hf_hardneg.errors import ConfigError
 
 LAYOUTS = ["triplet", "n-tuple", "labeled-pair", "labeled-list"]
 NEGATIVES = 3
@@ -137,7 +138,12 @@ def test_parity(layout, positives, setting):
     theirs, ours = SETTINGS[setting]
     for seed, scores in ((1, False), (2, True)):
         world = World(seed, positives)
-        same(world.ours(layout, scores, **ours), world.theirs(layout, scores, **theirs))
+        expected = world.theirs(layout, scores, **theirs)
+        if len(expected):
+            same(world.ours(layout, scores, **ours), expected)
+        else:
+            with pytest.raises(ConfigError, match="would be empty"):
+                world.ours(layout, scores, **ours)
 
 
 def circle(scores):
