@@ -36,7 +36,8 @@ from hf_hardneg.strategies import resolve
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_hardneg.encode.encoder import Encoder, Kind
+    from hf_hardneg.encode.encoder import Encoder
+    from hf_hardneg.encode.modules import Kind
     from hf_hardneg.score.scorers import PairScorer
 
 T = TypeVar("T")

@@ -188,9 +188,11 @@ def test_probabilities_are_exact_sigmoids_and_refuse_logits():
 
 
 def test_models_that_cannot_score(tmp_path):
-    with pytest.raises(ModelError, match="is a BertModel, which has no trained head.*hf-hardneg train-denoiser"):
+    with pytest.raises(
+        ModelError, match="bare', an encoder of one vector; a trained.*has no trained head.*train-denoiser"
+    ):
         load_cross_encoder(_bare(tmp_path / "bare"), cache_dir=tmp_path)
-    with pytest.raises(ModelError, match="has the modules Transformer, Pooling, Normalize; .*train-denoiser"):
+    with pytest.raises(ModelError, match="model', an encoder of one vector; .*train-denoiser"):
         load_cross_encoder(MINILM, cache_dir=tmp_path)
     with pytest.raises(ModelError, match="has 3 labels; one .* or two"):
         load_cross_encoder(cross_encoder(tmp_path / "nli", labels=3), cache_dir=tmp_path)

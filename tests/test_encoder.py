@@ -188,9 +188,16 @@ def test_what_is_beside_the_weights_is_part_of_the_digest(tmp_path):
     assert load_encoder(folder, cache_dir=tmp_path).digest != before
 
 
-def test_a_module_that_is_not_supported(tmp_path):
-    _, folder = tiny(tmp_path, extra=[Dense(32, 8)])
-    with pytest.raises(ModelError, match=r"has a Dense module.*pip install 'hf-hardneg\[sentence-transformers\]'"):
+def test_other_modules_are_run_by_sentence_transformers(tmp_path, monkeypatch):
+    peer, folder = tiny(tmp_path, extra=[Dense(32, 8)], prompts={"query": "find: "})
+    ours = load_encoder(folder, cache_dir=tmp_path, device="cpu")
+    np.testing.assert_allclose(ours.encode(TEXTS, kind="query"), peer.encode_query(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(ours.encode(TEXTS, kind="document"), peer.encode_document(TEXTS), atol=1e-5)
+    assert ours.encode([], kind="query").shape == (0, 8)
+    with pytest.raises(ConfigError, match="precision='float16' is for models of one Transformer, Pooling and Normal"):
+        load_encoder(folder, cache_dir=tmp_path, precision="float16")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"has the modules Transformer, Pooling, Dense.*install 'hf-hardneg\[sentence"):
         load_encoder(folder, cache_dir=tmp_path)
 
 
@@ -312,6 +319,6 @@ def test_a_model_of_many_vectors_is_refused_before_it_is_saved(tmp_path):
     multi_vector = pytest.importorskip("sentence_transformers.multi_vector_encoder")
     tiny(tmp_path)
     model = multi_vector.MultiVectorEncoder(str(tmp_path / "base"), device="cpu")
-    with pytest.raises(ConfigError, match="got a MultiVectorEncoder, which has a vector for each token.*a `digest`"):
+    with pytest.raises(ConfigError, match="got a MultiVectorEncoder, a late-interaction model.*a `digest`"):
         load_encoder(model, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

@@ -9,30 +9,53 @@ Opening an encoder reads its files and no more; torch is imported and the model 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
+from hf_hardneg.encode.families import TEXT_ENCODERS_OF_PAIRS, UNKNOWN, check_family, family_of_folder, family_of_live
 from hf_hardneg.encode.forward import in_order, load_model, passes, refuse_cuda_in_worker, resolved_device
-from hf_hardneg.encode.live import save_model, weights_digest
-from hf_hardneg.encode.model_files import ModelFiles, Precision, read_model_files
+from hf_hardneg.encode.live import close_to, keep_settings, same_modes, save_model
+from hf_hardneg.encode.live_settings import live_identity
+from hf_hardneg.encode.model_files import (
+    ModelFiles,
+    NotCovered,
+    Precision,
+    changed,
+    model_folder,
+    read_json,
+    read_model_files,
+)
+from hf_hardneg.encode.modules import (
+    AHEAD,
+    KINDS,
+    OTHERWISE,
+    Kind,
+    SentenceTransformerEncoder,
+    forget_modules,
+)
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.identity import identify
 from hf_hardneg.index.dense import checked_vectors
-from hf_hardneg.index.store import digest_of, obtain
-from hf_hardneg.optional import require
+from hf_hardneg.index.store import obtain
 from hf_hardneg.process import single_thread_in_child
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kind = Literal["query", "document"]
-AHEAD = "encode the queries first and pass query_vector_column="
+PROBES = [
+    "Basalt is dark rock from lava.",
+    "",
+    "ÉTÉ in 東京: 3.5 % [MASK]",
+    " ".join(f"word{n} Rock" for n in range(300)),
+]
+"""Texts that show another case, language, prompt, side or length."""
 
 
 @runtime_checkable
@@ -63,17 +86,91 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
     if isinstance(encoder, Encoder):
         return encoder
     if isinstance(encoder, (str, os.PathLike)):
-        files = replace(read_model_files(os.fspath(encoder)), precision=precision)
-        return TransformersEncoder(files=files, digest=files.digest(), device=device)
-    if hasattr(encoder, "state_dict") and hasattr(encoder, "encode_query"):
-        _refuse_multi_vector(encoder)
-        return _from_live_model(encoder, cache_dir)
+        return _of_folder(os.fspath(encoder), device, precision)
+    if family_of_live(encoder) is not None:
+        return open_saved(save_live(encoder, cache_dir, check=True), str(encoder.device))
     if callable(encoder):
         return CallableEncoder(function=encoder, digest=identify(encoder, what="encoder"))
     raise ConfigError(
         f"encoder= got a {type(encoder).__name__}; allowed are a Hub id, a local path, a SentenceTransformer, "
         "or a callable list[str] -> (n, d)."
     )
+
+
+def _of_folder(name: str, device: str, precision: Precision) -> Encoder:
+    folder = model_folder(name, otherwise="a SentenceTransformer, or a callable")
+    check_family(family_of_folder(folder), "encoder", repr(name))
+    try:
+        files = replace(read_model_files(str(folder)), precision=precision)
+    except NotCovered:
+        if importlib.util.find_spec("sentence_transformers") is None:
+            raise
+        if precision != "float32":
+            raise ConfigError(
+                f"precision={precision!r} is for models of one Transformer, Pooling and Normalize; {name!r} has other "
+                "modules and is run by sentence-transformers. Leave precision= out."
+            ) from None
+        return SentenceTransformerEncoder.of(folder, device=device)
+    return TransformersEncoder(files=files, digest=files.digest(), device=device)
+
+
+def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
+    """The folder of a live SentenceTransformer as it is now, saved once under a cache; `open_saved` opens it.
+
+    Args:
+        model (`SentenceTransformer`): may be in training.
+        cache (`Path`): where to.
+        check (`bool`, defaults to `False`): whether to compare vectors of what is saved with the model's own.
+
+    Raises:
+        ModelError: this process holds a part of the weights only, or what is saved gives other vectors.
+        ConfigError: a model of another family.
+    """
+    check_family(family_of_live(model) or UNKNOWN, "encoder", f"a {type(model).__name__}", live=True)
+
+    def save(directory: Path) -> None:
+        save_model(model, directory / "model")
+        keep_settings(model, directory / "model")
+        if check:
+            _check_saved(model, directory)
+
+    return obtain(cache, "encoder", live_identity(model), save)
+
+
+def open_saved(folder: Path, device: str) -> Encoder:
+    """The encoder that `save_live` saved into a folder: run here where its modules are covered."""
+    model = folder / "model"
+    try:
+        files = replace(read_model_files(str(model)), precision=_precision(model, device))
+    except NotCovered:
+        return SentenceTransformerEncoder.of(model, device=device, own_code=True)
+    return TransformersEncoder(files=files, digest=files.digest(), device=device)
+
+
+def _precision(model: Path, device: str) -> Precision:
+    """That in which a saved model was, where a GPU computes in it."""
+    dtype = read_json(model / "config.json", default={}).get("dtype", "float32")
+    return dtype if dtype in get_args(Precision) and device.startswith("cuda") else "float32"
+
+
+def _check_saved(model: Any, directory: Path) -> None:
+    """Raise where what was saved gives other vectors than the model that was saved.
+
+    Raises:
+        ModelError: it does, as after a `forward` was put in another's place.
+    """
+    encoder = open_saved(directory, str(model.device))
+    for kind, encode in KINDS.items():
+        with same_modes(model):
+            own = getattr(model, encode)(PROBES, show_progress_bar=False, convert_to_numpy=True)
+        if not close_to(own, encoder.encode(PROBES, kind=kind), model):
+            raise ModelError(
+                f"encoder= got a {type(model).__name__} that cannot be saved as it is: opened again, it gives other "
+                f"vectors for a {kind}. A setting or method of the live object is in no file. Save it and pass the "
+                "folder if that is what you want, or pass a callable list[str] -> (n, d), such as a function that "
+                "calls its encode()."
+            )
+    unload_models()
 
 
 class TokenVectors(NamedTuple):
@@ -121,9 +218,10 @@ class TransformersEncoder:
         """
         if not texts:
             model, _, _ = self._opened()
-            return np.zeros((0, model.config.hidden_size), dtype=np.float32)
+            return np.zeros((0, model.config.hidden_size), np.float32)[:, : self.files.truncate_dim]
         tokens = self.tokenized(texts, kind=kind)
-        return checked_vectors(in_order(self._passes(tokens, self.files.pool)), what="encoded texts")
+        vectors = in_order(self._passes(tokens, self.files.pool))[:, : self.files.truncate_dim]
+        return checked_vectors(np.ascontiguousarray(vectors), what="encoded texts")
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind) -> list[TokenVectors]:
         """Vectors of the tokens of texts, one `TokenVectors` for each text.
@@ -197,75 +295,15 @@ def _half_precision(precision: Precision, device: str) -> AbstractContextManager
 def unload_models() -> None:
     """Forget the models that this process has loaded, so that their memory is free."""
     _loaded.cache_clear()
-    _live_model.cache_clear()
+    forget_modules()
 
 
 @functools.lru_cache(maxsize=2)
 def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
     if files.digest() != digest:
-        raise ModelError(
-            f"The model at {files.folder} changed since it was chosen: its files have another digest. "
-            "Construct the miner again to use the new weights."
-        )
-    others = "a complete model folder, a Hub id, a SentenceTransformer, or a callable list[str] -> (n, d)"
-    return load_model(files.folder, "AutoModel", device, otherwise=others)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SentenceTransformerEncoder:
-    """A live SentenceTransformer, saved once so that workers can load it.
-
-    Args:
-        folder (`Path`): where it was saved.
-        digest (`str`): of its weights and configuration.
-        device (`str`): where the live model was.
-    """
-
-    folder: Path
-    digest: str
-    device: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Where what changes a vector can be read."""
-        return {"model": str(self.folder)}
-
-    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Vectors of texts, (n, d) float32, by `encode_query` or `encode_document`."""
-        refuse_cuda_in_worker(self.device, instead=AHEAD)
-        single_thread_in_child()
-        model = _live_model(self.folder, self.device)
-        encode = model.encode_query if kind == "query" else model.encode_document
-        vectors = encode(list(texts), show_progress_bar=False, convert_to_numpy=True)
-        return checked_vectors(vectors, what="encoded texts")
-
-
-@functools.lru_cache(maxsize=2)
-def _live_model(folder: Path, device: str) -> Any:
-    module = require("sentence_transformers", extra="sentence-transformers", needed_by="a SentenceTransformer encoder")
-    return module.SentenceTransformer(str(folder / "model"), device=device)
-
-
-def _refuse_multi_vector(model: Any) -> None:
-    """Raise for a late-interaction model, such as PyLate's ColBERT, which compares by the best of many vectors."""
-    if "maxsim" in str(getattr(model, "similarity_fn_name", "")).lower():
-        raise ConfigError(
-            f"encoder= got a {type(model).__name__}, which has a vector for each token; retrieval compares one vector "
-            "of each text. Give a model of one vector, or a callable list[str] -> (n, d) that takes the mean of each "
-            "text's vectors and has a `digest` that changes with the weights, weights_digest(model) of "
-            "hf_hardneg.encode.live."
-        )
-
-
-def _from_live_model(model: Any, cache_dir: Path) -> SentenceTransformerEncoder:
-    parameters = {
-        "weights": weights_digest(model),
-        "modules": [f"{name}: {module}" for name, module in model.named_children()],
-        "prompts": {**model.prompts, "default": model.default_prompt_name},
-        "max_length": model.max_seq_length,
-    }
-    folder = obtain(cache_dir, "encoder", parameters, lambda path: save_model(model, path / "model"))
-    return SentenceTransformerEncoder(folder=folder, digest=digest_of(parameters), device=str(model.device))
+        raise changed(files.folder)
+    half = read_json(Path(files.folder) / "config.json").get("model_type") in TEXT_ENCODERS_OF_PAIRS
+    return load_model(files.folder, "AutoModelForTextEncoding" if half else "AutoModel", device, otherwise=OTHERWISE)
 
 
 @dataclass(frozen=True, kw_only=True)

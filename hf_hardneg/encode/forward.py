@@ -79,8 +79,12 @@ def load_model(folder: str, auto_class: str, device: str, *, otherwise: str) -> 
 
     try:
         with quiet_transformers():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="right")
-            model, report = getattr(transformers, auto_class).from_pretrained(folder, output_loading_info=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, padding_side="right", trust_remote_code=False
+            )
+            model, report = getattr(transformers, auto_class).from_pretrained(
+                folder, output_loading_info=True, trust_remote_code=False
+            )
     except Exception as error:
         raise ModelError(
             f"The model at {folder} cannot be loaded: {type(error).__name__}: {error}. Give {otherwise}."

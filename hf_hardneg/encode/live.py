@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,12 @@ import numpy as np
 
 from hf_hardneg.errors import ModelError
 
+TOLERANCE, TOLERANCE_OF_HALF = 1e-3, 3e-2
+"""By how much of its largest value what a model returns may change when it is saved and opened."""
+
 
 def weights_digest(model: Any) -> str:
-    """Hex digest of all weights of a torch module, read in float32.
+    """Hex digest of all weights and buffers of a torch module, and of their types; read in float32.
 
     Raises:
         ModelError: this process holds a part of them only.
@@ -24,8 +30,8 @@ def weights_digest(model: Any) -> str:
             "callable list[str] -> (n, d) that gathers them, with a digest that changes with the weights."
         )
     weights = blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        weights.update(name.encode())
+    for name, tensor in sorted({**dict(model.named_buffers()), **model.state_dict()}.items()):
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         weights.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).tobytes())
     return weights.hexdigest()
 
@@ -51,3 +57,61 @@ def save_model(model: Any, directory: Path) -> None:
     finally:
         for part in parts:
             del part.should_save_on_this_rank
+
+
+def keep_settings(model: Any, directory: Path) -> None:
+    """Write into a folder where a live model was saved what saving leaves out of it.
+
+    That is how many values of its vectors are kept, in older versions of sentence-transformers, and the side at which
+    texts are cut. A tokenizer's class may put its own normalizer in the place of the saved one, as BERT's does with
+    another than its own; then the class is named that takes what is saved.
+
+    Args:
+        model: what was saved; a tokenizer too.
+        directory (`Path`): where it was.
+    """
+    path = directory / "config_sentence_transformers.json"
+    if getattr(model, "truncate_dim", None) is not None:
+        _add(path, truncate_dim=model.truncate_dim)
+    tokenizer = getattr(model, "tokenizer", model)
+    path = next(directory.rglob("tokenizer_config.json"), directory)
+    if path == directory or not hasattr(tokenizer, "backend_tokenizer"):
+        return
+    from transformers import AutoTokenizer
+
+    opened = AutoTokenizer.from_pretrained(path.parent)
+    if opened.truncation_side != tokenizer.truncation_side:
+        _add(path, truncation_side=tokenizer.truncation_side)
+    if str(opened.backend_tokenizer.normalizer) != str(tokenizer.backend_tokenizer.normalizer):
+        _add(path, tokenizer_class="PreTrainedTokenizerFast", model_input_names=list(tokenizer.model_input_names))
+
+
+def _add(path: Path, **said: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | said, indent=2))
+
+
+@contextmanager
+def same_modes(model: Any) -> Iterator[None]:
+    """Leave the modules of a model in training, or not, as they were: what encodes takes them out of it."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def close_to(own: Any, opened: np.ndarray, model: Any) -> bool:
+    """Whether what a saved and opened model returns for some texts is what the live one does, up to rounding.
+
+    Args:
+        own (array): of the live model; of any shape.
+        opened (`np.ndarray`): of the same shape, if it is the same model.
+        model: the live one; where its weights are halves, so is their rounding.
+    """
+    expected = np.asarray(own, np.float32)
+    if expected.size != opened.size:
+        return False
+    dtype = next((str(weight.dtype) for weight in model.parameters()), "torch.float32")
+    tolerance = TOLERANCE if dtype == "torch.float32" else TOLERANCE_OF_HALF
+    return bool(np.abs(expected.reshape(opened.shape) - opened).max() <= tolerance * np.abs(expected).max())

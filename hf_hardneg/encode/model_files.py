@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hf_hardneg.errors import ConfigError, ModelError
+from hf_hardneg.errors import ConfigError, ModelError, warn
 from hf_hardneg.index.store import digest_of, file_digest
 
 if TYPE_CHECKING:
@@ -16,7 +17,39 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "float16", "bfloat16"]
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.jinja", "*/config.json")
+WEIGHTS = ("*.safetensors", "*.bin")
+PATTERNS = (*WEIGHTS, "*.json", "*.txt", "*.model", "*.jinja", "*/config.json")
+TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken")
+READ = ("modules.json", "config_sentence_transformers.json")
+"""Files whose content is in the fields of `ModelFiles`."""
+OF_TRAINING = (
+    *("data_config.json", "trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin"),
+    *("all_results.json", "train_results.json", "eval_results.json"),
+)
+"""Files of a checkpoint that change no vector."""
+IGNORED = (
+    *("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "__version__", "similarity_fn_name"),
+    *("is_local", "local_files_only", "tokenizer_file", "special_tokens_map_file", "_attn_implementation"),
+)
+"""Keys of JSON files that say where a model came from, or what vectors are used for."""
+LIMITS = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Where sentence-transformers keeps what it does with a text; later versions write the first."""
+PLAIN_TEXT = {
+    "transformer_task": "feature-extraction",
+    "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+    "module_output_name": "token_embeddings",
+}
+"""What those files say of an encoder that is run here; all of it may be left out."""
+CLASSIFIER = {
+    "transformer_task": "sequence-classification",
+    "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+    "module_output_name": "scores",
+}
+"""The same of a cross-encoder."""
+WITHOUT_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +63,7 @@ class ModelFiles:
         query_prompt, document_prompt (`str`): prepended to texts.
         max_length (`int`): tokens after which texts are cut.
         lower_case (`bool`): whether texts are lower-cased first.
+        truncate_dim (`int`, *optional*): how many values of a vector are kept, the first ones.
         precision (`str`): of matrix products; half precision needs a GPU.
     """
 
@@ -40,6 +74,7 @@ class ModelFiles:
     document_prompt: str = ""
     max_length: int = 512
     lower_case: bool = False
+    truncate_dim: int | None = None
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -51,7 +86,7 @@ class ModelFiles:
     def digest(self) -> str:
         """Identity of the model: the content of every file that can change a vector, and the fields above."""
         options = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "folder"}
-        return digest_of({"files": content_digests(self.folder), "options": options})
+        return digest_of({"files": content_digests(self.folder, leave_out=(*READ, *LIMITS)), "options": options})
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """One vector per text.
@@ -77,11 +112,34 @@ class ModelFiles:
         return torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
 
 
-def content_digests(folder: str) -> dict[str, str]:
-    """Digest of every file of a model folder that can change what the model returns, by its name."""
+def content_digests(folder: str, *, leave_out: Sequence[str] = ()) -> dict[str, str]:
+    """Digest of every file of a transformers model's folder that can change what the model returns, by its name.
+
+    Args:
+        folder (`str`): of the model.
+        leave_out (`Sequence[str]`): names of files whose content is known otherwise.
+    """
     root = Path(folder)
-    paths = sorted({path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()})
-    return {str(path.relative_to(root)): _content_digest(path) for path in paths}
+    return _digests(root, (path for pattern in PATTERNS[:-1] for path in root.glob(pattern)), leave_out)
+
+
+def module_digests(folder: str) -> dict[str, str]:
+    """The same of a folder of sentence-transformers, with the folders of all its modules and their code."""
+    root = Path(folder)
+    modules = read_json(root / "modules.json", default=[])
+    paths = [path for pattern in (*PATTERNS[:-1], "*.py") for path in root.glob(pattern)]
+    paths += [path for module in modules if module["path"] for path in (root / module["path"]).rglob("*")]
+    return _digests(root, paths, ())
+
+
+def _digests(root: Path, paths: Iterable[Path], leave_out: Sequence[str]) -> dict[str, str]:
+    files = sorted({path for path in paths if path.is_file()})
+    safe = {path.parent for path in files if path.suffix == ".safetensors"}
+    return {
+        str(path.relative_to(root)): _content_digest(path)
+        for path in files
+        if path.name not in (*leave_out, *OF_TRAINING) and not (path.suffix == ".bin" and path.parent in safe)
+    }
 
 
 def _content_digest(path: Path) -> str:
@@ -92,46 +150,115 @@ def _content_digest(path: Path) -> str:
 @functools.lru_cache(maxsize=256)
 def _digest_of_version(path: Path, size: int, mtime_ns: int, inode: int) -> str:
     """Digest of a file, read once per process as long as its size, time and inode stay."""
-    return file_digest(path)
+    return json_digest(path) if path.suffix == ".json" else file_digest(path)
+
+
+def json_digest(path: Path) -> str:
+    """Digest of what a JSON file says, without what changes no result.
+
+    The state in which a tokenizer of transformers was last used, `truncation` and `padding`, is set anew at each call.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        return digest_of({"content": content})
+    state = ("truncation", "padding") if path.with_name("tokenizer_config.json").exists() else ()
+    return digest_of({name: value for name, value in content.items() if name not in (*IGNORED, *state)})
+
+
+class NotCovered(ModelError):
+    """A model of several or other modules, which is not run here; sentence-transformers runs it."""
 
 
 def read_model_files(name: str) -> ModelFiles:
     """What the files of a model folder, or of a Hub id, say.
 
     Raises:
-        ModelError: there is no such model, its files are broken, or a module is not supported.
+        ModelError: there is no such model, or its files are broken.
+        NotCovered: a module, or how it is used, is not covered here.
     """
     root = model_folder(name, otherwise="a SentenceTransformer, or a callable")
     modules = read_json(root / "modules.json", default=[])
-    pooling, normalize, weights = "mean", False, root
-    for module in modules:
-        kind = module["type"].rpartition(".")[2]
-        if kind == "Transformer":
-            weights = root / module["path"]
-        elif kind == "Pooling":
-            pooling = _pooling(read_json(root / module["path"] / "config.json"), name)
-        elif kind == "Normalize":
-            normalize = True
-        else:
-            raise ModelError(
-                f"The model {name!r} has a {kind} module, which is not supported here; Transformer, Pooling and "
-                "Normalize are. Run `pip install 'hf-hardneg[sentence-transformers]'` and pass "
-                f"encoder=SentenceTransformer({name!r})."
-            )
+    kinds = [module["type"].rpartition(".")[2] for module in modules]
+    foreign = [module["type"] for module in modules if not module["type"].startswith("sentence_transformers.")]
+    if foreign or kinds not in ([], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise not_covered(name, f"the modules {', '.join(foreign or kinds)}")
+    weights = root / modules[0]["path"] if modules else root
     check_complete(weights, name)
+    if has_code(weights):
+        raise not_covered(name, "code of its own")
+    pooling = _pooling(read_json(root / modules[1]["path"] / "config.json"), name) if modules else _default(weights)
     settings = read_json(root / "config_sentence_transformers.json", default={})
-    limits = read_json(weights / "sentence_bert_config.json", default={})
-    prompts = settings.get("prompts") or {}
-    default = prompts.get(settings.get("default_prompt_name"), "")
+    if not is_plain(weights, PLAIN_TEXT):
+        raise not_covered(name, f"settings of its own in sentence_bert_config.json of {weights}")
+    query, document = _prompts(settings, name)
     return ModelFiles(
         folder=str(weights),
         pooling=pooling,
-        normalize=normalize,
-        query_prompt=prompts.get("query") or default,
-        document_prompt=prompts.get("document") or prompts.get("passage") or default,
-        max_length=int(limits.get("max_seq_length") or longest_input(weights)),
-        lower_case=bool(limits.get("do_lower_case")),
+        normalize=kinds[2:] == ["Normalize"],
+        query_prompt=query,
+        document_prompt=document,
+        max_length=longest_input(weights),
+        lower_case=bool(_limits(weights).get("do_lower_case")),
+        truncate_dim=settings.get("truncate_dim"),
     )
+
+
+def _limits(folder: Path) -> dict[str, Any]:
+    """What sentence-transformers' files beside a transformers model say of its use."""
+    return next((read_json(folder / file) for file in LIMITS if (folder / file).exists()), {})
+
+
+def is_plain(folder: Path, plain: Mapping[str, Any]) -> bool:
+    """Whether those files say nothing but a length, lower case, and what is plain."""
+    said = {name: value for name, value in _limits(folder).items() if name not in ("max_seq_length", "do_lower_case")}
+    return all(not value or plain.get(name) == value for name, value in said.items())
+
+
+def has_code(folder: Path) -> bool:
+    """Whether a model's configuration points to code that lies beside it."""
+    return "AutoModel" in str(read_json(folder / "config.json", default={}).get("auto_map")) and any(
+        folder.glob("*.py")
+    )
+
+
+def changed(folder: str) -> ModelError:
+    """The error for a model whose files are others than those it was chosen with."""
+    return ModelError(
+        f"The model at {folder} changed since it was chosen: its files have another digest. "
+        "Construct the miner again to use the new weights."
+    )
+
+
+def not_covered(name: str, what: str) -> NotCovered:
+    """The error for a model with something that is not run here."""
+    return NotCovered(
+        f"The model {name!r} has {what}, which is not run here; one Transformer, Pooling and Normalize are. "
+        "Run `pip install 'hf-hardneg[sentence-transformers]'`, which runs it."
+    )
+
+
+def _default(folder: Path) -> str:
+    """How sentence-transformers pools a model without modules: the last token of causal language models."""
+    config = read_json(folder / "config.json")
+    causal = str((config.get("architectures") or [""])[0]).endswith("ForCausalLM") and config.get("is_causal", True)
+    return "lasttoken" if causal else "mean"
+
+
+def _prompts(settings: dict[str, Any], name: str) -> tuple[str, str]:
+    """What `encode_query` and `encode_document` prepend: the prompts of these names, and no other."""
+    prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    query, document = prompts.get("query") or "", prompts.get("document") or ""
+    others = {
+        *((key for key in ("passage", "corpus") if prompts.get(key)) if not document else ()),
+        *([default] if prompts.get(default) and not query and not document else ()),
+    }
+    if others:
+        warn(
+            f"The model {name!r} has the prompts {', '.join(map(repr, sorted(others)))}, which encode_query and "
+            'encode_document of sentence-transformers do not use, and so not this library: they use "query" and '
+            '"document" only. Where it was trained with them, save it with prompts of these names.'
+        )
+    return query, document
 
 
 def model_folder(name: str, *, otherwise: str) -> Path:
@@ -146,6 +273,11 @@ def model_folder(name: str, *, otherwise: str) -> Path:
     """
     if Path(name).is_dir():
         return Path(name).resolve()
+    if Path(name).exists():
+        raise ModelError(
+            f"The model {name!r} is a file; a model is a folder with its configuration, weights and tokenizer. Give "
+            f"the folder of the original model (not GGUF or ONNX), a Hub id, {otherwise}."
+        )
     from huggingface_hub import snapshot_download
 
     try:
@@ -177,26 +309,26 @@ def _pooling(config: dict[str, Any], name: str) -> str:
     modes = config.get("pooling_mode", [flags.get(mode, mode) for mode in chosen])
     modes = [modes] if isinstance(modes, str) else list(modes)
     if len(modes) != 1 or modes[0] not in POOLINGS or config.get("include_prompt", True) is False:
-        raise ModelError(
-            f"The pooling of {name!r} is not supported: {config}. One of {', '.join(POOLINGS)} over the whole text is. "
-            "Run `pip install 'hf-hardneg[sentence-transformers]'` and pass a SentenceTransformer."
-        )
+        raise not_covered(name, f"the pooling {config}")
     return str(modes[0])
 
 
 def check_complete(folder: Path, name: str) -> None:
-    """Raise if a model folder has no configuration or no weights.
+    """Raise if a model folder has no configuration, no weights or no tokenizer.
 
     Raises:
         ModelError: naming what is missing.
     """
-    for needed, patterns in (("config.json", ["config.json"]), ("weights", ["*.safetensors", "*.bin"])):
+    for needed, patterns in (("config.json", ("config.json",)), ("weights", WEIGHTS), ("tokenizer", TOKENIZERS)):
         if not any(path for pattern in patterns for path in folder.glob(pattern)):
             raise ModelError(f"The model {name!r} has no {needed} in {folder}. Give a complete model folder.")
 
 
 def longest_input(folder: Path) -> int:
-    """How many tokens a model of that folder can take."""
+    """How many tokens a model of that folder can take, or is to take."""
+    if chosen := _limits(folder).get("max_seq_length"):
+        return int(chosen)
     config, tokenizer = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json", default={})
-    limits = [config.get("max_position_embeddings"), tokenizer.get("model_max_length")]
-    return int(min((limit for limit in limits if limit), default=512))
+    positions = "n_positions" if str(config.get("model_type")).startswith("gpt") else "max_position_embeddings"
+    limits = [config.get(positions), tokenizer.get("model_max_length")]
+    return int(min((min(limit, WITHOUT_LIMIT) for limit in limits if limit and limit > 0), default=512))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
+from hf_hardneg.encode.families import check_family, family_of_folder
 from hf_hardneg.encode.forward import refuse_cuda_in_worker, resolved_device
-from hf_hardneg.encode.model_files import read_model_files
+from hf_hardneg.encode.model_files import check_complete, content_digests, model_folder
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.index.store import digest_of
 from hf_hardneg.process import single_thread_in_child, threads, torch_threads
@@ -138,12 +139,16 @@ class LocalGenerator:
 
     def __post_init__(self) -> None:
         check_decoding(self.temperature, self.max_tokens)
-        _ = self._files
+        _ = self._folder
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """The content of the model's files, and how it decodes."""
-        return {"local": self._files.digest(), "temperature": self.temperature, "max_tokens": self.max_tokens}
+        return {
+            "local": digest_of(content_digests(self._folder)),
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
 
     def generate(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Answer]]:
         """See `Generator`."""
@@ -179,8 +184,11 @@ class LocalGenerator:
         return Answer(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
     @functools.cached_property
-    def _files(self) -> Any:
-        return read_model_files(self.model)
+    def _folder(self) -> str:
+        folder = model_folder(self.model, otherwise="an EndpointGenerator, or a callable")
+        check_family(family_of_folder(folder), "model", repr(self.model))
+        check_complete(folder, self.model)
+        return str(folder)
 
     @functools.cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -188,10 +196,9 @@ class LocalGenerator:
 
         device = resolved_device(self.device)
         refuse_cuda_in_worker(device, instead="serve the model and use EndpointGenerator")
-        folder = self._files.folder
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder).to(device).eval()
-            return model, AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForCausalLM.from_pretrained(self._folder).to(device).eval()
+            return model, AutoTokenizer.from_pretrained(self._folder)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 f"{self.model!r} cannot be loaded as a causal language model ({type(error).__name__}: {error}). "

@@ -9,13 +9,21 @@ import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hf_hardneg.encode.live import save_model, weights_digest
-from hf_hardneg.encode.model_files import check_complete, longest_input, model_folder, read_json
+from hf_hardneg.encode.families import (
+    FOLDS,
+    LATE_INTERACTION,
+    check_family,
+    family_of_folder,
+    family_of_live,
+)
+from hf_hardneg.encode.live import close_to, keep_settings, same_modes, save_model
+from hf_hardneg.encode.live_settings import live_identity, tokenizer_settings
+from hf_hardneg.encode.model_files import CLASSIFIER, check_complete, is_plain, longest_input, model_folder, read_json
+from hf_hardneg.encode.modules import OURS
 from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.identity import identify
 from hf_hardneg.index.store import digest_of, obtain
-from hf_hardneg.score.folds import FOLDS, CrossFitted
-from hf_hardneg.score.late_interaction import FILE as LATE_INTERACTION
+from hf_hardneg.score.folds import CrossFitted
 from hf_hardneg.score.late_interaction import open_late_interaction
 from hf_hardneg.score.scorers import (
     ALLOWED,
@@ -26,11 +34,16 @@ from hf_hardneg.score.scorers import (
     SentenceTransformersScorer,
     TransformersScorer,
     classifier_digest,
+    forget_scorers,
+    log_odds,
 )
 
 Activation = Literal["auto", "sigmoid", "identity"]
 KNOWN_ACTIVATIONS = ("Sigmoid", "Identity")
 TRAINED_HEAD = "ForSequenceClassification"
+PROBES = [("dark rock", "Basalt is dark rock from lava."), ("", "ÉTÉ 東京"), ("A [MASK]", "")]
+PROBES += [("what is Rock", " ".join(f"word{n} Rock" for n in range(300)))]
+"""Pairs that show another case, language, prompt, side or length."""
 
 
 def load_cross_encoder(
@@ -67,7 +80,8 @@ def load_cross_encoder(
         return model
     if isinstance(model, (str, os.PathLike)):
         return _from_folder(os.fspath(model), device, activation, max_length)
-    if hasattr(model, "state_dict") and hasattr(model, "predict"):
+    if (family := family_of_live(model)) is not None:
+        check_family(family, "cross_encoder", f"a {type(model).__name__}", live=True)
         return _from_sentence_transformers(model, cache_dir, activation, max_length)
     if hasattr(model, "rank") and hasattr(model, "score"):
         return _from_rerankers(model, cache_dir, activation, max_length)
@@ -82,8 +96,11 @@ def _kind(activation: Activation, *, auto: ScoreKind) -> ScoreKind:
     return {"auto": auto, "sigmoid": "ce_logit", "identity": "ce_prob"}[activation]
 
 
-def _from_folder(name: str, device: str, activation: Activation, max_length: int | None) -> PairScorer:
+def _from_folder(
+    name: str, device: str, activation: Activation, max_length: int | None, own_code: bool = False
+) -> PairScorer:
     folder = model_folder(name, otherwise="a CrossEncoder, a rerankers model, or a callable")
+    check_family(family_of_folder(folder), "cross_encoder", repr(name))
     if (folder / FOLDS).exists():
         members = [folder / f"fold-{number}" for number in range(read_json(folder / FOLDS)["folds"])]
         return CrossFitted(scorers=tuple(_from_folder(str(one), device, activation, max_length) for one in members))
@@ -94,31 +111,30 @@ def _from_folder(name: str, device: str, activation: Activation, max_length: int
                 "were given; it returns logits and has its encoder's length. Leave both out."
             )
         return open_late_interaction(folder, device=device)
-    modules = [module["type"].rpartition(".")[2] for module in read_json(folder / "modules.json", default=[])]
-    if modules not in ([], ["Transformer"]):
-        raise ModelError(
-            f"The model {name!r} has the modules {', '.join(modules)}; one Transformer is read here. "
-            f"Train one from it with `hf-hardneg train-denoiser`, or pass CrossEncoder({name!r}) if it is one."
-        )
     check_complete(folder, name)
     config = read_json(folder / "config.json")
-    architectures = config.get("architectures") or [TRAINED_HEAD]
-    if not any(one.endswith(TRAINED_HEAD) for one in architectures):
-        raise ModelError(
-            f"The model {name!r} is a {', '.join(architectures)}, which has no trained head to score pairs; a model "
-            "for sequence classification has. Train one from it with `hf-hardneg train-denoiser`."
-        )
+    if activation == "auto":
+        _check_activation(_own_activation(folder, config), name)
+    kind, limit = _kind(activation, auto="ce_logit"), max_length or longest_input(folder)
+    if _is_modular(folder):
+        return SentenceTransformersScorer.of(folder, max_length=max_length, kind=kind, device=device, own_code=own_code)
     labels = len(config.get("id2label") or {}) or int(config.get("num_labels", 2))
     if labels > 2:
         raise ModelError(
             f"The model {name!r} has {labels} labels; one (relevance) or two (not relevant, relevant) can be read. "
             "Pass a callable (queries, documents) -> scores that says which labels mean relevant."
         )
-    if activation == "auto":
-        _check_activation(_own_activation(folder, config), name)
-    kind, limit = _kind(activation, auto="ce_logit"), max_length or longest_input(folder)
     digest = classifier_digest(str(folder), limit, kind)
     return TransformersScorer(folder=str(folder), max_length=limit, kind=kind, digest=digest, device=device)
+
+
+def _is_modular(folder: Path) -> bool:
+    """Whether a folder has more than a classifier of pairs: other modules, a prompt, or settings of its own."""
+    modules = [str(module["type"]) for module in read_json(folder / "modules.json", default=[])]
+    settings = read_json(folder / "config_sentence_transformers.json", default={})
+    plain = modules == [] or (len(modules) == 1 and modules[0].startswith(OURS) and modules[0].endswith(".Transformer"))
+    prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"))
+    return not plain or bool(prompt) or bool(settings.get("keep_in_fp32_modules")) or not is_plain(folder, CLASSIFIER)
 
 
 def _own_activation(folder: Path, config: dict[str, Any]) -> str:
@@ -153,19 +169,39 @@ def _from_sentence_transformers(
             f"A live {type(model).__name__} of sentence-transformers before 5.4 cannot be taken over. Install a later "
             "one, or save it (model.save_pretrained(folder)) and pass the folder."
         )
-    limit = max_length or model.max_seq_length
     own = getattr(model.activation_fn, "__class__", type(None)).__name__
     if activation == "auto":
         _check_activation(own, type(model).__name__)
-    modules = [f"{name}: {module}" for name, module in model.named_children()]
-    prompts = {**model.prompts, "default": model.default_prompt_name}
-    parameters = {"weights": weights_digest(model), "modules": modules, "prompts": prompts, "max_length": limit}
-    folder = obtain(cache_dir, "crossencoder", parameters, lambda path: save_model(model, path / "model")) / "model"
     device, kind = str(model.device), _kind(activation, auto="ce_logit")
-    if [type(one).__name__ for one in model] == ["Transformer"] and model.default_prompt_name is None:
-        return _from_folder(str(folder), device, "sigmoid" if kind == "ce_logit" else "identity", limit)
-    digest = digest_of({**parameters, "kind": kind})
-    return SentenceTransformersScorer(folder=str(folder), max_length=limit, kind=kind, digest=digest, device=device)
+    said: Activation = "sigmoid" if kind == "ce_logit" else "identity"
+
+    def save(directory: Path) -> None:
+        save_model(model, directory / "model")
+        keep_settings(model, directory / "model")
+        _check_saved(model, _from_folder(str(directory / "model"), device, said, model.max_seq_length, own_code=True))
+
+    folder = obtain(cache_dir, "crossencoder", live_identity(model), save) / "model"
+    return _from_folder(str(folder), device, said, max_length or model.max_seq_length, own_code=True)
+
+
+def _check_saved(model: Any, scorer: PairScorer) -> None:
+    """Raise where what was saved gives other scores than the live CrossEncoder that was saved.
+
+    Raises:
+        ModelError: it does, as after a `forward` was put in another's place.
+    """
+    import torch
+
+    with same_modes(model):
+        own = model.predict(PROBES, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    opened = scorer.score(*zip(*PROBES, strict=True))
+    forget_scorers()
+    if not close_to(log_odds(own), opened, model):
+        raise ModelError(
+            f"cross_encoder= got a {type(model).__name__} that cannot be saved as it is: opened again, it gives other "
+            "scores. A setting or method of the live object is in no file. Save it and pass the folder if that is what "
+            "you want, or pass a callable (queries, documents) -> scores that calls its predict()."
+        )
 
 
 def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_length: int | None) -> PairScorer:
@@ -179,8 +215,9 @@ def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_len
     def save(path: Path) -> None:
         save_model(classifier, path / "model")
         model.tokenizer.save_pretrained(path / "model")
+        keep_settings(model.tokenizer, path / "model")
 
-    parameters = {"weights": weights_digest(classifier), "tokenizer": repr(model.tokenizer)}
+    parameters = {**live_identity(classifier), "tokenizer": tokenizer_settings(model.tokenizer)}
     folder = obtain(cache_dir, "crossencoder", parameters, save) / "model"
     kind = _kind(activation, auto="ce_logit")
     return _from_folder(

@@ -11,8 +11,6 @@ from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.index.store import digest_of
 from hf_hardneg.score.scorers import PairScorer, ScoreKind
 
-FOLDS = "folds.json"
-
 
 def fold_of(query: str, folds: int) -> int:
     """Which fold a query is in: a function of its text alone."""

@@ -20,14 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.encode.encoder import Kind, TokenVectors, TransformersEncoder
+from hf_hardneg.encode.encoder import TokenVectors, TransformersEncoder
+from hf_hardneg.encode.families import LATE_INTERACTION as FILE
 from hf_hardneg.encode.model_files import ModelFiles, content_digests, read_json
+from hf_hardneg.encode.modules import Kind
 from hf_hardneg.errors import ModelError
 from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.store import digest_of, file_digest
 from hf_hardneg.score.scorers import ScoreKind
 
-FILE, IDF = "late_interaction.json", "idf.npy"
+IDF = "idf.npy"
 FEATURES = ("cosine", "maxsim", "bm25")
 SHARE = 0.3
 """Of a query's best candidates, what is removed by default: as much as each of the other safeguards removes."""

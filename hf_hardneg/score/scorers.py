@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from hf_hardneg.encode.forward import forward, load_model, refuse_cuda_in_worker, resolved_device
-from hf_hardneg.encode.model_files import content_digests
+from hf_hardneg.encode.forward import forward, load_model, quiet_transformers, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.encode.model_files import READ, changed, content_digests
+from hf_hardneg.encode.modules import modules_digest
 from hf_hardneg.errors import DataError, ModelError
 from hf_hardneg.index.store import digest_of
 from hf_hardneg.optional import require
@@ -95,9 +97,9 @@ def _checked(scores: Any, expected: int) -> np.ndarray:
     return array
 
 
-def _log_odds(logits: Any) -> Any:
-    """(n, 1) logits, or those of two labels, as (n, 1) logits of the positive label."""
-    return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
+def log_odds(logits: Any) -> Any:
+    """(n, 1) or (n,) logits, or those of two labels, as logits of the positive label."""
+    return logits[:, 1:] - logits[:, :1] if logits.ndim == 2 and logits.shape[1] == 2 else logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,7 @@ class TransformersScorer:
         tokens = tokenizer(list(queries), list(documents), truncation=True, max_length=self.max_length)
 
         def run(inputs: dict[str, Tensor]) -> Tensor:
-            return _log_odds(model(**inputs).logits)
+            return log_odds(model(**inputs).logits)
 
         logits = forward(run, tokenizer, tokens, limit=self.max_length, device=device, batch_tokens=self.batch_tokens)
         return _checked(logits, len(queries))
@@ -150,16 +152,14 @@ class TransformersScorer:
 @functools.lru_cache(maxsize=2)
 def _loaded(folder: str, max_length: int, kind: ScoreKind, digest: str, device: str) -> tuple[Any, Any]:
     if classifier_digest(folder, max_length, kind) != digest:
-        raise ModelError(
-            f"The cross-encoder at {folder} changed since it was chosen: its files have another digest. "
-            "Construct the miner again to use the new weights."
-        )
+        raise changed(folder)
     return load_model(folder, "AutoModelForSequenceClassification", device, otherwise=ALLOWED)
 
 
 def classifier_digest(folder: str, max_length: int, kind: str) -> str:
     """Identity of a classifier: the content of its files, where it cuts, and what its logits are."""
-    return digest_of({"files": content_digests(folder), "max_length": max_length, "kind": kind})
+    files = content_digests(folder, leave_out=READ)
+    return digest_of({"files": files, "max_length": max_length, "kind": kind})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,18 +167,34 @@ class SentenceTransformersScorer:
     """A CrossEncoder of several modules or with a prompt, run by sentence-transformers.
 
     Args:
-        folder (`str`): where it was saved.
-        max_length (`int`): tokens after which pairs are cut.
+        folder (`str`): of the model.
+        max_length (`int`, *optional*): tokens after which pairs are cut; the model's own limit by default.
         kind (`str`): what it returns before its activation.
-        digest (`str`): of its weights and configuration.
-        device (`str`): where the live model was.
+        digest (`str`): of its files and the fields above; checked again when the weights are loaded.
+        device (`str`, defaults to `"auto"`): where it runs; a GPU if there is one.
+        own_code (`bool`, defaults to `False`): whether modules of the user's own are loaded, whose code runs.
     """
 
     folder: str
-    max_length: int
+    max_length: int | None
     kind: ScoreKind
     digest: str
-    device: str
+    device: str = "auto"
+    own_code: bool = False
+
+    @classmethod
+    def of(
+        cls, folder: Path, *, max_length: int | None, kind: ScoreKind, device: str, own_code: bool
+    ) -> SentenceTransformersScorer:
+        """That of a folder, whose files are read and no more.
+
+        Raises:
+            ModelError: it has modules of its own, and `own_code` is not wanted.
+        """
+        digest = _modular_digest(str(folder), max_length, kind, own_code)
+        return cls(
+            folder=str(folder), max_length=max_length, kind=kind, digest=digest, device=device, own_code=own_code
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -187,24 +203,44 @@ class SentenceTransformersScorer:
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores of (query, document) pairs, (n,) float32, by `predict` without the model's activation."""
-        refuse_cuda_in_worker(self.device, instead=AHEAD)
+        device = resolved_device(self.device)
+        refuse_cuda_in_worker(device, instead=AHEAD)
         single_thread_in_child()
         if not len(queries):
             return np.zeros(0, np.float32)
         import torch
 
         pairs = list(zip(queries, documents, strict=True))
-        model = _live(self.folder, self.max_length, self.device)
+        model = _modular(self.folder, self.max_length, self.kind, self.digest, device, self.own_code)
         logits = model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
-        return _checked(_log_odds(logits) if np.ndim(logits) == 2 else logits, len(queries))
+        return _checked(log_odds(logits), len(queries))
+
+
+def _modular_digest(folder: str, max_length: int | None, kind: str, own_code: bool) -> str:
+    return digest_of({"files": modules_digest(folder, own_code=own_code), "max_length": max_length, "kind": kind})
 
 
 @functools.lru_cache(maxsize=2)
-def _live(folder: str, max_length: int, device: str) -> Any:
-    module = require("sentence_transformers", extra="sentence-transformers", needed_by="a CrossEncoder")
-    model = module.CrossEncoder(folder, device=device)
-    model.max_seq_length = max_length
+def _modular(folder: str, max_length: int | None, kind: ScoreKind, digest: str, device: str, own_code: bool) -> Any:
+    module = require("sentence_transformers", extra="sentence-transformers", needed_by=f"the cross-encoder at {folder}")
+    if not own_code and _modular_digest(folder, max_length, kind, own_code) != digest:
+        raise changed(folder)
+    try:
+        with quiet_transformers():
+            model = module.CrossEncoder(folder, device=device, trust_remote_code=own_code)
+    except Exception as error:
+        raise ModelError(
+            f"The model at {folder} cannot be loaded: {type(error).__name__}: {error}. Give {ALLOWED}."
+        ) from error
+    if max_length is not None:
+        model.max_seq_length = max_length
     return model
+
+
+def forget_scorers() -> None:
+    """Forget the cross-encoders that this process has loaded, so that their memory is free."""
+    _loaded.cache_clear()
+    _modular.cache_clear()
 
 
 @dataclass(frozen=True, kw_only=True)

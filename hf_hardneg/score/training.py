@@ -18,13 +18,14 @@ import numpy as np
 
 from hf_hardneg.corpus import Corpus, open_corpus
 from hf_hardneg.encode.encoder import TransformersEncoder
+from hf_hardneg.encode.families import FOLDS, check_family, family_of_folder
 from hf_hardneg.encode.forward import LENGTH_STEP, quiet_transformers, resolved_device
-from hf_hardneg.encode.model_files import ModelFiles, read_model_files
+from hf_hardneg.encode.model_files import ModelFiles, model_folder, read_model_files
 from hf_hardneg.errors import ConfigError, DataError, unknown_name
 from hf_hardneg.mining import mine
 from hf_hardneg.progress import bar
 from hf_hardneg.samplers import RankZone
-from hf_hardneg.score.folds import FOLDS, fold_of
+from hf_hardneg.score.folds import fold_of
 from hf_hardneg.score.late_interaction import LateInteraction, copy_encoder, fit, save
 from hf_hardneg.signals import POOL
 from hf_hardneg.strategies import Strategy, resolve
@@ -147,7 +148,9 @@ def train_denoiser(
         raise unknown_name("architecture", architecture, get_args(Architecture))
     if architecture == "late-interaction":
         _check_late_interaction(training)
-    files = read_model_files(os.fspath(encoder))
+    start = model_folder(os.fspath(encoder), otherwise="another encoder")
+    check_family(family_of_folder(start), "encoder", repr(os.fspath(encoder)))
+    files = read_model_files(str(start))
     options |= {"query_column": query_column, "positive_column": positive_column, "seed": training.seed}
     options |= {"encoder": os.fspath(encoder)}
     mined = [

@@ -14,11 +14,13 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from transformers.utils import logging
 
-from hf_hardneg.encode.encoder import Encoder, SentenceTransformerEncoder, TransformersEncoder, load_encoder
-from hf_hardneg.encode.live import save_model, weights_digest
-from hf_hardneg.encode.model_files import POOLINGS, ModelFiles, read_model_files
-from hf_hardneg.errors import ConfigError, ModelError, unknown_name
-from hf_hardneg.index.store import check, digest_of, obtain, read_manifest
+from hf_hardneg.encode.encoder import Encoder, TransformersEncoder, load_encoder, open_saved, save_live
+from hf_hardneg.encode.families import BARE, family_of_live
+from hf_hardneg.encode.live import keep_settings, save_model
+from hf_hardneg.encode.live_settings import live_identity, tokenizer_settings
+from hf_hardneg.encode.model_files import POOLINGS, ModelFiles
+from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.index.store import check, obtain, read_manifest
 
 OPTIONS = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
 """Of a `LiveModel`, and saved beside its weights."""
@@ -69,8 +71,10 @@ class LiveModel:
         def save(directory: Path) -> None:
             save_model(model, directory / "model")
             self.tokenizer.save_pretrained(directory / "model")
+            keep_settings(self.tokenizer, directory / "model")
 
-        return obtain(cache, "encoder", {"weights": weights_digest(model), **options}, save)
+        identity = {**live_identity(model), "tokenizer": tokenizer_settings(self.tokenizer)}
+        return obtain(cache, "encoder", {**identity, **options}, save)
 
 
 def snapshot(model: Any, cache: Path) -> Encoder:
@@ -103,7 +107,7 @@ def bare(model: Any) -> Any:
 def is_live(model: Any) -> bool:
     """Whether a model's weights can be saved and loaded elsewhere: a `LiveModel`, or a SentenceTransformer."""
     module = bare(model) if isinstance(model, torch.nn.Module) else model
-    return isinstance(model, LiveModel) or (hasattr(module, "encode_query") and hasattr(module, "state_dict"))
+    return isinstance(model, LiveModel) or family_of_live(module) not in (None, BARE)
 
 
 def device_of(model: Any) -> str:
@@ -115,8 +119,7 @@ def save_weights(model: Any, cache: Path) -> Path:
     """The folder of a live model's weights of this moment, saved once under the cache."""
     if isinstance(model, LiveModel):
         return model.save(cache)
-    encoder = load_encoder(bare(model), cache_dir=cache)
-    return encoder.folder  # type: ignore[attr-defined]
+    return save_live(bare(model), cache)
 
 
 def saved_encoder(folder: Path, device: str) -> Encoder:
@@ -127,13 +130,9 @@ def saved_encoder(folder: Path, device: str) -> Encoder:
     """
     check(folder)
     made_of = read_manifest(folder)["parameters"]
-    if made_of.keys() >= set(OPTIONS):
-        files = ModelFiles(folder=str(folder / "model"), **{name: made_of[name] for name in OPTIONS})
-    else:
-        try:
-            files = read_model_files(str(folder / "model"))
-        except ModelError:
-            return SentenceTransformerEncoder(folder=folder, digest=digest_of(made_of), device=device)
+    if not made_of.keys() >= set(OPTIONS):
+        return open_saved(folder, device)
+    files = ModelFiles(folder=str(folder / "model"), **{name: made_of[name] for name in OPTIONS})
     return TransformersEncoder(files=files, digest=files.digest(), device=device)
 
 

@@ -202,7 +202,7 @@ def test_pylate_with_negatives_that_keep_up(tmp_path):
 
     pairs, corpus = world(3, documents=40, queries=12)
     model = models.ColBERT(MODEL, device="cpu")
-    with pytest.raises(ConfigError, match="got a ColBERT, which has a vector for each token"):
+    with pytest.raises(ConfigError, match="got a ColBERT, a late-interaction model"):
         load_encoder(model, cache_dir=tmp_path)
     made = Refresher(pairs, corpus, encoder=Pooled(model), directory=tmp_path / "negatives", on_shortage="pad_random")
     seen, tuples = [], Tuples(made.negatives, 2)
