@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_hardneg import audit, from_format
 from hf_hardneg.errors import ConfigError, DataError, HardNegWarning
@@ -113,3 +113,14 @@ def test_an_audit_reads_the_same_columns(place):
     bad = TRIPLET | {"negative": TRIPLET["positive"]}
     row = {"query_id": "q"} | bad if place == "first" else bad | {"query_id": "q"}
     assert audit(Dataset.from_list([row])).counts["positive_text"] == 1
+
+
+def test_mteb_has_other_names_for_ids_and_judgements_in_splits():
+    qrels = Dataset.from_dict({"query-id": ["q", "q"], "corpus-id": ["a", "b"], "score": [1, 0]})
+    tables = {"corpus": {"id": ["a", "b"], "text": ["x", "y"]}, "queries": {"id": ["q"], "text": ["z"]}}
+    given = {name: Dataset.from_dict(columns) for name, columns in tables.items()}
+    for judged in (qrels, DatasetDict({"test": qrels}), DatasetDict({"train": qrels, "test": qrels})):
+        (row,) = from_format(given | {"qrels": judged})
+        assert (row["positive_ids"], row["negatives"]) == (["a"], ["y"])
+    with pytest.raises(ConfigError, match="'qrels' has the splits dev, test"):
+        from_format(given | {"qrels": DatasetDict({"dev": qrels, "test": qrels})})

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
 from hf_hardneg.corpus import joined, text_columns_of
+from hf_hardneg.errors import ConfigError
 from hf_hardneg.formats.rows import one
 from hf_hardneg.formats.tables import check_all_known
 from hf_hardneg.ids import as_text, named_columns
@@ -36,17 +37,17 @@ def read(tables: Mapping[str, Dataset]) -> Dataset:
     """
     from datasets import Dataset
 
-    qrels = named_columns(tables["qrels"].with_format("arrow")[:])
+    qrels = named_columns(_single(tables, "qrels").with_format("arrow")[:])
     query_ids, corpus_ids = (as_text(qrels[name], name) for name in ("query-id", "corpus-id"))
     relevant = one(qrels["score"]).to_numpy(zero_copy_only=False).astype(np.float64) > 0
     codes = query_ids.dictionary_encode()
     owner = codes.indices.to_numpy()
     order = np.argsort(owner, kind="stable")
-    corpus = tables["corpus"].with_format("arrow")[:]
-    documents = as_text(named_columns(corpus)["_id"], "_id")
-    texts = joined([one(corpus.column(name)) for name in text_columns_of(tables["corpus"])])
-    queries = tables["queries"].with_format("arrow")[:]
-    known = as_text(named_columns(queries)["_id"], "_id")
+    corpus = _single(tables, "corpus").with_format("arrow")[:]
+    documents = as_text(named_columns(corpus)[_key(corpus)], "_id")
+    texts = joined([one(corpus.column(name)) for name in text_columns_of(_single(tables, "corpus"))])
+    queries = _single(tables, "queries").with_format("arrow")[:]
+    known = as_text(named_columns(queries)[_key(queries)], "_id")
     check_all_known(codes.dictionary, known, "query")
     check_all_known(corpus_ids, documents, "document")
     place = pc.index_in(corpus_ids, value_set=documents)
@@ -61,3 +62,23 @@ def read(tables: Mapping[str, Dataset]) -> Dataset:
         columns[ids] = ragged(corpus_ids.take(pa.array(chosen)), counts)
     table = pa.table(columns)
     return Dataset(table.filter(pc.greater(pc.list_value_length(table.column("positive")), 0)))
+
+
+def _key(table: pa.Table) -> str:
+    """The column of ids: BEIR's name, or MTEB's."""
+    return "id" if "id" in table.column_names and "_id" not in table.column_names else "_id"
+
+
+def _single(tables: Mapping[str, Any], name: str) -> Any:
+    """A table, also where it stands as the only split, or as `train`, of a `DatasetDict`.
+
+    Raises:
+        ConfigError: several splits, none of which is `train`.
+    """
+    table = tables[name]
+    if not isinstance(table, Mapping):
+        return table
+    split = next(iter(table)) if len(table) == 1 else "train"
+    if split not in table:
+        raise ConfigError(f"{name!r} has the splits {', '.join(table)}; one table is read. Give one of them.")
+    return table[split]
