@@ -112,6 +112,22 @@ def warn(message: str) -> None:
     warnings.warn(message, HardNegWarning, stacklevel=level)
 
 
+def check_keywords(verb: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise for a keyword that a function does not take.
+
+    Args:
+        verb (`str`): the function, such as `"mine()"`.
+        given, known (`Iterable[str]`): keywords.
+
+    Raises:
+        UnknownNameError: naming it, all that there are and the nearest one.
+    """
+    known = set(known)
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"argument of {verb}", name, known)
+
+
 def unknown_name(what: str, given: str, known: Iterable[str]) -> UnknownNameError:
     """An error naming what was given, all known names and the nearest one.
 

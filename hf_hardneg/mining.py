@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, check_keywords
 from hf_hardneg.identity import one_run
 from hf_hardneg.index import store
-from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.negatives import OPTIONS, HardNegatives
 from hf_hardneg.plans import guard
 from hf_hardneg.recipes import Recipe, attach
 from hf_hardneg.sides import warn_of_negatives
@@ -18,6 +18,9 @@ from hf_hardneg.versions import joined
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+
+KEYWORDS = {"num_proc", "batch_size", "confirm_cost"}
+"""What `mine` takes beside the options of `HardNegatives`."""
 
 
 def mine(
@@ -60,6 +63,7 @@ def mine(
     """
     from datasets import Dataset, DatasetDict
 
+    check_keywords("mine()", options, OPTIONS | KEYWORDS)
     if not isinstance(pairs, Dataset | DatasetDict):
         raise ConfigError(
             f"mine() got pairs of type {type(pairs).__name__}; it needs a Dataset or DatasetDict: it reads "

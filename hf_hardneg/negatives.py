@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,7 @@ class HardNegatives:
         strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
         strategy = self._completed(strategy)
         self._check(strategy)
+        self._check_used(strategy, {"encoder": encoder, "index_name": index_name})
         reader = self._reader(corpus, known_positives, strategy)
         sources = Sources(
             dataset=corpus,
@@ -256,9 +258,24 @@ class HardNegatives:
             added.append(OtherParent(self.parent_column))
         return replace(strategy, filters=(*(one for one in added if one not in strategy.filters), *strategy.filters))
 
+    def _check_used(self, strategy: Strategy, models: Mapping[str, Any]) -> None:
+        """Raise for options that a strategy of this library's parts would not look at."""
+        if strategy.uses_vectors or not strategy.is_ours:
+            return
+        unused = [f"{name}=" for name in OF_VECTORS if models.get(name, getattr(self, name, None)) is not None]
+        if unused:
+            raise ConfigError(
+                f"{', '.join(unused)} would change nothing: {strategy!r} uses no vectors; 'dense', 'hybrid' and the "
+                "filter Disagreement() do. Drop it, or choose one of those."
+            )
+
     def _check(self, strategy: Strategy) -> None:
         _check_whole("num_negatives", self.num_negatives, "a whole number of at least 1, such as 4", least=1)
         _check_whole("seed", self.seed, "a whole number, such as 42")
+        if not isinstance(self.safeguards, bool):
+            raise ConfigError(
+                f"safeguards={self.safeguards!r} of type {type(self.safeguards).__name__}: give True or False."
+            )
         for name, value, known in (
             ("positive_agg", self.positive_agg, AGGREGATES),
             ("dedupe", self.dedupe, DEDUPE),
@@ -279,6 +296,20 @@ class HardNegatives:
                 f"the {depth} of {strategy!r}. Retrieve deeper than the scored_depth of a CrossEncoderDenoiser, or pad "
                 "with 'pad_next' or 'pad_random'."
             )
+
+
+OPTIONS = frozenset(inspect.signature(HardNegatives).parameters) - {"corpus", "strategy"}
+"""Every keyword of `HardNegatives`, which `mine`, `plan` and what calls them take too."""
+
+
+OF_VECTORS = ("encoder", "vector_column", "query_vector_column", "index_name")
+"""Those that bring vectors."""
+
+
+def usable(strategy: str | Strategy, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of several strategies, without those that a strategy without vectors would not use."""
+    leaves_out = () if resolve(strategy).uses_vectors else OF_VECTORS
+    return {name: value for name, value in options.items() if name not in leaves_out}
 
 
 def _check_whole(name: str, value: object, allowed: str, *, least: int | None = None) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.costs import Stage, Step, data_size, duration, processors
-from hf_hardneg.errors import ColumnError, CostError
+from hf_hardneg.errors import ColumnError, CostError, check_keywords
 from hf_hardneg.jobs import RECIPE_OPTIONS, Job, ceiling
+from hf_hardneg.negatives import OPTIONS, usable
 from hf_hardneg.probes import resident
 from hf_hardneg.progress import show
 from hf_hardneg.strategies import Strategy, resolve
@@ -40,7 +41,6 @@ SPREAD = 1.25
 """How many times the estimate the slowest probes must say before a plan shows both."""
 FAR = 100
 """How many times what was measured a plan may be for before it says that it is weak."""
-DENSE_ONLY = ("encoder", "vector_column", "query_vector_column", "index_name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +208,7 @@ def plan(
         >>> costs.at(documents=8_800_000).extrapolation
         '13 of 8,800,000 documents and 4 of 4 pairs; weak: 676,923 times what was measured, more than 100'
     """
+    check_keywords("plan()", options, OPTIONS | {"num_proc"})
     splits = list(pairs.values()) if isinstance(pairs, dict) else [pairs]
     rows = sum(map(len, splits))
     if not rows:
@@ -227,8 +228,8 @@ def plan(
     )
     encoding = sum(step.seconds for step in made.steps if step.name.startswith("encode"))
     if encoding > SHOWN_ABOVE:
-        lexical = {name: value for name, value in options.items() if name not in DENSE_ONLY}
-        made = replace(made, lexical=plan(pairs, corpus, "bm25", num_proc=num_proc, **lexical))
+        lexical = plan(pairs, corpus, "bm25", num_proc=num_proc, **usable("bm25", options))
+        made = replace(made, lexical=lexical)
     return made
 
 

@@ -87,6 +87,13 @@ class Strategy:
         return kinds == {"bm25"} and any(isinstance(one, Disagreement) for one in self.filters)
 
     @property
+    def is_ours(self) -> bool:
+        """Whether no part is a class of the user's, of which nobody knows what it reads."""
+        members = getattr(self.retriever, "members", self.retrievers)
+        parts = (*members, *self.filters, self.sampler, *self.signals)
+        return all(type(part).__module__.startswith(f"{__package__}.") for part in parts)
+
+    @property
     def signals(self) -> tuple[Signal, ...]:
         """What filters and the sampler must know of candidates, each once."""
         stages = (*self.filters, self.sampler)

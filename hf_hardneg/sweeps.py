@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.errors import ConfigError, silenced, unknown_name
+from hf_hardneg.errors import ConfigError, check_keywords, silenced, unknown_name
 from hf_hardneg.filters import FILTERS, Filter
-from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.mining import KEYWORDS
+from hf_hardneg.negatives import OPTIONS, HardNegatives
 from hf_hardneg.reports import Report, report
 from hf_hardneg.steps import Steps
 from hf_hardneg.strategies import Strategy
@@ -69,11 +70,17 @@ def sweep(
         RelativeMargin(margin=0.5)                                     6 negatives        3 short rows        1 empty
     """
     for name in grid:
+        if name in OPTIONS | KEYWORDS:
+            raise ConfigError(
+                f"sweep({name}=) is no filter: settings to try are {', '.join(sorted(FILTERS))}. Give an argument of "
+                f"mine() as options={{{name!r}: ...}}."
+            )
         if name not in FILTERS:
             raise unknown_name("filter", name, FILTERS)
     if not grid:
         raise ConfigError("sweep() got no settings to try; give at least one, such as relative_margin=[0.0, 0.05].")
     options = dict(options or {})
+    check_keywords("sweep(options=)", options, OPTIONS)
     options["known_positives"] = [pairs, *options.get("known_positives", ())]
     base = HardNegatives(corpus, strategy, **options)
     combinations = [_filters(grid, values) for values in itertools.product(*grid.values())]

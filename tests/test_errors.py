@@ -9,15 +9,21 @@ from hf_hardneg import (
     AbsoluteMargin,
     BM25Config,
     Dense,
+    Disagreement,
     HardNegatives,
     RankWindow,
     ScoreBounds,
     Strategy,
     Top,
+    TopicNegatives,
     mine,
+    plan,
+    sweep,
     to_format,
 )
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError, HardNegWarning, UnknownNameError
+from hf_hardneg.hub import reproduce
+from hf_hardneg.training import Refresher
 from tests.worlds import encode, world
 
 CORPUS = {"_id": ["a", "b", "c", "d"], "text": ["cat mat", "cat dog", "dog bird", "bird mat"]}
@@ -273,3 +279,43 @@ def test_random_padding_is_found_where_much_is_barred():
     pairs = Dataset.from_dict({"query": ["bird"], "positive_ids": [["1"]], "answers": [["cat"]]})
     row = mine(pairs, corpus, "bm25", answer_column="answers", num_negatives=10, on_shortage="pad_random")[0]
     assert sorted(map(int, row["negative_ids"])) == list(range(0, 500, 50))
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: run(num_negative=3), "Unknown argument of mine.. 'num_negative'; .*Did you mean 'num_negatives'"),
+        (lambda: plan(Dataset.from_dict(PAIRS), Dataset.from_dict(CORPUS), textcolumn="x"), "Did you mean 'text_col"),
+        (
+            lambda: sweep(Dataset.from_dict(PAIRS), Dataset.from_dict(CORPUS), "bm25", text_column=["x"]),
+            "sweep.text_column=. is no filter: .*Give an argument of mine.. as options={'text_column': ...}",
+        ),
+        (
+            lambda: sweep(Dataset.from_dict(PAIRS), Dataset.from_dict(CORPUS), options={"sed": 3}, rank_window=[1]),
+            "Unknown argument of sweep.options=. 'sed'; .*Did you mean 'seed'",
+        ),
+        (lambda: reproduce("somebody/something", numproc=2), "of reproduce.. 'numproc'; .*Did you mean 'num_proc'"),
+        (
+            lambda: Refresher(
+                Dataset.from_dict(PAIRS), Dataset.from_dict(CORPUS), encoder=encode, directory="none", num_negs=3
+            ),
+            "Unknown argument of Refresher.. 'num_negs'; .*Did you mean 'num_negatives'",
+        ),
+        (lambda: run(safeguards="no"), "safeguards='no' of type str: give True or False"),
+        (lambda: run(encoder=encode), "encoder= would change nothing: .*BM25.* uses no vectors; 'dense', .* Drop it"),
+        (lambda: run(vector_column="v", strategy="random"), "vector_column= would change nothing"),
+    ],
+)
+def test_arguments_that_nobody_knows_or_uses(call, text):
+    with pytest.raises(ConfigError, match=text):
+        call()
+
+
+def test_an_encoder_is_used_by_what_asks_for_vectors():
+    run(strategy=Strategy([BM25()], [Disagreement()]), encoder=encode)
+    run(strategy=Strategy([BM25()], [], TopicNegatives(1)), encoder=encode)
+    run(strategy=Strategy([Nearest()]), encoder=encode)
+
+
+class Nearest(BM25):
+    """A retriever of the user's, which may use whatever it is given."""

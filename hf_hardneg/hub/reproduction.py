@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus import dataset_digest
 from hf_hardneg.encode.model_files import PATTERNS
-from hf_hardneg.errors import ConfigError, DataError, HardNegError, HubError
+from hf_hardneg.errors import ConfigError, DataError, HardNegError, HubError, check_keywords
 from hf_hardneg.hub.front_matter import metadata_of, parts
 from hf_hardneg.hub.losses import LIST
 from hf_hardneg.hub.repository import Repository, Snapshot
 from hf_hardneg.hub.shards import CORPUS, config_names
-from hf_hardneg.mining import mine
+from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.provenance import Model, Source
 from hf_hardneg.recipes import MODELS, Recipe, recipe_of
@@ -127,6 +127,7 @@ def reproduce(
     """
     from datasets import DatasetDict
 
+    check_keywords("reproduce()", options, KEYWORDS | {"cache_dir"})
     repository = Repository(repo_id=repo_id, revision=revision, token=token)
     snapshot = repository.snapshot()
     recipe, configs = _card(snapshot, repo_id)

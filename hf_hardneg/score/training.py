@@ -21,8 +21,9 @@ from hf_hardneg.encode.encoder import TransformersEncoder
 from hf_hardneg.encode.families import FOLDS, check_family, family_of_folder
 from hf_hardneg.encode.forward import LENGTH_STEP, quiet_transformers, resolved_device
 from hf_hardneg.encode.model_files import ModelFiles, model_folder, read_model_files
-from hf_hardneg.errors import ConfigError, DataError, unknown_name
-from hf_hardneg.mining import mine
+from hf_hardneg.errors import ConfigError, DataError, check_keywords, unknown_name
+from hf_hardneg.mining import KEYWORDS, mine
+from hf_hardneg.negatives import OPTIONS, usable
 from hf_hardneg.progress import bar
 from hf_hardneg.samplers import RankZone
 from hf_hardneg.score.folds import fold_of
@@ -142,6 +143,7 @@ def train_denoiser(
     training, target = training or Training(), Path(output_dir)
     if target.exists():
         raise ConfigError(f"output_dir={str(target)!r} exists; a denoiser is saved to a new folder. Give another name.")
+    check_keywords("train_denoiser()", options, (OPTIONS | KEYWORDS) - {"num_negatives", "seed"})
     if folds < 1:
         raise ConfigError(f"folds={folds} trains nothing; give 1 for one model, or 2 or more to cross-fit.")
     if architecture not in get_args(Architecture):
@@ -154,7 +156,7 @@ def train_denoiser(
     options |= {"query_column": query_column, "positive_column": positive_column, "seed": training.seed}
     options |= {"encoder": os.fspath(encoder)}
     mined = [
-        mine(pairs, corpus, strategy, num_negatives=number * training.epochs, **options)
+        mine(pairs, corpus, strategy, num_negatives=number * training.epochs, **usable(strategy, options))
         for strategy, number in ((first_pass, training.hard), ("random", training.random))
         if number
     ]

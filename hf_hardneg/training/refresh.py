@@ -22,10 +22,10 @@ from filelock import BaseFileLock, FileLock, Timeout
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.encode.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.encode.ranks import Ranks, launched_ranks
-from hf_hardneg.errors import ConfigError, ModelError, RanksError, silenced
+from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keywords, silenced
 from hf_hardneg.ids import named_columns
 from hf_hardneg.index import store
-from hf_hardneg.negatives import HardNegatives
+from hf_hardneg.negatives import OPTIONS, HardNegatives
 from hf_hardneg.retrievers import dense_part
 from hf_hardneg.strategies import Strategy, resolve
 from hf_hardneg.training.gather import world_size
@@ -115,6 +115,7 @@ class Refresher:
         self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
         self.options = options
         self._lock: BaseFileLock | None = None
+        check_keywords("Refresher()", options, OPTIONS - {"encoder"})
         self._check(warm_start)
         first = HardNegatives(corpus, warm_start or "random", **self._mining(self._cache))
         reader = first.selection.reader
