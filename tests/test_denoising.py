@@ -26,7 +26,7 @@ from hf_hardneg.score.cross_encoder import load_cross_encoder
 from hf_hardneg.strategies import resolve
 from tests.cross_encoders import cross_encoder
 from tests.test_filters import table
-from tests.worlds import encode, shared_words, world
+from tests.worlds import encode, needed, shared_words, world
 
 PROBABILITIES = np.array([0.95, 0.05, 0.50, 0.099, 0.10, 0.02, 0.901, 0.90])
 
@@ -115,7 +115,7 @@ def test_bad_parameters(options, text):
 @pytest.mark.parametrize("strategy", ["denoised", "bm25+denoised", "margin+denoised", "hybrid+denoised", "rocketqa"])
 def test_every_kept_negative_is_below_the_threshold_by_the_model_itself(strategy):
     pairs, corpus = world(3, queries=3)
-    mined = mine(pairs, corpus, strategy, encoder=encode, cross_encoder=shared_words, safeguards=False)
+    mined = mine(pairs, corpus, strategy, **needed(strategy), cross_encoder=shared_words, safeguards=False)
     assert sum(map(len, mined["negatives"])) > 0
     for row in mined:
         scores = shared_words([row["query"]] * len(row["negatives"]), row["negatives"])
@@ -124,16 +124,16 @@ def test_every_kept_negative_is_below_the_threshold_by_the_model_itself(strategy
         positives = shared_words([row["query"]] * len(row["positive"]), row["positive"])
         assert np.allclose(row["positive_denoised_scores"], positives, atol=1e-6)
     options = {"cross_encoder": shared_words, "safeguards": False, "known_positives": [pairs]}
-    miner = HardNegatives(corpus, strategy, encoder=encode, **options)
+    miner = HardNegatives(corpus, strategy, **needed(strategy), **options)
     alone = pairs.map(miner, batched=True, batch_size=5)
     assert alone["negative_ids"][:] == mined["negative_ids"][:]
 
 
 def test_a_cross_encoder_that_is_passed_is_always_used():
     pairs, corpus = world(3, queries=3)
-    mined = mine(pairs, corpus, "bm25", encoder=encode, cross_encoder=shared_words)
+    mined = mine(pairs, corpus, "bm25", cross_encoder=shared_words)
     assert sum(row["denoised"] for row in mined["mining"]) > 0
-    miner = HardNegatives(corpus, "bm25", encoder=encode, cross_encoder=shared_words)
+    miner = HardNegatives(corpus, "bm25", cross_encoder=shared_words)
     assert miner.strategy.filters[-1] == CrossEncoderDenoiser(kind="ce_logit")
 
 
@@ -141,7 +141,7 @@ def test_a_cross_encoder_on_a_gpu_and_several_processes_are_refused_before_work(
     pairs, corpus = world(3, queries=3)
     model = load_cross_encoder(cross_encoder(tmp_path), cache_dir=tmp_path, device="cuda:0")
     with pytest.raises(ConfigError, match="num_proc=2 with a cross-encoder on cuda:0"):
-        mine(pairs, corpus, "denoised", encoder=encode, cross_encoder=model, num_proc=2, confirm_cost=True)
+        mine(pairs, corpus, "denoised", cross_encoder=model, num_proc=2, confirm_cost=True)
 
 
 def test_without_a_model_it_says_so():
@@ -243,7 +243,7 @@ def test_a_plan_knows_what_scoring_costs_and_scores_nothing_else():
 
     slow.digest = "slow"
     pairs, corpus = world(3)
-    costs = plan(pairs, corpus, "bm25", encoder=encode, cross_encoder=slow)
+    costs = plan(pairs, corpus, "bm25", cross_encoder=slow)
     (step,) = [step for step in costs.steps if step.name == "score pairs"]
     assert 0.8 < step.seconds / (len(pairs) * 51 * 0.002) < 3
     assert "CrossEncoderDenoiser" in costs.recipe and len(asked) < 400

@@ -12,7 +12,7 @@ from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.generate.prompts import KEYS
 from hf_hardneg.generate.validation import REASONS, Draft, echoes_of, in_another_script, parsed
 from tests.endpoints import passage
-from tests.worlds import encode, world
+from tests.worlds import needed, world
 
 POSITIVE = "alpha beta gamma delta epsilon zeta eta theta iota kappa"
 FRESH = "one two three four five six seven eight nine ten"
@@ -309,7 +309,7 @@ LOOSE = Validation(length_ratio=(0.0, 100.0))
 @pytest.mark.parametrize("strategy", ["bm25", "dense", "hybrid"])
 def test_the_retriever_scores_new_texts_as_it_scored_the_mined(strategy):
     pairs, corpus = world(4)
-    miner = HardNegatives(corpus, strategy, encoder=encode, known_positives=[pairs])
+    miner = HardNegatives(corpus, strategy, **needed(strategy), known_positives=[pairs])
     mined = pairs.map(miner, batched=True)
     row = next(row for row in mined if len(row["negatives"]) > 1)
     scores = RetrieverScorer(miner)([row["query"]] * len(row["negatives"]), row["negatives"])

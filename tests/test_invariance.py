@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict, Features
 from datasets.fingerprint import Hasher
 
 from hf_hardneg import HardNegatives, mine, plan, recipe_of, sweep
-from tests.worlds import SMALL, encode, world
+from tests.worlds import SMALL, encode, needed, world
 
 NAMES = ["bm25", "positive_aware", "rank_zone", "random"]
 COLUMNS = (
@@ -33,7 +33,7 @@ def outcome(rows):
 @pytest.fixture(params=NAMES)
 def case(request):
     pairs, corpus = world(11)
-    miner = HardNegatives(corpus, SMALL[request.param], encoder=encode)
+    miner = HardNegatives(corpus, SMALL[request.param], **needed(SMALL[request.param]))
     return pairs, miner, outcome(pairs.map(miner, batched=True))
 
 
@@ -160,10 +160,13 @@ def test_pickle_is_a_few_kilobytes_for_any_corpus():
 
 def test_mine_equals_the_callable_with_known_positives_and_is_cached():
     pairs, corpus = world(5)
-    mined = mine(pairs, corpus, SMALL["positive_aware"], encoder=encode)
-    assert mine(pairs, corpus, SMALL["positive_aware"], encoder=encode)._fingerprint == mined._fingerprint
+    mined = mine(pairs, corpus, SMALL["positive_aware"], **needed(SMALL["positive_aware"]))
+    assert (
+        mine(pairs, corpus, SMALL["positive_aware"], **needed(SMALL["positive_aware"]))._fingerprint
+        == mined._fingerprint
+    )
     split = DatasetDict({"a": pairs.select(range(10)), "b": pairs.select(range(10, len(pairs)))})
-    parts = mine(split, corpus, SMALL["positive_aware"], encoder=encode, num_proc=2)
+    parts = mine(split, corpus, SMALL["positive_aware"], **needed(SMALL["positive_aware"]), num_proc=2)
     assert outcome([*parts["a"], *parts["b"]]) == outcome(mined)
 
 

@@ -24,7 +24,7 @@ from hf_hardneg.filters import Filter
 from hf_hardneg.recipes import attach
 from hf_hardneg.serialization import plain, rebuilt
 from hf_hardneg.versions import installed
-from tests.worlds import SMALL, encode, world
+from tests.worlds import SMALL, encode, needed, world
 
 FOREIGN = "hf_hardneg recipe: {}"
 
@@ -37,7 +37,7 @@ def mined():
 @pytest.mark.parametrize("name", SMALL)
 def test_every_strategy_can_be_rebuilt_from_its_recipe(name):
     pairs, corpus = world(2)
-    made = mine(pairs, corpus, SMALL[name], encoder=encode, num_negatives=3)
+    made = mine(pairs, corpus, SMALL[name], **needed(SMALL[name]), num_negatives=3)
     recipe = Recipe.from_json(recipe_of(made).to_json())
     assert recipe == recipe_of(made)
     model = next((stage.model for stage in SMALL[name].filters if hasattr(stage, "model")), None)
@@ -62,10 +62,12 @@ def test_it_says_what_decides_rows(mined):
 
 def test_models_and_every_index_are_named():
     pairs, corpus = world(1)
-    recipe = recipe_of(mine(pairs, corpus, SMALL["safe hybrid"], encoder=encode))
+    recipe = recipe_of(mine(pairs, corpus, SMALL["safe hybrid"], **needed(SMALL["safe hybrid"])))
     assert (recipe.encoder.name, recipe.encoder.kind) == ("encode", "live") and recipe.encoder.digest
     assert [one["kind"] for one in recipe.indexes] == ["bm25", "dense"]
-    second = recipe_of(mine(pairs, corpus, SMALL["bm25 where vectors disagree"], encoder=encode))
+    second = recipe_of(
+        mine(pairs, corpus, SMALL["bm25 where vectors disagree"], **needed(SMALL["bm25 where vectors disagree"]))
+    )
     assert second.encoder == recipe.encoder and second.indexes == recipe.indexes
     scored = recipe_of(mine(pairs, corpus, SMALL["denoised"])).cross_encoder
     assert (scored.name, scored.kind) == ("shared_words", "live")
@@ -213,7 +215,7 @@ def test_a_class_of_the_user_is_named_and_never_rebuilt():
 def test_an_own_index_and_an_own_function_are_left_to_the_user():
     pairs, corpus = world(1)
     attached = attach_dense(corpus, encoder=encode)
-    code = recipe_of(mine(pairs, attached, SMALL["dense"], encoder=encode, index_name="dense")).code()
+    code = recipe_of(mine(pairs, attached, SMALL["dense"], **needed(SMALL["dense"]), index_name="dense")).code()
     assert "index_name=...,  # your own index" in code and 'encoder=...,  # your copy of "encode"' in code
 
 

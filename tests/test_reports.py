@@ -5,7 +5,7 @@ from datasets import Dataset, load_from_disk
 
 from hf_hardneg import mine, report
 from hf_hardneg.errors import ColumnError, ConfigError
-from tests.worlds import SMALL, encode, world
+from tests.worlds import SMALL, needed, world
 
 MINED = {
     "negatives": [["a", "b"], ["c", "c"], []],
@@ -76,7 +76,7 @@ def test_recall_of_approximate_search_is_shown_and_is_no_count():
 @pytest.mark.parametrize("name", SMALL)
 def test_the_funnel_adds_up(name):
     pairs, corpus = world(2)
-    made = report(mine(pairs, corpus, SMALL[name], encoder=encode))
+    made = report(mine(pairs, corpus, SMALL[name], **needed(SMALL[name])))
     rest = {key: count for key, count in made.funnel.items() if key != "retrieved"}
     assert made.funnel["retrieved"] == sum(rest.values())
     assert made.funnel["kept"] == made.negatives and made.repeated_negatives == 0

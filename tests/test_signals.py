@@ -26,7 +26,7 @@ from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers import fused
 from hf_hardneg.signals import word_grams, words
-from tests.worlds import encode, world
+from tests.worlds import encode, needed, world
 
 
 def unit(vectors):
@@ -70,7 +70,7 @@ def test_disagreement_compares_with_bm25_for_vectors_and_with_vectors_for_bm25(s
     pairs, corpus = world(seed)
     options = {"encoder": encode, "num_negatives": 60}
     scores = {}
-    for row in mine(pairs, corpus, Strategy([BM25(60)]), **options):
+    for row in mine(pairs, corpus, Strategy([BM25(60)]), num_negatives=60):
         for one, score in zip(row["negative_ids"], row["negative_scores"], strict=True):
             scores[row["query_id"], one] = score
     for row, plain in zip(
@@ -183,7 +183,7 @@ def test_a_union_is_scored_by_vectors_and_names_who_found_what(quotas):
     found = {
         name: {
             row["query_id"]: set(row["negative_ids"])
-            for row in mine(pairs, corpus, Strategy([retriever]), encoder=encode, num_negatives=60)
+            for row in mine(pairs, corpus, Strategy([retriever]), **needed(Strategy([retriever])), num_negatives=60)
         }
         for name, retriever in (("bm25", BM25(60)), ("dense", Dense(60)))
     }
@@ -233,9 +233,9 @@ def test_the_parents_of_a_positive_are_those_of_its_copies_too():
 def test_similarities_are_the_same_in_blocks_of_any_size(retriever, monkeypatch, tmp_path):
     pairs, corpus = world(4)
     strategy = Strategy([retriever], [TooSimilar(0.5, 10)])
-    whole = mine(pairs, corpus, strategy, encoder=encode, cache_dir=str(tmp_path / "whole"))
+    whole = mine(pairs, corpus, strategy, **needed(strategy), cache_dir=str(tmp_path / "whole"))
     monkeypatch.setattr("hf_hardneg.signals.PAIRS", 50)
-    assert mine(pairs, corpus, strategy, encoder=encode, cache_dir=str(tmp_path / "blocks"))[:] == whole[:]
+    assert mine(pairs, corpus, strategy, **needed(strategy), cache_dir=str(tmp_path / "blocks"))[:] == whole[:]
 
 
 def test_many_positives_of_one_query_are_held_in_parts():

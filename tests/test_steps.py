@@ -16,7 +16,7 @@ from hf_hardneg.index import store
 from hf_hardneg.retrievers import Dense
 from hf_hardneg.samplers import RankZone
 from hf_hardneg.steps import Steps
-from tests.worlds import SMALL, encode, shared_words, world
+from tests.worlds import SMALL, encode, needed, shared_words, world
 
 MINED = [
     "negatives",
@@ -39,7 +39,14 @@ def stored(cache, kind):
 
 
 def mined(cache, pairs, corpus, strategy="bm25", **options):
-    return mine(pairs, corpus, SMALL.get(strategy, strategy), encoder=encode, cache_dir=str(cache), **options)
+    return mine(
+        pairs,
+        corpus,
+        SMALL.get(strategy, strategy),
+        **needed(SMALL.get(strategy, strategy)),
+        cache_dir=str(cache),
+        **options,
+    )
 
 
 def test_another_margin_sampler_or_seed_searches_nothing(cache, monkeypatch):
@@ -73,11 +80,11 @@ from hf_hardneg import Strategy, mine
 from hf_hardneg.filters import RankWindow
 from hf_hardneg.index import bm25, dense
 from hf_hardneg.retrievers import BM25, Dense
-from tests.worlds import encode
+from tests.worlds import needed
 folder, kind, first = sys.argv[1:]
 corpus, pairs = (Dataset.load_from_disk(f"{folder}/{name}") for name in ("corpus", "pairs"))
 strategy = Strategy([{"bm25": BM25, "dense": Dense}[kind](100)], [RankWindow(int(first))])
-mine(pairs, corpus, strategy, encoder=encode, cache_dir=f"{folder}/cache")
+mine(pairs, corpus, strategy, **needed(strategy), cache_dir=f"{folder}/cache")
 opened = bm25._opened.cache_info().misses + dense._opened.cache_info().misses
 print(opened, *(name for name in ("torch", "faiss", "transformers", "sentence_transformers") if name in sys.modules))
 """
@@ -110,7 +117,9 @@ def test_pairs_in_memory_and_on_disk_with_any_workers(tmp_path, cache, strategy,
     assert (stored(cache, "candidates"), stored(cache, "negatives")) == names
     fresh = mined(tmp_path / "other", pairs, corpus, strategy, num_proc=2, batch_size=5)
     direct = pairs.map(
-        HardNegatives(corpus, SMALL[strategy], encoder=encode, known_positives=[pairs], cache_dir=str(cache)),
+        HardNegatives(
+            corpus, SMALL[strategy], **needed(SMALL[strategy]), known_positives=[pairs], cache_dir=str(cache)
+        ),
         batched=True,
     )
     assert one[:] == two[:] == fresh[:] == direct[:] and one.features == fresh.features

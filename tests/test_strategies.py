@@ -6,7 +6,7 @@ from hf_hardneg.filters import FILTERS, AbsoluteMargin, TooSimilar
 from hf_hardneg.retrievers import BM25
 from hf_hardneg.samplers import SAMPLERS, SimANS, Uniform
 from hf_hardneg.strategies import ALIASES, STRATEGIES, TRAINING_TIME, resolve, table
-from tests.worlds import encode, shared_words, world
+from tests.worlds import needed, shared_words, world
 
 OFFLINE = [name for name, target in ALIASES.items() if target in STRATEGIES]
 TRAINING = [*TRAINING_TIME, *(name for name, target in ALIASES.items() if target in TRAINING_TIME)]
@@ -58,7 +58,7 @@ def rows():
 def test_every_name_mines_as_it_is(name, rows):
     pairs, corpus = rows
     options = {"cross_encoder": shared_words} if name == "denoised" else {}
-    miner = HardNegatives(corpus, name, encoder=encode, known_positives=[pairs], **options)
+    miner = HardNegatives(corpus, name, **needed(name), known_positives=[pairs], **options)
     assert sum(map(len, miner(pairs[:40])["negatives"])) > 0
     assert type(resolve(name).sampler).__name__ in repr(miner.strategy)
 

@@ -88,3 +88,8 @@ def world(seed, documents=60, queries=12):
                 }
             )
     return Dataset.from_list(rows), corpus
+
+
+def needed(strategy, **options):
+    """Options with the encoder, where a strategy looks at one."""
+    return {"encoder": encode, **options} if resolve(strategy).uses_vectors else options

@@ -12,7 +12,7 @@ from hf_hardneg import audit, from_format, mine, to_format
 from hf_hardneg.audits import CHECKS, rows
 from hf_hardneg.formats import LAYOUTS
 from tests.audits.oracle import BEYOND, compared, counted
-from tests.worlds import SMALL, encode, world
+from tests.worlds import SMALL, needed, world
 
 PLAIN = "one two three four five six seven"
 TEXTS = [
@@ -88,7 +88,7 @@ def test_chance_plants_every_defect():
 def test_what_we_mine_is_clean(name):
     """No error, and of warnings only those that a strategy does not promise to avoid, as the oracle counts them."""
     pairs, corpus = world(5)
-    mined = mine(pairs, corpus, SMALL[name], encoder=encode, num_negatives=5)
+    mined = mine(pairs, corpus, SMALL[name], **needed(SMALL[name]), num_negatives=5)
     found = audit(mined)
     assert found.ok, str(found)
     warned = {one.name for one in found.findings if one.severity == "warning"}

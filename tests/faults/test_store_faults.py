@@ -12,7 +12,7 @@ import pytest
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index import store
-from tests.worlds import SMALL, encode, world
+from tests.worlds import SMALL, needed, world
 
 POINTS = 20
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "shutil.rmtree"}
@@ -20,7 +20,7 @@ EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "shutil.rmtree"}
 
 def _mine(cache, strategy):
     pairs, corpus = world(4)
-    mined = mine(pairs, corpus, SMALL[strategy], encoder=encode, cache_dir=str(cache))
+    mined = mine(pairs, corpus, SMALL[strategy], **needed(SMALL[strategy]), cache_dir=str(cache))
     return mined["negative_ids"][:]
 
 
@@ -163,7 +163,7 @@ def test_a_directory_of_something_else_is_refused(published):
 def test_a_worker_that_finds_its_index_gone_says_so(tmp_path, strategy):
     """A miner unpickled in a fresh process, after somebody cleaned the cache."""
     pairs, corpus = world(4)
-    miner = HardNegatives(corpus, SMALL[strategy], encoder=encode, cache_dir=str(tmp_path / "cache"))
+    miner = HardNegatives(corpus, SMALL[strategy], **needed(SMALL[strategy]), cache_dir=str(tmp_path / "cache"))
     for directory in (tmp_path / "cache").glob(f"{strategy}-*"):
         shutil.rmtree(directory)
     with pytest.raises(StoreError, match=f"{strategy}-.*manifest.json is missing. Delete the directory to rebuild"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.strategies import STRATEGIES
-from tests.worlds import SMALL, encode, world
+from tests.worlds import SMALL, needed, world
 
 COMPARED = ("query_id", "negative_ids", "negatives", "negative_scores", "negative_ranks", "negative_sources", "mining")
 quick = settings(
@@ -33,7 +33,7 @@ def seen(text):
 @given(seed=st.integers(0, 10_000))
 def test_nothing_of_the_exclusion_set_comes_out(name, seed):
     pairs, corpus = world(seed)
-    mined = mine(pairs, corpus, SMALL[name], encoder=encode, num_negatives=5)
+    mined = mine(pairs, corpus, SMALL[name], **needed(SMALL[name]), num_negatives=5)
     texts = dict(zip(corpus["_id"], corpus["text"], strict=True))
     forbidden = defaultdict(set)
     for row in pairs:
@@ -54,12 +54,12 @@ def test_nothing_of_the_exclusion_set_comes_out(name, seed):
 @given(seed=st.integers(0, 10_000))
 def test_output_depends_on_the_row_alone(name, seed):
     pairs, corpus = world(seed)
-    whole = mine(pairs, corpus, SMALL[name], encoder=encode)
+    whole = mine(pairs, corpus, SMALL[name], **needed(SMALL[name]))
     order = np.random.default_rng(seed).permutation(len(pairs))
-    shuffled = mine(pairs.select(order), corpus, SMALL[name], encoder=encode, batch_size=7)
+    shuffled = mine(pairs.select(order), corpus, SMALL[name], **needed(SMALL[name]), batch_size=7)
     for place, row in enumerate(shuffled):
         assert {key: row[key] for key in COMPARED} == {key: whole[int(order[place])][key] for key in COMPARED}
-    miner = HardNegatives(corpus, SMALL[name], encoder=encode)
+    miner = HardNegatives(corpus, SMALL[name], **needed(SMALL[name]))
     again = pickle.loads(pickle.dumps(miner))
     batch = pairs[:10]
     assert again(batch)["negative_ids"] == miner(batch)["negative_ids"]
@@ -71,7 +71,7 @@ def test_corpora_that_cannot_give_enough(name):
     for texts in (["word1 word2"], ["word1"] * 4, ["word1 word2", "word3", "word1"], ["word1 word5", "word1 word6"]):
         corpus = Dataset.from_dict({"_id": [f"d{i}" for i in range(len(texts))], "text": texts})
         pairs = Dataset.from_dict({"query": ["word1 word9"], "positive_ids": [["d0"]]})
-        row = mine(pairs, corpus, SMALL[name], encoder=encode, num_negatives=50)[0]
+        row = mine(pairs, corpus, SMALL[name], **needed(SMALL[name]), num_negatives=50)[0]
         assert row["mining"]["kept"] == len(row["negatives"]) < len(texts)
         assert row["mining"]["short"] == 50 - len(row["negatives"])
 
