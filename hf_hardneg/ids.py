@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.encodings import plain
 from hf_hardneg.errors import ColumnError, DataError
 
 ROW_NUMBER = "row_number"
@@ -48,7 +49,7 @@ def named_columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     columns = dict(zip(table.column_names, table.columns, strict=True))
     for name, labels in class_names(table.schema).items():
         if name in columns:
-            columns[name] = pa.chunked_array([named(_one(columns[name]), labels)])
+            columns[name] = pa.chunked_array([named(plain(columns[name]), labels)])
     return columns
 
 
@@ -106,7 +107,7 @@ def as_text(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
         ColumnError: the type is none of ids, such as a date or a fraction.
         DataError: a float is no whole number, or so large that digits are lost.
     """
-    array = _one(column)
+    array = plain(column)
     kind = array.type
     if pa.types.is_dictionary(kind):
         return as_text(array.dictionary_decode(), name)
@@ -180,10 +181,6 @@ def refuse_nulls(array: pa.Array, name: str, first_row: int | None = None, owner
         f"Column {name!r} is null in row {row} {where}; texts and ids may not be. Drop such rows with .filter() first, "
         "or fill them."
     )
-
-
-def _one(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _whole(array: pa.Array, name: str) -> pa.Array:

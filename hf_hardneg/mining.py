@@ -11,9 +11,10 @@ from hf_hardneg.index import store
 from hf_hardneg.negatives import OPTIONS, HardNegatives
 from hf_hardneg.plans import guard
 from hf_hardneg.recipes import Recipe, attach
+from hf_hardneg.selection import check_own, written
 from hf_hardneg.sides import warn_of_negatives
 from hf_hardneg.steps import BATCH, Steps
-from hf_hardneg.strategies import Strategy
+from hf_hardneg.strategies import Strategy, resolve
 from hf_hardneg.versions import joined
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def mine(
         splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
         rows = list(splits.values())
         known = [*rows, *known_positives]
+        _check_own(rows, strategy, options)
         miner = _opened(known, corpus, strategy, options)
         if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows):
             wanted = {**options, "known_positives": known_positives}
@@ -87,6 +89,14 @@ def mine(
             attach(made, recipe)
         warn_of_negatives(mined.values(), miner.positive_column)
         return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
+
+
+def _check_own(splits: Sequence[Dataset], strategy: str | Strategy, options: dict[str, Any]) -> None:
+    recipe = {name: options[name] for name in ("safeguards", "cross_encoder") if name in options}
+    names = written(resolve(strategy, **recipe).filters)
+    for split in splits:
+        kind = split.features.get("mining")
+        check_own(split.column_names, names, kind if isinstance(kind, dict) else ())
 
 
 def _opened(

@@ -19,7 +19,7 @@ from hf_hardneg.queries import Columns, Reader, known_positives_of, no_ids
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
 from hf_hardneg.retrievers import Sources
-from hf_hardneg.selection import Selection
+from hf_hardneg.selection import Selection, check_own, written
 from hf_hardneg.sides import warn_of_pairs
 from hf_hardneg.signals import Context
 from hf_hardneg.strategies import Strategy, concise, resolve
@@ -203,7 +203,9 @@ class HardNegatives:
                 "mine(), or pass known_positives=, the datasets whose pairs count."
             )
         for rows in known_positives:
-            columns.check(rows.column_names)
+            columns.check_table(
+                dict(zip(rows.column_names, rows.features.arrow_schema.empty_table().columns, strict=True))
+            )
             naming = columns.naming_documents(rows.column_names)
             if naming and id_column_of(corpus, self.id_column) is None:
                 raise no_ids(naming[0], corpus.column_names)
@@ -234,6 +236,8 @@ class HardNegatives:
             ConfigError: a margin has no positive score to compare with, or a worker would touch CUDA.
         """
         rows = Batch.of(batch, self.query_column)
+        names = written(self.selection.filtering.filters)
+        check_own(rows.columns, names, rows.fields("mining") if "mining" in rows.columns else ())
         queries = self.retrieval.reader.read(rows.columns)
         found = self.retrieval.search(queries)
         found = self.rescoring.add(found, queries)

@@ -90,7 +90,7 @@ def searchers_of(miner: HardNegatives) -> list[Any]:
 
 def source_of(split: Dataset, columns: Columns) -> Source:
     """The pairs of one split, digested in the columns that mining reads."""
-    digested = columns.digested(split.column_names)
+    digested = columns.digested(split)
     digest = dataset_digest(split, digested)
     return Source(rows=len(split), digest=digest, columns=tuple(digested), **origin_of(split))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +14,8 @@ import pyarrow.compute as pc
 
 from hf_hardneg.batches import matrix
 from hf_hardneg.corpus import Corpus, dataset_digest, missing_column
-from hf_hardneg.errors import ColumnError
+from hf_hardneg.encodings import plain
+from hf_hardneg.errors import ColumnError, warn
 from hf_hardneg.ids import ROW_NUMBER, flat_texts, id_texts, is_listed, is_text, named_columns, refuse_nulls
 from hf_hardneg.index import store
 from hf_hardneg.index.analysis import Analyzer
@@ -55,26 +57,53 @@ class Columns:
     exclude_ids: str | None = None
     answer: str | None = None
 
-    def digested(self, present: Sequence[str]) -> list[str]:
+    def read(self, present: Collection[str]) -> list[str]:
+        """Those that mining reads, of the ones that are there."""
+        return list(dict.fromkeys(name for name in astuple(self) if name is not None and name in present))
+
+    def digested(self, pairs: Dataset) -> list[str]:
         """Those that identify the pairs, of the ones that are there."""
-        names = (self.query, self.query_id, self.positive, self.positive_ids)
-        return [name for name in names if name in present]
+        schema = pairs.features.arrow_schema
+        names = [name for name in (self.query, self.query_id, self.positive, self.positive_ids) if name in schema.names]
+        labels = self.positive_ids in names and self.positive in names and is_label(schema.field(self.positive).type)
+        return [name for name in names if not (labels and name == self.positive)]
+
+    def has_texts(self, table: Mapping[str, pa.ChunkedArray]) -> bool:
+        """Whether rows bring texts of positives: numbers beside ids are labels, which mining leaves alone."""
+        if self.positive not in table or self.positive_ids not in table:
+            return self.positive in table
+        return not is_label(table[self.positive].type)
+
+    def check_table(self, table: Mapping[str, pa.ChunkedArray]) -> None:
+        """`check` of the columns of a batch, whose types are known."""
+        default = Columns.positive
+        other = self.positive not in (default, *table) and default in table and is_label(table[default].type)
+        self.check([name for name in table if not (other and name == default)])
+        _check_texts(table[self.query], self.query)
+        if self.has_texts(table):
+            _check_texts(table[self.positive], self.positive)
+        elif self.positive in table and parent_process() is None:
+            warn(
+                f"Column {self.positive!r} holds {table[self.positive].type}, labels and no texts; the positives are "
+                f"those of {self.positive_ids!r}, and their texts are not added. Name a new column for them with "
+                "positive_column=, such as 'positive_text', or rename yours."
+            )
 
     def naming_documents(self, present: Sequence[str]) -> list[str]:
         """Those that name documents by their ids, of the ones that are there."""
         return [name for name in (self.positive_ids, self.exclude_ids) if name is not None and name in present]
 
-    def read(self, present: Sequence[str]) -> list[str]:
-        """All that mining reads, of the ones that are there."""
-        others = (self.query_vector, self.exclude_ids, self.answer)
-        return [*self.digested(present), *(name for name in others if name is not None and name in present)]
-
     def check(self, present: Sequence[str]) -> None:
-        """Raise if a needed column is missing.
+        """Raise if a needed column is missing, or one that an option names.
 
         Raises:
             ColumnError: naming the column and those that are there.
         """
+        for name in ("query_id", "positive", "positive_ids"):
+            column, default = getattr(self, name), getattr(Columns, name)
+            is_new = name == "positive" and default not in present and self.positive_ids in present
+            if column not in (default, *present) and not is_new:
+                raise missing_column(column, present, "dataset", f"{name}_column")
         for name in ("query", "query_vector", "exclude_ids", "answer"):
             column = getattr(self, name)
             if column is not None and column not in present:
@@ -161,7 +190,7 @@ class Reader:
             ColumnError: a column is missing or of the wrong type.
             DataError: a query or positive is null, or a positive id is not in the corpus.
         """
-        self.columns.check(list(table))
+        self.columns.check_table(table)
         names = self.names(table)
         texts = names.texts
         own = self.listed_positives(table)
@@ -205,7 +234,7 @@ class Reader:
             first_row (`int`, *optional*): which row of the dataset is the first of them, for messages.
         """
         queries, keys, rows, found = [], [], [], list[str | None]()
-        if self.columns.positive in table:
+        if self.columns.has_texts(table):
             owner, positives = flat_strings(table[self.columns.positive], self.columns.positive, first_row)
             own_keys = text_keys(positives, self.keys.dedupe)
             own_rows = self.keys.row_of_keys(own_keys)
@@ -252,7 +281,7 @@ class Reader:
 
     def _listed_counts(self, table: Mapping[str, pa.ChunkedArray], size: int) -> np.ndarray:
         name, read = self.columns.positive, flat_strings
-        if name not in table:
+        if not self.columns.has_texts(table):
             name, read = self.columns.positive_ids, flat_texts
         return np.bincount(read(table[name], name)[0], minlength=size)
 
@@ -304,7 +333,7 @@ def known_positives_of(
     digests = []
     for split in splits:
         if len(split):
-            digests.append(dataset_digest(split, columns.digested(split.column_names)))
+            digests.append(dataset_digest(split, columns.digested(split)))
     if not digests:
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
 
@@ -372,7 +401,7 @@ def sampled_queries(known: Sequence[Dataset], reader: Reader, size: int) -> Quer
     tables = []
     for rows, start, end in zip(known, starts[:-1], starts[1:], strict=True):
         inside = places[(places >= start) & (places < end)] - start
-        tables.append(rows.with_format("arrow", columns=_names_of(rows, plain.columns))[inside])
+        tables.append(rows.with_format("arrow", columns=plain.columns.read(rows.column_names))[inside])
     order = np.searchsorted(places, first[:size])
     table = pa.concat_tables(tables, promote_options="default").take(pa.array(order)).combine_chunks()
     return plain.read(named_columns(table))
@@ -384,11 +413,6 @@ def query_keys(rows: Dataset, columns: Columns, dedupe: Dedupe) -> np.ndarray:
         return text_keys([], dedupe)
     column = rows.with_format("arrow", columns=[columns.query])[:][columns.query]
     return text_keys(strings(column, columns.query), dedupe)
-
-
-def _names_of(rows: Dataset, columns: Columns) -> list[str]:
-    wanted = (columns.query, columns.query_id, columns.positive, columns.positive_ids, columns.query_vector)
-    return [name for name in wanted if name is not None and name in rows.column_names]
 
 
 def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList, np.ndarray]:
@@ -408,11 +432,27 @@ def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList,
     return merged, where[: len(own.query)]
 
 
+def is_label(kind: pa.DataType) -> bool:
+    """Whether values are numbers, or lists of numbers."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return is_label(kind.value_type)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _check_texts(column: pa.ChunkedArray, name: str) -> None:
+    """Raise for numbers, such as labels or ids, in place of texts."""
+    if is_label(column.type):
+        raise ColumnError(
+            f"Column {name!r} holds {column.type}; it must hold texts. Name the column of texts, or, where numbers are "
+            f"the texts, use cast_column({name!r}, Value('string'))."
+        )
+
+
 def strings(
     column: pa.ChunkedArray, name: str, first_row: int | None = None, owner: np.ndarray | None = None
 ) -> list[str]:
     """Values of a column of strings or integers, without nulls; rows of messages as in `refuse_nulls`."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = plain(column)
     if not (is_text(array.type) or pa.types.is_integer(array.type)):
         raise ColumnError(f"Column {name!r} holds {_held(array.type)}; it must hold strings. Cast or join it first.")
     refuse_nulls(array, name, first_row, owner)
@@ -428,7 +468,7 @@ def _held(kind: pa.DataType) -> str:
 
 def flat_strings(column: pa.ChunkedArray, name: str, first_row: int | None = None) -> tuple[np.ndarray, list[str]]:
     """Owner row and value of each string in a column of strings or of lists of strings."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = plain(column)
     if is_listed(array.type):
         refuse_nulls(array, name, first_row)
         values = array.flatten()

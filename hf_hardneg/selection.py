@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 from hf_hardneg.batches import Batch, ragged
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import keyed_uniforms_of_pairs
+from hf_hardneg.errors import ColumnError
 from hf_hardneg.filtering import Filtering
 from hf_hardneg.filters import Filter, ScoringFilter
 from hf_hardneg.identity import identify
@@ -20,15 +21,28 @@ from hf_hardneg.padding import Chosen, Padding, Shortage
 from hf_hardneg.pages import release
 from hf_hardneg.process import in_threads
 from hf_hardneg.queries import Names, Reader
-from hf_hardneg.rescoring import OF_CANDIDATES, OF_POSITIVES, with_columns
-from hf_hardneg.retrieval import COLUMNS, COUNTS, Found, from_columns
+from hf_hardneg.rescoring import with_columns
+from hf_hardneg.retrieval import COUNTS, Found, from_columns
 from hf_hardneg.samplers import Sampler, Uniforms
 from hf_hardneg.signals import BoundSignal
 
 DRAWS = 10_000
 OF_OTHER_STEPS = ("reader", "sources", "strict")
 """Fields that the identities of the steps before cover."""
-OF_BEFORE = ("pseudo_positives", "pseudo_positive_ids", "synthesis")
+PSEUDO = ("pseudo_positives", "pseudo_positive_ids")
+OF_BEFORE = (*PSEUDO, "synthesis")
+WRITTEN = (
+    "negatives",
+    "negative_ids",
+    "negative_scores",
+    "negative_ranks",
+    "negative_sources",
+    "positive_scores",
+    "mining",
+)
+"""Columns that every strategy writes."""
+ROW = "row of the pairs"
+"""Beside what is selected where rows may be dropped: which row each was."""
 _SCORED = re.compile("negative_(.+)_scores")
 
 
@@ -70,18 +84,22 @@ class Selection:
         """What the choice depends on, besides the candidates, as plain values."""
         parts = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in OF_OTHER_STEPS}
         sampler = [self.sampler.name, identify(self.sampler, what="sampler")]
-        return {**parts, "filtering": self.filtering.identity, "sampler": sampler}
+        rows = {"rows": "numbered"} if self.drops_rows else {}
+        return {**parts, **rows, "filtering": self.filtering.identity, "sampler": sampler}
 
     def __call__(self, batch: Any) -> Any:
-        """The columns of mined data for a batch that has candidates; all its columns where a rule may drop rows."""
+        """The columns of mined data for a batch with candidates; where rules drop rows, of those left, with `ROW`."""
         rows = Batch.of(batch, self.reader.columns.query)
         found = from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
         found = with_columns(found, rows.columns)
         needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
         chosen = self.choose(found, needed(rows.columns))
-        made = self.emit(rows, found, chosen) if self.drops_rows else pa.table(self.columns(rows, found, chosen))
+        added = self.columns(rows, found, chosen)
+        if self.drops_rows:
+            stays = pa.array(chosen.stays)
+            added = {name: values.filter(stays) for name, values in {ROW: rows.columns[ROW], **added}.items()}
         release(rows.columns.values())
-        return made
+        return pa.table(added)
 
     def choose(self, found: Found, queries: Names) -> Chosen:
         """The negatives of a batch; to pad with random ones, `queries` must be `Queries`, with the exclusion sets.
@@ -192,15 +210,42 @@ class Selection:
         return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
 
 
+def written(filters: Sequence[Filter]) -> tuple[str, ...]:
+    """The columns that mining with some filters writes, besides the texts of positives that are given as ids."""
+    scoring = [stage for stage in filters if isinstance(stage, ScoringFilter)]
+    scores = [f"{side}_{stage.name}_scores" for stage in scoring for side in ("negative", "positive")]
+    return (*WRITTEN, *scores, *(PSEUDO if any(stage.promotes for stage in scoring) else ()))
+
+
+def check_own(present: Collection[str], names: Sequence[str], counted: Collection[str]) -> None:
+    """Raise where a user's own column would be overwritten; what an earlier mining wrote is replaced.
+
+    Args:
+        present (`Collection[str]`): columns of the pairs.
+        names (`Sequence[str]`): columns that mining writes.
+        counted (`Collection[str]`): the counts in their column `mining`.
+
+    Raises:
+        ColumnError: naming the columns and what to do.
+    """
+    own = [name for name in names if name in present]
+    is_mined = all(name in present for name in WRITTEN) and {*COUNTS, "kept", "short"} <= set(counted)
+    if own and not is_mined:
+        raise ColumnError(
+            f"The pairs have {', '.join(map(repr, own))}, which mining writes; columns of these names may only stand "
+            f"there as mining left them, all of {', '.join(WRITTEN)}. Rename yours with rename_column(), or leave "
+            "them out with remove_columns()."
+        )
+
+
 def replaced(columns: Collection[str]) -> tuple[str, ...]:
-    """Those of some columns that mining takes away: of its own steps, and what tells of negatives mined before."""
-    of_steps = [name for name in columns if name in COLUMNS or name.startswith((OF_CANDIDATES, OF_POSITIVES))]
+    """Those of some columns that tell of negatives mined before, and that mining may not write again."""
     if "mining" not in columns:
-        return tuple(of_steps)
+        return ()
     scored = [found[1] for found in map(_SCORED.fullmatch, columns) if found]
     pairs = ((f"negative_{name}_scores", f"positive_{name}_scores") for name in scored)
     of_scoring = [name for pair in pairs if pair[1] in columns for name in pair]
-    return (*of_steps, *of_scoring, *(name for name in OF_BEFORE if name in columns))
+    return (*of_scoring, *(name for name in OF_BEFORE if name in columns))
 
 
 def _nullable(scores: np.ndarray) -> pa.Array:

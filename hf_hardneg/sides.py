@@ -152,7 +152,7 @@ def _spread(total: int) -> np.ndarray:
 
 
 def _sampled(rows: Dataset, reader: Reader) -> dict[str, pa.ChunkedArray]:
-    names = reader.columns.digested(rows.column_names)
+    names = reader.columns.digested(rows)
     table: Any = rows.with_format("arrow", columns=names)[_spread(len(rows))]
     return named_columns(table)
 

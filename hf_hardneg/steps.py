@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_hardneg.corpus import rows_digest
 from hf_hardneg.index import store
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import Retrieval
-from hf_hardneg.selection import replaced
+from hf_hardneg.selection import ROW, replaced
 from hf_hardneg.versions import installed
 
 if TYPE_CHECKING:
@@ -58,16 +60,15 @@ class Steps:
         return [json.loads(path.read_text()) for folder in folders for path in folder.glob(VERSIONS)]
 
     def candidates(self, pairs: Dataset, retrieval: Retrieval) -> Dataset:
-        """The pairs with the columns that retrieval adds, from the store where they are there."""
+        """What mining reads of the pairs, with the columns that retrieval adds, from the store where they are there."""
         from datasets import concatenate_datasets
 
-        plain = pairs.with_format("arrow")
+        plain = pairs.select_columns(retrieval.reader.columns.read(pairs.column_names)).with_format("arrow")
         if not len(pairs):
             return plain.map(retrieval, batched=True)
         origin = _origin(pairs, retrieval)
         found = self._stored("candidates", origin, plain, retrieval, f"Searching ({retrieval.sources[-1]})")
-        kept = [name for name in plain.column_names if name not in found.column_names]
-        return concatenate_datasets([plain.select_columns(kept), found], axis=1).with_format("arrow")
+        return concatenate_datasets([plain, found], axis=1).with_format("arrow")
 
     def negatives(self, pairs: Dataset, miner: HardNegatives, depth: int | None = None) -> Dataset:
         """The pairs with their negatives, from the store where they are there.
@@ -77,7 +78,7 @@ class Steps:
             miner (`HardNegatives`): its retrieval, rescoring and selection.
             depth (`int`, *optional*): candidates to retrieve, instead of as many as the miner needs.
         """
-        from datasets import concatenate_datasets
+        from datasets import Dataset, concatenate_datasets
 
         retrieval, rescoring, selection = miner.retrieval, miner.rescoring, miner.selection
         retrieval = retrieval if depth is None else replace(retrieval, depth=depth)
@@ -86,13 +87,16 @@ class Steps:
         if rescoring.needed:
             found = self._rescored(found, rescoring, made_from["signals"])
         if not len(pairs):
-            return found.map(selection, batched=True).with_format(None)
+            return pairs.with_format(None)
+        if selection.drops_rows:
+            numbers = Dataset.from_dict({ROW: np.arange(len(pairs))}).with_format("arrow")
+            found = concatenate_datasets([found, numbers], axis=1).with_format("arrow")
         made = self._stored("negatives", made_from["negatives"], found, selection, "Selecting negatives")
-        if not selection.drops_rows:
-            gone = {*made.column_names, *replaced(pairs.column_names)}
-            kept = [name for name in pairs.column_names if name not in gone]
-            made = concatenate_datasets([pairs.select_columns(kept), made], axis=1)
-        return made.with_format(None)
+        if selection.drops_rows:
+            pairs, made = pairs.select(made.with_format("numpy")[ROW][:]), made.remove_columns(ROW)
+        gone = {*made.column_names, *replaced(pairs.column_names)}
+        kept = [name for name in pairs.column_names if name not in gone]
+        return concatenate_datasets([pairs.select_columns(kept), made], axis=1).with_format(None)
 
     def _rescored(self, found: Dataset, rescoring: Rescoring, origin: dict[str, Any]) -> Dataset:
         from datasets import concatenate_datasets
