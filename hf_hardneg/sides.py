@@ -18,7 +18,7 @@ from hf_hardneg.corpus import BATCH, TEXT, TITLE, Corpus, joined, text_columns_o
 from hf_hardneg.errors import warn
 from hf_hardneg.ids import named_columns
 from hf_hardneg.positives import text_keys
-from hf_hardneg.queries import Reader, flat_strings
+from hf_hardneg.queries import Reader, flat_strings, is_label
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -81,6 +81,8 @@ def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None
     for rows in splits:
         if len(rows) and set(sides) <= set(rows.column_names):
             table = rows.with_format("arrow", columns=list(sides))[_spread(len(rows))]
+            if is_label(table.column(positive_column).type):
+                continue
             for name, texts in sides.items():
                 texts += flat_strings(table.column(name), name)[1]
     found = difference(sides[positive_column], sides["negatives"])
