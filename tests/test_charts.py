@@ -5,7 +5,7 @@ import pytest
 
 from hf_hardneg.charts import BAND, BAR, INK, Marked, histogram
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.reports import EDGES
+from hf_hardneg.hardness import EDGES
 
 SVG = "{http://www.w3.org/2000/svg}"
 

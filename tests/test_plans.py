@@ -145,6 +145,7 @@ def test_an_index_of_the_users_own_is_searched_itself(tmp_path):
     pairs, corpus = world(2)
     pairs = pairs.add_column("w", encode(pairs["query"]).tolist())
     index = faiss.IndexHNSWFlat(WIDTH, 8, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efSearch = 64
     index.add(encode(corpus["text"]))
     made = plan(pairs, corpus, "dense", index_name=index, query_vector_column="w", cache_dir=str(tmp_path))
     assert "36 queries on the index itself" in steps(made)["search"].basis and steps(made)["build index"].reused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,6 +53,10 @@ class Layout:
     document_key: str = "document_id"
     merge: tuple[str, ...] = ()
     loses: str = f"{PARTIAL}, ids, ranks, sources, {OTHERS}"
+
+    def has_columns(self, columns: Sequence[str]) -> bool:
+        """Whether rows with these columns are rows of this layout, and nothing else."""
+        return bool(self.columns) and set(self.columns) <= set(columns) <= {*self.columns, *self.beside}
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -83,7 +83,7 @@ def use_of(config: str, columns: Sequence[str], *, repo_id: str, split: str) -> 
         return Use("Everything mining knows, a row for each query.", f'{code}rows = to_format(mined, "triplet")\n')
     if config.endswith("-ids"):
         return Use("Ids in the place of texts, to be looked up in the corpus.", plain)
-    layout = next((name for name, one in LAYOUTS.items() if one.columns == tuple(columns)), None)
+    layout = next((name for name, shape in LAYOUTS.items() if shape.has_columns(columns)), None)
     if layout:
         return Use(f"The layout {layout} of hf_hardneg's to_format.", plain)
     loss = LOSSES.get(_kind(columns))
