@@ -78,7 +78,7 @@ class Steps:
             miner (`HardNegatives`): its retrieval, rescoring and selection.
             depth (`int`, *optional*): candidates to retrieve, instead of as many as the miner needs.
         """
-        from datasets import Dataset, concatenate_datasets
+        from datasets import Dataset, Features, concatenate_datasets
 
         retrieval, rescoring, selection = miner.retrieval, miner.rescoring, miner.selection
         retrieval = retrieval if depth is None else replace(retrieval, depth=depth)
@@ -96,6 +96,9 @@ class Steps:
             pairs, made = pairs.select(made.with_format("numpy")[ROW][:]), made.remove_columns(ROW)
         gone = {*made.column_names, *replaced(pairs.column_names)}
         kept = [name for name in pairs.column_names if name not in gone]
+        if not len(made):
+            features = Features({**{name: pairs.features[name] for name in kept}, **made.features})
+            return Dataset.from_dict({name: [] for name in features}, features=features)
         return concatenate_datasets([pairs.select_columns(kept), made], axis=1).with_format(None)
 
     def _rescored(self, found: Dataset, rescoring: Rescoring, origin: dict[str, Any]) -> Dataset:

@@ -15,6 +15,7 @@ from hf_hardneg.filters import AbsoluteMargin, Filter, RelativeMargin
 from hf_hardneg.index import store
 from hf_hardneg.retrievers import Dense
 from hf_hardneg.samplers import RankZone
+from hf_hardneg.selection import ROW
 from hf_hardneg.steps import Steps
 from tests.worlds import SMALL, encode, needed, shared_words, world
 
@@ -181,13 +182,15 @@ def test_rows_with_drop_rules(cache, num_proc):
 def test_columns_that_are_named_like_ours(cache):
     pairs, corpus = world(9)
     size = len(pairs)
-    named = pairs.add_column("negatives", ["mine"] * size).add_column("candidates", list(range(size)))
-    named = named.add_column("mining", [0] * size)
+    named = pairs.add_column("candidates", list(range(size))).add_column(ROW, ["mine"] * size)
     for on_shortage in ("keep_fewer", "drop_row"):
         plain = mined(cache, pairs, corpus, on_shortage=on_shortage)
         again = mined(cache, named, corpus, on_shortage=on_shortage)
         for name in MINED:
             assert again[name][:] == plain[name][:]
+        numbers = dict(zip(map(repr, named.select_columns(pairs.column_names)), named["candidates"], strict=True))
+        left = map(repr, again.select_columns(pairs.column_names))
+        assert [numbers[row] for row in left] == again["candidates"][:] and set(again[ROW]) == {"mine"}
 
 
 def test_only_what_mining_made_is_stored(cache):
