@@ -203,7 +203,7 @@ def plan(
         13 documents, 4 pairs: about ... s, ... of memory, ... of disk
           step                   time     memory       disk   known from
         ...
-          encode corpus         ... measured on 13 texts stratified by length, linear
+          encode corpus         ... measured on ... texts stratified by length, linear
         ...
         >>> costs.at(documents=8_800_000).extrapolation
         '13 of 8,800,000 documents and 4 of 4 pairs; weak: 676,923 times what was measured, more than 100'
