@@ -4,6 +4,7 @@ import pytest
 from datasets import load_dataset, load_from_disk
 
 from hf_hardneg.cli import main
+from hf_hardneg.errors import HardNegWarning
 from tests.hub.conftest import ADA
 from tests.worlds import world
 
@@ -38,7 +39,8 @@ def test_mine_push_and_reproduce(hub, name, run, tmp_path):
     status, said = run("reproduce", name, corpus, f"--cache-dir={tmp_path}/fresh")
     assert status == 0 and "all 36 rows are identical" in said
     world(2)[1].to_parquet(tmp_path / "corpus.parquet")
-    status, said = run("reproduce", name, corpus, pairs, where)
+    with pytest.warns(HardNegWarning, match="0% of 36 positives .* stand in the corpus"):
+        status, said = run("reproduce", name, corpus, pairs, where)
     assert status == 1 and "rows differ" in said and "\n  corpus: " in said
     assert "is not what was mined" in run(*pushing, corpus)[1]
     world(1)[1].to_parquet(tmp_path / "corpus.parquet")
