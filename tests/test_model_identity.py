@@ -340,3 +340,12 @@ def test_modules_without_own_forward_are_named_by_all_their_files(tmp_path):
     assert load_encoder(place, cache_dir=tmp_path).digest != before.digest
     with pytest.raises(ModelError, match="changed since it was chosen"):
         before.encode(["a"], kind="query")
+
+
+def test_saving_and_using_a_model_with_a_new_head_keeps_its_digest(tmp_path, folder):
+    """Saving writes the class that now holds the body into its configuration."""
+    model = CrossEncoder(str(folder.parent / "base"), num_labels=1, device="cpu")
+    digests = [load_cross_encoder(model, cache_dir=tmp_path / "first").digest]
+    model.predict([("a", "b")])
+    model.save_pretrained(str(tmp_path / "saved"))
+    assert load_cross_encoder(model, cache_dir=tmp_path / "second").digest == digests[0]

@@ -101,7 +101,8 @@ def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
 
 
 def _configuration(value: Any, depth: int) -> Any:
-    return [_kind(value), _mapping(value.to_dict(), depth)]
+    """A configuration without the name of the model's class, which saving writes into it."""
+    return [_kind(value), _mapping({**value.to_dict(), "architectures": None}, depth)]
 
 
 def _array(value: Any) -> list[str]:
