@@ -136,6 +136,7 @@ ROWS = Dataset.from_dict({"query": ["a"], "positive": ["b"], "negatives": [["c"]
 IDS = Dataset.from_dict({"query_id": ["1"], "document_ids": [["p", "n"]], "scores": [[1.0, 0.5]]})
 
 
+@pytest.mark.filterwarnings("ignore:.* left out:hf_hardneg.errors.HardNegWarning")
 @pytest.mark.parametrize(
     ("given", "error", "parts"),
     [
