@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BATCH = 10_000
-TITLE, TEXT = "title", "text"
+ID, TITLE, TEXT = "_id", "title", "text"
 CONTENT = 2
 """Goes up when the same columns are read as other texts."""
 
-_unique: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
-"""Which columns of datasets that this process has read hold values that are all different."""
+_repeated: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
+"""Which columns of datasets that this process has read have a value twice."""
 
 _digests: WeakKeyDictionary[Any, dict[tuple[Any, ...], str]] = WeakKeyDictionary()
 """Digests of datasets that this process has read, by the columns they cover; the rows of a dataset never change."""
@@ -159,9 +159,10 @@ def open_corpus(
 
 
 def id_column_of(dataset: Dataset, id_column: str | None = None) -> str | None:
-    """The column of ids of a corpus: the one that was named, else the only one that is called as id columns are.
+    """The column of ids of a corpus: the one that was named, else one that is called as id columns are.
 
-    Of several so called, the one whose values are all different; `None` where no column is called so.
+    A column that repeats values, as that of the documents of chunks does, holds no ids, unless it is `_id` and no other
+    is called so. `None` where there is no such column.
 
     Args:
         dataset (`Dataset`): the documents.
@@ -182,26 +183,24 @@ def id_column_of(dataset: Dataset, id_column: str | None = None) -> str | None:
             raise missing_column(id_column, present, "corpus", "id_column")
         return id_column
     usual = usual_names(present)
-    if len(usual) < 2:
-        return usual[0] if usual else None
-    unique = [name for name in usual if _is_unique(dataset, name)]
-    if len(unique) == 1:
-        return unique[0]
-    state = "each with values that are all different" if unique else "each with values that repeat or are missing"
-    raise ColumnError(
-        f"The corpus has several columns that may hold its ids, {', '.join(map(repr, unique or usual))}, {state}; ids "
-        f"are one column. Name it with id_column=, or pass id_column={ROW_NUMBER!r} for row numbers from 0."
-    )
+    ids = [name for name in usual if usual == [ID] or not _repeats(dataset, name)]
+    if len(ids) > 1:
+        raise ColumnError(
+            f"The corpus has several columns that may hold its ids, {', '.join(map(repr, ids))}, each with values "
+            f"that are all different; ids are one column. Name it with id_column=, or pass id_column={ROW_NUMBER!r} "
+            "for row numbers from 0."
+        )
+    return ids[0] if ids else None
 
 
-def _is_unique(dataset: Dataset, name: str) -> bool:
-    """Whether a column has values, all of them different."""
-    known = _unique.setdefault(dataset, {})
+def _repeats(dataset: Dataset, name: str) -> bool:
+    """Whether a column has a value twice; what cannot be ids is left to `open_corpus` to refuse."""
+    known = _repeated.setdefault(dataset, {})
     if name not in known:
         column = dataset.with_format("arrow", columns=[name])[:].column(name)
         try:
-            texts = as_text(column, name)
-            known[name] = not (texts.null_count or is_listed(texts.type)) and len(pc.unique(texts)) == len(texts)
+            texts = as_text(column, name).drop_null()
+            known[name] = not is_listed(texts.type) and len(pc.unique(texts)) < len(texts)
         except HardNegError:
             known[name] = False
     return known[name]
@@ -225,14 +224,18 @@ def text_columns_of(dataset: Dataset, text_column: str | Sequence[str] | None = 
             hold strings, as BEIR reads them.
 
     Raises:
-        ConfigError: no column is named.
+        ConfigError: it is no name, nor are they.
     """
     if text_column is None:
         held = [getattr(dataset.features.get(name), "dtype", None) for name in (TITLE, TEXT)]
         return (TITLE, TEXT) if set(held) <= {"string", "large_string"} else (TEXT,)
-    names = (text_column,) if isinstance(text_column, str) else tuple(text_column)
-    if not names:
-        raise ConfigError("text_column= names no column; give one or more, or leave it out for 'title' and 'text'.")
+    names = tuple(text_column) if isinstance(text_column, Iterable) and not isinstance(text_column, str) else ()
+    names = (text_column,) if isinstance(text_column, str) else names
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(
+            f"text_column={text_column!r} names no column; give the name of one, a list of several, or leave it out "
+            "for 'title' and 'text'."
+        )
     return names
 
 

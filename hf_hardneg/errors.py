@@ -112,6 +112,25 @@ def warn(message: str) -> None:
     warnings.warn(message, HardNegWarning, stacklevel=level)
 
 
+def check_dataset(verb: str, dataset: object) -> None:
+    """Raise for what is no `datasets.Dataset`, such as a stream or a dictionary of splits.
+
+    Args:
+        verb (`str`): the function that reads one, such as `"report()"`.
+        dataset (`object`): what it got.
+
+    Raises:
+        ConfigError: saying what to do with it.
+    """
+    from datasets import Dataset
+
+    if not isinstance(dataset, Dataset):
+        raise ConfigError(
+            f"{verb} got a {type(dataset).__name__}; it reads a datasets.Dataset. Give one split of a DatasetDict, and "
+            "of a stream the rows: Dataset.from_list(list(stream))."
+        )
+
+
 def check_keywords(verb: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise for a keyword that a function does not take.
 

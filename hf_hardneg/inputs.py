@@ -90,6 +90,8 @@ def load_splits(source: str, *, split: str = "train") -> Dataset | DatasetDict:
             return load_dataset("parquet", data_files={split: str(path / "**/*.parquet")})
         if path.exists():
             return _load_file(path, split)
+        if loader_of(path) or source.startswith(("/", ".", "~")) or source.count("/") > 1:
+            raise DataError(f"There is no file or folder {source}. Give {ALLOWED}.")
         name, _, config = source.partition(":")
         return load_dataset(name, config or None)
     except DataError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_hardneg.errors import ConfigError, check_keywords
 from hf_hardneg.identity import one_run
 from hf_hardneg.index import store
-from hf_hardneg.negatives import OPTIONS, HardNegatives
+from hf_hardneg.negatives import OPTIONS, HardNegatives, check_known_positives, check_whole
 from hf_hardneg.plans import guard
 from hf_hardneg.recipes import Recipe, attach
 from hf_hardneg.selection import check_own, written
@@ -70,6 +70,9 @@ def mine(
             f"mine() got pairs of type {type(pairs).__name__}; it needs a Dataset or DatasetDict: it reads "
             "all positives first. For a stream use pairs.map(HardNegatives(corpus, ...), batched=True)."
         )
+    check_known_positives(known_positives)
+    check_whole("num_proc", num_proc or 0, "a whole number of processes, such as 2", least=0)
+    check_whole("batch_size", batch_size, "a whole number of rows of at least 1, such as 1000", least=1)
     with one_run():
         splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
         rows = list(splits.values())

@@ -133,6 +133,7 @@ class HardNegatives:
         index_name: Any,
         known_positives: Sequence[Dataset],
     ) -> None:
+        check_known_positives(known_positives)
         strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
         strategy = self._completed(strategy)
         self._check(strategy)
@@ -274,8 +275,12 @@ class HardNegatives:
             )
 
     def _check(self, strategy: Strategy) -> None:
-        _check_whole("num_negatives", self.num_negatives, "a whole number of at least 1, such as 4", least=1)
-        _check_whole("seed", self.seed, "a whole number, such as 42")
+        check_whole("num_negatives", self.num_negatives, "a whole number of at least 1, such as 4", least=1)
+        check_whole("seed", self.seed, "a whole number, such as 42")
+        if self.symmetric not in (True, False, None):
+            raise ConfigError(
+                f"symmetric={self.symmetric!r} of type {type(self.symmetric).__name__}: give True, False or None."
+            )
         if not isinstance(self.safeguards, bool):
             raise ConfigError(
                 f"safeguards={self.safeguards!r} of type {type(self.safeguards).__name__}: give True or False."
@@ -316,6 +321,27 @@ def usable(strategy: str | Strategy, options: Mapping[str, Any]) -> dict[str, An
     return {name: value for name, value in options.items() if name not in leaves_out}
 
 
-def _check_whole(name: str, value: object, allowed: str, *, least: int | None = None) -> None:
+def check_known_positives(known: object) -> None:
+    """Raise unless something is a list of datasets.
+
+    Raises:
+        ConfigError: it is one alone, or holds something else.
+    """
+    from datasets import Dataset
+
+    if not isinstance(known, list | tuple) or not all(isinstance(rows, Dataset) for rows in known):
+        types = {type(rows).__name__ for rows in known} if isinstance(known, list | tuple) else set()
+        raise ConfigError(
+            f"known_positives= got a {type(known).__name__}{' of ' * bool(types)}{', '.join(sorted(types))}; give a "
+            "list of datasets.Dataset, such as [test_pairs] or list(splits.values())."
+        )
+
+
+def check_whole(name: str, value: object, allowed: str, *, least: int | None = None) -> None:
+    """Raise unless an argument is a whole number, of at least `least`.
+
+    Raises:
+        ConfigError: naming it, and what is allowed.
+    """
     if type(value) is not int or (least is not None and value < least):
         raise ConfigError(f"{name}={value!r} of type {type(value).__name__}: give {allowed}.")

@@ -299,8 +299,8 @@ def no_ids(column: str, present: Sequence[str]) -> ColumnError:
     """The error for rows that name documents by ids, over a corpus without a column of them."""
     return ColumnError(
         f"The column {column!r} of the dataset names documents by their ids, and none of the columns of the corpus, "
-        f"{', '.join(map(repr, present))}, is called as id columns are. Name it with id_column=, pass "
-        f"id_column={ROW_NUMBER!r} where ids are row numbers from 0, or leave out {column!r}."
+        f"{', '.join(map(repr, present))}, is called as id columns are and repeats no value. Name it with "
+        f"id_column=, pass id_column={ROW_NUMBER!r} where ids are row numbers from 0, or leave out {column!r}."
     )
 
 

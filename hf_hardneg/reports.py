@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.diagnostics import infonce
-from hf_hardneg.errors import ColumnError, ConfigError, DataError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, check_dataset
 from hf_hardneg.estimates import FalseNegatives, false_negatives
 from hf_hardneg.hardness import Comparison, Hardness, best_scores, compare
 from hf_hardneg.recipes import recipe_of
@@ -45,7 +45,7 @@ class Report:
         search_recall (`float`, *optional*): share of the exact nearest documents that an approximate search finds, as
             it measured itself; mean over rows. `None` where all search was exact.
         gradient_shares (`dict[float, float]`): quantiles of InfoNCE's `p` of each negative, its share of the largest
-            gradient it could get, against the lowest positive and the row's other negatives. Empty without temperature.
+            gradient it could get, against the same positive and the row's other negatives. Empty without temperature.
         synthesis (`dict[str, int]`): what `SyntheticNegatives` asked, accepted, and rejected under each reason.
         false_negatives (`FalseNegatives`, *optional*): what the cross-encoder that denoised the negatives expects;
             `None` where no score of one is stored, since nothing else here can tell.
@@ -104,7 +104,7 @@ def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
 
     Raises:
         ColumnError: it lacks the columns of mined data.
-        ConfigError: the temperature is not above 0.
+        ConfigError: it is no `Dataset`, or the temperature is not above 0.
 
     Example:
         >>> print(report(mined))
@@ -129,6 +129,7 @@ def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
     """
     if temperature is not None and not temperature > 0:
         raise ConfigError(f"report(temperature={temperature}): it must be above 0; give that of your loss, as 0.05.")
+    check_dataset("report()", dataset)
     missing = [name for name in NEEDED if name not in dataset.column_names]
     if missing:
         raise ColumnError(

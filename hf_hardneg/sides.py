@@ -71,7 +71,9 @@ def warn_of_pairs(known: Sequence[Dataset], reader: Reader, documents: Dataset, 
 
 
 def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None:
-    """Warns where mined negatives differ from the positives in shape, by up to `SAMPLE` rows of each split.
+    """Warns where no row has a negative, or where they differ from the positives in shape.
+
+    Up to `SAMPLE` rows of each split are looked at.
 
     Args:
         splits (`Collection[Dataset]`): mined rows.
@@ -85,6 +87,11 @@ def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None
                 continue
             for name, texts in sides.items():
                 texts += flat_strings(table.column(name), name)[1]
+    if sum(map(len, splits)) >= FEWEST and not sides["negatives"]:
+        warn(
+            "No row has a negative. print(report(mined)) says how many candidates were retrieved, and what removed "
+            "them: where none were, look at query_column=, at the texts of the corpus and at the tokenizer."
+        )
     found = difference(sides[positive_column], sides["negatives"])
     if found is not None:
         warn(

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus import Corpus, content_digest, missing_column
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.ids import as_text, is_listed, named_columns
 from hf_hardneg.index import store
 from hf_hardneg.index.words import UNSPACED
 from hf_hardneg.positives import CorpusKeys, KnownPositives, mapped
@@ -247,7 +250,8 @@ class SameParent:
     """1 where a candidate is part of the same larger document as a known positive or a copy of one, else 0.
 
     Args:
-        column (`str`): of the corpus, what names the larger document.
+        column (`str`): of the corpus, what names the larger document; several where it holds lists, and none where it
+            is null or blank.
     """
 
     column: str
@@ -265,10 +269,11 @@ class SameParent:
         plain = dataset.with_format("arrow", columns=[self.column])
 
         def build(directory: Path) -> None:
-            codes = plain[:][self.column].combine_chunks().dictionary_encode().indices
-            np.save(directory / "codes.npy", codes.to_numpy(zero_copy_only=False).astype(np.int64))
+            row, codes = _parents(named_columns(plain[:])[self.column], self.column)
+            np.save(directory / "offsets.npy", np.searchsorted(row, np.arange(len(dataset) + 1)))
+            np.save(directory / "codes.npy", codes)
 
-        origin = {"column": content_digest(plain, [self.column])}
+        origin = {"column": content_digest(plain, [self.column], nullable=[self.column]), "layout": 2}
         return _SameParent(store.obtain(corpus.cache, "parents", origin, build), context.reader.keys)
 
 
@@ -282,9 +287,31 @@ class _SameParent:
         return self.directory.name
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        codes, inside = mapped(self.directory, "codes"), queries.positives.row >= 0
+        inside = queries.positives.row >= 0
         owner, copies = self.keys.copies(queries.positives.row[inside])
-        return among(candidates, codes[candidates.doc], queries.positives.query[inside][owner], codes[copies])
+        copy, wanted = self._parents_of(copies)
+        place, parents = self._parents_of(candidates.doc)
+        bounds = np.searchsorted(queries.positives.query[inside][owner][copy], np.arange(candidates.queries + 1))
+        same = _among(parents, candidates.query[place], wanted, bounds)
+        return (np.bincount(place, weights=same, minlength=len(candidates)) > 0).astype(np.float64)
+
+    def _parents_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of some corpus rows each parent is of, ascending, and its code; equally long."""
+        offsets = mapped(self.directory, "offsets")
+        counts = offsets[rows + 1] - offsets[rows]
+        place = np.repeat(np.arange(len(rows)), counts)
+        inside = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return place, mapped(self.directory, "codes")[offsets[rows][place] + inside]
+
+
+def _parents(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The row of each parent that a column names, ascending, and a number that stands for it, (n,) int64 each."""
+    texts = as_text(column, name)
+    row = pc.list_parent_indices(texts) if is_listed(texts.type) else pa.array(np.arange(len(texts)))
+    values = texts.flatten() if is_listed(texts.type) else texts
+    named = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(values), ""), False)
+    codes = values.filter(named).dictionary_encode().indices
+    return tuple(one.to_numpy(zero_copy_only=False).astype(np.int64) for one in (row.filter(named), codes))
 
 
 @dataclass(frozen=True)

@@ -158,8 +158,9 @@ def test_texts_in_another_language_are_said(tmp_path):
         ([GERMAN] * 10, str.split),
         ([GERMAN], Analyzer()),
         (["http client, json parser, c++ bindings"] * 90, Analyzer()),
+        (["how do i paint a bike", "where can i buy a car"] * 90, Analyzer()),
     ],
-    ids=["its language", "no language", "a callable", "too little", "keywords"],
+    ids=["its language", "no language", "a callable", "too little", "keywords", "one-letter words"],
 )
 def test_other_texts_are_not(texts, tokenizer, tmp_path):
     assert len(built(texts, tmp_path, tokenizer).search(["der json"], np.array([1])).doc) <= 1

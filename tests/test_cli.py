@@ -184,7 +184,7 @@ def test_ids_of_packed_csv_and_of_tsv_keep_their_zeros(tmp_path, capsys):
     assert (mined["positive"], mined["negative_ids"]) == (texts[:1], ["000"])
     (tmp_path / "unnamed.csv").write_text(f"name,text\n{rows}")
     assert main([*job, "--overwrite", f"--corpus={tmp_path}/unnamed.csv"]) == 2
-    assert "none of the columns of the corpus, 'name', 'text', is called as id columns are" in capsys.readouterr().err
+    assert "none of the columns of the corpus, 'name', 'text', is called as id" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,15 @@ from hf_hardneg import (
     sweep,
     to_format,
 )
-from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError, HardNegWarning, UnknownNameError
+from hf_hardneg.errors import (
+    ColumnError,
+    ConfigError,
+    DataError,
+    HardNegError,
+    HardNegWarning,
+    StoreError,
+    UnknownNameError,
+)
 from hf_hardneg.hub import reproduce
 from hf_hardneg.training import Refresher
 from tests.worlds import encode, world
@@ -301,6 +309,11 @@ def test_random_padding_is_found_where_much_is_barred():
             ),
             "Unknown argument of Refresher.. 'num_negs'; .*Did you mean 'num_negatives'",
         ),
+        (lambda: run(symmetric="no"), "symmetric='no' of type str: give True, False or None"),
+        (lambda: run(text_column=5), "text_column=5 names no column; give the name of one, a list"),
+        (lambda: run(num_proc=-1), "num_proc=-1 of type int: give a whole number of processes"),
+        (lambda: run(num_proc="2"), "num_proc='2' of type str: give a whole number of processes"),
+        (lambda: run(batch_size=0), "batch_size=0 of type int: give a whole number of rows"),
         (lambda: run(safeguards="no"), "safeguards='no' of type str: give True or False"),
         (lambda: run(encoder=encode), "encoder= would change nothing: .*BM25.* uses no vectors; 'dense', .* Drop it"),
         (lambda: run(vector_column="v", strategy="random"), "vector_column= would change nothing"),
@@ -309,6 +322,37 @@ def test_random_padding_is_found_where_much_is_barred():
 def test_arguments_that_nobody_knows_or_uses(call, text):
     with pytest.raises(ConfigError, match=text):
         call()
+
+
+@pytest.mark.parametrize(
+    ("wrap", "text"),
+    [
+        (lambda rows: rows, "got a Dataset; give a list of datasets.Dataset, such as .test_pairs."),
+        (lambda rows: DatasetDict({"test": rows}), "got a DatasetDict; give a list"),
+        (lambda rows: [rows, DatasetDict({"test": rows})], "got a list of Dataset, DatasetDict; give a list of data"),
+        (lambda rows: [rows.to_iterable_dataset()], "got a list of IterableDataset; give a list of data"),
+    ],
+)
+def test_known_positives_are_a_list_of_datasets(wrap, text):
+    known = wrap(Dataset.from_dict(PAIRS))
+    for call in (
+        lambda: run(known_positives=known),
+        lambda: HardNegatives(Dataset.from_dict(CORPUS), known_positives=known),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            call()
+
+
+def test_a_cache_that_is_a_file(tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(StoreError, match="cache' is a file; indexes are kept in a folder. Give one"):
+        run(cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("wrap", [lambda rows: rows.to_iterable_dataset(), Dataset.to_list])
+def test_what_is_no_dataset_is_not_exported(wrap):
+    with pytest.raises(ConfigError, match="to_format.. got a .*; it reads a datasets.Dataset. Give one split"):
+        to_format(wrap(run()), "triplet")
 
 
 def test_an_encoder_is_used_by_what_asks_for_vectors():

@@ -169,24 +169,29 @@ def test_the_one_column_of_different_values_is_taken():
     assert "id_column='chunk_id'" in repr(HardNegatives(corpus, "bm25"))
 
 
-@pytest.mark.parametrize(
-    ("columns", "text"),
-    [
-        ({"_id": ["a", "b"], "pid": [1, 2]}, "'_id', 'pid', each with values that are all different"),
-        ({"id": ["a", "a"], "pid": [1, None]}, "'id', 'pid', each with values that repeat or are missing"),
-    ],
-)
-def test_a_corpus_of_several_columns_of_ids_is_asked_about(columns, text):
-    corpus = Dataset.from_dict({**columns, "text": ["x", "y"]})
-    with pytest.raises(ColumnError, match=text):
+def test_a_corpus_of_several_columns_of_ids_is_asked_about():
+    corpus = Dataset.from_dict({"_id": ["a", "b"], "pid": [1, 2], "text": ["x", "y"]})
+    with pytest.raises(ColumnError, match="'_id', 'pid', each with values that are all different"):
         open_corpus(corpus)
-    assert open_corpus(corpus, id_column="pid" if "_id" in columns else "row_number").id_column in ("pid", "row_number")
+    assert open_corpus(corpus, id_column="pid").id_column == "pid"
 
 
-def test_ids_that_repeat_are_refused_with_the_column_and_the_way_out():
-    corpus = Dataset.from_dict({"doc_id": ["a", "a"], "text": TEXTS[:2]})
-    with pytest.raises(DataError, match="repeat the id of another in 'doc_id', such as 'a'.*'row_number' for row"):
-        HardNegatives(corpus, "bm25")
+@pytest.mark.parametrize("column", ["_id", "doc_id"])
+def test_ids_that_repeat_are_refused_with_the_column_and_the_way_out(column):
+    corpus = Dataset.from_dict({column: ["a", "a"], "text": TEXTS[:2]})
+    with pytest.raises(DataError, match=f"repeat the id of another in '{column}', such as 'a'.*'row_number' for row"):
+        HardNegatives(corpus, "bm25", id_column=None if column == "_id" else column)
+
+
+@pytest.mark.parametrize("columns", [{"doc_id": ["a", "a", "b"]}, {"id": [1, None, 1], "pid": list("aab")}])
+def test_values_that_repeat_are_no_ids_unless_they_are_said_to_be(columns):
+    """Chunks repeat the id of their document: pairs of texts need no ids, and those with ids are asked for them."""
+    corpus = Dataset.from_dict({**columns, "text": TEXTS})
+    by_text = Dataset.from_dict({"query": ["dark volcanic rock"], "positive": [TEXTS[0]]})
+    assert mine(by_text, corpus, "bm25", num_negatives=1)[0]["negative_ids"] == ["row-2"]
+    by_id = Dataset.from_dict({"query": ["dark volcanic rock"], "positive_ids": [["a"]]})
+    with pytest.raises(ColumnError, match="is called as id columns are and repeats no value. Name it with id_column="):
+        mine(by_id, corpus, "bm25")
 
 
 def test_digits_are_no_row_numbers_unless_they_are_said_to_be():

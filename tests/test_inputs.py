@@ -34,7 +34,10 @@ def test_what_can_be_given(kind, tmp_path):
     [
         (lambda path: (path / "x.txt").write_text("hello") and path / "x.txt", "has the suffix '.txt'; give a Parquet"),
         (lambda path: (path / "x.parquet").write_bytes(b"PAR1 cut") and path / "x.parquet", "cannot be read"),
-        (lambda path: path / "nowhere.parquet", "nowhere.parquet cannot be read"),
+        (lambda path: "nowhere.parquet", "There is no file or folder nowhere.parquet. Give a Parquet"),
+        (lambda path: path / "nowhere", "There is no file or folder .*nowhere"),
+        (lambda path: "./nowhere", "There is no file or folder ./nowhere"),
+        (lambda path: "nobody/nothing", "nobody/nothing cannot be read"),
     ],
 )
 def test_what_cannot_be_read(make, text, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from datasets import Dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_from_disk
 
 from hf_hardneg import mine, report
 from hf_hardneg.errors import ColumnError, ConfigError
@@ -94,3 +94,10 @@ def test_it_survives_processes_saving_and_views(tmp_path):
 def test_only_mined_data_has_a_report():
     with pytest.raises(ColumnError, match="'negatives', .* are missing; it has 'x'. Give what mine"):
         report(Dataset.from_dict({"x": [1]}))
+
+
+@pytest.mark.parametrize("wrap", [lambda rows: rows.to_iterable_dataset(), lambda rows: DatasetDict({"train": rows})])
+def test_a_report_is_of_one_dataset(wrap):
+    mined = mine(*world(0), num_negatives=2)
+    with pytest.raises(ConfigError, match="report.. got a .*Give one split of a DatasetDict, and of a stream the rows"):
+        report(wrap(mined))

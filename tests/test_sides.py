@@ -136,6 +136,13 @@ def test_each_is_said_once_for_a_call_also_of_splits_and_from_the_cache():
         HardNegatives(corpus, "bm25", known_positives=[pairs])
 
 
+def test_no_row_has_a_negative():
+    corpus = Dataset.from_dict({"text": [f"document {i}" for i in range(9)]})
+    pairs = Dataset.from_dict({"query": list("abcd"), "positive": corpus["text"][:4]})
+    with pytest.warns(HardNegWarning, match="No row has a negative. print.report.mined.. says"):
+        mine(pairs, corpus)
+
+
 def test_pairs_that_may_hold_in_both_directions():
     corpus = Dataset.from_dict({"text": [f"how is {name}" for name in NAMES]})
     pairs = Dataset.from_dict({"query": corpus["text"][:4], "positive": corpus["text"][1:5]})

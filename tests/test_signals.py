@@ -143,6 +143,22 @@ def test_parts_of_a_positives_document():
         mine(pairs, corpus, Strategy([BM25()], [OtherParent("pages")]))
 
 
+def test_parents_may_be_several_or_none():
+    """What is part of nothing shares that with no other document."""
+    texts = [f"ask {i}" for i in range(5)]
+    pairs = Dataset.from_dict({"query": ["ask", "ask"], "positive_ids": [["a"], ["d"]]})
+    for pages in (
+        [["p", "q"], ["r", "q"], ["p"], [], ["s", ""]],
+        [["p", "q"], ["q"], ["x", "p"], None, [None]],
+        ["p", "p", "p", "", None],
+        [7, 7, 7, None, None],
+        ["p", "p", "p", " ", "\t"],
+    ):
+        corpus = Dataset.from_dict({"_id": list("abcde"), "text": texts, "page": pages})
+        mined = mine(pairs, corpus, Strategy([BM25()]), parent_column="page")
+        assert [sorted(row["negative_ids"]) for row in mined] == [["d", "e"], ["a", "b", "c", "e"]]
+
+
 def test_near_copies_of_a_positive():
     text = "the quick brown fox jumps over the lazy dog near the river"
     corpus = Dataset.from_dict({"_id": list("abc"), "text": [text, f"{text} bank", "quick fox of the river"]})

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.batches import ragged
-from hf_hardneg.errors import ColumnError, ConfigError
+from hf_hardneg.errors import ColumnError, ConfigError, check_dataset
 from hf_hardneg.formats.fitting import Sizes, counted, fit
 from hf_hardneg.formats.layouts import LAYOUTS, Layout, check_layout
 from hf_hardneg.formats.rows import Rows, lengths, listed, one
@@ -117,6 +117,7 @@ def to_format(
         _check_single(layout, dataset)
         made = {name: to_format(split, layout, text_column=text_column, **options) for name, split in dataset.items()}
         return DatasetDict(made)
+    check_dataset("to_format()", dataset)
     name = None if layout == "list" else chosen_scores(scores, layout, dataset.column_names)
     needed = (query_column, positive_column, "negatives", *(columns_of_scores(name) if name else ()))
     missing = [name for name in needed if name not in dataset.column_names]

@@ -184,13 +184,15 @@ OTHER_SHARE, OTHER_TIMES = 0.15, 2.0
 def warn_if_another_language(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
     """Warn when texts look as if in another language than an `Analyzer` reads them in, by both languages' stop words.
 
+    Words of one letter tell nothing: `a` and `i` are Italian stop words, and English ones too.
+
     Args:
         tokenizer (`Tokenizer`): any; only an `Analyzer` names a language.
         texts (`Sequence[str]`): the first `SAMPLE` are read.
     """
     if not isinstance(tokenizer, Analyzer) or tokenizer.language is None:
         return
-    counts = Counter(plain(word) for text in texts[:SAMPLE] for word in words(text))
+    counts = Counter(term for text in texts[:SAMPLE] for word in words(text) if len(term := plain(word)) > 1)
     if counts.total() < ENOUGH_TO_JUDGE:
         return
     shares = {name: sum(counts[word] for word in _stop_words(name)) / counts.total() for name in STOP_WORDS}

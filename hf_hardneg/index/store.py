@@ -43,8 +43,14 @@ def without_building() -> Iterator[None]:
 
 
 def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where indexes live: `cache_dir`, or `hf_hardneg` under the datasets cache."""
+    """Where indexes live: `cache_dir`, or `hf_hardneg` under the datasets cache.
+
+    Raises:
+        StoreError: a file is there.
+    """
     if cache_dir is not None:
+        if Path(cache_dir).is_file():
+            raise StoreError(f"cache_dir={os.fspath(cache_dir)!r} is a file; indexes are kept in a folder. Give one.")
         return Path(cache_dir)
     from datasets import config
 
