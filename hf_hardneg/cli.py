@@ -364,11 +364,16 @@ def _demo(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> None:
     """Raise for arguments that would fail once the work is done."""
     from hf_hardneg.formats.layouts import check_layout
+    from hf_hardneg.formats.scores import chosen_scores
     from hf_hardneg.outputs import check_folder
+    from hf_hardneg.selection import written
     from hf_hardneg.strategies import resolve
 
-    resolve(options.strategy, safeguards=options.safeguards)
+    judge = getattr(options, "cross_encoder", None)
+    recipe = resolve(options.strategy, safeguards=options.safeguards, cross_encoder=judge)
     check_layout(options.format)
+    if options.format != "list":
+        chosen_scores(None, options.format, written(recipe.filters))
     check_folder(options.out, overwrite=options.overwrite)
 
 

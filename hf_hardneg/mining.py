@@ -84,6 +84,8 @@ def mine(
             guard(rows, corpus, strategy, wanted, num_proc=num_proc, confirm_cost=confirm_cost)
             miner = miner or HardNegatives(corpus, strategy, known_positives=known, **options)
             _check_processes(miner, num_proc)
+            for split in rows:
+                miner.retrieval.reader.check_beside(split)
         steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
         mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
         versions = joined(one for split in rows for one in steps.versions(split, miner))

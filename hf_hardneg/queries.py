@@ -279,6 +279,18 @@ class Reader:
         owner, ids = flat_texts(column, name, first_row)
         return owner, self.keys.rows_of_ids(ids.to_pylist(), name)
 
+    def check_beside(self, rows: Dataset) -> None:
+        """Raise for what cannot be read of the columns that are beside the pairs: ids to exclude, and answers.
+
+        Raises:
+            ColumnError, DataError: naming the row; or an id is not in the corpus.
+        """
+        for name, read in ((self.columns.exclude_ids, self.rows_of), (self.columns.answer, flat_strings)):
+            start = 0
+            for table in rows.with_format("arrow", columns=[name]).iter(BATCH) if name in rows.column_names else ():
+                read(named_columns(table)[str(name)], str(name), start)
+                start += table.num_rows
+
     def _listed_counts(self, table: Mapping[str, pa.ChunkedArray], size: int) -> np.ndarray:
         name, read = self.columns.positive, flat_strings
         if not self.columns.has_texts(table):

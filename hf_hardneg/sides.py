@@ -32,7 +32,8 @@ DOCUMENTS, REVERSED = 0.5, 0.05
 MOST, HARDLY = 0.8, 0.05
 """A trait of most of one side and hardly any of the other tells them apart."""
 ENOUGH = 20
-"""Distinct texts of a side below which only marks such as `passage: ` count, since few texts share much by chance."""
+"""Distinct texts of a side below which only marks such as `passage: ` count, since few texts share much by chance; and
+rows below which none with a candidate may be chance too."""
 FEWEST = 4
 LONGER = 4
 """How many times longer one side is than the other, by the median."""
@@ -71,7 +72,7 @@ def warn_of_pairs(known: Sequence[Dataset], reader: Reader, documents: Dataset, 
 
 
 def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None:
-    """Warns where no row has a negative, or where they differ from the positives in shape.
+    """Warns where no document was retrieved, or where negatives differ from the positives in shape.
 
     Up to `SAMPLE` rows of each split are looked at.
 
@@ -79,6 +80,16 @@ def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None
         splits (`Collection[Dataset]`): mined rows.
         positive_column (`str`): texts, or lists of them.
     """
+    counts = [
+        rows.with_format("arrow", columns=["mining"])[_spread(len(rows))]["mining"] for rows in splits if len(rows)
+    ]
+    if sum(map(len, counts)) >= ENOUGH and not any(
+        pc.sum(pc.struct_field(part, "retrieved")).as_py() for part in counts
+    ):
+        warn(
+            "No document was retrieved for any query, so no row has a negative. Look at query_column= and text_column=, "
+            "which name what is compared, and at the tokenizer or the model, which must read both."
+        )
     sides: dict[str, list[str]] = {positive_column: [], "negatives": []}
     for rows in splits:
         if len(rows) and set(sides) <= set(rows.column_names):
@@ -87,11 +98,6 @@ def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None
                 continue
             for name, texts in sides.items():
                 texts += flat_strings(table.column(name), name)[1]
-    if sum(map(len, splits)) >= FEWEST and not sides["negatives"]:
-        warn(
-            "No row has a negative. print(report(mined)) says how many candidates were retrieved, and what removed "
-            "them: where none were, look at query_column=, at the texts of the corpus and at the tokenizer."
-        )
     found = difference(sides[positive_column], sides["negatives"])
     if found is not None:
         warn(

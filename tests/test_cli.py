@@ -142,6 +142,7 @@ def test_arguments_are_checked_before_anything_is_read(tmp_path, capsys):
     (tmp_path / "full" / "note").write_text("a note")
     for arguments, said in (
         (["--strategy=bm25", "--format=triplets", f"--out={tmp_path}/out"], "Did you mean 'triplet'"),
+        (["--strategy=bm25", "--format=pylate-kd", f"--out={tmp_path}/out"], "Mine with cross_encoder="),
         (["--strategy=bm26", f"--out={tmp_path}/out"], "Did you mean 'bm25'"),
         (["--strategy=bm25", f"--out={tmp_path}/full"], "give a new folder, or --overwrite"),
         (["--strategy=bm25", f"--out={tmp_path}/full", "--overwrite"], "something else than a saved dataset"),

@@ -16,6 +16,7 @@ from hf_hardneg import (
     Strategy,
     Top,
     TopicNegatives,
+    from_format,
     mine,
     plan,
     sweep,
@@ -179,7 +180,7 @@ def test_vectors():
     with pytest.raises(DataError, match="query vectors are 3 wide, the index is 2 wide"):
         run(pairs, corpus, **options)
     broken = corpus | {"vector": [[1.0, 0.0], [0.0, float("nan")], [0.6, 0.8], [0.8, 0.6]]}
-    with pytest.raises(DataError, match="1 of the corpus vectors hold NaN or infinite values, in rows 1"):
+    with pytest.raises(DataError, match="1 of the corpus vectors hold NaN or infinite values, or none, in rows 1"):
         run(pairs, broken, **options)
     with pytest.raises(ColumnError, match="no column 'vectors'.*vector_column="):
         run(pairs, corpus, **(options | {"vector_column": "vectors"}))
@@ -249,6 +250,21 @@ def letters(text):
 def test_exclusions_of_a_row():
     row = run(PAIRS | {"skip": [["b", "d"]]}, exclude_ids_column="skip")[0]
     assert row["negative_ids"] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "text"),
+    [
+        ("exclude_ids_column", [["a"], None], "'beside' is null in row 1500 of the dataset"),
+        ("exclude_ids_column", [["a"], ["nowhere"]], "1 ids of the column 'beside' are not in the corpus"),
+        ("answer_column", ["red", None], "'beside' is null in row 1500 of the dataset"),
+    ],
+)
+def test_what_is_beside_the_pairs_is_read_before_anything_is_searched(column, values, text, tmp_path):
+    rows = {name: 1501 * own for name, own in PAIRS.items()} | {"beside": 1500 * values[:1] + values[1:]}
+    with pytest.raises(DataError, match=text):
+        run(rows, cache_dir=str(tmp_path), **{column: "beside"})
+    assert not list(tmp_path.glob("candidates-*"))
 
 
 def test_dedupe_modes():
@@ -353,6 +369,8 @@ def test_a_cache_that_is_a_file(tmp_path):
 def test_what_is_no_dataset_is_not_exported(wrap):
     with pytest.raises(ConfigError, match="to_format.. got a .*; it reads a datasets.Dataset. Give one split"):
         to_format(wrap(run()), "triplet")
+    with pytest.raises(ConfigError, match="from_format.. got a .*; it reads a Dataset, .* such as Dataset.from_list"):
+        from_format(wrap(Dataset.from_dict(PAIRS)))
 
 
 def test_an_encoder_is_used_by_what_asks_for_vectors():

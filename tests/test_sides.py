@@ -136,10 +136,12 @@ def test_each_is_said_once_for_a_call_also_of_splits_and_from_the_cache():
         HardNegatives(corpus, "bm25", known_positives=[pairs])
 
 
-def test_no_row_has_a_negative():
-    corpus = Dataset.from_dict({"text": [f"document {i}" for i in range(9)]})
-    pairs = Dataset.from_dict({"query": list("abcd"), "positive": corpus["text"][:4]})
-    with pytest.warns(HardNegWarning, match="No row has a negative. print.report.mined.. says"):
+def test_nothing_was_retrieved():
+    corpus = Dataset.from_dict({"text": [f"document {i}" for i in range(30)]})
+    pairs = Dataset.from_dict({"query": list("bcdefghjklmnopqrstuvwx"), "positive": corpus["text"][:22]})
+    with pytest.warns(
+        HardNegWarning, match="No document was retrieved for any query, so no row has a negative. Look at query_col"
+    ):
         mine(pairs, corpus)
 
 

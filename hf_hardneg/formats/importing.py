@@ -55,7 +55,8 @@ def from_format(
     Raises:
         UnknownNameError: no such layout.
         ColumnError: the columns are those of no layout, or of another.
-        ConfigError: the layout needs tables that were not given; or `labeled-pair` has scores in place of labels.
+        ConfigError: the source is something else; the layout needs tables that were not given; or `labeled-pair` has
+            scores in place of labels.
         DataError: ids that no table holds.
 
     Example:
@@ -71,6 +72,11 @@ def from_format(
     given: Any = read_format(Path(source), layout) if isinstance(source, str | Path) else source
     if isinstance(given, Dataset):
         return _read(given, layout or detect_layout(given), {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"from_format() got a {type(given).__name__}; it reads a Dataset, a DatasetDict, a mapping of tables, or a "
+            "path. Give one, such as Dataset.from_list(rows), and of a stream Dataset.from_list(list(stream))."
+        )
     if layout == "beir" or (layout is None and set(given) >= beir.NAMES):
         return beir.read(given)
     rows, found = _rows_of(given, layout)
