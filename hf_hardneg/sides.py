@@ -80,15 +80,12 @@ def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None
         splits (`Collection[Dataset]`): mined rows.
         positive_column (`str`): texts, or lists of them.
     """
-    counts = [
-        rows.with_format("arrow", columns=["mining"])[_spread(len(rows))]["mining"] for rows in splits if len(rows)
-    ]
-    if sum(map(len, counts)) >= ENOUGH and not any(
-        pc.sum(pc.struct_field(part, "retrieved")).as_py() for part in counts
-    ):
+    mining = [rows.with_format("arrow")[_spread(len(rows))].column("mining") for rows in splits if len(rows)]
+    retrieved = [count for column in mining for count in pc.struct_field(column, "retrieved").to_pylist()]
+    if len(retrieved) >= ENOUGH and not any(retrieved):
         warn(
-            "No document was retrieved for any query, so no row has a negative. Look at query_column= and text_column=, "
-            "which name what is compared, and at the tokenizer or the model, which must read both."
+            "No document was retrieved for any query, so no row has a negative. Look at query_column= and "
+            "text_column=, which name what is compared, and at the tokenizer or the model, which must read both."
         )
     sides: dict[str, list[str]] = {positive_column: [], "negatives": []}
     for rows in splits:

@@ -146,7 +146,7 @@ def test_parts_of_a_positives_document():
 def test_parents_may_be_several_or_none():
     """What is part of nothing shares that with no other document."""
     texts = [f"ask {i}" for i in range(5)]
-    pairs = Dataset.from_dict({"query": ["ask", "ask"], "positive_ids": [["a"], ["d"]]})
+    pairs = Dataset.from_dict({"query": ["ask", "ask him"], "positive_ids": [["a"], ["d"]]})
     for pages in (
         [["p", "q"], ["r", "q"], ["p"], [], ["s", ""]],
         [["p", "q"], ["q"], ["x", "p"], None, [None]],
