@@ -130,6 +130,14 @@ RERANKERS = {
 }
 
 
+def test_prompts_that_are_not_used_are_told_once_of_a_live_model(tmp_path, folder):
+    model = SentenceTransformer(str(folder), device="cpu", prompts={"passage": "text: "})
+    with pytest.warns(HardNegWarning, match="that encoder= got, a SentenceTransformer, has the prompts 'passage'") as w:
+        load_encoder(model, cache_dir=tmp_path)
+        load_encoder(model, cache_dir=tmp_path)
+    assert len({str(warning.message) for warning in w}) == 1
+
+
 def own_vectors(model):
     return np.concatenate([model.encode_query(QUERIES), model.encode_document(TEXTS)]).astype(np.float32)
 

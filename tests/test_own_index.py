@@ -238,6 +238,7 @@ def test_what_is_no_index_of_vectors_is_refused(tmp_path):
         (UNIT, "got ndarray, which cannot be used: it is no faiss.Index"),
         (faiss.IndexFlat(WIDTH, faiss.METRIC_L1), "its metric is METRIC_L1, and scores are inner products or L2"),
         (faiss.index_factory(WIDTH, "HNSW16", faiss.METRIC_Canberra), "its metric is METRIC_Canberra"),
+        (faiss.index_factory(WIDTH, "Residual4,PQ4x4"), "got Index2Layer, .* FAISS does not search it by itself"),
     ):
         with pytest.raises(ConfigError, match=f"{reason}.*Give an index of vectors over inner product or L2"):
             Dense().bind(sources(dataset, index))

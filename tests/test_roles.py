@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_hardneg import audit, from_format
-from hf_hardneg.errors import ConfigError, DataError, HardNegWarning
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegWarning
 
 READ = {"query": "boil an egg", "positive": ["Seven minutes."], "negatives": ["Hens lay eggs."]}
 TRIPLET = {"anchor": "boil an egg", "positive": "Seven minutes.", "negative": "Hens lay eggs."}
@@ -20,6 +21,12 @@ def read(row, layout=None):
 @pytest.mark.parametrize("order", [("anchor", "negative", "positive"), ("negative", "positive", "anchor")])
 def test_names_decide_before_order(order):
     assert read({name: TRIPLET[name] for name in order}) == READ
+
+
+@pytest.mark.parametrize("names", [("Anchor", "Positive", "Negative"), ("sent0", "sent1", "hard_neg")])
+def test_names_decide_in_any_case_and_as_simcse_has_them(names):
+    row = dict(zip(names, TRIPLET.values(), strict=True))
+    assert read(dict(reversed(row.items()))) == READ
 
 
 @pytest.mark.parametrize("place", ["first", "last"])
@@ -61,6 +68,29 @@ def test_lists_and_lists_in_strings(write):
     assert read(inline) == READ
 
 
+@pytest.mark.parametrize("negatives", ['["Hens lay eggs."]', "['Hens lay eggs.']"])
+def test_lists_in_strings_under_the_names_of_mined_data(negatives):
+    assert read({"query": "boil an egg", "positive": "['Seven minutes.']", "negatives": negatives}) == READ
+
+
+def test_arrays_as_numpy_prints_them_are_refused():
+    printed = str(np.array(["Hens lay eggs.", "An egg."]))
+    with pytest.raises(DataError, match="an array as NumPy prints it.*tolist"):
+        read({"query": "boil an egg", "positive": "Seven minutes.", "negatives": printed})
+
+
+def test_missing_negatives_are_none():
+    rows = [{**TRIPLET, "negative_2": "An egg."}, {**TRIPLET, "anchor": "fry an egg", "negative_2": None}]
+    assert from_format(Dataset.from_list(rows))["negatives"] == [["Hens lay eggs.", "An egg."], ["Hens lay eggs."]]
+
+
+@pytest.mark.parametrize("name", ["is_duplicate", "relevance", "gold_label"])
+def test_judgements_under_another_name_are_not_passed_over(name):
+    rows = {"query": ["x", "x"], "document": ["y", "z"], name: [1, 0]}
+    with pytest.raises(ColumnError, match=f"'{name}' says by its name which 'document' are relevant.*Rename it"):
+        from_format(Dataset.from_dict(rows))
+
+
 def test_a_text_in_brackets_is_a_text():
     assert read({"query": "q", "positive": "[1]", "negative": "[sic]"})["positive"] == ["[1]"]
 
@@ -69,6 +99,12 @@ def test_flagembedding_without_negatives():
     assert read({"query": "q", "pos": ["p"]}) == {"query": "q", "positive": ["p"], "negatives": []}
     with pytest.warns(HardNegWarning, match="'flagembedding' has no 'notes'"):
         assert read({"query": "q", "pos": ["p"], "neg": ["n"], "notes": "x", "prompt": "y"})["negatives"] == ["n"]
+
+
+def test_tevatron_without_negatives():
+    passages = {"positive_passages": [{"docid": "a", "text": "p"}], "negative_passages": []}
+    found = read({"query_id": "1", "query": "q", **passages})
+    assert found["positive"] == ["p"] and found["negatives"] == [] and found["negative_ids"] == []
 
 
 LABELS = {

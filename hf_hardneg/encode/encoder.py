@@ -31,6 +31,7 @@ from hf_hardneg.encode.model_files import (
     model_folder,
     read_json,
     read_model_files,
+    tell_prompts,
 )
 from hf_hardneg.encode.modules import (
     AHEAD,
@@ -88,6 +89,7 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
     if isinstance(encoder, (str, os.PathLike)):
         return _of_folder(os.fspath(encoder), device, precision)
     if family_of_live(encoder) is not None:
+        tell_prompts(vars(encoder), f"that encoder= got, a {type(encoder).__name__},")
         return open_saved(save_live(encoder, cache_dir, check=True), str(encoder.device))
     if callable(encoder):
         return CallableEncoder(function=encoder, digest=identify(encoder, what="encoder"))
@@ -100,6 +102,7 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
 def _of_folder(name: str, device: str, precision: Precision) -> Encoder:
     folder = model_folder(name, otherwise="a SentenceTransformer, or a callable")
     check_family(family_of_folder(folder), "encoder", repr(name))
+    tell_prompts(read_json(folder / "config_sentence_transformers.json", default={}), repr(name))
     try:
         files = replace(read_model_files(str(folder)), precision=precision)
     except NotCovered:

@@ -190,7 +190,7 @@ def read_model_files(name: str) -> ModelFiles:
     settings = read_json(root / "config_sentence_transformers.json", default={})
     if not is_plain(weights, PLAIN_TEXT):
         raise not_covered(name, f"settings of its own in sentence_bert_config.json of {weights}")
-    query, document = _prompts(settings, name)
+    query, document = _prompts(settings)
     return ModelFiles(
         folder=str(weights),
         pooling=pooling,
@@ -244,21 +244,31 @@ def _default(folder: Path) -> str:
     return "lasttoken" if causal else "mean"
 
 
-def _prompts(settings: dict[str, Any], name: str) -> tuple[str, str]:
+def _prompts(settings: dict[str, Any]) -> tuple[str, str]:
     """What `encode_query` and `encode_document` prepend: the prompts of these names, and no other."""
+    prompts = settings.get("prompts") or {}
+    return prompts.get("query") or "", prompts.get("document") or ""
+
+
+def tell_prompts(settings: dict[str, Any], what: str) -> None:
+    """Warn of prompts that a model has and that are used for neither queries nor documents.
+
+    Args:
+        settings (`dict`): its `prompts` and `default_prompt_name`.
+        what (`str`): the model, for the message.
+    """
     prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
-    query, document = prompts.get("query") or "", prompts.get("document") or ""
+    query, document = _prompts(settings)
     others = {
         *((key for key in ("passage", "corpus") if prompts.get(key)) if not document else ()),
         *([default] if prompts.get(default) and not query and not document else ()),
     }
     if others:
         warn(
-            f"The model {name!r} has the prompts {', '.join(map(repr, sorted(others)))}, which encode_query and "
+            f"The model {what} has the prompts {', '.join(map(repr, sorted(others)))}, which encode_query and "
             'encode_document of sentence-transformers do not use, and so not this library: they use "query" and '
             '"document" only. Where it was trained with them, save it with prompts of these names.'
         )
-    return query, document
 
 
 def model_folder(name: str, *, otherwise: str) -> Path:

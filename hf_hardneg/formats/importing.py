@@ -107,7 +107,7 @@ def detect_layout(dataset: Dataset) -> str:
 def layout_of(schema: pa.Schema) -> str:
     """The same of a schema."""
     present = schema.names
-    if {"query", "negatives"} < set(present) and "document" not in present:
+    if {"query", "negatives"} < set(present) and "document" not in present and not _is_text(schema, "negatives"):
         return "list"
     known = {name: shape for name, shape in LAYOUTS.items() if shape.columns and set(shape.columns) <= set(present)}
     if known:
@@ -123,6 +123,11 @@ def layout_of(schema: pa.Schema) -> str:
             "Rename the columns, or leave out others."
         )
     return found
+
+
+def _is_text(schema: pa.Schema, name: str) -> bool:
+    kind = schema.field(name).type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _by_roles(schema: pa.Schema) -> str | None:
@@ -145,6 +150,7 @@ def tell(schema: pa.Schema, layout: str) -> None:
         return
     shape = LAYOUTS["triplet" if layout == "pair" else layout]
     if not shape.columns:
+        roles.check_judged(schema)
         roles.tell(schema)
         return
     others = [name for name in schema.names if name not in (*shape.columns, *shape.beside)]

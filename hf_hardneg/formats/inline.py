@@ -53,6 +53,8 @@ def from_tevatron(table: pa.Table) -> dict[str, Any]:
     columns: dict[str, Any] = {"query_id": table.column("query_id"), "query": table.column("query")}
     for kind, texts in (("positive", "positive"), ("negative", "negatives")):
         lists = listed(table.column(f"{kind}_passages"))
+        if pa.types.is_null(lists.type.value_type):
+            lists = lists.cast(pa.list_(pa.struct({"docid": pa.string(), "text": pa.string()})))
         fields = {field.name for field in lists.type.value_type}
         columns[texts] = ragged(_titled(lists.flatten(), fields), lengths(lists))
         for ours, theirs in ((f"{kind}_ids", "docid"), (f"{kind}_scores", "score")):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,17 +15,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.errors import ConfigError, DataError, warn
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, warn
 from hf_hardneg.formats.rows import one
 
 LABELS = ("label", "labels", "score", "scores")
-QUERY = ("query", "anchor", "question", "sentence1", "sentence_a", "sentence_A", "premise", "sentence")
+QUERY = ("query", "anchor", "question", "sentence1", "sentence_a", "premise", "sentence", "sent0")
 POSITIVE = (
     *("positive", "pos", "positives", "positive_passage", "answer", "passage", "document", "doc", "context"),
-    *("response", "sentence2", "sentence_b", "sentence_B", "hypothesis", "text"),
+    *("response", "sentence2", "sentence_b", "hypothesis", "text", "sent1"),
 )
 METADATA = ("source", "dataset", "split", "lang", "language", "url", "domain", "category", "topic", "metadata", "task")
 _NEGATIVE = re.compile(r"(hard_?)?neg(ative)?s?(_(passage|document|doc|text))?s?(_?\d+)?", re.IGNORECASE)
+_JUDGED = re.compile(
+    r"is_?(duplicate|relevant|positive|match|selected|correct|paraphrase|answer)|relevan(t|ce)|relevance_(score|label)"
+    r"|gold_?labels?|judge?ments?|grade|duplicate",
+    re.IGNORECASE,
+)
+"""Columns that say what is relevant under another name than a label's."""
 _ID = re.compile(r"_?ids?|idx|index|uuid|[qp]id|docid|.+[_-](ids?|idx|uuid)|__index_level_\d+__", re.IGNORECASE)
 _QUERY_ID = re.compile(r"(query|question|anchor)[_-]?id|qid", re.IGNORECASE)
 _POSITIVE_ID = re.compile(r"(positive|pos|answer)[_-]ids?", re.IGNORECASE)
@@ -68,10 +76,9 @@ class Roles:
 def roles_of(schema: pa.Schema) -> Roles | None:
     """What each column is; `None` where no two can be a query and its documents."""
     labels = [name for name in LABELS if name in schema.names]
-    aside = [name for name in schema.names if name in METADATA or _ID.fullmatch(name)]
+    aside = [name for name in schema.names if name.lower() in METADATA or _ID.fullmatch(name)]
     texts = [name for name in schema.names if name not in (*labels, *aside) and _is_text(schema.field(name).type)]
-    query = next((name for name in QUERY if name in texts), None)
-    positive = next((name for name in POSITIVE if name in texts), None)
+    query, positive = (_named(known, texts) for known in (QUERY, POSITIVE))
     negatives = [name for name in texts if _NEGATIVE.fullmatch(name)]
     unknown = [name for name in texts if name not in (query, positive, *negatives)]
     by_order = query is None or positive is None
@@ -97,6 +104,29 @@ def roles_of(schema: pa.Schema) -> Roles | None:
     )
     used = (query, positive, roles.label, roles.query_id, roles.positive_id, *roles.negatives, *roles.negative_ids)
     return replace(roles, left_out=tuple(name for name in schema.names if name not in used))
+
+
+def _named(known: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first of some known names that there is, in whatever case."""
+    cases = {name.lower(): name for name in reversed(names)}
+    return next((cases[name] for name in known if name in cases), None)
+
+
+def check_judged(schema: pa.Schema) -> None:
+    """Raise where documents would all be positives though a column judges them.
+
+    Raises:
+        ColumnError: it is not called as a label is.
+    """
+    roles = roles_of(schema)
+    if roles is None or roles.negatives or roles.label:
+        return
+    judged = next((name for name in roles.left_out if _JUDGED.fullmatch(name)), None)
+    if judged is not None:
+        raise ColumnError(
+            f"The column {judged!r} says by its name which {roles.positive!r} are relevant, and only labels called "
+            f"'label' are read. Rename it to 'label', with 0 for what is not relevant, or remove it where all are."
+        )
 
 
 def _label(labels: Sequence[str], has_negatives: bool, schema: pa.Schema) -> str | None:
@@ -214,5 +244,21 @@ def _parsed(text: str, allowed: tuple[type, ...]) -> list[Any] | None:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         if isinstance(values, list) and all(isinstance(value, allowed) for value in values):
+            if parse is ast.literal_eval:
+                _check_commas(text, values)
             return values
     return None
+
+
+def _check_commas(text: str, values: list[Any]) -> None:
+    """Raise for an array as NumPy prints it, whose strings Python would join into one.
+
+    Raises:
+        DataError: there are no commas between them.
+    """
+    steps = tokenize.generate_tokens(io.StringIO(text.strip()).readline)
+    if sum(step.type == tokenize.STRING for step in steps) > sum(isinstance(value, str) for value in values):
+        raise DataError(
+            f"{text[:40]!r} is an array as NumPy prints it, with no commas between its values; lists as Python or JSON "
+            "write them are read. Convert the column with .tolist() before it is saved."
+        )

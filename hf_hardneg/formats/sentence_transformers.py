@@ -104,12 +104,14 @@ def _named_ids(table: pa.Table, roles: Roles, positives: pa.ListArray, negatives
 
 
 def _side_by_side(columns: list[Any], size: int, kind: type = str) -> pa.ListArray:
-    """The values of several columns in one list for each row, (size,)."""
+    """The values of several columns in one list for each row, (size,), without those that are null."""
     lists = [listed(decoded(column, kind)) for column in columns]
     if not lists:
         return ragged(pa.array([], pa.string()), np.zeros(size, np.int64))
     owner = np.concatenate([np.repeat(np.arange(size), lengths(part)) for part in lists])
     values = pa.concat_arrays([_as_text(part.flatten()) for part in lists])
+    there = values.is_valid().to_numpy(zero_copy_only=False)
+    owner, values = owner[there], values.drop_null()
     return ragged(values.take(pa.array(np.argsort(owner, kind="stable"))), np.bincount(owner, minlength=size))
 
 

@@ -13,6 +13,7 @@ import functools
 import itertools
 import logging
 import sys
+import threading
 import types
 import warnings
 import weakref
@@ -29,7 +30,8 @@ from hf_hardneg.identity.origins import installed, qualified_name
 from hf_hardneg.identity.references import References, imported, references
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, range, type(...), type(NotImplemented))
-CACHES = (logging.Logger, weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet)
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
+CACHES = (logging.Logger, weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet, *_LOCKS)
 """What changes no result, whatever it holds."""
 OF_PYTHON = frozenset(
     """
@@ -127,7 +129,7 @@ class Digester:
     def _function(self, function: types.FunctionType) -> bytes:
         function = getattr(function, "_torchdynamo_orig_callable", function)
         closed = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-        source = installed(function.__globals__.get("__name__"))
+        source = installed(function.__globals__.get("__name__", "__main__"))
         if source is not None and _found_by_name(function):
             return _joined("function", source.encode(), qualified_name(function).encode())
         parts = [self.all("defaults", function.__defaults__ or ()), self.names("kw", function.__kwdefaults__ or {})]
@@ -228,7 +230,7 @@ class Digester:
             return _joined("name", self.of(cls), _origin(thing).encode(), reduced.encode())
         make, arguments, state, items, pairs = (*reduced, None, None, None, None)[:5]
         if isinstance(state, dict) and state.keys() <= getattr(thing, "__dict__", {}).keys():
-            state = {name: state[name] for name in sorted(state, key=str) if not _cached(cls, name)}
+            state = {name: state[name] for name in sorted(state, key=str) if not _cached(cls, name)} or None
         parts = [self.of(cls), self.of(make), self.all("arguments", arguments), self.of(state)]
         parts.append(self.all("items", items or ()))
         parts.append(self.all("pairs", itertools.chain.from_iterable(pairs or ())))

@@ -23,7 +23,7 @@ _TOKENIZER = (
 
 
 def contents(thing: Any) -> dict[str, Any] | None:
-    """What a thing of torch, transformers or datasets is made of; `None` for anything else."""
+    """What a thing of torch, transformers, datasets or scikit-learn is made of; `None` for anything else."""
     if _is_a(thing, "torch", "Tensor"):
         return _tensor(thing)
     if _is_a(thing, "torch.nn", "Module"):
@@ -34,6 +34,8 @@ def contents(thing: Any) -> dict[str, Any] | None:
         return {"fingerprint": thing._fingerprint}
     if _is_a(thing, "torch", "device") or _is_a(thing, "torch", "dtype"):
         return {"name": str(thing)}
+    if _is_a(thing, "sklearn.base", "BaseEstimator"):
+        return {name: value for name, value in sorted(vars(thing).items()) if name != "_stop_words_id"}
     return None
 
 

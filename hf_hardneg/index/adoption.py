@@ -150,6 +150,8 @@ def _check_core(core: Any) -> None:
         raise _refused(name, f"its metric is {metric}, and scores are inner products or L2 distances")
     if isinstance(core, faiss.IndexLSH):
         raise _refused(name, "LSH keeps signs alone, so its distances are no scores of the vectors")
+    if isinstance(core, faiss.Index2Layer):
+        raise _refused(name, "FAISS does not search it by itself")
     if isinstance(core, faiss.IndexIVFFastScan):
         raise _refused(name, "FAISS cannot reconstruct vectors of an IVF index of the 'fs' kind; without 'fs' it can")
     if isinstance(core, faiss.IndexIVF):

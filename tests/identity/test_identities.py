@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from hf_hardneg import mine
 from hf_hardneg.errors import HardNegWarning
@@ -110,7 +111,7 @@ def test_what_a_user_sets_changes_the_identity_in_the_same_process(monkeypatch):
 
 
 def test_the_digest_that_a_user_gives_is_all_that_counts():
-    first, second = (functools.partial(len, lock) for lock in (threading.Lock(), threading.Lock()))
+    first, second = (functools.partial(len, lock) for lock in (memoryview(b"a"), memoryview(b"b")))
     first.digest = second.digest = "version 1"
     assert identity(first) == identity(second) == "version 1"
     assert identity([first]) == identity([second])
@@ -119,14 +120,45 @@ def test_the_digest_that_a_user_gives_is_all_that_counts():
     assert identity([first]) != identity([second])
 
 
+def test_locks_caches_and_what_was_computed_do_not_count():
+    class Counter:
+        def __init__(self):
+            self.lock, self.again = threading.Lock(), threading.RLock()
+
+        def __call__(self, texts):
+            with self.lock, self.again:
+                return len(texts)
+
+    class Computed:
+        @functools.cached_property
+        def width(self):
+            return 3
+
+    used, words = Computed(), TfidfVectorizer().fit(["dark rock", "pale rock"])
+    assert used.width == 3 and identity(used) == identity(Computed())
+    assert identity(Counter()) == identity(Counter())
+    before = identity(words)
+    words._stop_words_id = 1
+    assert identity(words) == before != identity(TfidfVectorizer().fit(["dark rock", "pale stone"]))
+
+
+def test_code_run_from_a_text_is_identified_by_what_it_is():
+    def function(number):
+        namespace = {"number": number}
+        exec("def function(text): return number", namespace)
+        return namespace["function"]
+
+    assert identity(function(1)) == identity(function(1)) != identity(function(2))
+
+
 @pytest.mark.parametrize(
     ("name", "thing"),
     [
-        ("lock", threading.Lock()),
+        ("view", memoryview(b"a")),
         ("file", sys.__stdin__),
         ("generator", (letter for letter in "a")),
         ("frompyfunc", np.frompyfunc(len, 1, 1)),
-        ("inside", functools.partial(len, [threading.Lock()])),
+        ("inside", functools.partial(len, [memoryview(b"a")])),
     ],
 )
 def test_what_cannot_be_identified_is_another_each_time_and_says_so(name, thing):
