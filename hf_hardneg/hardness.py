@@ -102,8 +102,9 @@ class Hardness:
     @property
     def shares(self) -> dict[str, float]:
         """Parts that add up to 1: `easy` is at most half of the positive's score, `hard` above 95 % of it."""
-        easy, hard = self._share([low >= EASY for low, _ in self.histogram]), self.below(HARD)
-        return {"easy": easy, "moderate": 1 - easy - hard, "hard": hard}
+        easy = self._share([low >= EASY for low, _ in self.histogram])
+        moderate = self._share([low >= HARD and high <= EASY for low, high in self.histogram])
+        return {"easy": easy, "moderate": moderate, "hard": self.below(HARD)}
 
     @property
     def above(self) -> float:

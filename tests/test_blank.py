@@ -5,7 +5,7 @@ from datasets import Dataset
 
 from hf_hardneg import BM25, Dense, Random, RankWindow, Strategy, mine, report
 from hf_hardneg.positives import is_blank
-from tests.worlds import encode, world
+from tests.worlds import encode, needed, world
 
 BLANK = ["", " ", "\n\t", "\u3000", "\u200b", "\ufeff \u00ad"]
 SEEN = ["red fox", "red hen", "red dog"]
@@ -22,11 +22,12 @@ def mostly_blank():
     return Dataset.from_dict({"query": ["red", "a red fox"], "positive": ["red fox", "red fox"]}), corpus
 
 
+@pytest.mark.filterwarnings("ignore:18 of the corpus vectors have length zero")
 @pytest.mark.parametrize("dedupe", ["normalized", "exact", "off"])
 @pytest.mark.parametrize("strategy", ["random", Strategy([Dense()]), Strategy([BM25()]), Strategy([Dense(), Random()])])
 def test_no_retriever_brings_one(strategy, dedupe):
     pairs, corpus = mostly_blank()
-    mined = mine(pairs, corpus, strategy, encoder=encode, num_negatives=9, dedupe=dedupe)
+    mined = mine(pairs, corpus, strategy, **needed(strategy), num_negatives=9, dedupe=dedupe)
     for row in mined:
         assert row["negatives"] and set(row["negatives"]) <= {"red hen", "red dog"}
         assert row["mining"]["retrieved"] == sum(
@@ -41,6 +42,7 @@ def test_they_are_counted():
     assert report(mined).funnel["blank"] == 36
 
 
+@pytest.mark.filterwarnings("ignore:18 of the corpus vectors have length zero")
 @pytest.mark.parametrize("rule", ["pad_next", "pad_random"])
 def test_no_padding_brings_one(rule):
     pairs, corpus = mostly_blank()

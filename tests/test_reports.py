@@ -1,10 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
 from hf_hardneg import mine, report
 from hf_hardneg.errors import ColumnError, ConfigError
+from hf_hardneg.hardness import Hardness
 from tests.worlds import SMALL, needed, world
 
 MINED = {
@@ -101,3 +103,8 @@ def test_a_report_is_of_one_dataset(wrap):
     mined = mine(*world(0), num_negatives=2)
     with pytest.raises(ConfigError, match="report.. got a .*Give one split of a DatasetDict, and of a stream the rows"):
         report(wrap(mined))
+
+
+def test_a_share_of_none_is_not_below_nothing():
+    counts = Hardness.of(np.array([0.7] + [0.01] * 9)).shares
+    assert counts == {"easy": 0.1, "moderate": 0.0, "hard": 0.9} and math.copysign(1, counts["moderate"]) == 1
