@@ -101,6 +101,11 @@ def test_flagembedding_without_negatives():
         assert read({"query": "q", "pos": ["p"], "neg": ["n"], "notes": "x", "prompt": "y"})["negatives"] == ["n"]
 
 
+def test_queries_that_are_lists_are_refused():
+    with pytest.raises(DataError, match="Queries are list.*Join an instruction and its query"):
+        read({"query": ["Represent:", "x"], "pos": ["p"], "neg": ["n"]})
+
+
 def test_tevatron_without_negatives():
     passages = {"positive_passages": [{"docid": "a", "text": "p"}], "negative_passages": []}
     found = read({"query_id": "1", "query": "q", **passages})

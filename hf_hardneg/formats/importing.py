@@ -199,6 +199,10 @@ def shape_of(layout: str, present: Sequence[str]) -> Layout:
 def columns_of(table: pa.Table, shape: Layout) -> dict[str, Any]:
     """Columns of the list layout: ids and texts as strings, scores as float32, documents always as lists."""
     columns = {name: one(column) for name, column in shape.read(_named(table)).items()}
+    if "query" in columns and pa.types.is_nested(columns["query"].type):
+        raise DataError(
+            f"Queries are {columns['query'].type}, and each is to be one text. Join an instruction and its query first."
+        )
     for name in ("query_id", "positive_ids", "negative_ids"):
         if name in columns:
             ids = as_text(columns[name], name)
