@@ -235,10 +235,10 @@ def index_corpus_of(corpus):
             "not a matrix of numbers: row 1 has none. Give one",
         ),
         ([[1, 2], None], pa.list_(pa.float32(), 2), "row 1 has none"),
-        ([[1, 2], [3, None]], pa.list_(pa.float32()), "hold NaN or infinite values, or none, in rows 1. Look at"),
+        ([[1, 2], [3, None]], pa.list_(pa.float32()), "hold NaN, infinite or missing values, in rows 1. Look at"),
         ([[1, 2], [3, 4, 5]], pa.list_(pa.float32()), "row 1 is 3 wide, row 0 2. Give one vector per row, all as wide"),
-        ([[1, 2], [3, float("nan")]], pa.list_(pa.float32()), "hold NaN or infinite values, or none, in rows 1"),
-        ([[1, 2], [3, 1e300]], pa.list_(pa.float64()), "hold NaN or infinite values, or none, in rows 1"),
+        ([[1, 2], [3, float("nan")]], pa.list_(pa.float32()), "hold NaN, infinite or missing values, in rows 1"),
+        ([[1, 2], [3, 1e300]], pa.list_(pa.float64()), "hold NaN, infinite or missing values, in rows 1"),
         (
             [[1, -2], [3, 4]],
             pa.list_(pa.int8()),
@@ -257,7 +257,8 @@ def test_vectors_that_are_none(values, kind, message):
 
 def test_query_vectors_of_another_kind(vectors):
     base, queries = vectors
-    corpus = Dataset.from_dict({"text": [f"t{i}" for i in range(80)], "v": base.tolist()})
+    ids = [f"row-{i}" for i in range(80)]
+    corpus = Dataset.from_dict({"_id": ids, "text": [f"t{i}" for i in range(80)], "v": base.tolist()})
     miner = HardNegatives(corpus, Strategy([Dense()]), vector_column="v", query_vector_column="vector")
     batch = {"query": [f"q{i}" for i in range(6)], "positive_ids": [["row-79"]] * 6}
     expected = miner({**batch, "vector": torch.from_numpy(queries)})["negative_ids"]

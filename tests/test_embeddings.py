@@ -131,7 +131,7 @@ def test_values_beyond_float16_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings, "HALF_ABOVE", 0)
     corpus = open_corpus(Dataset.from_dict({"text": TEXTS}), cache_dir=str(tmp_path))
     encoder = load_encoder(lambda texts: 1e6 * encode(texts), cache_dir=tmp_path)
-    with pytest.raises(DataError, match="vectors stored as float16 hold NaN or infinite values, in rows 0"):
+    with pytest.raises(DataError, match="vectors stored as float16 hold NaN, infinite or missing values, in rows 0"):
         list(embeddings.CorpusVectors(corpus, encoder))
 
 

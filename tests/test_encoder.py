@@ -265,6 +265,7 @@ def test_cuda_in_a_worker_is_refused(minilm):
     child.join()
 
 
+@pytest.mark.filterwarnings("ignore:.* stand in the corpus:hf_hardneg.errors.HardNegWarning")
 def test_cuda_with_several_processes_is_refused_before_work(minilm):
     from hf_hardneg import mine
 
@@ -294,9 +295,9 @@ def test_a_live_model_travels_as_a_path(tmp_path):
 @pytest.mark.parametrize(
     ("function", "text"),
     [
-        (lambda texts: np.zeros(len(texts)), "have shape \\(1,\\); a matrix"),
+        (lambda texts: np.zeros(len(texts)), "have shape \\(1,\\). Give a matrix"),
         (lambda texts: np.zeros((len(texts) + 1, 4)), "returned 2 vectors for 1 texts"),
-        (lambda texts: np.full((len(texts), 4), np.nan), "hold NaN or infinite values, in rows 0"),
+        (lambda texts: np.full((len(texts), 4), np.nan), "hold NaN, infinite or missing values, in rows 0"),
         (lambda texts: [["a", "b"]], "are not a matrix of numbers"),
     ],
 )

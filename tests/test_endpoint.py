@@ -19,6 +19,10 @@ from hf_hardneg.generate.prompts import SCHEMA
 from hf_hardneg.generate.validation import LONGEST, REASONS
 from tests.endpoints import passage, serving
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* sent no chat completion:hf_hardneg.errors.HardNegWarning",
+    "ignore:.* refused a prompt:hf_hardneg.errors.HardNegWarning",
+)
 POSITIVE = "The heat of a star comes from the fusion of hydrogen into helium deep in its core."
 QUERY = "where does the heat of a star come from"
 MINED = "A cold cloud of gas may fall together under its own weight and begin to shine one day."

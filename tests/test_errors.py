@@ -180,7 +180,7 @@ def test_vectors():
     with pytest.raises(DataError, match="query vectors are 3 wide, the index is 2 wide"):
         run(pairs, corpus, **options)
     broken = corpus | {"vector": [[1.0, 0.0], [0.0, float("nan")], [0.6, 0.8], [0.8, 0.6]]}
-    with pytest.raises(DataError, match="1 of the corpus vectors hold NaN or infinite values, or none, in rows 1"):
+    with pytest.raises(DataError, match="1 of the corpus vectors hold NaN, infinite or missing values, in rows 1"):
         run(pairs, broken, **options)
     with pytest.raises(ColumnError, match="no column 'vectors'.*vector_column="):
         run(pairs, corpus, **(options | {"vector_column": "vectors"}))

@@ -220,7 +220,9 @@ def test_an_index_of_other_documents_is_refused():
         adopt_faiss(corpus, flat(np.concatenate([UNIT, UNIT[:2]])))
     broken = UNIT.copy()
     broken[5, 2] = np.nan
-    with pytest.raises(DataError, match="1 of the vectors of your index hold NaN or infinite values.* in rows 5"):
+    with pytest.raises(
+        DataError, match="1 of the vectors of your index hold NaN, infinite or missing values.* in rows 5"
+    ):
         adopt_faiss(corpus, flat(broken))
 
 

@@ -79,7 +79,7 @@ def checked_vectors(vectors: Any, *, what: str, width: int | None = None, start:
     if len(bad):
         rows = ", ".join(str(start + int(row)) for row in bad[:5])
         raise DataError(
-            f"{len(bad)} of the {what} hold NaN or infinite values, or none, in rows {rows}. "
+            f"{len(bad)} of the {what} hold NaN, infinite or missing values, in rows {rows}. "
             "Look at those texts (empty ones?) and at the model, then encode them again."
         )
     return matrix
