@@ -267,7 +267,7 @@ class HardNegatives:
         """Raise for options that a strategy of this library's parts would not look at."""
         if strategy.uses_vectors or not strategy.is_ours:
             return
-        unused = [f"{name}=" for name in OF_VECTORS if models.get(name, getattr(self, name, None)) is not None]
+        unused = [f"{name}=" for name in OF_VECTORS if models[name] is not None]
         if unused:
             raise ConfigError(
                 f"{', '.join(unused)} would change nothing: {strategy!r} uses no vectors; 'dense', 'hybrid' and the "
@@ -311,8 +311,8 @@ OPTIONS = frozenset(inspect.signature(HardNegatives).parameters) - {"corpus", "s
 """Every keyword of `HardNegatives`, which `mine`, `plan` and what calls them take too."""
 
 
-OF_VECTORS = ("encoder", "vector_column", "query_vector_column", "index_name")
-"""Those that bring vectors."""
+OF_VECTORS = ("encoder", "index_name")
+"""Those that are passed for vectors alone; names of columns say what the data hold, whatever reads them."""
 
 
 def usable(strategy: str | Strategy, options: Mapping[str, Any]) -> dict[str, Any]:

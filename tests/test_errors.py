@@ -332,7 +332,6 @@ def test_random_padding_is_found_where_much_is_barred():
         (lambda: run(batch_size=0), "batch_size=0 of type int: give a whole number of rows"),
         (lambda: run(safeguards="no"), "safeguards='no' of type str: give True or False"),
         (lambda: run(encoder=encode), "encoder= would change nothing: .*BM25.* uses no vectors; 'dense', .* Drop it"),
-        (lambda: run(vector_column="v", strategy="random"), "vector_column= would change nothing"),
     ],
 )
 def test_arguments_that_nobody_knows_or_uses(call, text):
