@@ -110,7 +110,7 @@ def test_the_digest_tells_which_columns_the_texts_come_from():
 
 
 def test_no_text_column_at_all_is_an_error(corpus):
-    with pytest.raises(ConfigError, match="names no column; give one or more"):
+    with pytest.raises(ConfigError, match="names no column; give the name of one"):
         open_corpus(corpus, text_column=[])
 
 

@@ -41,7 +41,7 @@ def test_every_strategy_can_be_rebuilt_from_its_recipe(name):
     recipe = Recipe.from_json(recipe_of(made).to_json())
     assert recipe == recipe_of(made)
     model = next((stage.model for stage in SMALL[name].filters if hasattr(stage, "model")), None)
-    again = mine(pairs, corpus, recipe.rebuilt(), encoder=encode, cross_encoder=model, **recipe.options)
+    again = mine(pairs, corpus, recipe.rebuilt(), **needed(SMALL[name]), cross_encoder=model, **recipe.options)
     assert again.to_dict() == made.to_dict() and recipe_of(again) == recipe
 
 

@@ -83,7 +83,9 @@ def test_disagreement_compares_with_bm25_for_vectors_and_with_vectors_for_bm25(s
         assert row["negative_ids"] == [one for one, out in zip(plain["negative_ids"], gone, strict=True) if not out]
     lexical = Strategy([BM25()], [Disagreement(0.7, pool=20)])
     for row, plain in zip(
-        mine(pairs, corpus, lexical, **options), mine(pairs, corpus, Strategy([BM25()]), **options), strict=True
+        mine(pairs, corpus, lexical, **options),
+        mine(pairs, corpus, Strategy([BM25()]), num_negatives=60),
+        strict=True,
     ):
         if len(plain["negatives"]) >= 20:
             near = unit(encode(plain["negatives"])) @ unit(encode([row["query"]]))[0]
