@@ -22,9 +22,18 @@ from hf_hardneg.index.store import bytes_digest, digest_of, file_digest
 
 ELSEWHERE = {
     *("training", "model_card_data", "_model_card_vars", "_model_card_text", "warnings_issued", "is_hpu_graph_enabled"),
-    *("_modules_placed", "_device_map", "_hf_hook", "_old_forward", "_is_hf_initialized", *IGNORED),
+    *(
+        "_modules_placed",
+        "_device_map",
+        "_hf_hook",
+        "_old_forward",
+        "_is_hf_initialized",
+        "_is_torch_compile",
+        *IGNORED,
+    ),
 }
 """Attributes that change no result."""
+WRITTEN = ("architectures", "dtype", "torch_dtype")
 DEEPEST = 8
 """How many objects within objects are looked into."""
 
@@ -101,8 +110,9 @@ def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
 
 
 def _configuration(value: Any, depth: int) -> Any:
-    """A configuration without the name of the model's class, which saving writes into it."""
-    return [_kind(value), _mapping({**value.to_dict(), "architectures": None}, depth)]
+    """A configuration without what saving writes into it: class and type, which weights and modules tell."""
+    settings = {name: one for name, one in value.to_dict().items() if name not in WRITTEN}
+    return [_kind(value), _mapping(settings, depth)]
 
 
 def _array(value: Any) -> list[str]:

@@ -82,6 +82,7 @@ def test_vectors_are_those_of_the_documents():
     assert found.documents.dtype == torch.float32 and not found.documents.requires_grad
 
 
+@pytest.mark.filterwarnings("ignore:.* stand in the corpus:hf_hardneg.errors.HardNegWarning")
 def test_a_batch_of_one_and_a_query_with_no_positive_in_the_corpus():
     corpus = Dataset.from_dict({"text": ["one two", "three four", "five six"]})
     pairs = Dataset.from_dict({"query": ["one"], "positive": ["elsewhere"]})

@@ -103,7 +103,13 @@ def test_a_generation_equals_mining_with_the_saved_model(made, tmp_path):
     made.encoder.model.save_pretrained(folder)
     made.encoder.tokenizer.save_pretrained(folder)
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 32}')
-    (folder / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Transformer", "path": ""}]))
+    types = {"": "sentence_transformers.models.Transformer", "1_Pooling": "sentence_transformers.models.Pooling"}
+    modules = [{"idx": at, "name": str(at), "path": path, "type": types[path]} for at, path in enumerate(types)]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(
+        '{"word_embedding_dimension": 32, "pooling_mode_mean_tokens": true}'
+    )
     options = {"num_negatives": 3, "known_positives": [made.pairs], "encoder": folder}
     top = HardNegatives(made.corpus, "dense", safeguards=False, **options)
     rows, best = seen(made), made.pairs.map(top, batched=True)
