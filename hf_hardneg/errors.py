@@ -147,6 +147,16 @@ def check_keywords(verb: str, given: Iterable[str], known: Iterable[str]) -> Non
             raise unknown_name(f"argument of {verb}", name, known)
 
 
+def check_whole(name: str, value: object, allowed: str, *, least: int | None = None) -> None:
+    """Raise unless an argument is a whole number, of at least `least`.
+
+    Raises:
+        ConfigError: naming it, and what is allowed.
+    """
+    if type(value) is not int or (least is not None and value < least):
+        raise ConfigError(f"{name}={value!r} of type {type(value).__name__}: give {allowed}.")
+
+
 def unknown_name(what: str, given: str, known: Iterable[str]) -> UnknownNameError:
     """An error naming what was given, all known names and the nearest one.
 

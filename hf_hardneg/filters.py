@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.errors import ConfigError, unknown_name, warn
+from hf_hardneg.errors import ConfigError, check_whole, unknown_name, warn
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.score.scorers import PairScorer
 from hf_hardneg.signals import (
@@ -142,6 +142,9 @@ class RankWindow(Filter):
 
     def __post_init__(self) -> None:
         check_basis(self.basis)
+        for name, rank in (("first", self.first), ("last", self.last)):
+            if rank is not None:
+                check_whole(f"RankWindow {name}", rank, "a whole rank, such as 10")
         if self.first < 0 or (self.last is not None and self.last <= self.first):
             raise ConfigError(
                 f"RankWindow(first={self.first}, last={self.last}) keeps nothing; give 0 <= first and last above first."

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.errors import ConfigError, check_keywords
+from hf_hardneg.errors import ConfigError, check_keywords, check_whole
 from hf_hardneg.identity import one_run
 from hf_hardneg.index import store
-from hf_hardneg.negatives import OPTIONS, HardNegatives, check_known_positives, check_whole
+from hf_hardneg.negatives import OPTIONS, HardNegatives, check_known_positives
 from hf_hardneg.plans import guard
 from hf_hardneg.recipes import Recipe, attach
 from hf_hardneg.selection import check_own, written

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import id_column_of, open_corpus
-from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.errors import ConfigError, check_whole, unknown_name
 from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
 from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
 from hf_hardneg.identity import identify, is_of_user, one_run
@@ -335,13 +335,3 @@ def check_known_positives(known: object) -> None:
             f"known_positives= got a {type(known).__name__}{' of ' * bool(types)}{', '.join(sorted(types))}; give a "
             "list of datasets.Dataset, such as [test_pairs] or list(splits.values())."
         )
-
-
-def check_whole(name: str, value: object, allowed: str, *, least: int | None = None) -> None:
-    """Raise unless an argument is a whole number, of at least `least`.
-
-    Raises:
-        ConfigError: naming it, and what is allowed.
-    """
-    if type(value) is not int or (least is not None and value < least):
-        raise ConfigError(f"{name}={value!r} of type {type(value).__name__}: give {allowed}.")

@@ -124,3 +124,9 @@ def test_a_negative_margin_is_warned_of():
     with pytest.warns(HardNegWarning, match="lets candidates through that score above the positive"):
         margin = AbsoluteMargin(-0.125)
     assert margin.keep(Candidates.of([[0.625, 0.5]], positive=[0.5])).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("given", [{"first": 1.5}, {"last": 9.0}, {"first": "2"}, {"first": True}])
+def test_ranks_are_whole_numbers(given):
+    with pytest.raises(ConfigError, match=r"RankWindow (first|last)=.* give a whole rank"):
+        RankWindow(**given)

@@ -164,6 +164,11 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError as error:
+        if not directory.exists():
+            raise StoreError(
+                f"{directory} is not there: the cache was cleaned, or the miner was made on another machine, and "
+                "miners travel as paths. Construct the miner again here, which builds what is missing."
+            ) from error
         raise StoreError(f"{path} is missing. {_rebuild(directory)}") from error
     except ValueError as error:
         raise StoreError(f"{path} is not readable JSON: it was truncated or altered. {_rebuild(directory)}") from error
