@@ -84,7 +84,8 @@ def test_equal_scores_and_missing_numbers(name):
     def constant(texts):
         return np.ones((len(texts), 4), np.float32)
 
-    row = mine(pairs, corpus, SMALL[name], encoder=constant)[0]
+    model = {"encoder": constant} if SMALL[name].uses_vectors else {}
+    row = mine(pairs, corpus, SMALL[name], **model)[0]
     assert "a" not in row["negative_ids"]
     if name in ("dense", "bm25"):
         assert row["negative_ids"] == ["b", "c", "d", "e"]
