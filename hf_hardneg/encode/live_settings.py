@@ -34,6 +34,7 @@ ELSEWHERE = {
 }
 """Attributes that change no result."""
 WRITTEN = ("architectures", "dtype", "torch_dtype")
+"""Settings that `save_pretrained` writes into the configuration of a live model."""
 DEEPEST = 8
 """How many objects within objects are looked into."""
 
