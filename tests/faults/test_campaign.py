@@ -1,0 +1,26 @@
+"""A tenth of the campaign runs with the suite; the whole is `python -m tests.faults.campaign --seed N`."""
+
+import pytest
+
+from tests.faults.campaign import Row, failures, main, rows
+
+SHARE, SEED = 0.1, 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", list(rows()), ids=lambda row: row.name)
+def test_a_tenth_of_the_campaign_fails_nowhere(row):
+    if reason := row.unavailable():
+        pytest.skip(reason)
+    assert list(failures(row, SEED, max(1, round(row.trials * SHARE)))) == []
+
+
+def test_what_failed_is_counted_shown_and_ends_with_a_code(monkeypatch, capsys):
+    unlucky = Row("odd numbers", 4, lambda random, folder: f"{folder.is_dir()}" if random.integers(2) else None)
+    monkeypatch.setattr("tests.faults.campaign.rows", lambda: iter([unlucky]))
+    failed = len(list(failures(unlucky, 3, 4)))
+    assert main(["--seed", "3"]) == 1
+    printed = capsys.readouterr().out
+    assert 0 < failed < 4
+    assert printed.split("\n")[1].split()[-3:] == ["4", str(4 - failed), str(failed)]
+    assert printed.count("seed 3, trial") == failed
