@@ -29,10 +29,12 @@ ELSEWHERE = {
         "_old_forward",
         "_is_hf_initialized",
         "_is_torch_compile",
+        "_compiled_call_impl",
+        "_compile_kwargs",
         *IGNORED,
     ),
 }
-"""Attributes that change no result."""
+"""Attributes that change no result; importing Lightning makes `torch.compile` write `_compile_kwargs`."""
 WRITTEN = ("architectures", "dtype", "torch_dtype")
 """Settings that `save_pretrained` writes into the configuration of a live model."""
 DEEPEST = 8
