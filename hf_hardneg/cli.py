@@ -186,12 +186,12 @@ def _audit(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from hf_hardneg.audits import audit
+    from hf_hardneg.disk import check_writable
     from hf_hardneg.formats.files import read_format
     from hf_hardneg.inputs import is_saved, load_splits, load_table
-    from hf_hardneg.outputs import check_parent
 
     if options.html:
-        check_parent(options.html, "--html")
+        check_writable(options.html, "--html")
 
     def table(source: str | None) -> Dataset | None:
         return None if source is None else load_table(source)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from hf_hardneg.errors import DataError
+from hf_hardneg.disk import writing
+from hf_hardneg.errors import DataError, HardNegError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -79,28 +80,36 @@ def load_splits(source: str, *, split: str = "train") -> Dataset | DatasetDict:
 
     Raises:
         DataError: there is no such thing, or it cannot be read.
+        StoreError: the disk has no room for the Arrow files of `datasets`.
     """
-    from datasets import load_dataset, load_from_disk
+    from datasets import config
 
-    path = Path(source)
     try:
-        if is_saved(path):
-            return load_from_disk(source)
-        if path.is_dir():
-            return load_dataset("parquet", data_files={split: str(path / "**/*.parquet")})
-        if path.exists():
-            return _load_file(path, split)
-        if loader_of(path) or source.startswith(("/", ".", "~")) or source.count("/") > 1:
-            raise DataError(f"There is no file or folder {source}. Give {ALLOWED}.")
-        name, _, config = source.partition(":")
-        return load_dataset(name, config or None)
-    except DataError:
+        with writing(config.HF_DATASETS_CACHE, other="the variable HF_DATASETS_CACHE"):
+            return _load(source, split)
+    except HardNegError:
         raise
     except Exception as error:
         cause = error.__cause__ or error
         if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
             raise DataError(f"{source} has no rows, and one is needed at least. Give {ALLOWED}, with rows.") from error
         raise DataError(f"{source} cannot be read ({type(cause).__name__}: {cause}). Give {ALLOWED}.") from error
+
+
+def _load(source: str, split: str) -> Dataset | DatasetDict:
+    from datasets import load_dataset, load_from_disk
+
+    path = Path(source)
+    if is_saved(path):
+        return load_from_disk(source)
+    if path.is_dir():
+        return load_dataset("parquet", data_files={split: str(path / "**/*.parquet")})
+    if path.exists():
+        return _load_file(path, split)
+    if loader_of(path) or source.startswith(("/", ".", "~")) or source.count("/") > 1:
+        raise DataError(f"There is no file or folder {source}. Give {ALLOWED}.")
+    name, _, settings = source.partition(":")
+    return load_dataset(name, settings or None)
 
 
 def loader_of(path: Path) -> str | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_hardneg.disk import check_writable, published, writing
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.inputs import is_saved
 
@@ -33,30 +33,17 @@ def check_folder(out: str, *, overwrite: bool) -> None:
             f"--out {out} holds something else than a saved dataset, and --overwrite replaces nothing but those. "
             "Give another folder."
         )
-    check_parent(out, "--out")
-
-
-def check_parent(out: str, option: str) -> None:
-    """Raise where nothing can be written beside a path.
-
-    Raises:
-        ConfigError: the nearest folder that exists is none, or is closed to this user.
-    """
-    above = Path(out).absolute().parent
-    while not above.exists():
-        above = above.parent
-    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
-        raise ConfigError(
-            f"{option} {out} cannot be written: {above} is no folder that you may write to. Give another."
-        )
+    check_writable(out, "--out")
 
 
 def save(dataset: Dataset | DatasetDict, out: str) -> None:
-    """Save a dataset; what was in the folder stays until all of it is written."""
+    """Save a dataset; what was in the folder stays until all of it is written.
+
+    Raises:
+        StoreError: the disk refuses it.
+    """
     target = Path(out).absolute()
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    dataset.save_to_disk(str(partial))
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+    with writing(target, other="--out"), published(target) as partial:
+        dataset.save_to_disk(str(partial))
+        if target.exists():
+            shutil.rmtree(target)

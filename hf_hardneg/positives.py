@@ -19,6 +19,7 @@ import pyarrow as pa
 from numba import njit
 
 from hf_hardneg.corpus import Corpus
+from hf_hardneg.disk import save_array
 from hf_hardneg.errors import DataError
 from hf_hardneg.ids import ROW_NUMBER
 from hf_hardneg.index import store
@@ -130,15 +131,15 @@ def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
         for texts in map(pa.Array.to_pylist, corpus.batches()):
             keys.append(text_keys(texts, dedupe))
             blank.append(np.fromiter(map(is_blank, texts), bool, len(texts)))
-        np.save(directory / "blank.npy", np.flatnonzero(np.concatenate(blank)))
+        save_array(directory / "blank.npy", np.flatnonzero(np.concatenate(blank)))
         ids = text_keys(corpus.ids(np.arange(len(corpus))).to_pylist(), "exact")
         for name, values in (("key", np.concatenate(keys)), ("id", ids)):
             order = np.argsort(values, kind="stable")
             ordered = values[order]
-            np.save(directory / f"by_{name}.npy", order)
-            np.save(directory / f"sorted_{name}s.npy", ordered)
+            save_array(directory / f"by_{name}.npy", order)
+            save_array(directory / f"sorted_{name}s.npy", ordered)
             if name == "key":
-                np.save(directory / "keys.npy", values)
+                save_array(directory / "keys.npy", values)
                 _save_groups(directory, order, ordered)
             else:
                 _refuse_repeated_ids(corpus, order, ordered)
@@ -158,8 +159,8 @@ def _save_groups(directory: Path, order: np.ndarray, ordered: np.ndarray) -> Non
     groups, shared = np.empty(len(order), np.int64), np.empty(len(order), bool)
     groups[order] = order[new][number]
     shared[order] = np.bincount(number)[number] > 1
-    np.save(directory / "groups.npy", groups)
-    np.save(directory / "shared.npy", shared)
+    save_array(directory / "groups.npy", groups)
+    save_array(directory / "shared.npy", shared)
 
 
 def _refuse_repeated_ids(corpus: Corpus, order: np.ndarray, ordered: np.ndarray) -> None:
@@ -278,7 +279,7 @@ def save_known_positives(
         "outside": outside,
     }
     for name, values in arrays.items():
-        np.save(directory / f"{name}.npy", values)
+        save_array(directory / f"{name}.npy", values)
     batch = pa.record_batch([pa.array(texts, pa.large_string())], names=["text"])
     with pa.OSFile(str(directory / "texts.arrow"), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)

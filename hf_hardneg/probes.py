@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import Corpus, open_corpus
+from hf_hardneg.disk import scratch
 from hf_hardneg.errors import silenced
 from hf_hardneg.ids import as_text, is_listed, named_columns
 from hf_hardneg.negatives import HardNegatives
@@ -377,9 +377,8 @@ class _Runner:
         rows = np.union1d(self.needed, spread(len(self.corpus), size))
         dataset = self._documents(rows)
         options = {**self.options, "id_column": self.corpus.id_column}
-        place = tempfile.TemporaryDirectory(prefix="hf_hardneg-plan-", ignore_cleanup_errors=True)
-        with silenced(), place as folder:
-            return self._stages(dataset, pairs, {**options, "cache_dir": folder}, Path(folder))
+        with silenced(), scratch("hf_hardneg-plan-") as folder:
+            return self._stages(dataset, pairs, {**options, "cache_dir": str(folder)}, folder)
 
     def _documents(self, rows: np.ndarray) -> Dataset:
         names = [*self.corpus.text_columns]

@@ -21,6 +21,7 @@ from numba import njit
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus import Corpus, content_digest, missing_column
+from hf_hardneg.disk import save_array
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.ids import as_text, is_listed, named_columns
 from hf_hardneg.index import store
@@ -270,8 +271,8 @@ class SameParent:
 
         def build(directory: Path) -> None:
             row, codes = _parents(named_columns(plain[:])[self.column], self.column)
-            np.save(directory / "offsets.npy", np.searchsorted(row, np.arange(len(dataset) + 1)))
-            np.save(directory / "codes.npy", codes)
+            save_array(directory / "offsets.npy", np.searchsorted(row, np.arange(len(dataset) + 1)))
+            save_array(directory / "codes.npy", codes)
 
         origin = {"column": content_digest(plain, [self.column], nullable=[self.column]), "layout": 2}
         return _SameParent(store.obtain(corpus.cache, "parents", origin, build), context.reader.keys)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
+from hf_hardneg.disk import save_array
 from hf_hardneg.index import store
 from hf_hardneg.index.dense import load_faiss
 from hf_hardneg.positives import mapped
@@ -55,8 +56,9 @@ def of_corpus(
             learned = learn(searcher.prepare(queries))
         rows = np.arange(documents)
         blocks = (searcher.index.vectors(rows[start : start + BLOCK]) for start in range(0, documents, BLOCK))
-        np.save(directory / "learned.npy", learned)
-        np.save(directory / "values.npy", np.concatenate([of(block, learned) for block in blocks]).astype(np.float32))
+        save_array(directory / "learned.npy", learned)
+        values = np.concatenate([of(block, learned) for block in blocks])
+        save_array(directory / "values.npy", values.astype(np.float32))
 
     origin = {**parameters, "searcher": searcher.identity, "queries": queries and _digest(queries)}
     return store.obtain(context.sources.corpus.cache, kind, origin, build)

@@ -13,7 +13,7 @@ import hf_hardneg.training
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
     {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages", "versions", "hardness"},
-    {"encodings"},
+    {"encodings", "disk"},
     {"optional", "draws", "charts", "ids"},
     {"identity.origins", "identity.references", "identity.foreign"},
     {"identity.digests"},

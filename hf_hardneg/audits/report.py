@@ -12,6 +12,7 @@ import numpy as np
 from hf_hardneg.audits.findings import Finding, Histogram
 from hf_hardneg.audits.judging import Estimate
 from hf_hardneg.audits.page import page
+from hf_hardneg.disk import replacing, writing
 
 SHOWN_CHARACTERS = 60
 
@@ -91,11 +92,14 @@ class Audit:
 
         Args:
             path (`str` or `Path`): replaced where it exists.
+
+        Raises:
+            StoreError: the disk refuses it.
         """
         written = Path(path)
-        written.write_text(
-            page(self.summary, self.findings, self.estimate, self.histograms, self.unchecked), encoding="utf-8"
-        )
+        content = page(self.summary, self.findings, self.estimate, self.histograms, self.unchecked)
+        with writing(written, needed=len(content), other="path="), replacing(written) as stream:
+            stream.write(content.encode())
         return written
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hf_hardneg.corpus import Corpus
+from hf_hardneg.disk import writing
 from hf_hardneg.encode.encoder import Encoder
 from hf_hardneg.encode.ranks import launched_ranks
 from hf_hardneg.encode.shards import Shards
@@ -98,9 +99,10 @@ class CorpusVectors:
         from filelock import FileLock
 
         shards, ranks = self._shards, self.ranks
-        shards.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(shards.folder / f".rank-{ranks.rank}-of-{ranks.world}.lock"):
-            self._encode_missing(range(ranks.rank, len(shards), ranks.world))
+        with writing(shards.folder):
+            shards.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(shards.folder / f".rank-{ranks.rank}-of-{ranks.world}.lock"):
+                self._encode_missing(range(ranks.rank, len(shards), ranks.world))
         if ranks.rank == 0:
             shards.describe(self._origin())
         ranks.wait()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_hardneg.disk import scratch
 from hf_hardneg.encode.live import weights_digest
 from hf_hardneg.encode.model_files import IGNORED, json_digest
 from hf_hardneg.index.store import bytes_digest, digest_of, file_digest
@@ -124,9 +124,9 @@ def _array(value: Any) -> list[str]:
 
 
 def _tokenizer(value: Any) -> list[Any]:
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         value.save_pretrained(folder)
-        files = {path.name: _file(path) for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+        files = {path.name: _file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     sides = [getattr(value, name, None) for name in ("truncation_side", "padding_side", "model_max_length")]
     return [_kind(value), files, sides, str(getattr(value, "chat_template", None))]
 

@@ -6,14 +6,14 @@ A shard's name carries the digest of its content, so what is reused is what was 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from hf_hardneg.disk import npy, replacing, writing
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index import store
 from hf_hardneg.index.dense import checked_vectors
@@ -69,23 +69,18 @@ class Shards:
             with np.errstate(over="ignore"):
                 vectors = vectors.astype(np.float16)
             checked_vectors(vectors, what="vectors stored as float16", start=self.positions(number).start)
-        partial = self._written(f"{number:06d}", lambda stream: np.save(stream, vectors, allow_pickle=False))
-        partial.rename(self.folder / f"{number:06d}-{store.file_digest(partial)}.npy")
+        content = npy(vectors)
+        path = self.folder / f"{number:06d}-{store.bytes_digest(*content)}.npy"
+        with writing(self.folder, needed=vectors.nbytes), replacing(path) as stream:
+            stream.writelines(content)
 
     def describe(self, origin: Mapping[str, Any]) -> None:
         """Write the manifest, once the first shard is there: where the vectors come from, and how they are stored."""
         first = np.load(self.paths()[0], mmap_mode="r", allow_pickle=False)
         layout = {"count": self.count, "shard": self.size, "width": first.shape[1], "dtype": str(first.dtype)}
         text = json.dumps({"kind": "vectors", **origin, **layout}, indent=1, ensure_ascii=False)
-        self._written("manifest", lambda stream: stream.write(text.encode())).rename(self.folder / store.MANIFEST)
-
-    def _written(self, name: str, write: Callable[[BinaryIO], object]) -> Path:
-        partial = self.folder / f".{name}.partial"
-        with partial.open("wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        return partial
+        with writing(self.folder), replacing(self.folder / store.MANIFEST) as stream:
+            stream.write(text.encode())
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
         """Vectors at some positions, (n, d) float32.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.disk import writing
 from hf_hardneg.errors import DataError, unknown_name
 from hf_hardneg.formats.layouts import LAYOUTS
 from hf_hardneg.inputs import load_table, loader_of
@@ -38,6 +39,7 @@ def save_format(made: Dataset | DatasetDict, layout: str, directory: str | Path)
 
     Raises:
         UnknownNameError: no such layout.
+        StoreError: the disk refuses the files.
 
     Example:
         >>> import tempfile
@@ -51,9 +53,10 @@ def save_format(made: Dataset | DatasetDict, layout: str, directory: str | Path)
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
     tables = dict(made) if isinstance(made, DatasetDict) else {"train": made}
-    return _WRITERS.get(layout, _jsonl_files)(tables, folder)
+    with writing(folder, other="directory="):
+        folder.mkdir(parents=True, exist_ok=True)
+        return _WRITERS.get(layout, _jsonl_files)(tables, folder)
 
 
 def _jsonl_files(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:

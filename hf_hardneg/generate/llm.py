@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import content_digest, missing_column
+from hf_hardneg.disk import save_array
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.generate.generators import FAILURES, Answer, Ask, load_generator
@@ -260,7 +261,7 @@ class SyntheticNegatives:
                 for dataset in plain
                 for table in dataset.iter(batch_size=1000)
             ]
-            np.save(directory / KEYS, np.unique(np.concatenate([text_keys([], "normalized"), *keys])))
+            save_array(directory / KEYS, np.unique(np.concatenate([text_keys([], "normalized"), *keys])))
 
         digests = [content_digest(dataset, [self.positive_column]) for dataset in plain]
         return store.obtain(store.cache_root(self.cache_dir), "positivetexts", {"datasets": digests}, build)

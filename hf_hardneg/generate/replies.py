@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_hardneg.disk import writing
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index import store
 
@@ -45,13 +46,14 @@ class Replies:
         """
         path = self.directory / FILE
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=WAIT, isolation_level=None)) as connection:
+            connecting = contextlib.closing(sqlite3.connect(path, timeout=WAIT, isolation_level=None))
+            with writing(self.directory), connecting as connection:
                 connection.execute("PRAGMA synchronous = OFF")
                 connection.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text BLOB NOT NULL)")
                 yield connection
         except sqlite3.Error as error:
             raise StoreError(
-                f"{path} cannot be used: {error}. Free its disk, or delete the file; its replies will be asked again."
+                f"{path} cannot be used: {error}. Delete the file; its replies will be asked again."
             ) from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import posixpath
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus import dataset_digest
+from hf_hardneg.disk import scratch
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError, warn
 from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
@@ -118,10 +118,10 @@ def push_mined_dataset(
         "source_datasets": source_datasets,
         "pretty_name": pretty_name,
     }
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         push = _Push(
             repository=repository,
-            shards=written(made, Path(folder)),
+            shards=written(made, folder),
             whole=whole,
             others=_index_files(index),
             recipe=recipe,

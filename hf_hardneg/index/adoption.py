@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.corpus import Corpus
+from hf_hardneg.disk import save_array
 from hf_hardneg.errors import ConfigError, DataError, warn
 from hf_hardneg.index import store
 from hf_hardneg.index.adopted import BLOCK, FACTS, LABELS, AdoptedIndex, Core, measure, transform_file
@@ -30,6 +31,7 @@ from hf_hardneg.index.dense import (
     normalized,
     save_flat_codes,
     write_flat,
+    write_index,
 )
 
 LAYOUT = 3
@@ -245,13 +247,12 @@ def _integer_ids(corpus: Corpus) -> np.ndarray | None:
 
 def _adopt(corpus: Corpus, index: Any, similarity: Similarity | None, directory: Path) -> None:
     """Write the parts of an index, and what is known of it, into a directory."""
-    faiss = load_faiss("a FAISS index")
     parts = Parts.of(index)
     rows, note = _rows(corpus, parts)
     labels = np.empty_like(parts.labels)
     labels[rows] = parts.labels
     path = directory / FILE
-    faiss.write_index(parts.core, str(path))
+    write_index(parts.core, path)
     core = Core.of(_with_direct_map(path, labels), labels)
     _check_gives_back(core.index, int(labels[0]))
     resolved, measured = _similarity_of(core, similarity), None
@@ -262,9 +263,9 @@ def _adopt(corpus: Corpus, index: Any, similarity: Similarity | None, directory:
         save_flat_codes(directory)
     else:
         measured = measure(core, resolved)
-        np.save(directory / LABELS, labels)
+        save_array(directory / LABELS, labels)
     for number, transform in enumerate(parts.transforms):
-        faiss.write_VectorTransform(transform, str(transform_file(directory, number)))
+        write_index(transform, transform_file(directory, number))
     facts = {
         "similarity": resolved,
         "transforms": len(parts.transforms),
@@ -299,7 +300,7 @@ def _with_direct_map(path: Path, labels: np.ndarray) -> Any:
     in_order = np.array_equal(np.sort(labels), np.arange(len(labels)))
     core.set_direct_map_type(faiss.DirectMap.Array if in_order else faiss.DirectMap.Hashtable)
     told = path.with_name("told.faiss")
-    faiss.write_index(core, str(told))
+    write_index(core, told)
     told.replace(path)
     return mapped_file(path)
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.index import store
-from hf_hardneg.index.dense import FILE, DenseIndex, load_faiss, mapped_file
+from hf_hardneg.index.dense import FILE, DenseIndex, load_faiss, mapped_file, write_index
 from hf_hardneg.index.gpu import FAISS_LIMIT, check_faiss_class, faiss_on_gpu, gpu
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.process import in_threads
@@ -206,7 +206,7 @@ def _build(stored: np.ndarray, factory: str, directory: Path) -> None:
         raise _refused(factory, f" from {count:,} documents", error) from error
     for start in range(0, len(stored), ADDED):
         index.add(stored[start : start + ADDED])
-    faiss.write_index(index, str(directory / FILE))
+    write_index(index, directory / FILE)
 
 
 def _sample(vectors: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from numba import njit
-from numpy.lib.format import open_memmap
 
+from hf_hardneg.disk import items, reserved, save_array
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.analysis import Tokenizer, warn_if_another_language, warn_if_broken
 from hf_hardneg.index.bm25_kernel import RANKS
@@ -67,15 +67,15 @@ def write_index(directory: Path, batches: Iterable[pa.Array], documents: int, co
         raise ConfigError("No document has a term the tokenizer keeps; pass tokenizer= for this language.")
     starts = np.concatenate([[0], np.cumsum(counted.having)])
     postings = int(starts[-1])
-    np.save(directory / STARTS, starts)
-    weights = open_memmap(directory / WEIGHTS, mode="w+", dtype=np.float32, shape=(postings,))
-    rows = open_memmap(directory / ROWS, mode="w+", dtype=np.int32, shape=(postings,))
+    save_array(directory / STARTS, starts)
+    weights = reserved(directory / WEIGHTS, np.float32, (postings,))
+    rows = reserved(directory / ROWS, np.int32, (postings,))
     idf, mean, heads = config.idf(counted.having, documents), counted.tokens / documents, starts[:-1].copy()
     for counts in _chunks(spill):
         values = config.weights(idf[counts["term"]], counts["frequency"], counts["length"], mean)
         _place(counts["term"], counts["row"], values, heads, weights, rows)
     spill.unlink()
-    np.save(directory / LARGEST, _largest(weights, starts, np.array(RANKS)))
+    save_array(directory / LARGEST, _largest(weights, starts, np.array(RANKS)))
     _save_bitmaps(directory, rows, starts, documents)
     save_vocabulary(directory, counted.terms)
     (directory / STATISTICS).write_text(json.dumps({"mean_length": mean, "documents": documents}))
@@ -99,7 +99,7 @@ def _count(spill: Path, batches: Iterable[pa.Array], documents: int, tokenizer: 
                 lengths.append(len(terms))
                 characters += len(text) - text.count(" ")
             counts = _counts(np.array(ids), np.array(lengths), row)
-            counts.tofile(stream)
+            stream.write(items(counts))
             more = np.bincount(counts["term"], minlength=len(vocabulary))
             more[: len(having)] += having
             having, row, tokens = more, row + len(texts), tokens + len(ids)
@@ -149,13 +149,13 @@ def _largest(weights, starts, ranks):  # type: ignore[no-untyped-def]  # noqa: A
 def _save_bitmaps(directory: Path, rows: np.ndarray, starts: np.ndarray, documents: int) -> None:
     common = np.flatnonzero(np.diff(starts) * SHARE >= documents).astype(np.int32)
     words = -(-documents // 64)
-    np.save(directory / COMMON, common)
+    save_array(directory / COMMON, common)
     bits = np.zeros((len(common), words), np.uint64)
     before = np.zeros((len(common), words), np.int32)
     for bitmap, counts, term in zip(bits, before, common, strict=True):
         _fill_bitmap(rows[starts[term] : starts[term + 1]], bitmap, counts)
-    np.save(directory / BITS, bits)
-    np.save(directory / BEFORE, before)
+    save_array(directory / BITS, bits)
+    save_array(directory / BEFORE, before)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

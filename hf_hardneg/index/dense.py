@@ -175,6 +175,14 @@ def write_flat(path: Path, blocks: Iterator[np.ndarray], similarity: Similarity)
     return rows
 
 
+def write_index(index: Any, path: Path) -> None:
+    """Write a FAISS index or transform to a file; FAISS itself loses the last bytes unsaid where the disk is full."""
+    faiss = load_faiss("a FAISS index")
+    write = faiss.write_VectorTransform if isinstance(index, faiss.VectorTransform) else faiss.write_index
+    with path.open("wb") as stream:
+        write(index, faiss.PyCallbackIOWriter(stream.write))
+
+
 def mapped_file(path: Path) -> Any:
     """The FAISS index in a file, memory-mapped."""
     faiss = load_faiss("a FAISS index")

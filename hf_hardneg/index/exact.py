@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from hf_hardneg.disk import reserved
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.process import single_thread_in_child, threads, torch_threads
 
@@ -106,9 +107,7 @@ def save_codes(directory: Path, stored: np.ndarray) -> None:
     """Write the 8-bit codes of vectors (n, d), block by block, for `open_codes`."""
     empty = quantized(stored[:0])
     files = {
-        name: np.lib.format.open_memmap(
-            directory / f"{name}.npy", mode="w+", dtype=values.dtype, shape=(len(stored), *values.shape[1:])
-        )
+        name: reserved(directory / f"{name}.npy", values.dtype, (len(stored), *values.shape[1:]))
         for name, values in empty._asdict().items()
     }
     for start in range(0, len(stored), SAVED):

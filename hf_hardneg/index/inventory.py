@@ -18,7 +18,7 @@ PARTIAL = ".partial"
 SHARDS = "vectors"
 DAY = 86400.0
 SHOWN_VALUE = 24
-_NAME = re.compile(r"\.?(?P<kind>[a-z0-9]+)-[0-9a-f]{32}(?P<partial>\.partial)?")
+_NAME = re.compile(r"\.?(?P<kind>[a-z0-9]+)-[0-9a-f]{32}(?P<partial>(\.[0-9]+)?\.partial)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ def _locks(entry: Entry) -> Iterable[Path]:
     """Locks under which an entry is written; shards of vectors are written while a dense index is built."""
     if entry.kind == SHARDS:
         return sorted(entry.path.parent.glob(".dense-*.lock"))
-    name = entry.path.name.removeprefix(".").removesuffix(PARTIAL)
+    name = re.sub(rf"(\.[0-9]+)?{re.escape(PARTIAL)}$", "", entry.path.name.removeprefix("."))
     return [entry.path.with_name(f".{name}.lock")]
 
 

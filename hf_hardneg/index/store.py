@@ -11,13 +11,13 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from hf_hardneg.disk import published, writing
 from hf_hardneg.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -88,11 +88,12 @@ def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable
         return _reused(target, parameters)
     if not _may_build.get():
         raise NotPublished(f"{target} does not exist, and here only what exists is opened. Build it first.")
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{target.name}.lock"):
-        if target.exists():
-            return _reused(target, parameters)
-        publish(target, kind, parameters, build)
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{target.name}.lock"):
+            if target.exists():
+                return _reused(target, parameters)
+            publish(target, kind, parameters, build)
     return target
 
 
@@ -107,22 +108,24 @@ def _reused(target: Path, parameters: Mapping[str, Any]) -> Path:
 
 
 def publish(target: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
-    """Build a directory in a sibling and rename it into place, whole and synced, or leave nothing of that name.
+    """Build a directory in a sibling and rename it into place, whole and synced, or leave nothing.
 
     Args:
         target (`Path`): must not exist.
         kind, parameters, build: as for `obtain`, whose lock is not taken here.
+
+    Raises:
+        StoreError: the disk is full or closed; what was written is taken away again.
     """
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    build(partial)
-    files = {str(path.relative_to(partial)): _describe(path) for path in sorted(partial.rglob("*")) if path.is_file()}
-    manifest = {"format": FORMAT, "kind": kind, "parameters": dict(parameters), "files": files}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
-    for path in [*partial.rglob("*"), partial]:
-        sync(path)
-    os.rename(partial, target)
+    with writing(target.parent), published(target) as partial:
+        partial.mkdir()
+        build(partial)
+        written = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+        files = {str(path.relative_to(partial)): _describe(path) for path in written}
+        manifest = {"format": FORMAT, "kind": kind, "parameters": dict(parameters), "files": files}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
+        for path in [*partial.rglob("*"), partial]:
+            sync(path)
     sync(target.parent)
 
 
@@ -140,9 +143,12 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def bytes_digest(content: Any) -> str:
-    """Hex BLAKE2b digest (32 characters) of a buffer."""
-    return blake2b(memoryview(content), digest_size=16).hexdigest()
+def bytes_digest(*parts: Any) -> str:
+    """Hex BLAKE2b digest (32 characters) of buffers, one after the other."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(memoryview(part))
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

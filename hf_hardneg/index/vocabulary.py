@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from hf_hardneg.disk import save_array
+
 NAMES = ("bytes", "ends", "slots")
 
 
@@ -38,7 +40,7 @@ def save_vocabulary(directory: Path, terms: Sequence[str]) -> None:
     slots = np.full(1 << (2 * len(terms)).bit_length(), -1, np.int32)
     _fill(text, ends, slots)
     for name, values in zip(NAMES, (text, ends, slots), strict=True):
-        np.save(directory / f"terms.{name}.npy", values)
+        save_array(directory / f"terms.{name}.npy", values)
 
 
 def open_vocabulary(directory: Path) -> Vocabulary:

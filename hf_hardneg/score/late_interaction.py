@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_hardneg.disk import save_array
 from hf_hardneg.encode.encoder import TokenVectors, TransformersEncoder
 from hf_hardneg.encode.families import LATE_INTERACTION as FILE
 from hf_hardneg.encode.model_files import ModelFiles, content_digests, read_json
@@ -229,7 +230,7 @@ def save(model: LateInteraction, coefficients: np.ndarray, intercept: float, fol
         "mean_length": model.mean_length,
     }
     (folder / FILE).write_text(json.dumps(said, indent=1), encoding="utf-8")
-    np.save(folder / IDF, model.idf, allow_pickle=False)
+    save_array(folder / IDF, model.idf)
 
 
 def copy_encoder(files: ModelFiles, folder: Path) -> ModelFiles:

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from hf_hardneg.disk import npy, replacing, writing
 from hf_hardneg.errors import warn
 from hf_hardneg.index import store
 from hf_hardneg.positives import KEY, isin_sorted
@@ -77,9 +77,10 @@ class ScoreStore:
         entries = np.empty(len(keys), ENTRY)
         entries["key"], entries["score"] = keys, scores
         entries.sort(order="key")
-        with self._locked():
+        with writing(self.folder, needed=entries.nbytes), self._locked():
             name = store.bytes_digest(entries.tobytes())
-            _written(self.folder / f"{name}.npy", lambda stream: np.save(stream, entries, allow_pickle=False))
+            with replacing(self.folder / f"{name}.npy") as stream:
+                stream.writelines(npy(entries))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -93,17 +94,9 @@ class ScoreStore:
                 parameters = dict(self.origin)
                 manifest = {"format": store.FORMAT, "kind": "scores", "parameters": parameters, "files": {}}
                 text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
-                _written(self.folder / store.MANIFEST, lambda stream: stream.write(text.encode()))
+                with replacing(self.folder / store.MANIFEST) as stream:
+                    stream.write(text.encode())
             yield
-
-
-def _written(path: Path, write: Any) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.rename(path)
 
 
 class _Table:

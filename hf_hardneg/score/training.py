@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from hf_hardneg.corpus import Corpus, open_corpus
+from hf_hardneg.disk import check_writable, published, writing
 from hf_hardneg.encode.encoder import TransformersEncoder
 from hf_hardneg.encode.families import FOLDS, check_family, family_of_folder
 from hf_hardneg.encode.forward import LENGTH_STEP, quiet_transformers, resolved_device
@@ -143,6 +143,7 @@ def train_denoiser(
     training, target = training or Training(), Path(output_dir)
     if target.exists():
         raise ConfigError(f"output_dir={str(target)!r} exists; a denoiser is saved to a new folder. Give another name.")
+    check_writable(target, "output_dir")
     check_keywords("train_denoiser()", options, (OPTIONS | KEYWORDS) - {"num_negatives", "seed"})
     if folds < 1:
         raise ConfigError(f"folds={folds} trains nothing; give 1 for one model, or 2 or more to cross-fit.")
@@ -171,21 +172,19 @@ def train_denoiser(
         parts = {f"fold-{n}": [row for row in rows if fold_of(row.query, folds) != n] for n in range(folds)}
     if not all(any(row.hard or row.random for row in part) for part in parts.values()):
         raise ConfigError(f"folds={folds} leaves nothing to train on for {len(rows)} rows; give fewer folds.")
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    if architecture == "late-interaction":
-        names = ("text_column", "id_column", "cache_dir")
-        opened = open_corpus(corpus, **{name: options[name] for name in names if name in options})
-        model = _late_interaction(opened, files, partial / "encoder", device)
-        for name, part in parts.items():
-            _fit_late_interaction(model, part, partial / name)
-    else:
-        for name, part in parts.items():
-            _train(part, files.folder, partial / name, training, device)
-    if folds > 1:
-        (partial / FOLDS).write_text(json.dumps({"folds": folds}))
-    partial.rename(target)
+    with writing(target, other="output_dir="), published(target) as partial:
+        partial.mkdir(parents=True)
+        if architecture == "late-interaction":
+            names = ("text_column", "id_column", "cache_dir")
+            opened = open_corpus(corpus, **{name: options[name] for name in names if name in options})
+            model = _late_interaction(opened, files, partial / "encoder", device)
+            for name, part in parts.items():
+                _fit_late_interaction(model, part, partial / name)
+        else:
+            for name, part in parts.items():
+                _train(part, files.folder, partial / name, training, device)
+        if folds > 1:
+            (partial / FOLDS).write_text(json.dumps({"folds": folds}))
     return target
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import dill
 
+from hf_hardneg.disk import writing
 from hf_hardneg.errors import ConfigError, StoreError, warn
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Job, Schedule, beside
@@ -119,7 +120,8 @@ class AsyncRefresher:
         if self._process is not None:
             _end(self._process)
         encoder = saved_encoder(folder, self.device or device_of(self.refresher.encoder))
-        with tempfile.TemporaryFile(dir=self.generations.directory) as work:
+        directory = self.generations.directory
+        with writing(directory, other="directory="), tempfile.TemporaryFile(dir=directory) as work:
             work.write(self._pickled(job, encoder))
             work.seek(0)
             self._process = subprocess.Popen([*PROGRAM, str(os.getpid())], stdin=work, env=_environment())

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_hardneg.disk import replacing, writing
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index import store
 from hf_hardneg.index.dense import DenseIndex, Similarity, close_indexes
@@ -58,9 +59,10 @@ class Generations:
 
     def publish(self, number: int, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
         """Build and publish a generation; one of that number from an abandoned run is replaced. Older indexes go."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.place(number), ignore_errors=True)
-        store.publish(self.place(number), "generation", parameters, build)
+        with writing(self.directory, other="directory="):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.place(number), ignore_errors=True)
+            store.publish(self.place(number), "generation", parameters, build)
         for old in self.directory.glob("index-*"):
             if old != self._index(number):
                 shutil.rmtree(old)
@@ -74,12 +76,11 @@ class Generations:
         if number:
             self.open(number)
             store.check(self.place(number))
-        self.directory.mkdir(parents=True, exist_ok=True)
-        partial = self._pointer.with_name(".CURRENT.partial")
-        partial.write_text(json.dumps({"generation": number}))
-        store.sync(partial)
-        os.replace(partial, self._pointer)
-        store.sync(self.directory)
+        with writing(self.directory, other="directory="):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with replacing(self._pointer) as stream:
+                stream.write(json.dumps({"generation": number}).encode())
+            store.sync(self.directory)
 
     def adopt_index(self, number: int, index: DenseIndex) -> None:
         """Move the index of a generation that is about to be published here."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.batches import ragged
+from hf_hardneg.disk import replacing, save_array
 from hf_hardneg.padding import Chosen
 from hf_hardneg.queries import Reader
 
@@ -112,16 +113,14 @@ class Generation:
     def save(self, directory: Path) -> None:
         """Write its arrays, to be opened from a published generation."""
         for name in ARRAYS:
-            np.save(directory / f"{name}.npy", np.ascontiguousarray(getattr(self, name)))
+            save_array(directory / f"{name}.npy", getattr(self, name))
 
     def write(self, path: Path) -> None:
         """Write a block of rows as one file, whole or not at all."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as stream:
+        with replacing(path) as stream:
             np.savez(
                 stream, sources=np.array(self.sources, dtype=str), **{name: getattr(self, name) for name in ARRAYS}
             )
-        partial.rename(path)
 
     @classmethod
     def read(cls, path: Path) -> Generation:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
 
+from hf_hardneg.disk import writing
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.encode.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.encode.ranks import Ranks, launched_ranks
@@ -205,7 +206,7 @@ class Refresher:
 
     def mine(self, number: int, *, step: int, encoder: Encoder) -> None:
         """Mine and publish a generation with an encoder of the weights after a step, as `refresh` does."""
-        with same_draws(), quiet():
+        with same_draws(), quiet(), writing(self.generations.directory, other="directory="):
             parameters = self._parameters(number, step, encoder)
             if self.ranks.decided(not self.generations.holds(number, parameters)):
                 self._refuse_unchanged(number, step, encoder)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.disk import save_array
 from hf_hardneg.errors import DataError
 from hf_hardneg.ids import named_columns
 from hf_hardneg.index import store
@@ -39,8 +40,8 @@ class RowKeys:
 
         def build(directory: Path) -> None:
             order = np.argsort(keys, kind="stable")
-            np.save(directory / "order.npy", order)
-            np.save(directory / "keys.npy", keys[order])
+            save_array(directory / "order.npy", order)
+            save_array(directory / "keys.npy", keys[order])
 
         parameters = {"rows": store.bytes_digest(keys.tobytes()), "count": len(keys)}
         return cls(directory=store.obtain(reader.corpus.cache, "rows", parameters, build), columns=reader.columns)
