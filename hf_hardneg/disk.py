@@ -148,16 +148,20 @@ def check_writable(path: str | os.PathLike[str], option: str) -> None:
         option (`str`): the argument that named it, such as `"--out"`.
 
     Raises:
-        ConfigError: the nearest folder above it that exists is none, is closed to this user, or full.
+        ConfigError: it is no path; or the nearest folder above it that exists is none, is closed to this user, or full.
     """
-    above = nearest(Path(os.path.abspath(path)).parent)
+    target = Path(os.path.abspath(path))
+    above = target.parent
     try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            target.with_name(f".{target.name}.partial").lstat()
+        above = nearest(above)
         with tempfile.NamedTemporaryFile(dir=above, prefix=".hf_hardneg-") as trial:
             trial.write(b"is there room")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{option} {os.fspath(path)} cannot be written: {above} is no folder that you may write to "
-            f"({error.strerror}). Give another."
+            f"({getattr(error, 'strerror', None) or error}). Give another."
         ) from error
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("disks",)
 """The modules of this folder that have `ROWS`."""
 
 
