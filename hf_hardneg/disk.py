@@ -26,7 +26,12 @@ BLOCK = 1 << 20
 LITTLE = 1 << 20
 """Bytes; a disk with less is the one that is full."""
 
-NO_ROOM = {errno.ENOSPC: "it has no room left", errno.EDQUOT: "your quota is used up", errno.EFBIG: "a limit of sizes"}
+NO_ROOM = {
+    errno.ENOSPC: "it has no room left",
+    errno.EDQUOT: "your quota is used up",
+    errno.EFBIG: "a limit of sizes",
+    errno.EIO: "Input/output error",
+}
 CLOSED = {
     errno.EACCES,
     errno.EPERM,
@@ -34,13 +39,13 @@ CLOSED = {
     errno.ENOTDIR,
     errno.ENAMETOOLONG,
     errno.ELOOP,
-    errno.EIO,
     errno.ENODEV,
     errno.ESTALE,
 }
 WORDS = {
     **{os.strerror(number): number for number in (*NO_ROOM, errno.EROFS)},
     "database or disk is full": errno.ENOSPC,
+    "disk I/O error": errno.EIO,
     "readonly database": errno.EROFS,
     " requested and ": errno.ENOSPC,
     "PytorchStreamWriter failed writing": errno.ENOSPC,
@@ -97,7 +102,7 @@ def _cause(error: BaseException | None) -> _Cause | None:
 
 def _concerns(cause: _Cause, folder: Path) -> bool:
     """Whether a refusal is of what was written: what is closed elsewhere, such as a model, is another matter."""
-    if cause.number in NO_ROOM:
+    if cause.number in NO_ROOM and cause.number != errno.EIO:
         return True
     if cause.file is None:
         return cause.number in (errno.EROFS, errno.EIO)
