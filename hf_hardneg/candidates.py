@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastZero, check_fields, checked
+from hf_hardneg.errors import DataError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
@@ -27,7 +30,7 @@ class Candidates:
         signals (`Mapping[str, np.ndarray]`): (n,) float64 each, what else is known of candidates; NaN where it is not.
     """
 
-    queries: int
+    queries: AtLeastZero
     query: np.ndarray
     doc: np.ndarray
     score: np.ndarray
@@ -40,7 +43,11 @@ class Candidates:
     sources: tuple[str, ...]
     signals: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @checked
     def of(
         cls,
         scores: Sequence[Sequence[float]],
@@ -68,6 +75,17 @@ class Candidates:
             array([False,  True, False])
         """
         counts = [len(one) for one in scores]
+        lists = {"docs": docs, "ranks": ranks, **(signals or {})}
+        for name, values in lists.items():
+            if values is not None and [len(one) for one in values] != counts:
+                raise DataError(
+                    f"Candidates.of() got {name} of other lengths than scores, whose lists have {counts}; each "
+                    "candidate needs one of each. Give lists of the same lengths."
+                )
+        if positive is not None and len(positive) != len(counts):
+            raise DataError(
+                f"Candidates.of() got {len(positive)} positives for {len(counts)} queries; give a score for each."
+            )
         query = np.repeat(np.arange(len(counts)), counts)
         position = np.concatenate([np.zeros(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
         table = cls(
@@ -88,12 +106,14 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.doc)
 
+    @checked
     def take(self, keep: np.ndarray) -> Candidates:
         """The candidates under a boolean mask or at ascending positions; the order is kept."""
         columns = {name: getattr(self, name)[keep] for name in ("query", "doc", "score", "rank", "position", "source")}
         signals = {name: values[keep] for name, values in self.signals.items()}
         return replace(self, **columns, signals=signals)
 
+    @checked
     def with_signals(self, added: Mapping[str, np.ndarray]) -> Candidates:
         """The same with further signals, (n,) each, rounded to float32, as they are stored."""
         rounded = {name: values.astype(np.float32).astype(np.float64) for name, values in added.items()}

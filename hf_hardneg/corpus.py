@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arguments import Folder, Name, checked
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError
 from hf_hardneg.ids import (
     ROW_NUMBER,
@@ -111,12 +112,13 @@ class Corpus:
             yield self.texts(np.arange(start, min(start + size, len(self))))
 
 
+@checked
 def open_corpus(
     dataset: Dataset,
     *,
-    text_column: str | Sequence[str] | None = None,
-    id_column: str | None = None,
-    cache_dir: str | None = None,
+    text_column: Name | Sequence[Name] | None = None,
+    id_column: Name | None = None,
+    cache_dir: Folder | None = None,
 ) -> Corpus:
     """The corpus behind a dataset, checked and memory-mapped.
 
@@ -224,17 +226,16 @@ def text_columns_of(dataset: Dataset, text_column: str | Sequence[str] | None = 
             hold strings, as BEIR reads them.
 
     Raises:
-        ConfigError: it is no name, nor are they.
+        ConfigError: it is an empty list.
     """
     if text_column is None:
         held = [getattr(dataset.features.get(name), "dtype", None) for name in (TITLE, TEXT)]
         return (TITLE, TEXT) if set(held) <= {"string", "large_string"} else (TEXT,)
-    names = tuple(text_column) if isinstance(text_column, Iterable) and not isinstance(text_column, str) else ()
-    names = (text_column,) if isinstance(text_column, str) else names
-    if not names or not all(isinstance(name, str) for name in names):
+    names = (text_column,) if isinstance(text_column, str) else tuple(text_column)
+    if not names:
         raise ConfigError(
-            f"text_column={text_column!r} names no column; give the name of one, a list of several, or leave it out "
-            "for 'title' and 'text'."
+            "text_column=[] names no column; give the name of one, a list of several, or leave it out for 'title' and "
+            "'text'."
         )
     return names
 

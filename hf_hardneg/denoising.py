@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastOne, Name, Share, ShareAboveZero, ShareBetween, check_fields
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.encode.forward import check_device
+from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import ScoringFilter, of_positive, share_of
 from hf_hardneg.retrievers import Sources
-from hf_hardneg.score.cross_encoder import Activation, load_cross_encoder
+from hf_hardneg.score.cross_encoder import Activation, Length, load_cross_encoder
 from hf_hardneg.score.scorers import PairScorer, ScoreKind, probabilities
 from hf_hardneg.score.store import stored
 from hf_hardneg.signals import SMALLEST_POOL
@@ -35,8 +37,8 @@ class CrossEncoderDenoiser(ScoringFilter):
 
     Args:
         model (*optional*): see `load_cross_encoder`; by default the `cross_encoder=` of `HardNegatives`.
-        threshold (`float`, *optional*): probability of relevance from which a candidate is removed; 0.1 where there is
-            no `share`.
+        threshold (`float`, *optional*): probability of relevance from which a candidate is removed, of a logit `x`
+            `1 / (1 + exp(-x))`; 0.1 where there is no `share`.
         scored_depth (`int`, defaults to 50): candidates of a query that may be scored.
         share (`float`, *optional*): of the query's `scored_depth` best candidates, instead of a threshold: those
             that the model rates highest are removed, whether or not another filter removes them too. All are then
@@ -57,26 +59,21 @@ class CrossEncoderDenoiser(ScoringFilter):
     """
 
     model: Any = None
-    threshold: float | None = None
-    scored_depth: int = 50
-    prob_margin: float | None = None
+    threshold: ShareAboveZero | None = None
+    scored_depth: AtLeastOne = 50
+    prob_margin: Share | None = None
     pseudo_positives: PseudoPositives = "off"
-    promote_above: float = 0.9
+    promote_above: ShareAboveZero = 0.9
     activation: Activation = "auto"
-    max_length: int | None = None
-    device: str = "auto"
+    max_length: Length | None = None
+    device: Name = "auto"
     kind: ScoreKind = "ce_prob"
-    share: float | None = None
+    share: ShareBetween | None = None
     name: ClassVar[str] = "denoised"
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "promote_above"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise ConfigError(
-                    f"CrossEncoderDenoiser({name}={value}) is a probability; give one above 0 and up to 1, also for a "
-                    f"model that returns logits: the logit {value} is the probability {1 / (1 + np.exp(-value)):.3f}."
-                )
+        check_fields(self)
+        check_device(self.device)
         if self.share is not None:
             self._check_share(self.share)
         if self.share is None and self.promote_above < self.limit:
@@ -84,20 +81,16 @@ class CrossEncoderDenoiser(ScoringFilter):
                 f"CrossEncoderDenoiser(threshold={self.limit}, promote_above={self.promote_above}) would promote "
                 "what it keeps as a negative; give promote_above at least threshold, such as 0.9."
             )
-        if self.scored_depth < 1:
-            raise ConfigError(f"CrossEncoderDenoiser(scored_depth={self.scored_depth}) scores nothing; give 1 or more.")
-        if self.pseudo_positives not in get_args(PseudoPositives):
-            raise unknown_name("pseudo_positives", self.pseudo_positives, get_args(PseudoPositives))
 
     def _check_share(self, share: float) -> None:
         if self.threshold is not None:
             raise ConfigError(
                 f"CrossEncoderDenoiser(threshold={self.threshold}, share={share}) has two rules; give one of them."
             )
-        if not 0 < share < 1 or self.scored_depth < SMALLEST_POOL:
+        if self.scored_depth < SMALLEST_POOL:
             raise ConfigError(
                 f"CrossEncoderDenoiser(share={share}, scored_depth={self.scored_depth}) is no part of a pool; give a "
-                f"share above 0 and below 1, such as 0.3, and a scored_depth of at least {SMALLEST_POOL}."
+                f"scored_depth of at least {SMALLEST_POOL}."
             )
 
     @property

@@ -112,25 +112,6 @@ def warn(message: str) -> None:
     warnings.warn(message, HardNegWarning, stacklevel=level)
 
 
-def check_dataset(verb: str, dataset: object) -> None:
-    """Raise for what is no `datasets.Dataset`, such as a stream or a dictionary of splits.
-
-    Args:
-        verb (`str`): the function that reads one, such as `"report()"`.
-        dataset (`object`): what it got.
-
-    Raises:
-        ConfigError: saying what to do with it.
-    """
-    from datasets import Dataset
-
-    if not isinstance(dataset, Dataset):
-        raise ConfigError(
-            f"{verb} got a {type(dataset).__name__}; it reads a datasets.Dataset. Give one split of a DatasetDict, and "
-            "of a stream the rows: Dataset.from_list(list(stream))."
-        )
-
-
 def check_keywords(verb: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise for a keyword that a function does not take.
 
@@ -145,16 +126,6 @@ def check_keywords(verb: str, given: Iterable[str], known: Iterable[str]) -> Non
     for name in given:
         if name not in known:
             raise unknown_name(f"argument of {verb}", name, known)
-
-
-def check_whole(name: str, value: object, allowed: str, *, least: int | None = None) -> None:
-    """Raise unless an argument is a whole number, of at least `least`.
-
-    Raises:
-        ConfigError: naming it, and what is allowed.
-    """
-    if type(value) is not int or (least is not None and value < least):
-        raise ConfigError(f"{name}={value!r} of type {type(value).__name__}: give {allowed}.")
 
 
 def unknown_name(what: str, given: str, known: Iterable[str]) -> UnknownNameError:

@@ -17,7 +17,6 @@ from hf_hardneg.queries import Names
 from hf_hardneg.retrieval import Aggregate, Found
 
 MissingPositive = Literal["compute", "skip_filter", "drop_row"]
-MISSING_POSITIVE: tuple[MissingPositive, ...] = ("compute", "skip_filter", "drop_row")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,13 @@ To add one, write the class here and list it in `FILTERS`; the contract tests ru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from hf_hardneg.arguments import AboveZero, AtLeastOne, AtLeastZero, Name, Range, Share, ShareAboveZero, check_fields
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.errors import ConfigError, check_whole, unknown_name, warn
+from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.score.scorers import PairScorer
 from hf_hardneg.signals import (
@@ -28,7 +29,7 @@ from hf_hardneg.signals import (
 )
 
 Basis = Literal["no_positives", "raw", "survivors"]
-BASES: tuple[Basis, ...] = ("no_positives", "raw", "survivors")
+Pool = Annotated[int, Range(least=SMALLEST_POOL)]
 
 
 class Filter(Protocol):
@@ -113,16 +114,6 @@ def rank_by(candidates: Candidates, basis: Basis) -> np.ndarray:
     return ranks[basis] if basis in ranks else candidates.survivor_position()
 
 
-def check_basis(basis: str) -> None:
-    """Raise for a rank basis that does not exist.
-
-    Raises:
-        UnknownNameError: naming those that do.
-    """
-    if basis not in BASES:
-        raise unknown_name("rank basis", basis, BASES)
-
-
 @dataclass(frozen=True)
 class RankWindow(Filter):
     """Keep candidates whose rank lies in `[first, last)`.
@@ -135,17 +126,14 @@ class RankWindow(Filter):
             sentence-transformers does. Windows neither commute with score filters nor are they idempotent.
     """
 
-    first: int = 0
-    last: int | None = None
+    first: AtLeastZero = 0
+    last: AtLeastOne | None = None
     basis: Basis = "no_positives"
     name: ClassVar[str] = "rank_window"
 
     def __post_init__(self) -> None:
-        check_basis(self.basis)
-        for name, rank in (("first", self.first), ("last", self.last)):
-            if rank is not None:
-                check_whole(f"RankWindow {name}", rank, "a whole rank, such as 10")
-        if self.first < 0 or (self.last is not None and self.last <= self.first):
+        check_fields(self)
+        if self.last is not None and self.last <= self.first:
             raise ConfigError(
                 f"RankWindow(first={self.first}, last={self.last}) keeps nothing; give 0 <= first and last above first."
             )
@@ -174,8 +162,7 @@ class AbsoluteMargin(Filter):
     needs_positive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not -np.inf < self.margin < np.inf:
-            raise ConfigError(f"AbsoluteMargin({self.margin}) is no distance of scores; give a number, such as 0.05.")
+        check_fields(self)
         if self.margin < 0:
             warn(
                 f"AbsoluteMargin({self.margin}) lets candidates through that score above the positive. "
@@ -197,15 +184,12 @@ class RelativeMargin(Filter):
         margin (`float`, defaults to 0.05): 0 to 1; 0.05 keeps what scores at most 95 % of the positive.
     """
 
-    margin: float = 0.05
+    margin: Share = 0.05
     name: ClassVar[str] = "relative_margin"
     needs_positive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.margin <= 1:
-            raise ConfigError(
-                f"RelativeMargin({self.margin}) is a fraction of the positive's score; give 0 to 1, such as 0.05."
-            )
+        check_fields(self)
 
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) of the candidates below the margin."""
@@ -226,6 +210,7 @@ class ScoreBounds(Filter):
     name: ClassVar[str] = "score_bounds"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         low, high = self.min_score, self.max_score
         given = [bound for bound in (low, high) if bound is not None]
         if not given or not given[0] <= given[-1]:
@@ -249,13 +234,12 @@ class SemiHard(Filter):
         margin (`float`, defaults to 0.1): width of the band.
     """
 
-    margin: float = 0.1
+    margin: AboveZero = 0.1
     name: ClassVar[str] = "semi_hard"
     needs_positive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.margin > 0:
-            raise ConfigError(f"SemiHard({self.margin}) is an empty band; give a margin above 0, such as 0.1.")
+        check_fields(self)
 
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) of the candidates inside the band."""
@@ -277,16 +261,12 @@ class _InPool(Filter):
         pool (`int`, defaults to 50): how many of the best candidates make the pool.
     """
 
-    quantile: float = 0.7
-    pool: int = POOL
+    quantile: ShareAboveZero = 0.7
+    pool: Pool = POOL
     signal: ClassVar[Signal]
 
     def __post_init__(self) -> None:
-        if not 0 < self.quantile <= 1 or self.pool < SMALLEST_POOL:
-            raise ConfigError(
-                f"{type(self).__name__}(quantile={self.quantile}, pool={self.pool}) is no part of a pool; give a "
-                f"quantile above 0 and up to 1, such as 0.7, and a pool of at least {SMALLEST_POOL}."
-            )
+        check_fields(self)
 
     @property
     def signals(self) -> tuple[Signal, ...]:
@@ -369,9 +349,12 @@ class OtherParent(_Absent):
         column (`str`): of the corpus, what names the larger document. `parent_column=` adds this filter.
     """
 
-    column: str = "parent_id"
+    column: Name = "parent_id"
     name: ClassVar[str] = "same_parent"
     strict: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def signals(self) -> tuple[Signal, ...]:
@@ -387,12 +370,11 @@ class NearDuplicate(Filter):
         threshold (`float`, defaults to 0.8): similarity from which a candidate goes, above 0 and up to 1.
     """
 
-    threshold: float = 0.8
+    threshold: ShareAboveZero = 0.8
     name: ClassVar[str] = "near_duplicate"
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"NearDuplicate({self.threshold}) is no similarity; give one above 0 and up to 1: 0.8.")
+        check_fields(self)
 
     @property
     def signals(self) -> tuple[Signal, ...]:

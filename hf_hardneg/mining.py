@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.errors import ConfigError, check_keywords, check_whole
+from hf_hardneg.arguments import AtLeastOne, Processes, checked
+from hf_hardneg.errors import ConfigError, check_keywords
 from hf_hardneg.identity import one_run
 from hf_hardneg.index import store
-from hf_hardneg.negatives import OPTIONS, HardNegatives, check_known_positives
+from hf_hardneg.negatives import OPTIONS, HardNegatives
 from hf_hardneg.plans import guard
 from hf_hardneg.recipes import Recipe, attach
 from hf_hardneg.selection import check_own, written
@@ -24,13 +25,14 @@ KEYWORDS = {"num_proc", "batch_size", "confirm_cost"}
 """What `mine` takes beside the options of `HardNegatives`."""
 
 
+@checked
 def mine(
     pairs: Dataset | DatasetDict,
     corpus: Dataset,
     strategy: str | Strategy = "bm25",
     *,
-    num_proc: int | None = None,
-    batch_size: int = BATCH,
+    num_proc: Processes | None = None,
+    batch_size: AtLeastOne = BATCH,
     confirm_cost: bool = False,
     known_positives: Sequence[Dataset] = (),
     **options: Any,
@@ -62,17 +64,9 @@ def mine(
         >>> mined[0]["query"], mined[0]["negative_ids"]
         ('why is the sky blue', ['mars', 'sunset'])
     """
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
 
     check_keywords("mine()", options, OPTIONS | KEYWORDS)
-    if not isinstance(pairs, Dataset | DatasetDict):
-        raise ConfigError(
-            f"mine() got pairs of type {type(pairs).__name__}; it needs a Dataset or DatasetDict: it reads "
-            "all positives first. For a stream use pairs.map(HardNegatives(corpus, ...), batched=True)."
-        )
-    check_known_positives(known_positives)
-    check_whole("num_proc", num_proc or 0, "a whole number of processes, such as 2", least=0)
-    check_whole("batch_size", batch_size, "a whole number of rows of at least 1, such as 1000", least=1)
     with one_run():
         splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
         rows = list(splits.values())
@@ -123,7 +117,8 @@ def _check_processes(miner: HardNegatives, num_proc: int | None) -> None:
     encoder = getattr(miner.retrieval.searcher, "encoder", None)
     scorers = miner.rescoring.scorers.values()
     for what, model in [("an encoder", encoder), *(("a cross-encoder", scorer) for scorer in scorers)]:
-        device = "cpu" if model is None else resolved_device(str(getattr(model, "device", "cpu")))
+        device = str(getattr(model, "device", "cpu"))
+        device = resolved_device(device) if device == "auto" else device
         if device.startswith("cuda"):
             raise ConfigError(
                 f"num_proc={num_proc} with {what} on {device}: workers cannot use CUDA. Use num_proc=1: the GPU is the "

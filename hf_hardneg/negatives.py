@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.arguments import Folder, Name, Negatives, check_fields
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import id_column_of, open_corpus
-from hf_hardneg.errors import ConfigError, check_whole, unknown_name
-from hf_hardneg.filtering import MISSING_POSITIVE, Filtering, MissingPositive
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.filtering import Filtering, MissingPositive
 from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
 from hf_hardneg.identity import identify, is_of_user, one_run
-from hf_hardneg.padding import SHORTAGE, Shortage
-from hf_hardneg.positives import DEDUPE, Dedupe, corpus_keys
+from hf_hardneg.padding import Shortage
+from hf_hardneg.positives import Dedupe, corpus_keys
 from hf_hardneg.queries import Columns, Reader, known_positives_of, no_ids
 from hf_hardneg.rescoring import Rescoring
-from hf_hardneg.retrieval import AGGREGATES, Aggregate, Retrieval
+from hf_hardneg.retrieval import Aggregate, Retrieval
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.selection import Selection, check_own, written
 from hf_hardneg.sides import warn_of_pairs
@@ -93,22 +94,22 @@ class HardNegatives:
     corpus: InitVar[Dataset]
     strategy: str | Strategy = "bm25"
     _: KW_ONLY
-    num_negatives: int = 4
+    num_negatives: Negatives = 4
     encoder: InitVar[Any] = None
     cross_encoder: InitVar[Any] = None
     safeguards: bool = True
-    text_column: str | Sequence[str] | None = None
-    id_column: str | None = None
-    vector_column: str | None = None
+    text_column: Name | Sequence[Name] | None = None
+    id_column: Name | None = None
+    vector_column: Name | None = None
     index_name: InitVar[Any] = None
-    query_column: str = "query"
-    query_id_column: str = "query_id"
-    positive_column: str = "positive"
-    positive_ids_column: str = "positive_ids"
-    query_vector_column: str | None = None
-    exclude_ids_column: str | None = None
-    answer_column: str | None = None
-    parent_column: str | None = None
+    query_column: Name = "query"
+    query_id_column: Name = "query_id"
+    positive_column: Name = "positive"
+    positive_ids_column: Name = "positive_ids"
+    query_vector_column: Name | None = None
+    exclude_ids_column: Name | None = None
+    answer_column: Name | None = None
+    parent_column: Name | None = None
     known_positives: InitVar[Sequence[Dataset]] = ()
     symmetric: bool | None = None
     positive_agg: Aggregate = "min"
@@ -116,7 +117,7 @@ class HardNegatives:
     on_missing_positive_score: MissingPositive = "compute"
     on_shortage: Shortage = "keep_fewer"
     seed: int = 42
-    cache_dir: str | None = None
+    cache_dir: Folder | None = None
     retrieval: Retrieval = field(init=False, repr=False)
     rescoring: Rescoring = field(init=False, repr=False)
     selection: Selection = field(init=False, repr=False)
@@ -133,7 +134,7 @@ class HardNegatives:
         index_name: Any,
         known_positives: Sequence[Dataset],
     ) -> None:
-        check_known_positives(known_positives)
+        check_fields(self, corpus=corpus, known_positives=known_positives)
         strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
         strategy = self._completed(strategy)
         self._check(strategy)
@@ -275,24 +276,6 @@ class HardNegatives:
             )
 
     def _check(self, strategy: Strategy) -> None:
-        check_whole("num_negatives", self.num_negatives, "a whole number of at least 1, such as 4", least=1)
-        check_whole("seed", self.seed, "a whole number, such as 42")
-        if self.symmetric not in (True, False, None):
-            raise ConfigError(
-                f"symmetric={self.symmetric!r} of type {type(self.symmetric).__name__}: give True, False or None."
-            )
-        if not isinstance(self.safeguards, bool):
-            raise ConfigError(
-                f"safeguards={self.safeguards!r} of type {type(self.safeguards).__name__}: give True or False."
-            )
-        for name, value, known in (
-            ("positive_agg", self.positive_agg, AGGREGATES),
-            ("dedupe", self.dedupe, DEDUPE),
-            ("on_missing_positive_score", self.on_missing_positive_score, MISSING_POSITIVE),
-            ("on_shortage", self.on_shortage, SHORTAGE),
-        ):
-            if value not in known:
-                raise unknown_name(name, str(value), known)
         if strategy.needs_positive and strategy.retriever.name == "random":
             raise ConfigError(
                 f"{strategy!r} compares with the positive's score, but random retrieval scores nothing. "
@@ -319,19 +302,3 @@ def usable(strategy: str | Strategy, options: Mapping[str, Any]) -> dict[str, An
     """Options of several strategies, without those that a strategy without vectors would not use."""
     leaves_out = () if resolve(strategy).uses_vectors else OF_VECTORS
     return {name: value for name, value in options.items() if name not in leaves_out}
-
-
-def check_known_positives(known: object) -> None:
-    """Raise unless something is a list of datasets.
-
-    Raises:
-        ConfigError: it is one alone, or holds something else.
-    """
-    from datasets import Dataset
-
-    if not isinstance(known, list | tuple) or not all(isinstance(rows, Dataset) for rows in known):
-        types = {type(rows).__name__ for rows in known} if isinstance(known, list | tuple) else set()
-        raise ConfigError(
-            f"known_positives= got a {type(known).__name__}{' of ' * bool(types)}{', '.join(sorted(types))}; give a "
-            "list of datasets.Dataset, such as [test_pairs] or list(splits.values())."
-        )

@@ -18,7 +18,6 @@ from hf_hardneg.samplers import Uniforms
 from hf_hardneg.signals import BoundSignal
 
 Shortage = Literal["keep_fewer", "drop_row", "pad_next", "pad_tail", "pad_random", "error"]
-SHORTAGE: tuple[Shortage, ...] = ("keep_fewer", "drop_row", "pad_next", "pad_tail", "pad_random", "error")
 SPARE = 8
 """Random documents drawn beyond those that are surely needed."""
 

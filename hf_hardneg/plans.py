@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.arguments import AtLeastOne, Processes, checked
 from hf_hardneg.costs import Stage, Step, data_size, duration, processors
 from hf_hardneg.errors import ColumnError, CostError, check_keywords
 from hf_hardneg.jobs import RECIPE_OPTIONS, Job, ceiling
@@ -123,7 +124,8 @@ class Plan:
         weak = f"; weak: {times:,.0f} times what was measured, more than {FAR}" if times > FAR else ""
         return f"{shown}{weak}"
 
-    def at(self, *, documents: int | None = None, rows: int | None = None) -> Plan:
+    @checked
+    def at(self, *, documents: AtLeastOne | None = None, rows: AtLeastOne | None = None) -> Plan:
         """The plan of the same job at other sizes, with texts like these; another corpus reuses nothing.
 
         It says so where the sizes are more than `FAR` times what was measured.
@@ -175,12 +177,13 @@ class Plan:
         return "\n".join(lines)
 
 
+@checked
 def plan(
     pairs: Dataset | DatasetDict,
     corpus: Dataset,
     strategy: str | Strategy = "bm25",
     *,
-    num_proc: int | None = None,
+    num_proc: Processes | None = None,
     **options: Any,
 ) -> Plan:
     """What `mine` with these arguments will cost: time, memory, disk, what is reused, and something cheaper.
@@ -210,6 +213,16 @@ def plan(
     """
     check_keywords("plan()", options, OPTIONS | {"num_proc"})
     splits = list(pairs.values()) if isinstance(pairs, dict) else [pairs]
+    return _planned(splits, corpus, strategy, options, num_proc)
+
+
+def _planned(
+    splits: Sequence[Dataset],
+    corpus: Dataset,
+    strategy: str | Strategy,
+    options: Mapping[str, Any],
+    num_proc: int | None,
+) -> Plan:
     rows = sum(map(len, splits))
     if not rows:
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
@@ -228,7 +241,7 @@ def plan(
     )
     encoding = sum(step.seconds for step in made.steps if step.name.startswith("encode"))
     if encoding > SHOWN_ABOVE:
-        lexical = plan(pairs, corpus, "bm25", num_proc=num_proc, **usable("bm25", options))
+        lexical = _planned(splits, corpus, "bm25", usable("bm25", options), num_proc)
         made = replace(made, lexical=lexical)
     return made
 
@@ -258,7 +271,7 @@ def guard(
     job = Job.open(corpus, strategy, options)
     if job.ceiling(splits) < SHOWN_ABOVE:
         return
-    made = plan(dict(enumerate(splits)), corpus, strategy, num_proc=num_proc, **{**options, "encoder": job.encoder})
+    made = _planned(splits, corpus, strategy, {**options, "encoder": job.encoder}, num_proc)
     logger.info("%s", made)
     if made.seconds > BUDGET and not confirm_cost:
         raise CostError(

@@ -25,7 +25,6 @@ from hf_hardneg.ids import ROW_NUMBER
 from hf_hardneg.index import store
 
 Dedupe = Literal["normalized", "exact", "off"]
-DEDUPE: tuple[Dedupe, ...] = ("normalized", "exact", "off")
 KEY = np.dtype("S16")
 LAYOUT = 3
 """Of the key tables."""

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arguments import AboveZero, checked
 from hf_hardneg.diagnostics import infonce
-from hf_hardneg.errors import ColumnError, ConfigError, DataError, check_dataset
+from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.estimates import FalseNegatives, false_negatives
 from hf_hardneg.hardness import Comparison, Hardness, best_scores, compare
 from hf_hardneg.recipes import recipe_of
@@ -94,7 +95,8 @@ class Report:
         return "\n".join(lines)
 
 
-def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
+@checked
+def report(dataset: Dataset, *, temperature: AboveZero | None = None) -> Report:
     """The figures of a mined dataset.
 
     Args:
@@ -127,9 +129,6 @@ def report(dataset: Dataset, *, temperature: float | None = None) -> Report:
           false negatives      not estimated; scores of retrieval cannot tell, a cross-encoder or a judge can
           short rows 0, of which empty 0
     """
-    if temperature is not None and not temperature > 0:
-        raise ConfigError(f"report(temperature={temperature}): it must be above 0; give that of your loss, as 0.05.")
-    check_dataset("report()", dataset)
     missing = [name for name in NEEDED if name not in dataset.column_names]
     if missing:
         raise ColumnError(

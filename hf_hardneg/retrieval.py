@@ -21,7 +21,6 @@ from hf_hardneg.retrievers import Searcher
 logger = logging.getLogger(__name__)
 
 Aggregate = Literal["min", "max", "mean", "random", "per_positive"]
-AGGREGATES: tuple[Aggregate, ...] = ("min", "max", "mean", "random", "per_positive")
 EXCLUSION_STEP = 8
 SPARE = 16
 COUNTS = ("retrieved", "known_positive", "duplicate", "not_a_number", "blank")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from hf_hardneg.arguments import AtLeastOne, check_parts, checked
 from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import (
@@ -57,14 +58,14 @@ class Strategy:
     def __post_init__(self) -> None:
         for name in ("retrievers", "filters"):
             given = getattr(self, name)
-            if not isinstance(given, Iterable):
+            if not isinstance(given, Iterable) or isinstance(given, str | Mapping):
                 raise ConfigError(f"Strategy({name}={given!r}) is no list; give [{given!r}].")
             object.__setattr__(self, name, tuple(given))
         if not self.retrievers:
             raise ConfigError("Strategy(retrievers=[]) finds nothing; give at least one, such as [BM25(100)].")
-        _check_parts(self.retrievers, "retriever", "bind", "BM25(100)")
-        _check_parts(self.filters, "filter", "keep", "RankWindow(10)")
-        _check_parts([self.sampler], "sampler", "choose", "Top()")
+        check_parts(self.retrievers, "retriever", "bind", "BM25(100)")
+        check_parts(self.filters, "filter", "keep", "RankWindow(10)")
+        check_parts([self.sampler], "sampler", "choose", "Top()")
         self.sampler.check_kind(self.retriever.score_kind)
 
     def __repr__(self) -> str:
@@ -122,18 +123,12 @@ class Strategy:
         """Whether a stage compares with the positive's score."""
         return self.sampler.needs_positive or any(stage.needs_positive for stage in self.filters)
 
-    def depth(self, num_negatives: int) -> int:
+    @checked
+    def depth(self, num_negatives: AtLeastOne) -> int:
         """How many candidates to retrieve: the most any part needs, at least the request."""
         retriever = self.retriever
         parts: list[Filter | Sampler] = [*self.filters, self.sampler]
         return max(retriever.depth or 0, num_negatives, *(part.depth(num_negatives) for part in parts))
-
-
-def _check_parts(parts: Sequence[object], what: str, method: str, such_as: str) -> None:
-    for part in parts:
-        if isinstance(part, type) or not hasattr(part, method):
-            lacks = "it is a class" if isinstance(part, type) else f"it has no {method}()"
-            raise ConfigError(f"{part!r} is not a {what}: {lacks}. Give instances such as {such_as}.")
 
 
 def concise(stage: object) -> str:

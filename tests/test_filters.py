@@ -92,12 +92,24 @@ def test_survivor_windows_do_neither_and_say_so():
     ("build", "error", "text"),
     [
         (lambda: RankWindow(5, 5), ConfigError, "keeps nothing"),
-        (lambda: RankWindow(-1), ConfigError, "0 <= first"),
-        (lambda: RankWindow(0, 5, "raww"), UnknownNameError, "Unknown rank basis 'raww'.*Did you mean 'raw'"),
-        (lambda: AbsoluteMargin(float("nan")), ConfigError, "is no distance of scores; give a number"),
+        (
+            lambda: RankWindow(-1),
+            ConfigError,
+            r"RankWindow\(first=-1\) of type int: allowed is a whole number of at least 0\. Give .* such as 0",
+        ),
+        (lambda: RankWindow(0, 5, "raww"), UnknownNameError, "Unknown basis 'raww'.*Did you mean 'raw'"),
+        (
+            lambda: AbsoluteMargin(float("nan")),
+            ConfigError,
+            r"AbsoluteMargin\(margin=nan\) of type float: allowed is a number\. Give .* such as 0.05",
+        ),
         (lambda: SemiHard(float("nan")), ConfigError, "above 0"),
-        (lambda: ScoreBounds(float("nan")), ConfigError, "bounds nothing"),
-        (lambda: RelativeMargin(1.5), ConfigError, "give 0 to 1"),
+        (lambda: ScoreBounds(float("nan")), ConfigError, r"min_score=nan\) .* allowed is a number or None"),
+        (
+            lambda: RelativeMargin(1.5),
+            ConfigError,
+            r"RelativeMargin\(margin=1.5\) .* a number of at least 0 and up to 1\.",
+        ),
         (lambda: SemiHard(0), ConfigError, "above 0"),
         (lambda: ScoreBounds(), ConfigError, "bounds nothing"),
         (lambda: ScoreBounds(0.5, 0.1), ConfigError, "give min below max"),
@@ -128,5 +140,5 @@ def test_a_negative_margin_is_warned_of():
 
 @pytest.mark.parametrize("given", [{"first": 1.5}, {"last": 9.0}, {"first": "2"}, {"first": True}])
 def test_ranks_are_whole_numbers(given):
-    with pytest.raises(ConfigError, match=r"RankWindow (first|last)=.* give a whole rank"):
+    with pytest.raises(ConfigError, match=r"RankWindow\((first|last)=.* allowed is a whole number of at least"):
         RankWindow(**given)

@@ -12,8 +12,8 @@ import hf_hardneg.training
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "masking", "blake2", "process", "costs", "diagnostics", "pages", "versions", "hardness"},
-    {"encodings", "disk"},
+    {"errors", "masking", "blake2", "arrays", "process", "costs", "diagnostics", "pages", "versions", "hardness"},
+    {"encodings", "disk", "arguments"},
     {"optional", "draws", "charts", "ids"},
     {"identity.origins", "identity.references", "identity.foreign"},
     {"identity.digests"},

@@ -62,7 +62,7 @@ def test_gradient_shares_are_those_of_infonce():
     assert report(dataset, temperature=0.1).gradient_shares[0.5] == pytest.approx(sum(shares) / 2, rel=1e-8)
     assert report(dataset) == report(dataset, temperature=0.05) != report(dataset, temperature=0.1)
     assert not report(Dataset.from_dict(MINED)).gradient_shares
-    with pytest.raises(ConfigError, match="report\\(temperature=0\\): it must be above 0"):
+    with pytest.raises(ConfigError, match=r"report\(temperature=0\) of type int: allowed is a number above 0"):
         report(dataset, temperature=0)
 
 
@@ -98,10 +98,16 @@ def test_only_mined_data_has_a_report():
         report(Dataset.from_dict({"x": [1]}))
 
 
-@pytest.mark.parametrize("wrap", [lambda rows: rows.to_iterable_dataset(), lambda rows: DatasetDict({"train": rows})])
-def test_a_report_is_of_one_dataset(wrap):
+@pytest.mark.parametrize(
+    ("wrap", "advice"),
+    [
+        (lambda rows: rows.to_iterable_dataset(), "Give its rows, Dataset.from_list"),
+        (lambda rows: DatasetDict({"train": rows}), "Give one split of it"),
+    ],
+)
+def test_a_report_is_of_one_dataset(wrap, advice):
     mined = mine(*world(0), num_negatives=2)
-    with pytest.raises(ConfigError, match="report.. got a .*Give one split of a DatasetDict, and of a stream the rows"):
+    with pytest.raises(ConfigError, match=rf"report\(dataset=.*: allowed is a Dataset\. {advice}"):
         report(wrap(mined))
 
 

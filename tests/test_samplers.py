@@ -95,9 +95,11 @@ def test_contract(name):
 def test_what_cannot_work():
     with pytest.raises(ConfigError, match="RankZone\\(start=5, end=5\\) is empty"):
         RankZone(5, 5)
-    with pytest.raises(ConfigError, match="allowed are 'absolute' and 'positive_rank'"):
+    with pytest.raises(ConfigError, match="Unknown anchor 'middle'; known are absolute, positive_rank"):
         RankZone(anchor="middle")
-    with pytest.raises(ConfigError, match="give a pool of at least 1"):
+    with pytest.raises(
+        ConfigError, match="Uniform.pool=0. of type int: allowed is a whole number of at least 1 or None"
+    ):
         Uniform(0)
     assert Top() == Top()
 
@@ -321,20 +323,26 @@ def test_the_dimension_comes_from_the_index():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: SimANS(a=0), "SimANS\\(a=0\\): numbers above 0 are allowed; give one, such as 0.5"),
+        (
+            lambda: SimANS(a=0),
+            "SimANS\\(a=0\\) of type int: allowed is a number above 0. Give one of those, such as 0.5",
+        ),
         (lambda: SimANS(a=float("nan")), "SimANS\\(a=nan\\)"),
-        (lambda: SimANS(score_scale="z"), "SimANS\\(score_scale='z'\\): .* such as 'auto'"),
+        (
+            lambda: SimANS(score_scale="z"),
+            "SimANS\\(score_scale='z'\\) of type str: allowed is a number above 0 or 'auto'",
+        ),
         (lambda: SimANS(kernel="gauss"), "Did you mean 'gaussian'"),
         (lambda: SimANS(sign="minus"), "known are code, paper"),
-        (lambda: Importance(-0.1), "Importance\\(temperature=-0.1\\): numbers above 0"),
+        (lambda: Importance(-0.1), "Importance\\(temperature=-0.1\\) .* allowed is a number above 0"),
         (lambda: UnReMix(temperature=0), "UnReMix\\(temperature=0\\)"),
         (lambda: UnReMix(draw_temperature=-1), "UnReMix\\(draw_temperature=-1\\)"),
-        (lambda: TopicNegatives(0), "TopicNegatives\\(topics=0\\) has no topic"),
+        (lambda: TopicNegatives(0), "TopicNegatives\\(topics=0\\) .* a whole number of at least 1"),
         (lambda: Strategy([Random()], [], UnReMix()), "random retrieval scores nothing"),
         (lambda: DistanceWeighted(cutoff=1.4), "Give 0 < cutoff < nonzero_loss_cutoff <= 2"),
-        (lambda: DistanceWeighted(nonzero_loss_cutoff=2.5), "leaves no distances"),
-        (lambda: DistanceWeighted(dim=3), "whole numbers from 4"),
-        (lambda: DistanceWeighted(dim="full"), "allowed are 'embedding', 'intrinsic'"),
+        (lambda: DistanceWeighted(nonzero_loss_cutoff=2.5), "a number above 0 and up to 2 or None"),
+        (lambda: DistanceWeighted(dim=3), "whole number of at least 4 or 'embedding' or 'intrinsic'"),
+        (lambda: DistanceWeighted(dim="full"), "DistanceWeighted.dim='full'"),
         (lambda: Strategy([BM25()], [], DistanceWeighted()), "are 'bm25', not 'cosine'"),
         (lambda: Strategy([Dense(similarity="dot")], [], DistanceWeighted()), "are 'dot', not 'cosine'"),
         (lambda: Strategy([Random()], [], Importance()), "random retrieval scores nothing"),

@@ -66,7 +66,7 @@ def test_rewarming_as_a_scheduler():
     assert rates == [1, 1, 1, 1, 0.25, 0.5, 0.75, 1, 1, 0.25, 0.5]
 
 
-@pytest.mark.parametrize(("given", "text"), [({"every": 0}, "refresh_every=0"), ({"first": -1}, "first_refresh=-1")])
+@pytest.mark.parametrize(("given", "text"), [({"every": 0}, "every=0"), ({"first": -1}, "first=-1")])
 def test_what_cannot_be_a_schedule(given, text):
     with pytest.raises(ConfigError, match=text):
         Schedule(**given)

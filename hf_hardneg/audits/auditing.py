@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Name, ShareBetween, checked
 from hf_hardneg.audits.checks import CHECKS
 from hf_hardneg.audits.collecting import Found, Histograms, note_frequent
 from hf_hardneg.audits.facts import Collector, Facts, HeldOut, held_out, relevant_pairs
@@ -25,21 +26,22 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
 
 
+@checked
 def audit(
     dataset: Dataset | IterableDataset | DatasetDict | Mapping[str, Dataset],
     corpus: Dataset | None = None,
     qrels: Dataset | Mapping[str, Any] | None = None,
     judge: Any = None,
     *,
-    layout: str | None = None,
-    split: str = "train",
+    layout: Name | None = None,
+    split: Name = "train",
     queries: Dataset | None = None,
     test_queries: Dataset | Sequence[str] | None = None,
-    sample: int = 500,
-    threshold: float = 0.5,
-    seed: int = 42,
-    id_column: str | None = None,
-    text_column: str | Sequence[str] | None = None,
+    sample: AtLeastOne = 500,
+    threshold: ShareBetween = 0.5,
+    seed: AtLeastZero = 42,
+    id_column: Name | None = None,
+    text_column: Name | Sequence[Name] | None = None,
 ) -> Audit:
     """What is wrong with a dataset of hard negatives, in any layout, mined by anyone.
 
@@ -83,6 +85,11 @@ def audit(
     """
     if layout is not None and layout not in (*READ_ONLY, *LAYOUTS):
         raise unknown_name("layout", layout, (*READ_ONLY, *LAYOUTS))
+    if corpus is None and (id_column or text_column):
+        raise ConfigError(
+            "audit() got id_column= or text_column=, which name columns of a corpus, and no corpus=. Give it, or leave "
+            "them out."
+        )
     asked = None if judge is None else open_judge(judge, threshold=threshold, size=sample, seed=seed)
     names: dict[str, Any] = {"id_column": id_column, "text_column": text_column}
     source, others = open_sources(dataset, layout, split)

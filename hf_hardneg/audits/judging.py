@@ -13,7 +13,7 @@ import numpy as np
 from hf_hardneg.audits.keys import NONE, pair_keys
 from hf_hardneg.audits.rows import Batch, Side, cut
 from hf_hardneg.diagnostics import wilson_interval
-from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.errors import DataError
 from hf_hardneg.index.store import cache_root
 from hf_hardneg.score.cross_encoder import load_cross_encoder
 from hf_hardneg.score.scorers import CallableScorer, PairScorer, probabilities
@@ -162,13 +162,9 @@ def open_judge(model: Any, *, threshold: float, size: int, seed: int) -> Judge:
     """The judge behind what a user passes.
 
     Raises:
-        ConfigError: a threshold outside (0, 1), or an empty sample.
+        ConfigError: something else was passed.
         ModelError: there is no such model.
     """
-    if not 0 < threshold < 1:
-        raise ConfigError(f"threshold={threshold}: it is a probability between 0 and 1; give 0.5.")
-    if size < 1:
-        raise ConfigError(f"sample={size} judges nothing; give 1 or more, such as 500.")
     if isinstance(model, FunctionType):
         scorer: PairScorer = CallableScorer(function=model, digest="", kind=getattr(model, "kind", "ce_prob"))
     else:

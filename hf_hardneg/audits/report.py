@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_hardneg.arguments import Folder, checked
 from hf_hardneg.audits.findings import Finding, Histogram
 from hf_hardneg.audits.judging import Estimate
 from hf_hardneg.audits.page import page
@@ -87,7 +88,8 @@ class Audit:
                 made["estimate"][name] |= {"low": low, "high": high}
         return made
 
-    def html(self, path: str | Path) -> Path:
+    @checked
+    def html(self, path: Folder) -> Path:
         """Writes a page of its own, with examples and plots; returns where.
 
         Args:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args, runtime_c
 import numpy as np
 
 from hf_hardneg.encode.families import TEXT_ENCODERS_OF_PAIRS, UNKNOWN, check_family, family_of_folder, family_of_live
-from hf_hardneg.encode.forward import in_order, load_model, passes, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.encode.forward import check_device, in_order, load_model, passes, refuse_cuda_in_worker, resolved_device
 from hf_hardneg.encode.live import close_to, keep_settings, same_modes, save_model
 from hf_hardneg.encode.live_settings import live_identity
 from hf_hardneg.encode.model_files import (
@@ -86,6 +86,7 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
     """
     if isinstance(encoder, Encoder):
         return encoder
+    check_device(device)
     if isinstance(encoder, (str, os.PathLike)):
         return _of_folder(os.fspath(encoder), device, precision)
     if family_of_live(encoder) is not None:

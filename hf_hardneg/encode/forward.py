@@ -23,12 +23,50 @@ BATCH_TOKENS = {"cpu": 1024, "gpu": 65536}
 
 
 def resolved_device(device: str) -> str:
-    """The device that `"auto"` means here; any other is returned as it is."""
+    """The device that `"auto"` means here; any other is returned as it is.
+
+    Raises:
+        ConfigError: torch knows no such device, or this machine has none.
+    """
     if device != "auto":
+        check_device(device)
         return device
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(device: str) -> None:
+    """Raise for a device that torch does not know, or that this machine lacks; `"auto"` is always there.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if device == "auto":
+        return
+    import torch
+
+    if not in_child() and not _is_usable(device):
+        raise ConfigError(
+            f"device={device!r} is none of this machine; allowed are 'auto', 'cpu' and its accelerators, of which "
+            f"torch sees {torch.cuda.device_count()} of CUDA. Give one of them, or leave device= out."
+        )
+
+
+def _is_usable(device: str) -> bool:
+    """Whether torch can compute there; nothing is started on it."""
+    import torch
+
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        return False
+    if kind.type == "cpu":
+        return True
+    module: Any = torch.backends.mps if kind.type == "mps" else getattr(torch, kind.type, None)
+    if module is None or not hasattr(module, "is_available") or not module.is_available():
+        return False
+    return kind.index is None or kind.index < getattr(module, "device_count", lambda: 1)()
 
 
 def refuse_cuda_in_worker(device: str, *, instead: str) -> None:

@@ -9,14 +9,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hf_hardneg.errors import ConfigError, ModelError, warn
+from hf_hardneg.arguments import AtLeastOne, check_fields
+from hf_hardneg.errors import ModelError, warn
 from hf_hardneg.index.store import digest_of, file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Precision = Literal["float32", "float16", "bfloat16"]
-POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+Pooling = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 WEIGHTS = ("*.safetensors", "*.bin")
 PATTERNS = (*WEIGHTS, "*.json", "*.txt", "*.model", "*.jinja", "*/config.json")
 TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken")
@@ -58,7 +59,7 @@ class ModelFiles:
 
     Args:
         folder (`str`): of the transformers model.
-        pooling (`str`): how token vectors become one: see `POOLINGS`.
+        pooling (`str`): how token vectors become one: see `Pooling`.
         normalize (`bool`): whether vectors are scaled to unit length.
         query_prompt, document_prompt (`str`): prepended to texts.
         max_length (`int`): tokens after which texts are cut.
@@ -68,20 +69,17 @@ class ModelFiles:
     """
 
     folder: str
-    pooling: str = "mean"
+    pooling: Pooling = "mean"
     normalize: bool = False
     query_prompt: str = ""
     document_prompt: str = ""
-    max_length: int = 512
+    max_length: AtLeastOne = 512
     lower_case: bool = False
-    truncate_dim: int | None = None
+    truncate_dim: AtLeastOne | None = None
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise ConfigError(
-                f"precision={self.precision!r} is not known; allowed are {', '.join(get_args(Precision))}."
-            )
+        check_fields(self)
 
     def digest(self) -> str:
         """Identity of the model: the content of every file that can change a vector, and the fields above."""
@@ -237,7 +235,7 @@ def not_covered(name: str, what: str) -> NotCovered:
     )
 
 
-def _default(folder: Path) -> str:
+def _default(folder: Path) -> Pooling:
     """How sentence-transformers pools a model without modules: the last token of causal language models."""
     config = read_json(folder / "config.json")
     causal = str((config.get("architectures") or [""])[0]).endswith("ForCausalLM") and config.get("is_causal", True)
@@ -313,14 +311,14 @@ def read_json(path: Path, default: Any = None) -> Any:
         raise ModelError(f"{path} cannot be read: {error}. The model folder is incomplete; fetch it again.") from error
 
 
-def _pooling(config: dict[str, Any], name: str) -> str:
+def _pooling(config: dict[str, Any], name: str) -> Pooling:
     flags = {"cls_token": "cls", "max_tokens": "max", "mean_tokens": "mean", "weightedmean_tokens": "weightedmean"}
     chosen = [key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on]
     modes = config.get("pooling_mode", [flags.get(mode, mode) for mode in chosen])
     modes = [modes] if isinstance(modes, str) else list(modes)
-    if len(modes) != 1 or modes[0] not in POOLINGS or config.get("include_prompt", True) is False:
+    if len(modes) != 1 or modes[0] not in get_args(Pooling) or config.get("include_prompt", True) is False:
         raise not_covered(name, f"the pooling {config}")
-    return str(modes[0])
+    return modes[0]
 
 
 def check_complete(folder: Path, name: str) -> None:

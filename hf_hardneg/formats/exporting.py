@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arguments import Name, Negatives, checked
 from hf_hardneg.batches import ragged
-from hf_hardneg.errors import ColumnError, ConfigError, check_dataset
+from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.formats.fitting import Sizes, counted, fit
 from hf_hardneg.formats.layouts import LAYOUTS, Layout, check_layout
 from hf_hardneg.formats.rows import Rows, lengths, listed, one
@@ -27,19 +28,20 @@ MINED = (*PER_NEGATIVE, "query_id", "positive_ids", "mining", "pseudo_positives"
 _SCORES = re.compile("(positive|negative)_(.+_)?scores")
 
 
+@checked
 def to_format(
     dataset: Dataset | DatasetDict,
-    layout: str,
+    layout: Name,
     *,
-    scores: bool | str | None = None,
-    num_negatives: int | None = None,
+    scores: bool | Name | None = None,
+    num_negatives: Negatives | None = None,
     corpus: Dataset | None = None,
-    query_column: str = "query",
-    positive_column: str = "positive",
-    query_id_column: str = "query_id",
-    positive_ids_column: str = "positive_ids",
-    id_column: str | None = None,
-    text_column: str | Sequence[str] | None = None,
+    query_column: Name = "query",
+    positive_column: Name = "positive",
+    query_id_column: Name = "query_id",
+    positive_ids_column: Name = "positive_ids",
+    id_column: Name | None = None,
+    text_column: Name | Sequence[Name] | None = None,
 ) -> Dataset | DatasetDict:
     """Mined data in the layout a trainer reads.
 
@@ -108,8 +110,6 @@ def to_format(
     from datasets import DatasetDict
 
     check_layout(layout)
-    if num_negatives is not None and num_negatives < 1:
-        raise ConfigError(f"num_negatives={num_negatives} leaves nothing; give at least 1.")
     if isinstance(dataset, DatasetDict):
         options: dict[str, Any] = {"scores": scores, "num_negatives": num_negatives, "corpus": corpus}
         options |= {"query_column": query_column, "positive_column": positive_column, "id_column": id_column}
@@ -117,7 +117,6 @@ def to_format(
         _check_single(layout, dataset)
         made = {name: to_format(split, layout, text_column=text_column, **options) for name, split in dataset.items()}
         return DatasetDict(made)
-    check_dataset("to_format()", dataset)
     name = None if layout == "list" else chosen_scores(scores, layout, dataset.column_names)
     needed = (query_column, positive_column, "negatives", *(columns_of_scores(name) if name else ()))
     missing = [name for name in needed if name not in dataset.column_names]

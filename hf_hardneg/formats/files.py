@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.arguments import Folder, Name, checked
 from hf_hardneg.disk import writing
-from hf_hardneg.errors import DataError, unknown_name
+from hf_hardneg.errors import ColumnError, DataError, unknown_name
 from hf_hardneg.formats.layouts import LAYOUTS
 from hf_hardneg.inputs import load_table, loader_of
 
@@ -23,7 +24,8 @@ MOST = 1 << 30
 _SHARD = re.compile(r"-\d+-of-\d+$")
 
 
-def save_format(made: Dataset | DatasetDict, layout: str, directory: str | Path) -> list[Path]:
+@checked
+def save_format(made: Dataset | DatasetDict, layout: Name, directory: Folder) -> list[Path]:
     """What `to_format()` returned, as the files its trainer reads.
 
     `colbert` and `colbert-nway`: triples.jsonl of arrays, queries.tsv, collection.tsv. `nemo-ids`: train.json and a
@@ -54,9 +56,15 @@ def save_format(made: Dataset | DatasetDict, layout: str, directory: str | Path)
         raise unknown_name("layout", layout, LAYOUTS)
     folder = Path(directory)
     tables = dict(made) if isinstance(made, DatasetDict) else {"train": made}
-    with writing(folder, other="directory="):
-        folder.mkdir(parents=True, exist_ok=True)
-        return _WRITERS.get(layout, _jsonl_files)(tables, folder)
+    try:
+        with writing(folder, other="directory="):
+            folder.mkdir(parents=True, exist_ok=True)
+            return _WRITERS.get(layout, _jsonl_files)(tables, folder)
+    except KeyError as error:
+        raise ColumnError(
+            f"The layout {layout!r} needs {error}, which is neither a table nor a column of what was given; it has "
+            f"{', '.join(tables)}. Give what to_format(mined, {layout!r}) returned."
+        ) from error
 
 
 def _jsonl_files(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:

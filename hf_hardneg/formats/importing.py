@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arguments import checked
 from hf_hardneg.batches import ragged
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, unknown_name, warn
 from hf_hardneg.formats import beir, roles
@@ -31,6 +32,7 @@ READ_ONLY = ("list", "pair", "beir")
 ORDER = ("query_id", "query", "positive", "positive_ids", "negatives", "negative_ids")
 
 
+@checked
 def from_format(
     source: Dataset | DatasetDict | Mapping[str, Dataset] | str | Path, layout: str | None = None
 ) -> Dataset | DatasetDict:
@@ -70,13 +72,10 @@ def from_format(
     if layout is not None and layout not in (*READ_ONLY, *LAYOUTS):
         raise unknown_name("layout", layout, (*READ_ONLY, *LAYOUTS))
     given: Any = read_format(Path(source), layout) if isinstance(source, str | Path) else source
+    if isinstance(given, Mapping) and not given:
+        raise DataError("from_format() got no table; it needs one at least. Give rows, or a folder that holds some.")
     if isinstance(given, Dataset):
         return _read(given, layout or detect_layout(given), {})
-    if not isinstance(given, Mapping):
-        raise ConfigError(
-            f"from_format() got a {type(given).__name__}; it reads a Dataset, a DatasetDict, a mapping of tables, or a "
-            "path. Give one, such as Dataset.from_list(rows), and of a stream Dataset.from_list(list(stream))."
-        )
     if layout == "beir" or (layout is None and set(given) >= beir.NAMES):
         return beir.read(given)
     rows, found = _rows_of(given, layout)

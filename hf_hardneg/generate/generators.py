@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
+from hf_hardneg.arguments import AboveZero, AtLeastOne, Name, check_fields
 from hf_hardneg.encode.families import check_family, family_of_folder
-from hf_hardneg.encode.forward import refuse_cuda_in_worker, resolved_device
+from hf_hardneg.encode.forward import check_device, refuse_cuda_in_worker, resolved_device
 from hf_hardneg.encode.model_files import check_complete, content_digests, model_folder
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.index.store import digest_of
@@ -132,13 +133,14 @@ class LocalGenerator:
         ModelError: there is no such model. ConfigError: an argument cannot work.
     """
 
-    model: str
-    temperature: float = 0.8
-    max_tokens: int = 1024
-    device: str = "auto"
+    model: Name
+    temperature: AboveZero = 0.8
+    max_tokens: AtLeastOne = 1024
+    device: Name = "auto"
 
     def __post_init__(self) -> None:
-        check_decoding(self.temperature, self.max_tokens)
+        check_fields(self)
+        check_device(self.device)
         _ = self._folder
 
     @property

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arguments import Folder, Name, Range, ShareAboveZero, check_fields
 from hf_hardneg.batches import Batch
 from hf_hardneg.corpus import content_digest, missing_column
 from hf_hardneg.disk import save_array
 from hf_hardneg.draws import keyed_uniforms
-from hf_hardneg.errors import ConfigError
 from hf_hardneg.generate.generators import FAILURES, Answer, Ask, load_generator
 from hf_hardneg.generate.prompts import Prompt
 from hf_hardneg.generate.replies import Replies, keep, known
@@ -129,26 +129,22 @@ class SyntheticNegatives:
 
     generator: Any
     _: KW_ONLY
-    rate: float = 0.7
-    n_synthetic: int = 1
-    max_retries: int = 2
+    rate: ShareAboveZero = 0.7
+    n_synthetic: Annotated[int, Range(least=1, most=1000)] = 1
+    max_retries: Annotated[int, Range(least=0, most=1000)] = 2
     prompt: Prompt = field(default_factory=Prompt)
     validation: Validation = field(default_factory=Validation)
     known_positives: InitVar[Sequence[Dataset]] = ()
-    query_column: str = "query"
-    query_id_column: str = "query_id"
-    positive_column: str = "positive"
+    query_column: Name = "query"
+    query_id_column: Name = "query_id"
+    positive_column: Name = "positive"
     seed: int = 42
-    cache_dir: str | None = None
+    cache_dir: Folder | None = None
     known: Path | None = field(init=False, repr=False)
 
     def __post_init__(self, known_positives: Sequence[Dataset]) -> None:
+        check_fields(self, known_positives=known_positives)
         object.__setattr__(self, "generator", load_generator(self.generator))
-        if not 0 < self.rate <= 1:
-            raise ConfigError(f"rate={self.rate} is no share of rows; give one in (0, 1], such as 0.7.")
-        for name, least in (("n_synthetic", 1), ("max_retries", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}={getattr(self, name)} cannot work; give at least {least}.")
         found = self._published(known_positives) if known_positives else None
         object.__setattr__(self, "known", found)
 

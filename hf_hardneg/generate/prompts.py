@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
+from hf_hardneg.arguments import AtLeastZero, Name, check_fields, checked
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError
 
@@ -56,14 +57,15 @@ class Prompt:
         ConfigError: the template lacks a text, or has a placeholder that nothing fills; or a list is empty.
     """
 
-    template: str | None = None
+    template: Name | None = None
     domains: tuple[str, ...] = DOMAINS
     difficulties: tuple[str, ...] = DIFFICULTIES
     lengths: tuple[str, ...] = LENGTHS
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("domains", "difficulties", "lengths"):
-            if isinstance(getattr(self, name), str) or not getattr(self, name):
+            if not getattr(self, name):
                 raise ConfigError(f"{name}={getattr(self, name)!r} leaves nothing to draw; give a tuple of phrases.")
         try:
             filled = self._filled("query" + _MARK, "positive" + _MARK, "", "", "")
@@ -76,7 +78,8 @@ class Prompt:
             if json.dumps(name + _MARK) not in filled:
                 raise ConfigError(f"The template has no ${name}, so the model would not see it. Add the placeholder.")
 
-    def render(self, query: str, positive: str, *, seed: int, identity: str, draw: int) -> str:
+    @checked
+    def render(self, query: str, positive: str, *, seed: int, identity: str, draw: AtLeastZero) -> str:
         """The prompt of one draft; the same for the same arguments.
 
         Args:

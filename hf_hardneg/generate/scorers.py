@@ -7,6 +7,8 @@ from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 
+from hf_hardneg.arguments import check_fields, checked
+from hf_hardneg.errors import ConfigError
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.positives import PositiveList, text_keys
 from hf_hardneg.queries import Queries
@@ -25,10 +27,17 @@ class RetrieverScorer:
     searcher: Searcher = field(init=False)
 
     def __post_init__(self, miner: HardNegatives) -> None:
+        check_fields(self, miner=miner)
         object.__setattr__(self, "searcher", miner.retrieval.searcher)
 
+    @checked
     def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Scores (n,) float32 of n queries and documents, pair by pair; NaN where the retriever cannot score."""
+        if len(queries) != len(documents):
+            raise ConfigError(
+                f"RetrieverScorer got {len(queries)} queries and {len(documents)} documents; it scores pairs. Give two "
+                "lists of one length."
+            )
         none = np.zeros(0, np.int64)
         nothing = PositiveList(query=none, key=text_keys([], "exact"), row=none, text=[])
         asked = Queries(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_hardneg.arguments import ShareAboveZero, ZeroOrMore, check_fields
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.generate.prompts import KEYS, PASSAGE
 from hf_hardneg.index.analysis import Analyzer
@@ -127,19 +128,17 @@ class Validation:
         ConfigError: bounds that nothing meets.
     """
 
-    length_ratio: tuple[float, float] = (0.5, 2.0)
-    near_copy: float = 0.9
+    length_ratio: tuple[ZeroOrMore, ZeroOrMore] = (0.5, 2.0)
+    near_copy: ShareAboveZero = 0.9
     scorer: Pairwise | None = None
     judge: Pairwise | None = None
-    tau_neg: float = 0.1
+    tau_neg: ShareAboveZero = 0.1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         low, high = self.length_ratio
-        if not 0 <= low < high:
+        if not low < high:
             raise ConfigError(f"length_ratio={self.length_ratio} lets nothing through; give (low, high), as (0.5, 2).")
-        for name in ("near_copy", "tau_neg"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)} lies outside (0, 1]; give a share, such as 0.1.")
 
     def verdicts(self, drafts: Sequence[Draft], known: Callable[[list[str]], list[str | None]]) -> list[Verdict]:
         """What becomes of some drafts.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from hf_hardneg.arguments import check_fields
 from hf_hardneg.errors import ConfigError, unknown_name, warn
 from hf_hardneg.identity import identify
 from hf_hardneg.index import porter
@@ -73,6 +74,7 @@ class Analyzer:
     lucene: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.language is not None and self.language not in STOP_WORDS and self.language not in _stemmed():
             raise unknown_name("language", self.language, sorted(STOP_WORDS | dict.fromkeys(_stemmed())))
         if self.lucene and (self.language != "english" or not self.stem):
@@ -83,6 +85,8 @@ class Analyzer:
 
     def __call__(self, text: str) -> list[str]:
         """The terms of a text, in order, repeated as often as they occur."""
+        if not isinstance(text, str):
+            raise ConfigError(f"Analyzer() reads texts and got a {type(text).__name__}; a string is allowed. Give one.")
         if self.language == "turkish":
             text = text.replace("I", "\u0131")
         terms = _terms(self)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hf_hardneg.arguments import Name, checked
 from hf_hardneg.batches import matrix
 from hf_hardneg.corpus import Corpus, missing_column, open_corpus, rows_digest
 from hf_hardneg.errors import ConfigError
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 ENCODE_BLOCK = 1024
 
 
+@checked
 def attach_bm25(
-    dataset: Dataset, *, index_name: str = "bm25", config: BM25Config | None = None, **corpus_options: Any
+    dataset: Dataset, *, index_name: Name = "bm25", config: BM25Config | None = None, **corpus_options: Any
 ) -> Dataset:
     """The corpus with a BM25 index attached, built once and reused from the cache.
 
@@ -50,13 +52,14 @@ def attach_bm25(
     return attached
 
 
+@checked
 def attach_dense(
     dataset: Dataset,
     *,
     encoder: Any = None,
-    vector_column: str | None = None,
-    index_name: str = "dense",
-    similarity: Similarity = "cosine",
+    vector_column: Name | None = None,
+    index_name: Name = "dense",
+    similarity: Literal["cosine", "dot"] = "cosine",
     **corpus_options: Any,
 ) -> Dataset:
     """The corpus with a memory-mapped exact FAISS index attached, built once and reused from the cache.

@@ -8,11 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.arguments import Share, ZeroOrMore, check_fields
 from hf_hardneg.index.analysis import Analyzer, Tokenizer
 
 Variant = Literal["lucene", "robertson", "atire"]
-VARIANTS: tuple[Variant, ...] = ("lucene", "robertson", "atire")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +25,13 @@ class BM25Config:
         tokenizer (`Callable[[str], list[str]]`): how texts become terms.
     """
 
-    k1: float = 1.5
-    b: float = 0.75
+    k1: ZeroOrMore = 1.5
+    b: Share = 0.75
     variant: Variant = "lucene"
     tokenizer: Tokenizer = field(default_factory=Analyzer)
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown_name("BM25 variant", self.variant, VARIANTS)
-        if self.k1 < 0 or not 0 <= self.b <= 1:
-            raise ConfigError(f"BM25 got k1={self.k1}, b={self.b}; k1 must be at least 0 and b between 0 and 1.")
+        check_fields(self)
 
     def idf(self, having: np.ndarray, documents: int) -> np.ndarray:
         """Inverse document frequencies, (n,) float32, of terms that `having` (n,) of `documents` have."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hf_hardneg.arrays import as_numbers
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.errors import ConfigError, DataError, StoreError, warn
 from hf_hardneg.index import store
@@ -53,11 +54,9 @@ def checked_vectors(vectors: Any, *, what: str, width: int | None = None, start:
     Raises:
         DataError: it is not a matrix of numbers, has another width, or holds NaN or infinite values.
     """
-    if hasattr(vectors, "detach"):
-        vectors = vectors.detach().float().cpu().numpy() if vectors.is_floating_point() else vectors.cpu().numpy()
     try:
         with np.errstate(over="ignore"):
-            given = np.asarray(vectors)
+            given = as_numbers(vectors)
             matrix = np.ascontiguousarray(given, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(
@@ -87,6 +86,8 @@ def checked_vectors(vectors: Any, *, what: str, width: int | None = None, start:
 
 def _irregular(vectors: Any, start: int) -> str | None:
     """What makes a list of vectors no matrix, where it is a row without one or of another width."""
+    if not isinstance(vectors, list | tuple | np.ndarray):
+        return None
     sizes = [len(row) if hasattr(row, "__len__") and not isinstance(row, str) else None for row in vectors]
     for row, size in enumerate(sizes):
         if vectors[row] is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.arguments import checked
 from hf_hardneg.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _CLASSES = {
 __all__ = ["load"]
 
 
+@checked
 def load(name: str, **options: Any) -> evaluate.Metric:
     """The metric of this name, with its inputs in memory, so that it writes no file and takes no lock.
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from hf_hardneg.corpus import Corpus
-from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.hits import Fused, Hits
 from hf_hardneg.positives import PositiveList
 from hf_hardneg.queries import Queries
@@ -90,9 +89,3 @@ class Retriever(Protocol):
 
     def bind(self, sources: Sources) -> Searcher:
         """The searcher over a corpus; builds or opens the index."""
-
-
-def check_depth(depth: int | None) -> None:
-    """Raise for a depth that retrieves nothing."""
-    if depth is not None and depth < 1:
-        raise ConfigError(f"depth={depth} retrieves nothing; give at least 1, such as 100.")

@@ -7,13 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastOne, check_fields
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.index.bm25 import BM25Index, build_bm25
 from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.positives import PositiveList
 from hf_hardneg.queries import Queries
-from hf_hardneg.retrievers.base import Searcher, Sources, check_depth
+from hf_hardneg.retrievers.base import Searcher, Sources
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,14 @@ class BM25:
         config (`BM25Config`, *optional*): weights and text analysis.
     """
 
-    depth: int = 100
+    depth: AtLeastOne = 100
     _: KW_ONLY
     config: BM25Config = field(default_factory=BM25Config)
     name: ClassVar[str] = "bm25"
     score_kind: ClassVar[str] = "bm25"
 
     def __post_init__(self) -> None:
-        check_depth(self.depth)
+        check_fields(self)
 
     def bind(self, sources: Sources) -> Searcher:
         """The BM25 searcher over a corpus."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastOne, ShareAboveZero, check_fields
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.errors import ConfigError, unknown_name, warn
 from hf_hardneg.index.adoption import adopt_faiss
@@ -19,7 +20,7 @@ from hf_hardneg.index.gpu import Device, check_device
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.positives import PositiveList
 from hf_hardneg.queries import Queries
-from hf_hardneg.retrievers.base import Searcher, Sources, check_depth
+from hf_hardneg.retrievers.base import Searcher, Sources
 
 if TYPE_CHECKING:
     from hf_hardneg.encode.encoder import Encoder
@@ -48,20 +49,18 @@ class Dense:
             on it needs the extra `[gpu]`; what is deeper than 2,048 documents for a query stays on the CPU.
     """
 
-    depth: int | None = None
+    depth: AtLeastOne | None = None
     _: KW_ONLY
     similarity: Similarity | None = None
     factory: str = "auto"
-    recall: float = 0.98
+    recall: ShareAboveZero = 0.98
     sample: Sequence[Any] = field(default=(), repr=False, compare=False)
     device: Device = "auto"
     name: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
-        check_depth(self.depth)
+        check_fields(self)
         object.__setattr__(self, "sample", tuple(self.sample))
-        if not 0 < self.recall <= 1:
-            raise ConfigError(f"recall={self.recall} is no share of documents to find; give one in (0, 1], as 0.98.")
         if self.factory not in EXACT and self.similarity == "l2":
             raise ConfigError(
                 f"factory={self.factory!r} needs similarity 'cosine' or 'dot', not 'l2'. Drop one of both, or pass "

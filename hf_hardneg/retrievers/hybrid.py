@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastOne, check_fields, check_parts
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.hits import Fused, Hits
@@ -39,11 +40,13 @@ class Hybrid:
 
     members: Sequence[Retriever] = field(default_factory=lambda: (BM25(100), Dense(100)))
     _: KW_ONLY
-    quotas: Sequence[int] | None = None
+    quotas: Sequence[AtLeastOne] | None = None
     name: ClassVar[str] = "hybrid"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "members", tuple(self.members))
+        check_parts(self.members, "retriever", "bind", "BM25(100)")
         names = [member.name for member in self.members]
         if len(names) < 2 or len(set(names)) < len(names) or "hybrid" in names or set(names) == {"random"}:
             raise ConfigError(
@@ -52,7 +55,7 @@ class Hybrid:
             )
         if self.quotas is not None:
             object.__setattr__(self, "quotas", tuple(self.quotas))
-            if len(self.quotas) != len(names) or min(self.quotas) < 1:
+            if len(self.quotas) != len(names):
                 raise ConfigError(
                     f"quotas={self.quotas} do not suit {len(names)} members; give one number of at least 1 for each."
                 )
@@ -78,7 +81,7 @@ class HybridSearcher:
     """Searches with several searchers and fuses what they find."""
 
     members: tuple[Searcher, ...]
-    quotas: Sequence[int] | None
+    quotas: Sequence[AtLeastOne] | None
 
     @property
     def scorer(self) -> int:
@@ -153,7 +156,7 @@ def _scoring(kinds: Sequence[str]) -> int:
 
 
 def fused(
-    found: Sequence[Hits | Fused], quotas: Sequence[int] | None, k: np.ndarray
+    found: Sequence[Hits | Fused], quotas: Sequence[AtLeastOne] | None, k: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The `k` (queries,) best of several searches: query, document and, as bits, the searches that found it; (n,) each.
 

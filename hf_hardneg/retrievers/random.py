@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastOne, check_fields
 from hf_hardneg.corpus import Corpus
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.positives import PositiveList
 from hf_hardneg.queries import Queries
-from hf_hardneg.retrievers.base import Searcher, Sources, check_depth
+from hf_hardneg.retrievers.base import Searcher, Sources
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,12 @@ class Random:
         depth (`int`, *optional*): draws for each query; by default what the other parts need.
     """
 
-    depth: int | None = None
+    depth: AtLeastOne | None = None
     name: ClassVar[str] = "random"
     score_kind: ClassVar[str] = "none"
 
     def __post_init__(self) -> None:
-        check_depth(self.depth)
+        check_fields(self)
 
     def bind(self, sources: Sources) -> Searcher:
         """The random searcher over a corpus."""

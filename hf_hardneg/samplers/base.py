@@ -9,7 +9,7 @@ import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import sample_without_replacement
-from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.errors import ConfigError
 from hf_hardneg.positives import Dedupe
 from hf_hardneg.queries import Columns
 from hf_hardneg.retrievers import Searcher
@@ -73,18 +73,6 @@ def uniform_sample(candidates: Candidates, size: int, salt: str, uniforms: Unifo
     """Positions of a keyed uniform sample of each query."""
     weights, draws = np.zeros(len(candidates)), uniforms(salt, candidates)
     return sample_without_replacement(weights, draws, size, candidates.offsets())
-
-
-def check_choice(sampler: str, parameter: str, given: str, allowed: tuple[str, ...]) -> None:
-    """Raise for a value that is not one of a few."""
-    if given not in allowed:
-        raise unknown_name(f"{sampler}({parameter}=...)", given, allowed)
-
-
-def check_above_zero(sampler: str, parameter: str, given: float, usual: float | str) -> None:
-    """Raise for what is no number above 0."""
-    if not (isinstance(given, int | float) and given > 0):
-        raise ConfigError(f"{sampler}({parameter}={given!r}): numbers above 0 are allowed; give one, such as {usual}.")
 
 
 def refuse_unscored(sampler: str, score_kind: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from hf_hardneg.arguments import AboveZero, Range, check_fields
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.diagnostics import intrinsic_dimension
 from hf_hardneg.errors import ConfigError
@@ -29,22 +30,18 @@ class DistanceWeighted(Weighted):
             weight.
     """
 
-    cutoff: float = 0.5
-    nonzero_loss_cutoff: float | None = 1.4
-    dim: int | Literal["embedding", "intrinsic"] = "embedding"
+    cutoff: AboveZero = 0.5
+    nonzero_loss_cutoff: Annotated[float, Range(above=0, most=2)] | None = 1.4
+    dim: Annotated[int, Range(least=4)] | Literal["embedding", "intrinsic"] = "embedding"
     name: ClassVar[str] = "distance_weighted"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         end = 2.0 if self.nonzero_loss_cutoff is None else self.nonzero_loss_cutoff
-        if not 0 < self.cutoff < end <= 2:
+        if not self.cutoff < end:
             raise ConfigError(
                 f"DistanceWeighted(cutoff={self.cutoff}, nonzero_loss_cutoff={self.nonzero_loss_cutoff}) leaves no "
                 "distances: those of unit vectors lie in (0, 2). Give 0 < cutoff < nonzero_loss_cutoff <= 2."
-            )
-        if self.dim not in ("embedding", "intrinsic") and (not isinstance(self.dim, int) or self.dim < 4):
-            raise ConfigError(
-                f"DistanceWeighted(dim={self.dim!r}): allowed are 'embedding', 'intrinsic' and whole numbers from 4; "
-                "give the dimension of the vectors, or what they fill of it."
             )
 
     def check_kind(self, score_kind: str) -> None:

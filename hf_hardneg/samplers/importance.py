@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from hf_hardneg.arguments import AboveZero, check_fields
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.samplers.base import check_above_zero, refuse_unscored
+from hf_hardneg.samplers.base import refuse_unscored
 from hf_hardneg.samplers.weighted import Weighted
 
 
@@ -22,11 +23,11 @@ class Importance(Weighted):
         temperature (`float`, defaults to 0.1): in units of the scores; near 0 the best-ranked are taken.
     """
 
-    temperature: float = 0.1
+    temperature: AboveZero = 0.1
     name: ClassVar[str] = "importance"
 
     def __post_init__(self) -> None:
-        check_above_zero("Importance", "temperature", self.temperature, 0.1)
+        check_fields(self)
 
     def check_kind(self, score_kind: str) -> None:
         """Raise for candidates without scores."""

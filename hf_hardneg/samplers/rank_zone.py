@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastOne, check_fields
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.errors import ConfigError, check_whole
-from hf_hardneg.filters import Basis, check_basis, rank_by
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.filters import Basis, rank_by
 from hf_hardneg.samplers.base import POOL, Sampler, Uniforms, uniform_sample
 
 
@@ -25,17 +26,13 @@ class RankZone(Sampler):
     """
 
     start: int = 50
-    end: int = 200
+    end: AtLeastOne = 200
     basis: Basis = "no_positives"
     anchor: Literal["absolute", "positive_rank"] = "absolute"
     name: ClassVar[str] = "rank_zone"
 
     def __post_init__(self) -> None:
-        check_basis(self.basis)
-        for name, rank in (("start", self.start), ("end", self.end)):
-            check_whole(f"RankZone {name}", rank, "a whole rank, such as 50")
-        if self.anchor not in ("absolute", "positive_rank"):
-            raise ConfigError(f"RankZone(anchor={self.anchor!r}): allowed are 'absolute' and 'positive_rank'.")
+        check_fields(self)
         if self.end <= self.start or (self.anchor == "absolute" and self.start < 0):
             raise ConfigError(f"RankZone(start={self.start}, end={self.end}) is empty; give end above start.")
 

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from hf_hardneg.arguments import AboveZero, check_fields
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.samplers.base import check_above_zero, check_choice
 from hf_hardneg.samplers.weighted import Weighted
 
 
@@ -31,21 +31,17 @@ class SimANS(Weighted):
             standard deviation of the query's candidates.
     """
 
-    a: float = 0.5
+    a: AboveZero = 0.5
     b: float = 0.0
     _: KW_ONLY
     kernel: Literal["gaussian", "laplace"] = "gaussian"
     sign: Literal["paper", "code"] = "paper"
-    score_scale: float | Literal["auto"] = 1.0
+    score_scale: AboveZero | Literal["auto"] = 1.0
     name: ClassVar[str] = "simans"
     needs_positive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_choice("SimANS", "kernel", self.kernel, ("gaussian", "laplace"))
-        check_choice("SimANS", "sign", self.sign, ("paper", "code"))
-        check_above_zero("SimANS", "a", self.a, 0.5)
-        if self.score_scale != "auto":
-            check_above_zero("SimANS", "score_scale", self.score_scale, "'auto'")
+        check_fields(self)
 
     def log_weights(self, candidates: Candidates) -> np.ndarray:
         """See `Weighted`."""

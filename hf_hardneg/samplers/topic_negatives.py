@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastOne, Seed, check_fields
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.positives import Dedupe
@@ -32,13 +33,12 @@ class TopicNegatives(Sampler):
         seed (`int`, defaults to 42): of k-means.
     """
 
-    topics: int = 100
-    seed: int = 42
+    topics: AtLeastOne = 100
+    seed: Seed = 42
     name: ClassVar[str] = "topic_negatives"
 
     def __post_init__(self) -> None:
-        if self.topics < 1:
-            raise ConfigError(f"TopicNegatives(topics={self.topics}) has no topic; give at least 1, such as 100.")
+        check_fields(self)
 
     @property
     def signals(self) -> tuple[Signal, ...]:

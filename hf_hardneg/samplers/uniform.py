@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastOne, check_fields
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.errors import ConfigError
 from hf_hardneg.samplers.base import Sampler, Uniforms, uniform_sample
 
 
@@ -20,12 +20,11 @@ class Uniform(Sampler):
         pool (`int`, *optional*): how many of the best candidates take part; all by default.
     """
 
-    pool: int | None = None
+    pool: AtLeastOne | None = None
     name: ClassVar[str] = "uniform"
 
     def __post_init__(self) -> None:
-        if self.pool is not None and self.pool < 1:
-            raise ConfigError(f"Uniform(pool={self.pool}) draws from nothing; give a pool of at least 1.")
+        check_fields(self)
 
     def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
         """Positions of a keyed uniform sample of each query."""

@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from hf_hardneg.arguments import AboveZero, ZeroOrMore, check_fields
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import largest
-from hf_hardneg.samplers.base import Uniforms, check_above_zero, refuse_unscored
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.samplers.base import Uniforms, refuse_unscored
 from hf_hardneg.samplers.weighted import Weighted
 from hf_hardneg.signals import Signal
 from hf_hardneg.unremix import Representativeness, Uncertainty
@@ -29,18 +31,21 @@ class UnReMix(Weighted):
             taken.
     """
 
-    similarity: float = 1 / 3
-    uncertainty: float = 1 / 3
-    representativeness: float = 1 / 3
+    similarity: ZeroOrMore = 1 / 3
+    uncertainty: ZeroOrMore = 1 / 3
+    representativeness: ZeroOrMore = 1 / 3
     _: KW_ONLY
-    temperature: float = 0.5
-    draw_temperature: float | None = None
+    temperature: AboveZero = 0.5
+    draw_temperature: AboveZero | None = None
     name: ClassVar[str] = "unremix"
 
     def __post_init__(self) -> None:
-        check_above_zero("UnReMix", "temperature", self.temperature, 0.5)
-        if self.draw_temperature is not None:
-            check_above_zero("UnReMix", "draw_temperature", self.draw_temperature, 0.1)
+        check_fields(self)
+        if not self.similarity + self.uncertainty + self.representativeness > 0:
+            raise ConfigError(
+                "UnReMix(similarity=0, uncertainty=0, representativeness=0) weighs nothing, so all candidates are "
+                "alike; one weight must be above 0. Give one, or draw with Uniform()."
+            )
 
     @property
     def signals(self) -> tuple[Signal, ...]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
+from hf_hardneg.arguments import Folder, Name, Range, checked
 from hf_hardneg.encode.families import (
     FOLDS,
     LATE_INTERACTION,
@@ -16,6 +17,7 @@ from hf_hardneg.encode.families import (
     family_of_folder,
     family_of_live,
 )
+from hf_hardneg.encode.forward import check_device
 from hf_hardneg.encode.live import close_to, keep_settings, same_modes, save_model
 from hf_hardneg.encode.live_settings import live_identity, tokenizer_settings
 from hf_hardneg.encode.model_files import CLASSIFIER, check_complete, is_plain, longest_input, model_folder, read_json
@@ -39,6 +41,8 @@ from hf_hardneg.score.scorers import (
 )
 
 Activation = Literal["auto", "sigmoid", "identity"]
+Length = Annotated[int, Range(least=8, such_as=512)]
+"""Tokens that leave room for a query and a document."""
 KNOWN_ACTIVATIONS = ("Sigmoid", "Identity")
 TRAINED_HEAD = "ForSequenceClassification"
 PROBES = [("dark rock", "Basalt is dark rock from lava."), ("", "ÉTÉ 東京"), ("A [MASK]", "")]
@@ -46,13 +50,14 @@ PROBES += [("what is Rock", " ".join(f"word{n} Rock" for n in range(300)))]
 """Pairs that show another case, language, prompt, side or length."""
 
 
+@checked
 def load_cross_encoder(
     model: Any,
     *,
-    cache_dir: Path,
-    device: str = "auto",
+    cache_dir: Folder,
+    device: Name = "auto",
     activation: Activation = "auto",
-    max_length: int | None = None,
+    max_length: Length | None = None,
 ) -> PairScorer:
     """The scorer behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
 
@@ -60,7 +65,7 @@ def load_cross_encoder(
         model (`str`, `Path`, `CrossEncoder`, rerankers model, `Callable[[list[str], list[str]], array (n,)]` or
             `PairScorer`): a sequence-classification model has one label, or two, whose scores are then the differences
             of the second logit and the first; or a denoiser that `train_denoiser` wrote.
-        cache_dir (`Path`): where a live model is saved once, so that workers can load it.
+        cache_dir (`str` or `Path`): where a live model is saved once, so that workers can load it.
         device (`str`, defaults to `"auto"`): for a path or Hub id, such as `"cuda"`; a GPU if there is one.
         activation (`str`, defaults to `"auto"`): what makes probabilities of what the model returns: `"sigmoid"` where
             it returns logits, `"identity"` where it returns probabilities. `"auto"` takes classifiers for logits,
@@ -72,12 +77,10 @@ def load_cross_encoder(
         ModelError: there is no such model, it has no trained classification head, or an activation nobody knows.
         ConfigError: something else was passed.
     """
-    if activation not in get_args(Activation):
-        raise ConfigError(f"activation={activation!r} is not known; allowed are {', '.join(get_args(Activation))}.")
-    if max_length is not None and max_length < 8:
-        raise ConfigError(f"max_length={max_length} leaves no room for a query and a document; give at least 8 tokens.")
     if isinstance(model, PairScorer):
         return model
+    check_device(device)
+    cache_dir = Path(cache_dir)
     if isinstance(model, (str, os.PathLike)):
         return _from_folder(os.fspath(model), device, activation, max_length)
     if (family := family_of_live(model)) is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from hf_hardneg.arrays import as_numbers
 from hf_hardneg.encode.forward import forward, load_model, quiet_transformers, refuse_cuda_in_worker, resolved_device
 from hf_hardneg.encode.model_files import READ, changed, content_digests
 from hf_hardneg.encode.modules import modules_digest
@@ -76,10 +77,8 @@ def _checked(scores: Any, expected: int) -> np.ndarray:
     Raises:
         DataError: there is not one number for each pair, or one is infinite upwards.
     """
-    if hasattr(scores, "detach"):
-        scores = scores.detach().float().cpu().numpy()
     try:
-        array = np.asarray(scores, dtype=np.float32)
+        array = as_numbers(scores).astype(np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"The cross-encoder returned no numbers: {error}. Return one score per pair.") from error
     if array.shape == (expected, 1):

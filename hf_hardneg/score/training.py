@@ -11,17 +11,28 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
+from hf_hardneg.arguments import (
+    AboveZero,
+    AtLeastOne,
+    AtLeastZero,
+    Folder,
+    Name,
+    Range,
+    ZeroOrMore,
+    check_fields,
+    checked,
+)
 from hf_hardneg.corpus import Corpus, open_corpus
 from hf_hardneg.disk import check_writable, published, writing
 from hf_hardneg.encode.encoder import TransformersEncoder
 from hf_hardneg.encode.families import FOLDS, check_family, family_of_folder
 from hf_hardneg.encode.forward import LENGTH_STEP, quiet_transformers, resolved_device
 from hf_hardneg.encode.model_files import ModelFiles, model_folder, read_model_files
-from hf_hardneg.errors import ConfigError, DataError, check_keywords, unknown_name
+from hf_hardneg.errors import ConfigError, DataError, check_keywords
 from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.negatives import OPTIONS, usable
 from hf_hardneg.progress import bar
@@ -61,24 +72,17 @@ class Training:
         seed (`int`, defaults to 42): of the fresh head, dropout and order.
     """
 
-    hard: int = 3
-    random: int = 2
-    epochs: int = 4
-    batch_size: int = 16
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.01
-    max_length: int = 160
-    seed: int = 42
+    hard: AtLeastOne = 3
+    random: AtLeastZero = 2
+    epochs: Annotated[int, Range(least=1, most=10_000)] = 4
+    batch_size: AtLeastOne = 16
+    learning_rate: AboveZero = 5e-5
+    weight_decay: ZeroOrMore = 0.01
+    max_length: Annotated[int, Range(least=LENGTH_STEP)] = 160
+    seed: AtLeastZero = 42
 
     def __post_init__(self) -> None:
-        for name in ("hard", "epochs", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"Training({name}={getattr(self, name)}) trains nothing; give more than 0.")
-        if self.random < 0 or self.max_length < LENGTH_STEP:
-            raise ConfigError(
-                f"Training(random={self.random}, max_length={self.max_length}) cannot be; give random=0 or more and "
-                f"max_length={LENGTH_STEP} or more, such as 160."
-            )
+        check_fields(self)
 
 
 class Pairs(NamedTuple):
@@ -89,19 +93,20 @@ class Pairs(NamedTuple):
     labels: list[float]
 
 
+@checked
 def train_denoiser(
     pairs: Dataset,
     corpus: Dataset,
     *,
-    encoder: str | os.PathLike[str],
-    output_dir: str | os.PathLike[str],
+    encoder: Folder,
+    output_dir: Folder,
     architecture: Architecture = "late-interaction",
     training: Training | None = None,
     first_pass: str | Strategy = FIRST_PASS,
-    folds: int = 1,
-    device: str = "auto",
-    query_column: str = "query",
-    positive_column: str = "positive",
+    folds: AtLeastOne = 1,
+    device: Name = "auto",
+    query_column: Name = "query",
+    positive_column: Name = "positive",
     **options: Any,
 ) -> Path:
     """The folder of a denoiser, trained by binary cross-entropy; `cross_encoder=` takes it.
@@ -145,10 +150,9 @@ def train_denoiser(
         raise ConfigError(f"output_dir={str(target)!r} exists; a denoiser is saved to a new folder. Give another name.")
     check_writable(target, "output_dir")
     check_keywords("train_denoiser()", options, (OPTIONS | KEYWORDS) - {"num_negatives", "seed"})
-    if folds < 1:
-        raise ConfigError(f"folds={folds} trains nothing; give 1 for one model, or 2 or more to cross-fit.")
-    if architecture not in get_args(Architecture):
-        raise unknown_name("architecture", architecture, get_args(Architecture))
+    if folds > len(pairs):
+        raise ConfigError(f"folds={folds} of {len(pairs)} rows leaves folds without any; give fewer, such as 2.")
+    device = resolved_device(device)
     if architecture == "late-interaction":
         _check_late_interaction(training)
     start = model_folder(os.fspath(encoder), otherwise="another encoder")
@@ -166,7 +170,6 @@ def train_denoiser(
         raise DataError(
             "No query has a first-pass negative; give a first_pass= with looser filters, or more documents."
         )
-    device = resolved_device(device)
     parts = {"": rows}
     if folds > 1:
         parts = {f"fold-{n}": [row for row in rows if fold_of(row.query, folds) != n] for n in range(folds)}

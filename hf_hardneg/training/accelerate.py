@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.data_loader import DataLoaderDispatcher, SeedableRandomSampler, get_sampler
 from torch.utils.data import IterableDataset, RandomSampler
 
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, checked
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.refresh import Refresher
@@ -40,13 +41,14 @@ class HardNegativePlugin:
         new negatives after step 4
     """
 
+    @checked
     def __init__(
         self,
         accelerator: Accelerator,
         refresher: Refresher | AsyncRefresher,
         *,
-        refresh_every: int = 10_000,
-        first_refresh: int | None = None,
+        refresh_every: AtLeastOne = 10_000,
+        first_refresh: AtLeastZero | None = None,
     ) -> None:
         self.accelerator, self.refresher = accelerator, refresher
         self.schedule = Schedule(every=refresh_every, first=first_refresh)

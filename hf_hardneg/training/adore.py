@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_hardneg.arguments import AtLeastOne, check_fields, checked
 from hf_hardneg.batches import Batch
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.exclusion import ALLOWED, judged
@@ -63,14 +64,14 @@ class StepRetrieval:
 
     index: DenseIndex
     reader: Reader
-    neg_topk: int = 200
+    neg_topk: AtLeastOne = 200
 
     def __post_init__(self) -> None:
-        if self.neg_topk < 1:
-            raise ConfigError(f"neg_topk={self.neg_topk} retrieves nothing; give at least 1, such as 200.")
+        check_fields(self)
 
     @classmethod
-    def of(cls, miner: HardNegatives, *, neg_topk: int = 200) -> StepRetrieval:
+    @checked
+    def of(cls, miner: HardNegatives, *, neg_topk: AtLeastOne = 200) -> StepRetrieval:
         """Over the index and the known positives of a miner.
 
         Raises:
@@ -89,6 +90,7 @@ class StepRetrieval:
             )
         return cls(index=part.index, reader=miner.retrieval.reader, neg_topk=neg_topk)
 
+    @checked
     def __call__(self, queries: Tensor, batch: Any) -> Retrieved:
         """The nearest documents of a batch.
 

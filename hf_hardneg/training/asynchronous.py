@@ -21,7 +21,9 @@ from typing import Any
 
 import dill
 
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Name, checked
 from hf_hardneg.disk import writing
+from hf_hardneg.encode.forward import check_device
 from hf_hardneg.errors import ConfigError, StoreError, warn
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Job, Schedule, beside
@@ -59,25 +61,27 @@ class AsyncRefresher:
         >>> plugin = HardNegativePlugin(accelerator, AsyncRefresher(refresher, lag=200), refresh_every=1000)
     """
 
-    def __init__(self, refresher: Refresher, *, lag: int, device: str | None = None) -> None:
-        if lag < 1:
-            raise ConfigError(f"lag={lag}: at least 1 step is allowed; give one, or the Refresher itself, which waits.")
+    @checked
+    def __init__(self, refresher: Refresher, *, lag: AtLeastOne, device: Name | None = None) -> None:
         if not is_live(refresher.encoder):
             raise ConfigError(
                 f"AsyncRefresher got a Refresher with encoder={type(refresher.encoder).__name__}; another process can "
                 "load the weights of a SentenceTransformer or a LiveModel only. Give one, or use the Refresher itself."
             )
+        check_device(device or "auto")
         self.refresher, self.lag, self.device = refresher, lag, device
         self.negatives, self.generations = refresher.negatives, refresher.generations
         self._process: subprocess.Popen[bytes] | None = None
         self._mined_with: Path | None = None
         self._pickled()
 
-    def due(self, step: int, schedule: Schedule) -> bool:
+    @checked
+    def due(self, step: AtLeastZero, schedule: Schedule) -> bool:
         """Whether `at` has something to do after that many optimizer steps."""
         return any(step in (job.checkpoint, job.start, job.ready) for job in self._jobs(step, schedule))
 
-    def at(self, step: int, schedule: Schedule) -> bool:
+    @checked
+    def at(self, step: AtLeastZero, schedule: Schedule) -> bool:
         """Save, start and take what is due after that many optimizer steps; see `Refresher.at`."""
         self.refresher.claim()
         jobs = self._jobs(step, schedule)

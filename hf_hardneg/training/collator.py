@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hf_hardneg.arguments import AtLeastOne, Folder, Name, Range, check_fields, checked
 from hf_hardneg.corpus import content_digest, missing_column
-from hf_hardneg.errors import ConfigError, DataError, unknown_name
+from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.index import store
-from hf_hardneg.positives import DEDUPE, TABLE, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
+from hf_hardneg.positives import TABLE, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
 from hf_hardneg.queries import group_keys
 
 if TYPE_CHECKING:
@@ -59,26 +60,29 @@ class CrossBatchCollator:
 
     tokenizer: Any
     _: KW_ONLY
-    num_negatives: int | None = None
+    num_negatives: Annotated[int, Range(least=0, most=10_000)] | None = None
     query_prompt: str = ""
     document_prompt: str = ""
-    query_max_length: int | None = None
-    document_max_length: int | None = None
+    query_max_length: AtLeastOne | None = None
+    document_max_length: AtLeastOne | None = None
     known: KnownPositives | None = None
-    known_positives_column: str | None = None
+    known_positives_column: Name | None = None
     dedupe: Dedupe = "normalized"
-    query_column: str = "query"
-    query_id_column: str = "query_id"
-    positive_column: str = "positive"
-    negatives_column: str = "negatives"
-    score_columns: tuple[str, str] | None = None
+    query_column: Name = "query"
+    query_id_column: Name = "query_id"
+    positive_column: Name = "positive"
+    negatives_column: Name = "negatives"
+    score_columns: tuple[Name, Name] | None = None
 
     def __post_init__(self) -> None:
-        if self.num_negatives is not None and self.num_negatives < 0:
-            raise ConfigError(f"num_negatives={self.num_negatives} is below 0; give 0 for none, or how many to take.")
-        if self.dedupe not in DEDUPE:
-            raise unknown_name("dedupe", self.dedupe, DEDUPE)
+        check_fields(self)
+        if not callable(self.tokenizer):
+            raise ConfigError(
+                f"CrossBatchCollator(tokenizer=) got a {type(self.tokenizer).__name__}, which cannot be called; a "
+                "tokenizer of transformers is allowed. Give AutoTokenizer.from_pretrained(name)."
+            )
 
+    @checked
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """The batch of B rows.
 
@@ -91,6 +95,8 @@ class CrossBatchCollator:
             ColumnError: a column is missing.
             DataError: a text is missing or is none.
         """
+        if not len(rows):
+            raise DataError("CrossBatchCollator got a batch of 0 rows; it needs one at least. Give the loader rows.")
         queries = [text for row in rows for text in self._texts(row, self.query_column, at_most=1)]
         positives = [self._texts(row, self.positive_column, at_least=1) for row in rows]
         first = [own[0] for own in positives]
@@ -181,14 +187,15 @@ class CrossBatchCollator:
         return torch.from_numpy(scores)
 
 
+@checked
 def known_positives(
     *pairs: Dataset,
     dedupe: Dedupe = "normalized",
-    query_column: str = "query",
-    query_id_column: str = "query_id",
-    positive_column: str = "positive",
+    query_column: Name = "query",
+    query_id_column: Name = "query_id",
+    positive_column: Name = "positive",
     symmetric: bool = False,
-    cache_dir: str | None = None,
+    cache_dir: Folder | None = None,
 ) -> KnownPositives:
     """The table of every positive of every query over all rows of some datasets, built once, memory-mapped.
 

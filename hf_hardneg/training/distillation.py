@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.arguments import AboveZero, checked
 from hf_hardneg.training.documents import check_own, check_shape, gather_documents
 from hf_hardneg.training.gather import joined_mean
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
 
+@checked
 def margin_mse_loss(
     queries: Tensor,
     positives: Tensor,
@@ -39,6 +40,7 @@ def margin_mse_loss(
     return joined_mean(squares.sum(), valid[:, 1:].sum())
 
 
+@checked
 def in_batch_margin_mse_loss(
     queries: Tensor,
     positives: Tensor,
@@ -73,6 +75,7 @@ def in_batch_margin_mse_loss(
     return joined_mean((margins.masked_fill(~counted, 0.0) ** 2).sum(), counted.sum())
 
 
+@checked
 def kl_loss(
     queries: Tensor,
     positives: Tensor,
@@ -81,8 +84,8 @@ def kl_loss(
     *,
     negative_mask: Tensor | None = None,
     similarity: Similarity = "dot",
-    temperature: float = 1.0,
-    teacher_temperature: float = 1.0,
+    temperature: AboveZero = 1.0,
+    teacher_temperature: AboveZero = 1.0,
     rescale: bool = True,
 ) -> Tensor:
     """`sum P (ln P - ln Q)` over each query's documents, with softmax `P` of the teacher and `Q` of the student.
@@ -97,16 +100,11 @@ def kl_loss(
         ConfigError: a temperature that is not above 0.
         DataError: shapes that do not fit.
     """
-    if not min(temperature, teacher_temperature) > 0:
-        raise ConfigError(
-            f"temperature={temperature}, teacher_temperature={teacher_temperature}: both must be above 0; give 1 for "
-            "scores as they are."
-        )
     student, valid = _student(queries, positives, negatives, scores, negative_mask, similarity)
     log_q = (student / temperature).masked_fill(~valid, -torch.inf).log_softmax(dim=1)
     log_p = (scores / teacher_temperature).masked_fill(~valid, -torch.inf).log_softmax(dim=1)
     each = (log_p.exp() * (log_p - log_q)).masked_fill(~valid, 0.0)
-    return joined_mean(each.sum() * (temperature**2 if rescale else 1), len(queries))
+    return joined_mean(each.sum() * (float(temperature) ** 2 if rescale else 1), len(queries))
 
 
 def _student(

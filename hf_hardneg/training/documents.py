@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hf_hardneg.arguments import check_fields
 from hf_hardneg.errors import DataError
 from hf_hardneg.training.gather import gather_rows
 
@@ -26,6 +27,9 @@ class Keys:
     positives: Tensor
     known: Tensor
     negatives: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def are_positives(self, documents: Documents) -> Tensor:
         """Which documents are known positives of which query, also by another row of the batch, (B, n) bool."""

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hf_hardneg.arguments import AtLeastZero, checked
 from hf_hardneg.errors import DataError
 
 
@@ -36,6 +37,7 @@ class Gathered:
     start: dict[str, int]
 
 
+@checked
 def gather_rows(tensors: Mapping[str, Tensor]) -> Gathered:
     """The rows of all ranks; every rank must call it, with the same names.
 
@@ -67,7 +69,8 @@ def gather_rows(tensors: Mapping[str, Tensor]) -> Gathered:
     return Gathered(rows=rows, start={name: sum(rank[name].shape[0] for rank in before) for name in tensors})
 
 
-def joined_mean(total: Tensor, count: Tensor | int) -> Tensor:
+@checked
+def joined_mean(total: Tensor, count: Tensor | AtLeastZero) -> Tensor:
     """This rank's share of a mean over all ranks: averaged over ranks, shares are the mean of the joined batch.
 
     With equal counts it is the local mean; otherwise `ranks * total / sum of counts`. 0 where nothing is counted.

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, check_fields, checked
 from hf_hardneg.disk import replacing, writing
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index import store
@@ -35,10 +36,15 @@ class Generations:
     """A directory of generations.
 
     Args:
-        directory (`Path`): see above; all processes must see it.
+        directory (`str` or `Path`): see above; all processes must see it.
     """
 
     directory: Path
+
+    def __post_init__(self) -> None:
+        if isinstance(self.directory, str):
+            object.__setattr__(self, "directory", Path(self.directory))
+        check_fields(self)
 
     @property
     def current(self) -> int:
@@ -48,16 +54,19 @@ class Generations:
         except FileNotFoundError:
             return 0
 
-    def place(self, number: int) -> Path:
+    @checked
+    def place(self, number: AtLeastOne) -> Path:
         """Where a generation is, or will be."""
         return self.directory / f"gen-{number:06d}"
 
-    def holds(self, number: int, parameters: Mapping[str, Any]) -> bool:
+    @checked
+    def holds(self, number: AtLeastOne, parameters: Mapping[str, Any]) -> bool:
         """Whether a generation is published and was made of just these parameters."""
         target = self.place(number)
         return target.exists() and store.read_manifest(target)["parameters"] == parameters
 
-    def publish(self, number: int, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
+    @checked
+    def publish(self, number: AtLeastOne, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
         """Build and publish a generation; one of that number from an abandoned run is replaced. Older indexes go."""
         with writing(self.directory, other="directory="):
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -67,7 +76,8 @@ class Generations:
             if old != self._index(number):
                 shutil.rmtree(old)
 
-    def switch(self, number: int) -> None:
+    @checked
+    def switch(self, number: AtLeastZero) -> None:
         """Have readers take a generation from their next batch on; 0 takes all away.
 
         Raises:
@@ -82,13 +92,15 @@ class Generations:
                 stream.write(json.dumps({"generation": number}).encode())
             store.sync(self.directory)
 
-    def adopt_index(self, number: int, index: DenseIndex) -> None:
+    @checked
+    def adopt_index(self, number: AtLeastOne, index: DenseIndex) -> None:
         """Move the index of a generation that is about to be published here."""
         shutil.rmtree(self._index(number), ignore_errors=True)
         close_indexes()
         os.rename(index.directory, self._index(number))
 
-    def index(self, number: int, similarity: Similarity = "cosine") -> DenseIndex:
+    @checked
+    def index(self, number: AtLeastOne, similarity: Similarity = "cosine") -> DenseIndex:
         """The dense index of the newest generation.
 
         Raises:
@@ -97,7 +109,8 @@ class Generations:
         store.read_manifest(self._index(number))
         return DenseIndex(directory=self._index(number), similarity=similarity)
 
-    def open(self, number: int) -> Generation:
+    @checked
+    def open(self, number: AtLeastOne) -> Generation:
         """A published generation, mapped.
 
         Raises:

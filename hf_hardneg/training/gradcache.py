@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.arguments import AtLeastOne, checked
+from hf_hardneg.errors import DataError
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 
 
+@checked
 def cached_backward(
     encode: Callable[[Inputs], Tensor],
     inputs: Sequence[Inputs],
     loss: Callable[..., Tensor],
     *,
-    chunk_size: int,
+    chunk_size: AtLeastOne,
     module: torch.nn.Module | None = None,
     backward: Callable[[Tensor], object] = torch.autograd.backward,
 ) -> Tensor:
@@ -51,8 +53,6 @@ def cached_backward(
         >>> layer.weight.grad.shape
         torch.Size([2, 4])
     """
-    if chunk_size < 1:
-        raise ConfigError(f"chunk_size={chunk_size} encodes nothing at a time; give at least 1, such as 32.")
     chunks = [list(_chunks(one, chunk_size)) for one in inputs]
     states: list[_RandomState] = []
     vectors = []

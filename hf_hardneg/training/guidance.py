@@ -7,11 +7,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from hf_hardneg.errors import unknown_name
+from hf_hardneg.arguments import check_fields, checked
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
 MarginStrategy = Literal["absolute", "relative"]
-MARGIN_STRATEGIES: tuple[MarginStrategy, ...] = ("absolute", "relative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +36,9 @@ class Guide:
     similarity: Similarity = "cosine"
 
     def __post_init__(self) -> None:
-        if self.margin_strategy not in MARGIN_STRATEGIES:
-            raise unknown_name("margin strategy", self.margin_strategy, MARGIN_STRATEGIES)
+        check_fields(self)
 
+    @checked
     def forbids(self, rows: Tensor, others: Tensor) -> Tensor:
         """Which vectors are too near to a row to be its negatives, (B, n) bool.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, checked
 from hf_hardneg.errors import warn
 from hf_hardneg.optional import require
 from hf_hardneg.training.asynchronous import AsyncRefresher
@@ -40,8 +41,13 @@ class HardNegativeLightning(Callback):  # type: ignore[misc]
         2
     """
 
+    @checked
     def __init__(
-        self, refresher: Refresher | AsyncRefresher, *, refresh_every: int = 10_000, first_refresh: int | None = None
+        self,
+        refresher: Refresher | AsyncRefresher,
+        *,
+        refresh_every: AtLeastOne = 10_000,
+        first_refresh: AtLeastZero | None = None,
     ) -> None:
         self.refresher = refresher
         self.schedule = Schedule(every=refresh_every, first=first_refresh)

@@ -10,17 +10,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hf_hardneg.errors import ConfigError, unknown_name, warn
+from hf_hardneg.arguments import AboveZero, AtLeastZero, ZeroOrMore, check_fields, checked
+from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.training.documents import Documents, Keys, check_shape, gather_documents
 from hf_hardneg.training.gather import gather_rows, joined_mean
 from hf_hardneg.training.guidance import Guide
 from hf_hardneg.training.mixing import MoCHi
-from hf_hardneg.training.similarity import SIMILARITIES, Similarity, all_scores, own_scores
+from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
 MultiPositive = Literal["mask", "sum"]
-MULTI_POSITIVE: tuple[MultiPositive, ...] = ("mask", "sum")
 Hardness = Literal["in_batch_negatives", "hard_negatives", "all_negatives"]
-HARDNESS: tuple[Hardness, ...] = ("in_batch_negatives", "hard_negatives", "all_negatives")
 TEMPERATURES: dict[Similarity, float] = {"cosine": 0.05, "dot": 1.0}
 
 
@@ -62,26 +61,18 @@ class CrossBatchLoss:
     """
 
     similarity: Similarity = "cosine"
-    temperature: float | None = None
+    temperature: AboveZero | None = None
     multi_positive: MultiPositive = "mask"
     mask_repeats: bool = False
     contrast_queries: bool = False
     contrast_documents: bool = False
     hardness_mode: Hardness | None = None
-    hardness_strength: float = 0.0
+    hardness_strength: ZeroOrMore = 0.0
     mixing: MoCHi | None = None
 
     def __post_init__(self) -> None:
-        for what, given, known in (
-            ("similarity", self.similarity, SIMILARITIES),
-            ("multi_positive", self.multi_positive, MULTI_POSITIVE),
-            ("hardness_mode", self.hardness_mode, (None, *HARDNESS)),
-        ):
-            if given not in known:
-                raise unknown_name(what, str(given), map(str, known))
-        if self.temperature is not None and not self.temperature > 0:
-            raise ConfigError(f"temperature={self.temperature} is not above 0; give one such as 0.05.")
-        if (self.hardness_mode is None) != (self.hardness_strength == 0) or self.hardness_strength < 0:
+        check_fields(self)
+        if (self.hardness_mode is None) != (self.hardness_strength == 0):
             raise ConfigError(
                 f"hardness_mode={self.hardness_mode!r} with hardness_strength={self.hardness_strength}: a mode needs a "
                 "strength above 0, and no mode needs 0. Give both, such as 'hard_negatives' and 5, or neither."
@@ -89,6 +80,7 @@ class CrossBatchLoss:
         if self.mixing is not None and self.similarity != "cosine":
             raise ConfigError("mixing= makes vectors of unit length, similarity='dot' compares others; use 'cosine'.")
 
+    @checked
     def __call__(
         self,
         queries: Tensor,
@@ -98,7 +90,7 @@ class CrossBatchLoss:
         negative_mask: Tensor | None = None,
         keys: Keys | None = None,
         guide: Guide | None = None,
-        step: int = 0,
+        step: AtLeastZero = 0,
     ) -> Tensor:
         """The loss, a scalar; averaged over ranks it is the mean of `rows` over all queries.
 
@@ -110,6 +102,7 @@ class CrossBatchLoss:
         )
         return joined_mean(losses.sum(), len(losses))
 
+    @checked
     def rows(
         self,
         queries: Tensor,
@@ -119,7 +112,7 @@ class CrossBatchLoss:
         negative_mask: Tensor | None = None,
         keys: Keys | None = None,
         guide: Guide | None = None,
-        step: int = 0,
+        step: AtLeastZero = 0,
     ) -> Tensor:
         """The loss of each query of this rank, (B,).
 
@@ -256,6 +249,7 @@ class _Batch:
         return self.documents.vectors[:number], same
 
 
+@checked
 def cross_batch_loss(
     queries: Tensor,
     positives: Tensor,
@@ -264,7 +258,7 @@ def cross_batch_loss(
     negative_mask: Tensor | None = None,
     keys: Keys | None = None,
     guide: Guide | None = None,
-    step: int = 0,
+    step: AtLeastZero = 0,
     **options: Any,
 ) -> Tensor:
     """`CrossBatchLoss(**options)` of one batch: InfoNCE with in-batch, mined and cross-batch negatives.

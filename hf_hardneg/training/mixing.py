@@ -6,7 +6,7 @@ Kalantidis et al., Hard Negative Mixing for Contrastive Learning, NeurIPS 2020 (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Range, check_fields, checked
 from hf_hardneg.draws import keyed_uniforms_of_pairs
-from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.errors import ConfigError
 from hf_hardneg.training.similarity import all_scores, at_least_single
 
 Mode = Literal["negatives", "positive"]
-MODES: tuple[Mode, ...] = ("negatives", "positive")
+Mixtures = Annotated[int, Range(least=0, most=10_000)]
 OPPOSITE = 1e-6
 """A mixture shorter than this has lost its direction."""
 
@@ -41,31 +42,32 @@ class MoCHi:
         seed (`int`, defaults to 42): of the draws.
     """
 
-    n_hard: int = 32
-    s1: int = 16
-    s2: int = 16
-    beta_max: float = 0.5
-    start1: int = 5000
-    start2: int = 10000
+    n_hard: AtLeastOne = 32
+    s1: Mixtures = 16
+    s2: Mixtures = 16
+    beta_max: Annotated[float, Range(above=0, most=0.5)] = 0.5
+    start1: AtLeastZero = 5000
+    start2: AtLeastZero = 10000
     mode: Mode = "negatives"
     seed: int = 42
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise unknown_name("mode", self.mode, MODES)
-        if not 0 < self.beta_max <= 0.5:
+        check_fields(self)
+        if not self.s1 + self.s2:
             raise ConfigError(
-                f"MoCHi(beta_max={self.beta_max}) is outside (0, 0.5]; above one half a mixture is no negative any "
-                "more. Give at most 0.5."
-            )
-        if self.n_hard < 1 or min(self.s1, self.s2) < 0 or not self.s1 + self.s2:
-            raise ConfigError(
-                f"MoCHi(n_hard={self.n_hard}, s1={self.s1}, s2={self.s2}) mixes nothing; n_hard must be at least 1 and "
-                "s1 + s2 too. Leave out mixing= for none."
+                "MoCHi(s1=0, s2=0) mixes nothing; s1 + s2 must be at least 1. Leave out mixing= for none."
             )
 
+    @checked
     def __call__(
-        self, queries: Tensor, positives: Tensor, pool: Tensor, allowed: Tensor, *, step: int, first: int = 0
+        self,
+        queries: Tensor,
+        positives: Tensor,
+        pool: Tensor,
+        allowed: Tensor,
+        *,
+        step: AtLeastZero,
+        first: AtLeastZero = 0,
     ) -> tuple[Tensor, Tensor]:
         """Mixtures of unit length, detached, (B, k, d), and which of them can be used, (B, k) bool.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arguments import check_fields
 from hf_hardneg.batches import Batch
 from hf_hardneg.errors import ColumnError
 from hf_hardneg.negatives import HardNegatives
@@ -44,6 +45,9 @@ class GenerationNegatives:
     rows: RowKeys
     reader: Reader
     warm_start: HardNegatives | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Its fields and the current generation, so that `Dataset.map` stores each generation's rows as its own."""

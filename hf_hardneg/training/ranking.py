@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.arguments import AtLeastOne, checked
 from hf_hardneg.training.documents import Keys, check_own, check_shape, gather_documents
 from hf_hardneg.training.gather import joined_mean
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
 
+@checked
 def pairwise_loss(
     queries: Tensor,
     positives: Tensor,
@@ -41,6 +42,7 @@ def pairwise_loss(
     return joined_mean(losses.masked_fill(~valid, 0.0).sum(), valid.sum())
 
 
+@checked
 def star_loss(
     queries: Tensor,
     positives: Tensor,
@@ -77,12 +79,13 @@ def star_loss(
     return joined_mean(losses.masked_fill(~counted, 0.0).sum(), counted.sum())
 
 
+@checked
 def lambda_loss(
     queries: Tensor,
     documents: Tensor,
     relevant: Tensor,
     *,
-    metric_cut: int,
+    metric_cut: AtLeastOne,
     mask: Tensor | None = None,
     similarity: Similarity = "dot",
 ) -> Tensor:
@@ -103,8 +106,6 @@ def lambda_loss(
         ConfigError: a cut below 1, for which loss and gradient would be 0.
         DataError: shapes that do not fit.
     """
-    if not metric_cut or metric_cut < 1:
-        raise ConfigError(f"metric_cut={metric_cut} makes all weights 0; give 1 or more, such as the retrieved number.")
     check_own(queries, documents)
     shape = tuple(documents.shape[:2])
     valid = torch.ones_like(relevant) if mask is None else mask

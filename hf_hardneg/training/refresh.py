@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
 
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked
 from hf_hardneg.disk import writing
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.encode.encoder import CallableEncoder, Encoder, unload_models
@@ -35,7 +35,7 @@ from hf_hardneg.training.negative_arrays import Generation
 from hf_hardneg.training.newest import GenerationNegatives
 from hf_hardneg.training.row_keys import RowKeys
 from hf_hardneg.training.schedule import Schedule, chunk
-from hf_hardneg.training.snapshots import quiet, same_draws, snapshot
+from hf_hardneg.training.snapshots import check_encoder, quiet, same_draws, snapshot
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -98,6 +98,7 @@ class Refresher:
         (1, ['dense', 'dense', 'dense', 'dense'])
     """
 
+    @checked
     def __init__(
         self,
         pairs: Dataset,
@@ -105,10 +106,10 @@ class Refresher:
         strategy: str | Strategy = "ance_offline",
         *,
         encoder: Any,
-        directory: str | os.PathLike[str],
+        directory: Folder,
         warm_start: str | Strategy | None = "bm25",
-        query_chunks: int = 1,
-        corpus_fraction: float = 1.0,
+        query_chunks: AtLeastOne = 1,
+        corpus_fraction: ShareAboveZero = 1.0,
         **options: Any,
     ) -> None:
         self.pairs, self.corpus, self.strategy, self.encoder = pairs, corpus, strategy, encoder
@@ -117,6 +118,7 @@ class Refresher:
         self.options = options
         self._lock: BaseFileLock | None = None
         check_keywords("Refresher()", options, OPTIONS - {"encoder"})
+        check_encoder(encoder)
         self._check(warm_start)
         first = HardNegatives(corpus, warm_start or "random", **self._mining(self._cache))
         reader = first.selection.reader
@@ -167,7 +169,8 @@ class Refresher:
             )
         self._lock = lock
 
-    def at(self, step: int, schedule: Schedule) -> bool:
+    @checked
+    def at(self, step: AtLeastZero, schedule: Schedule) -> bool:
         """Have readers take what serves after that many optimizer steps; mine it first where a refresh is due.
 
         Every rank calls it, at the same step. Called at the step of a checkpoint, it takes the run back to there.
@@ -190,11 +193,13 @@ class Refresher:
             self.refresh(number, step=step)
         return self.switch(number)
 
-    def due(self, step: int, schedule: Schedule) -> bool:
+    @checked
+    def due(self, step: AtLeastZero, schedule: Schedule) -> bool:
         """Whether `at` has something to do after that many optimizer steps."""
         return schedule.due(step)
 
-    def refresh(self, number: int, *, step: int) -> None:
+    @checked
+    def refresh(self, number: AtLeastOne, *, step: AtLeastZero) -> None:
         """Mine and publish a generation with the weights of this moment; one made of the same is left as it is.
 
         Random states are left as they were, and so is the model.
@@ -204,7 +209,8 @@ class Refresher:
             self.ranks.agree(encoder.digest, "weights")
         self.mine(number, step=step, encoder=encoder)
 
-    def mine(self, number: int, *, step: int, encoder: Encoder) -> None:
+    @checked
+    def mine(self, number: AtLeastOne, *, step: AtLeastZero, encoder: Encoder) -> None:
         """Mine and publish a generation with an encoder of the weights after a step, as `refresh` does."""
         with same_draws(), quiet(), writing(self.generations.directory, other="directory="):
             parameters = self._parameters(number, step, encoder)
@@ -215,7 +221,8 @@ class Refresher:
         store.check(self.generations.place(number))
         unload_models()
 
-    def switch(self, number: int) -> bool:
+    @checked
+    def switch(self, number: AtLeastZero) -> bool:
         """Have readers take a generation; every rank calls it. Whether that is another than before."""
         changes = self.ranks.decided(number != self.generations.current)
         if changes and self.ranks.rank == 0:
@@ -359,9 +366,7 @@ class Refresher:
                 f"Refresher got {', '.join(fixed)}=; it encodes with encoder=, excludes the positives of its pairs, "
                 "and stores in directory=. Drop it."
             )
-        if not 0 < self.corpus_fraction <= 1:
-            raise ConfigError(f"corpus_fraction={self.corpus_fraction}: shares in (0, 1] are allowed, such as 0.1.")
-        if not 1 <= self.query_chunks <= len(self.pairs):
+        if self.query_chunks > len(self.pairs):
             raise ConfigError(
                 f"query_chunks={self.query_chunks} of {len(self.pairs)} rows: 1 to {len(self.pairs)} are allowed; give "
                 "1 to refresh all rows at once."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, check_fields, checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,35 +25,36 @@ class Schedule:
         ConfigError: a number below 1, or a first step below 0.
     """
 
-    every: int = 10_000
-    first: int | None = None
+    every: AtLeastOne = 10_000
+    first: AtLeastZero | None = None
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ConfigError(f"refresh_every={self.every}: at least 1 step is allowed; give one, such as 1000.")
+        check_fields(self)
         if self.first is None:
             object.__setattr__(self, "first", self.every)
-        if self.start < 0:
-            raise ConfigError(f"first_refresh={self.first}: steps count from 0; give 0 or more, such as {self.every}.")
 
     @property
     def start(self) -> int:
         """The step of the first refresh."""
         return self.every if self.first is None else self.first
 
-    def due(self, step: int) -> bool:
+    @checked
+    def due(self, step: AtLeastZero) -> bool:
         """Whether a refresh is due after that many steps."""
         return step >= self.start and (step - self.start) % self.every == 0
 
-    def number(self, step: int) -> int:
+    @checked
+    def number(self, step: AtLeastZero) -> int:
         """Which generation is the newest after that many steps; 0 before the first."""
         return 0 if step < self.start else (step - self.start) // self.every + 1
 
-    def step_of(self, number: int) -> int:
+    @checked
+    def step_of(self, number: AtLeastOne) -> int:
         """The step after which a generation is due."""
         return self.start + (number - 1) * self.every
 
-    def rewarm(self, step: int, *, over: int) -> float:
+    @checked
+    def rewarm(self, step: AtLeastZero, *, over: AtLeastOne) -> float:
         """Factor of the learning rate that climbs again to 1 over the steps after each refresh, for `LambdaLR`.
 
         Accelerate steps a prepared scheduler once for each process: register this one with `register_for_checkpointing`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,13 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from transformers.utils import logging
 
+from hf_hardneg.arguments import AtLeastOne, check_fields
 from hf_hardneg.encode.encoder import Encoder, TransformersEncoder, load_encoder, open_saved, save_live
 from hf_hardneg.encode.families import BARE, family_of_live
 from hf_hardneg.encode.live import keep_settings, save_model
 from hf_hardneg.encode.live_settings import live_identity, tokenizer_settings
-from hf_hardneg.encode.model_files import POOLINGS, ModelFiles
-from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.encode.model_files import ModelFiles, Pooling
+from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.store import check, obtain, read_manifest
 
 OPTIONS = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
@@ -33,7 +35,7 @@ class LiveModel:
     Args:
         model (`PreTrainedModel`): as it is or as Accelerate prepared it.
         tokenizer (`PreTrainedTokenizerBase`): of the model.
-        pooling (`str`, defaults to `"mean"`): see `encode.model_files.POOLINGS`.
+        pooling (`str`, defaults to `"mean"`): see `encode.model_files.Pooling`.
         normalize (`bool`, defaults to `False`): whether vectors are scaled to unit length.
         query_prompt, document_prompt (`str`, defaults to `""`): prepended to texts.
         max_length (`int`, defaults to 512): tokens after which texts are cut.
@@ -44,19 +46,24 @@ class LiveModel:
 
     model: Any
     tokenizer: Any
-    pooling: str = "mean"
+    pooling: Pooling = "mean"
     normalize: bool = False
     query_prompt: str = ""
     document_prompt: str = ""
-    max_length: int = 512
+    max_length: AtLeastOne = 512
 
     def __post_init__(self) -> None:
-        if self.pooling not in POOLINGS:
-            raise unknown_name("pooling", self.pooling, POOLINGS)
-        if not hasattr(bare(self.model), "save_pretrained"):
+        check_fields(self)
+        is_module = isinstance(self.model, torch.nn.Module)
+        if not is_module or not hasattr(bare(self.model), "save_pretrained"):
             raise ConfigError(
                 f"LiveModel got model={type(self.model).__name__}, which has no save_pretrained(); transformers models "
                 "are allowed. Give the one inside it, or give the refresher a callable list[str] -> (n, d)."
+            )
+        if not callable(self.tokenizer) or not hasattr(self.tokenizer, "save_pretrained"):
+            raise ConfigError(
+                f"LiveModel got tokenizer={type(self.tokenizer).__name__}, which cannot be saved; tokenizers of "
+                "transformers are allowed. Give the one of the model, AutoTokenizer.from_pretrained(name)."
             )
 
     def save(self, cache: Path) -> Path:
@@ -88,14 +95,26 @@ def snapshot(model: Any, cache: Path) -> Encoder:
     Raises:
         ConfigError: a bare torch module, which says neither how to tokenize nor how to pool.
     """
+    check_encoder(model)
     if is_live(model):
         return saved_encoder(save_weights(model, cache), device_of(model))
-    if isinstance(model, torch.nn.Module):
+    return load_encoder(model, cache_dir=cache)
+
+
+def check_encoder(model: Any) -> None:
+    """Raise for what `snapshot` cannot read.
+
+    Raises:
+        ConfigError: something else than a model, or a bare torch module.
+    """
+    if is_live(model):
+        return
+    is_named = isinstance(model, str | os.PathLike | Encoder)
+    if isinstance(model, torch.nn.Module) or not (is_named or callable(model)):
         raise ConfigError(
             f"encoder= got a {type(model).__name__}; allowed are a SentenceTransformer, LiveModel(model=, tokenizer=, "
-            "pooling=), or a callable list[str] -> (n, d). Wrap it in LiveModel."
+            "pooling=), a folder or Hub id, or a callable list[str] -> (n, d). Wrap a module in LiveModel."
         )
-    return load_encoder(model, cache_dir=cache)
 
 
 def bare(model: Any) -> Any:

@@ -6,23 +6,26 @@ Queries are clustered once. Each batch comes from one cluster, which makes its i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Seed, checked
+from hf_hardneg.arrays import as_numbers
 from hf_hardneg.draws import gumbel_keys, keyed_uniforms
-from hf_hardneg.errors import ConfigError, DataError, unknown_name
+from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.index.dense import checked_vectors
 from hf_hardneg.topics import BLOCK, centroids_of, topic_of
 
 Weight = Literal["uniform", "size"]
-WEIGHTS: tuple[Weight, ...] = ("uniform", "size")
 QUERIES = 200
 """Of a topic, on average: 2,000 topics of the 400,000 queries of MS MARCO."""
 
 
+@checked
 def query_topics(
-    vectors: np.ndarray, *, topics: int | None = None, seed: int = 42, normalize: bool = True
+    vectors: Any, *, topics: AtLeastOne | None = None, seed: Seed = 42, normalize: bool = True
 ) -> np.ndarray:
     """The topic of each query by k-means, (n,) int64: store it as a column.
 
@@ -35,10 +38,10 @@ def query_topics(
     Raises:
         ConfigError: fewer queries than topics.
     """
+    vectors = checked_vectors(vectors, what="vectors of the queries")
     topics = max(len(vectors) // QUERIES, 1) if topics is None else topics
-    if not 1 <= topics <= len(vectors):
+    if topics > len(vectors):
         raise ConfigError(f"topics={topics} of {len(vectors)} queries; give at least 1 and at most one for each query.")
-    vectors = np.asarray(vectors, np.float32)
     if normalize:
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     centroids = centroids_of(vectors, topics, seed=seed, unit=normalize)
@@ -46,7 +49,8 @@ def query_topics(
     return np.concatenate([topic_of(block, centroids) for block in blocks])
 
 
-def margin_bins(margins: np.ndarray, queries: np.ndarray, *, bins: int = 10) -> np.ndarray:
+@checked
+def margin_bins(margins: Any, queries: Any, *, bins: AtLeastOne = 10) -> np.ndarray:
     """The bin of each pair among those of its query, (n,) int64: equal widths between its least and largest margin.
 
     Args:
@@ -54,6 +58,12 @@ def margin_bins(margins: np.ndarray, queries: np.ndarray, *, bins: int = 10) -> 
         queries (`np.ndarray`): (n,) int64 from 0, the query of each pair.
         bins (`int`, defaults to 10): how many; a query whose margins are all equal has one.
     """
+    margins, queries = numbers("margins", margins), numbers("queries", queries)
+    if len(margins) != len(queries) or queries.dtype.kind not in "iu" or queries.min(initial=0) < 0:
+        raise DataError(
+            f"margin_bins() got {len(margins)} margins and {len(queries)} queries of type {queries.dtype}; each pair "
+            "needs its margin and the number of its query, from 0. Take them from columns of one dataset."
+        )
     size = int(queries.max(initial=-1)) + 1
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     np.minimum.at(low, queries, margins)
@@ -92,22 +102,27 @@ class TopicBatchSampler(Sampler[list[int]]):
     drop_last = False
     epoch = 0
 
+    @checked
     def __init__(
         self,
-        topics: Sequence[int],
-        batch_size: int = 32,
+        topics: Sequence[Any],
+        batch_size: AtLeastOne = 32,
         *,
         queries: Sequence[object] | None = None,
-        margins: Sequence[float] | None = None,
-        bins: int = 10,
-        topics_per_batch: int = 1,
+        margins: Sequence[Any] | None = None,
+        bins: AtLeastOne = 10,
+        topics_per_batch: AtLeastOne = 1,
         topic_weight: Weight = "uniform",
         seed: int = 42,
     ) -> None:
-        _check_options(batch_size, bins, topics_per_batch, topic_weight)
-        topic = np.unique(np.asarray(topics), return_inverse=True)[1]
-        query = np.arange(len(topic)) if queries is None else np.unique(np.asarray(queries), return_inverse=True)[1]
-        margin = np.zeros(len(topic)) if margins is None else np.asarray(margins, np.float64)
+        if topics_per_batch > batch_size:
+            raise ConfigError(
+                f"topics_per_batch={topics_per_batch} of a batch of {batch_size} queries; at most one for each is "
+                "allowed. Give fewer, or larger batches."
+            )
+        topic = _labels("topics", topics)
+        query = np.arange(len(topic)) if queries is None else _labels("queries", queries)
+        margin = np.zeros(len(topic)) if margins is None else numbers("margins", margins).astype(np.float64)
         _check_rows(topic, query, margin, batch_size)
         self.batch_size, self.seed = batch_size, seed
         self._each = -(-batch_size // topics_per_batch)
@@ -122,7 +137,8 @@ class TopicBatchSampler(Sampler[list[int]]):
         """Itself: where Accelerate looks for `set_epoch` once it has sharded the batches."""
         return self
 
-    def set_epoch(self, epoch: int) -> None:
+    @checked
+    def set_epoch(self, epoch: AtLeastZero) -> None:
         """Draw the batches of another epoch; Accelerate calls it at the start of each."""
         self.epoch = epoch
 
@@ -173,18 +189,38 @@ def _shuffled(size: int, uniforms: np.ndarray) -> list[int]:
     return found
 
 
+def numbers(name: str, values: Any) -> np.ndarray:
+    """Finite numbers, (n,).
+
+    Raises:
+        DataError: they are none.
+    """
+    try:
+        array = as_numbers(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} holds no numbers ({error}); give one for each row, as a column holds them.") from error
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise DataError(
+            f"{name} has shape {array.shape}, or holds NaN or infinity; give one finite number for each row."
+        )
+    return array
+
+
+def _labels(name: str, values: Any) -> np.ndarray:
+    """A number from 0 for each of some ids or texts, (n,) int64."""
+    try:
+        array = np.asarray(values)
+        if array.ndim == 1:
+            return np.unique(array, return_inverse=True)[1]
+    except (TypeError, ValueError):
+        pass
+    raise DataError(f"{name} holds no ids or texts of one type; give one for each row, as a column holds them.")
+
+
 def _grouped(labels: np.ndarray) -> list[np.ndarray]:
     """The places of each label, ascending; labels are whole numbers from 0."""
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.cumsum(np.bincount(labels))[:-1])
-
-
-def _check_options(batch_size: int, bins: int, topics_per_batch: int, topic_weight: str) -> None:
-    for name, value in (("batch_size", batch_size), ("bins", bins), ("topics_per_batch", topics_per_batch)):
-        if value < 1:
-            raise ConfigError(f"{name}={value} is below 1; give a whole number from 1 on.")
-    if topic_weight not in WEIGHTS:
-        raise unknown_name("topic weight", topic_weight, WEIGHTS)
 
 
 def _check_rows(topic: np.ndarray, query: np.ndarray, margin: np.ndarray, batch_size: int) -> None:

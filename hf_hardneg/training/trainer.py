@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from accelerate.utils import send_to_device
 from transformers import TrainerCallback
 
+from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Name, check_fields, checked
 from hf_hardneg.errors import DataError
 from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.generations import Generations
@@ -49,12 +50,13 @@ class HardNegativeCallback(TrainerCallback):  # type: ignore[misc]
         2
     """
 
+    @checked
     def __init__(
         self,
         refresher: Refresher | AsyncRefresher,
         *,
-        refresh_every: int = 10_000,
-        first_refresh: int | None = None,
+        refresh_every: AtLeastOne = 10_000,
+        first_refresh: AtLeastZero | None = None,
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
         self.refresher = refresher
@@ -128,8 +130,11 @@ class Tuples:
     """
 
     negatives: GenerationNegatives
-    size: int = 1
-    positive: str = "positive"
+    size: AtLeastOne = 1
+    positive: Name = "positive"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, batch: Any) -> dict[str, list[str]]:
         """The texts of a batch."""

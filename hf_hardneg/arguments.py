@@ -1,0 +1,343 @@
+"""What arguments may be: the annotation of a field or parameter is what its value is checked against, here alone.
+
+`check_fields(self)` is the first line of a dataclass' `__post_init__`, `@checked` stands above a function. Numbers are
+finite, whole numbers have at most 63 bits, no bool is a number, and `Annotated[float, Range(...)]` says which numbers
+make sense; NumPy's scalars become Python's. Annotations of classes that are imported for type checkers only, but those
+of `datasets`, and protocols let everything pass: what reads such an argument checks it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import math
+import os
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+
+import numpy as np
+
+from hf_hardneg.errors import ConfigError, unknown_name
+
+P = ParamSpec("P")
+R = TypeVar("R")
+LARGEST = 2**63
+LONGEST = 80
+TABLES = ("Dataset", "DatasetDict", "IterableDataset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Which numbers make sense.
+
+    Args:
+        least, most (`float`, *optional*): bounds that are allowed.
+        above, below (`float`, *optional*): bounds that are not.
+        such_as (`float`, *optional*): what an error proposes where there is no default.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    such_as: float | None = None
+
+    def __contains__(self, number: float) -> bool:
+        return (
+            (self.least is None or number >= self.least)
+            and (self.most is None or number <= self.most)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+        )
+
+    def __str__(self) -> str:
+        words = {"of at least": self.least, "above": self.above, "up to": self.most, "below": self.below}
+        return " and ".join(f"{word} {bound:,}" for word, bound in words.items() if bound is not None)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Which texts can name something: neither blank, nor with what no file and no JSON can hold."""
+
+    such_as: ClassVar[None] = None
+
+    def __contains__(self, text: str) -> bool:
+        return bool(text.strip()) and "\0" not in text and not any("\ud800" <= one <= "\udfff" for one in text)
+
+    def __str__(self) -> str:
+        return "that is not blank and holds no NUL and no half of a surrogate pair"
+
+
+AtLeastZero = Annotated[int, Range(least=0, such_as=0)]
+AtLeastOne = Annotated[int, Range(least=1, such_as=1)]
+ZeroOrMore = Annotated[float, Range(least=0, such_as=0.1)]
+AboveZero = Annotated[float, Range(above=0, such_as=0.1)]
+Share = Annotated[float, Range(least=0, most=1, such_as=0.5)]
+ShareAboveZero = Annotated[float, Range(above=0, most=1, such_as=0.5)]
+Seed = Annotated[int, Range(least=0, most=2**31 - 1, such_as=42)]
+"""Of k-means, which takes 31 bits."""
+Processes = Annotated[int, Range(least=0, most=4096, such_as=2)]
+Negatives = Annotated[int, Range(least=1, most=1_000_000, such_as=4)]
+Name = Annotated[str, Filled()]
+Folder = Name | os.PathLike[str]
+ShareBetween = Annotated[float, Range(above=0, below=1, such_as=0.5)]
+
+
+class _Refused(Exception):
+    """A value that an annotation does not allow."""
+
+
+class _Names(dict[str, Any]):
+    """The names of a module; those that it imports for type checkers only stand for anything."""
+
+    def __missing__(self, name: str) -> Any:
+        if name in TABLES:
+            import datasets
+
+            return getattr(datasets, name)
+        return getattr(builtins, name, Any)
+
+
+def check_fields(made: Any, **initial: Any) -> None:
+    """Raise for a field of a dataclass that is not what its annotation allows; NumPy's scalars become Python's.
+
+    Args:
+        made (dataclass): all its fields are set.
+        initial: those that are `InitVar`.
+
+    Raises:
+        ConfigError: what was given, what is allowed, what to do.
+        UnknownNameError: a value that is none of a few names.
+    """
+    made_of: Any = type(made)
+    owner, kinds = made_of.__name__, _of_class(made_of)
+    for name, value in initial.items():
+        fit(owner, name, value, kinds.get(name, object))
+    for one in fields(made):
+        if one.init and one.name in kinds:
+            value = getattr(made, one.name)
+            checked_value = fit(owner, one.name, value, kinds[one.name], one.default)
+            if checked_value is not value:
+                object.__setattr__(made, one.name, checked_value)
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which raises for arguments that are not what their annotations allow; see `check_fields`."""
+    owner = function.__qualname__.removesuffix(".__init__").rpartition(".<locals>.")[2]
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        signature, kinds = _of_function(function)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            if name in kinds:
+                bound.arguments[name] = fit(owner, name, value, kinds[name], signature.parameters[name].default)
+        return function(*bound.args, **bound.kwargs)
+
+    return run
+
+
+def fit(owner: str, name: str, value: Any, kind: Any, default: Any = None) -> Any:
+    """A value as an annotation asks for it.
+
+    Args:
+        owner, name (`str`): of what, and which argument.
+        value (`object`): what was given.
+        kind (`object`): the annotation.
+        default (`object`, *optional*): proposed instead, where it is a number or name.
+
+    Raises:
+        ConfigError, UnknownNameError: it is not allowed.
+    """
+    try:
+        return _fitted(value, kind)
+    except _Refused:
+        pass
+    parts = [part for part in _members(kind) if part is not types.NoneType]
+    if isinstance(value, str) and all(get_origin(part) is Literal for part in parts):
+        raise unknown_name(name, value, [choice for part in parts for choice in get_args(part)])
+    raise ConfigError(
+        f"{owner}({name}={shown(value)}) of type {type(value).__name__}: allowed is {described(kind)}. "
+        f"Give {_proposal(value, kind, default)}."
+    )
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: on one line, and short."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def described(kind: Any) -> str:
+    """What an annotation allows, in words."""
+    words: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        str: "a string",
+        types.NoneType: "None",
+    }
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return f"{described(kind.__origin__)} {kind.__metadata__[0]}".strip()
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(described, get_args(kind)))
+    if origin is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    if origin is tuple and Ellipsis not in get_args(kind):
+        return f"({', '.join(map(described, get_args(kind)))})"
+    if origin in (Mapping, dict):
+        named = [described(part) for part in get_args(kind) if _is_checked(part)]
+        return f"a mapping from {' to '.join(named)}" if len(named) == 2 else "a mapping"
+    if origin in (Sequence, list, tuple):
+        return f"a list, each {described(get_args(kind)[0])}" if _is_checked(get_args(kind)[0]) else "a list"
+    return words.get(kind, f"a {getattr(origin or kind, '__name__', str(kind))}")
+
+
+def _proposal(value: Any, kind: Any, default: Any) -> str:
+    if "Dataset" in described(kind):
+        near = {
+            "Dataset": "it in a list, [dataset]",
+            "DatasetDict": "one split of it, such as splits['train']",
+            "IterableDataset": "its rows, Dataset.from_list(list(stream)), or use stream.map(HardNegatives(corpus))",
+        }
+        return near.get(type(value).__name__, "one, such as Dataset.from_list(rows)")
+    if isinstance(default, bool | int | float | str):
+        return f"one of those, such as {default!r}"
+    examples = [part.__metadata__[0].such_as for part in _members(kind) if get_origin(part) is Annotated]
+    usual = next((one for one in examples if one is not None), None)
+    return "one of those" if usual is None else f"one of those, such as {usual!r}"
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _is_checked(kind: Any) -> bool:
+    """Whether an annotation says anything about values."""
+    return kind is not Any and not getattr(kind, "_is_protocol", False) and not isinstance(kind, TypeVar)
+
+
+def _fitted(value: Any, kind: Any) -> Any:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _first_fitted(value, parts)
+    if origin is Annotated:
+        value = _fitted(value, kind.__origin__)
+        return _kept(value, value in kind.__metadata__[0])
+    if origin is Literal:
+        return _kept(value, any(type(value) is type(one) and value == one for one in parts))
+    if kind in (int, float):
+        return _number(value, kind)
+    if kind is bool:
+        return _kept(bool(value) if isinstance(value, np.bool_) else value, isinstance(value, bool | np.bool_))
+    if origin in (Sequence, list, tuple):
+        return _listed(value, parts)
+    if origin in (Mapping, dict):
+        return _mapped(value, parts)
+    if isinstance(kind, type) and _is_checked(kind):
+        return _kept(value, isinstance(value, kind))
+    if isinstance(origin, type):
+        return _kept(value, isinstance(value, origin))
+    return _kept(value, value is not None or kind is not types.NoneType)
+
+
+def _first_fitted(value: Any, kinds: Sequence[Any]) -> Any:
+    for kind in kinds:
+        try:
+            return _fitted(value, kind)
+        except _Refused:
+            continue
+    raise _Refused
+
+
+def _kept(value: Any, allowed: bool) -> Any:
+    if not allowed:
+        raise _Refused
+    return value
+
+
+def _number(value: Any, kind: type) -> Any:
+    if isinstance(value, np.integer | np.floating):
+        value = value.item()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _kept(value, -LARGEST <= value < LARGEST)
+    return _kept(value, kind is float and isinstance(value, float) and math.isfinite(value))
+
+
+def _mapped(value: Any, kinds: tuple[Any, ...]) -> Any:
+    """A mapping; its keys and values are looked at where the annotation says what they are."""
+    _kept(value, isinstance(value, Mapping))
+    for kind, found in zip(kinds, (value.keys(), value.values()), strict=True):
+        if _is_checked(kind):
+            for one in found:
+                _fitted(one, kind)
+    return value
+
+
+def _listed(value: Any, kinds: tuple[Any, ...]) -> Any:
+    """A list, tuple, array or column; elements are looked at in lists and tuples."""
+    no_list = isinstance(value, str | bytes | Mapping | type) or hasattr(value, "column_names")
+    if no_list or not (hasattr(value, "__len__") and hasattr(value, "__iter__")):
+        raise _Refused
+    if not isinstance(value, list | tuple) or not kinds:
+        return value
+    if len(kinds) == 1 or kinds[1] is Ellipsis:
+        kinds = (kinds[0],) * len(value) if _is_checked(kinds[0]) else ()
+    elif len(kinds) != len(value):
+        raise _Refused
+    elements = [_fitted(one, kind) for one, kind in zip(value, kinds, strict=False)]
+    changed = any(new is not old for new, old in zip(elements, value, strict=False))
+    return type(value)(elements) if changed else value
+
+
+@functools.cache
+def _of_class(owner: type) -> dict[str, Any]:
+    """The annotation of each field that says something; those of the user's own classes are not evaluated."""
+    kinds: dict[str, Any] = {}
+    for base in reversed(owner.__mro__):
+        if base.__module__.startswith(f"{__package__}."):
+            kinds |= _evaluated(inspect.get_annotations(base), base.__module__)
+    return kinds
+
+
+@functools.cache
+def _of_function(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    signature = inspect.signature(function)
+    written = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if parameter.annotation is not parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+    return signature, _evaluated(written, function.__module__)
+
+
+def _evaluated(written: Mapping[str, Any], module: str) -> dict[str, Any]:
+    names = _Names(vars(sys.modules[module]))
+    texts = {name: text for name, text in written.items() if not text.startswith("ClassVar")}
+    kinds = {name: eval(text, {}, names) for name, text in texts.items()}
+    plain = {name: kind.type if isinstance(kind, InitVar) else kind for name, kind in kinds.items()}
+    return {name: kind for name, kind in plain.items() if _is_checked(kind)}
+
+
+def check_parts(parts: Sequence[object], what: str, method: str, such_as: str) -> None:
+    """Raise for what is no instance with a method, such as a class or a name.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for part in parts:
+        if isinstance(part, type) or not callable(getattr(part, method, None)):
+            lacks = "it is a class" if isinstance(part, type) else f"it has no {method}()"
+            raise ConfigError(f"{shown(part)} is not a {what}: {lacks}. Give instances such as {such_as}.")
