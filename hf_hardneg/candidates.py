@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -50,12 +51,12 @@ class Candidates:
     @checked
     def of(
         cls,
-        scores: Sequence[Sequence[float]],
+        scores: Sequence[Sequence[Any]],
         *,
-        positive: Sequence[float] | None = None,
-        docs: Sequence[Sequence[int]] | None = None,
-        ranks: Sequence[Sequence[int]] | None = None,
-        signals: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        positive: Sequence[Any] | None = None,
+        docs: Sequence[Sequence[Any]] | None = None,
+        ranks: Sequence[Sequence[Any]] | None = None,
+        signals: Mapping[str, Sequence[Sequence[Any]]] | None = None,
         score_kind: str = "cosine",
     ) -> Candidates:
         """A table of one list for each query, to try a filter or sampler on.
@@ -95,7 +96,7 @@ class Candidates:
             score=_flat(scores, np.float64),
             rank=position if ranks is None else _flat(ranks, np.int32),
             position=position,
-            positive=np.full(len(counts), np.nan) if positive is None else np.array(positive, np.float64),
+            positive=np.full(len(counts), np.nan) if positive is None else _flat([positive], np.float64),
             positive_rank=np.full(len(counts), -1, np.int32),
             score_kind=score_kind,
             source=np.zeros(len(query), np.int8),
@@ -136,5 +137,8 @@ class Candidates:
         return np.arange(len(self)) - self.offsets()[self.query]
 
 
-def _flat(lists: Sequence[Sequence[float]], dtype: type) -> np.ndarray:
-    return np.array([value for one in lists for value in one], dtype)
+def _flat(lists: Sequence[Sequence[Any]], dtype: type) -> np.ndarray:
+    try:
+        return np.array([value for one in lists for value in one], dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"Candidates.of() got what is no number ({error}); give lists of numbers.") from error

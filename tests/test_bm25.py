@@ -116,9 +116,9 @@ def test_pickle_is_a_path(tmp_path):
 
 
 def test_bad_configuration(tmp_path):
-    with pytest.raises(UnknownNameError, match="Unknown BM25 variant 'bm25f'; known are atire, lucene, robertson"):
+    with pytest.raises(UnknownNameError, match="Unknown variant 'bm25f'; known are atire, lucene, robertson"):
         BM25Config(variant="bm25f")
-    with pytest.raises(ConfigError, match="b between 0 and 1"):
+    with pytest.raises(ConfigError, match="at least 0 and up to 1"):
         BM25Config(b=2)
     with pytest.raises(ConfigError, match="No document has a term"):
         index_of(["", "!"], tmp_path)

@@ -200,7 +200,7 @@ def test_models_that_cannot_score(tmp_path):
         load_cross_encoder("no-such/model", cache_dir=tmp_path)
     with pytest.raises(ConfigError, match="cross_encoder= got a int; allowed are"):
         load_cross_encoder(3, cache_dir=tmp_path)
-    with pytest.raises(ConfigError, match="activation='softmax' is not known; allowed are auto, sigmoid, identity"):
+    with pytest.raises(ConfigError, match="Unknown activation 'softmax'; known are auto, identity, sigmoid"):
         load_cross_encoder(MINILM, cache_dir=tmp_path, activation="softmax")
     with pytest.raises(ConfigError, match="max_length=2 leaves no room"):
         load_cross_encoder(MINILM, cache_dir=tmp_path, max_length=2)

@@ -81,7 +81,7 @@ def without(columns, name, **more):
         (
             {"num_negatives": 0},
             ConfigError,
-            r"num_negatives=0\) of type int: allowed is a whole number of at least 1\. Give .* such as 4",
+            r"num_negatives=0\) of type int: allowed is a whole number of at least 1 and up to 1,000,000\. Give .* such as 4",
         ),
         ({"num_negatives": 2.5}, ConfigError, r"num_negatives=2.5\) of type float: allowed is a whole number"),
         ({"num_negatives": "4"}, ConfigError, r"num_negatives='4'\) of type str"),
@@ -344,9 +344,12 @@ def test_random_padding_is_found_where_much_is_barred():
         (lambda: run(symmetric="no"), r"symmetric=\'no\'\) of type str: allowed is True or False or None"),
         (
             lambda: run(text_column=5),
-            r"text_column=5\) of type int: allowed is a string or a list, each a string or None",
+            r"text_column=5\) of type int: allowed is a string that is not blank",
         ),
-        (lambda: run(num_proc=-1), r"mine\(num_proc=-1\) of type int: allowed is a whole number of at least 0 or None"),
+        (
+            lambda: run(num_proc=-1),
+            r"mine\(num_proc=-1\) of type int: allowed is a whole number of at least 0 and up to",
+        ),
         (lambda: run(num_proc="2"), r"num_proc=\'2\'\) of type str: allowed is a whole number"),
         (
             lambda: run(batch_size=0),

@@ -176,7 +176,7 @@ def test_errors():
         to_format(mined, "tripel")
     with pytest.raises(ColumnError, match="needs 'negatives'.*Give what mine"):
         to_format(Dataset.from_dict({"query": ["x"], "positive": ["y"]}), "triplet")
-    with pytest.raises(ConfigError, match="num_negatives=0 leaves nothing"):
+    with pytest.raises(ConfigError, match="num_negatives=0. of type int: allowed is a whole number of at least 1"):
         to_format(mined, "triplet", num_negatives=0)
     with pytest.raises(ConfigError, match="No row has a negative, so 'n-tuple' would be empty"):
         to_format(mined.select([2]), "n-tuple")

@@ -349,7 +349,7 @@ def test_only_a_job_whose_best_probes_are_over_budget_is_refused(monkeypatch):
     pairs, corpus = world(2)
     slow = Stage(name="search", wall=Law(row=1), slow=Law(row=1000), basis="b")
     monkeypatch.setattr(plans, "SHOWN_ABOVE", 0.0)
-    monkeypatch.setattr(plans, "plan", lambda *_, **__: made_by_hand(stages=(slow,), rows=36))
+    monkeypatch.setattr(plans, "_planned", lambda *_, **__: made_by_hand(stages=(slow,), rows=36))
     ask = {"num_proc": None, "confirm_cost": False}
     monkeypatch.setattr(plans, "BUDGET", 37.0)
     plans.guard([pairs], corpus, "bm25", {}, **ask)

@@ -176,7 +176,7 @@ def run(recipe, folder, monkeypatch, **sources):
 def test_the_code_runs_and_makes_the_same_rows(tmp_path, monkeypatch):
     pairs, corpus = world(3)
     corpus = corpus.rename_column("text", 'it\'s "the"\ntext')
-    strategy = Strategy([BM25(30)], [RankWindow(2), RelativeMargin(0.1), ScoreBounds(max_score=float("inf"))])
+    strategy = Strategy([BM25(30)], [RankWindow(2), RelativeMargin(0.1), ScoreBounds(max_score=1e6)])
     options = {"num_negatives": 3, "seed": 9, "text_column": ['it\'s "the"\ntext'], "on_shortage": "pad_next"}
     made = mine(pairs, corpus, strategy, **options)
     again = run(recipe_of(made), tmp_path, monkeypatch, corpus=corpus, pairs=pairs)

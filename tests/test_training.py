@@ -116,7 +116,7 @@ def test_what_cannot_work(tmp_path, data, encoder):
     (tmp_path / "there").mkdir()
     with pytest.raises(ConfigError, match="exists; a denoiser is saved to a new folder"):
         train(data, encoder, tmp_path / "there")
-    with pytest.raises(ConfigError, match="folds=0 trains nothing"):
+    with pytest.raises(ConfigError, match=r"folds=0\) of type int: allowed is a whole number of at least 1"):
         train(data, encoder, tmp_path / "new", folds=0)
     with pytest.raises(ConfigError, match=r"Training\(epochs=0\) trains nothing"):
         Training(epochs=0)

@@ -101,8 +101,8 @@ def test_a_function_or_a_model(tmp_path):
         ({"judge": lambda q, d: [0.5]}, DataError, "one number per pair"),
         ({"judge": "no/such/folder"}, ModelError, "no/such/folder"),
         ({"judge": 3}, ConfigError, "a callable"),
-        ({"judge": Contains(), "threshold": 1.5}, ConfigError, "give 0.5"),
-        ({"judge": Contains(), "sample": 0}, ConfigError, "give 1 or more"),
+        ({"judge": Contains(), "threshold": 1.5}, ConfigError, "such as 0.5"),
+        ({"judge": Contains(), "sample": 0}, ConfigError, "such as 500"),
     ],
 )
 def test_what_cannot_judge(given, error, message):

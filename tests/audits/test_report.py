@@ -139,7 +139,11 @@ IDS = Dataset.from_dict({"query_id": ["1"], "document_ids": [["p", "n"]], "score
 @pytest.mark.parametrize(
     ("given", "error", "parts"),
     [
-        ({"dataset": [{"query": "a"}]}, ConfigError, ["a list", "a Dataset, an IterableDataset", "Give one"]),
+        (
+            {"dataset": [{"query": "a"}]},
+            ConfigError,
+            ["of type list", "a Dataset or a IterableDataset or a DatasetDict", "Give one"],
+        ),
         ({"dataset": ROWS, "layout": "triplets"}, UnknownNameError, ["'triplets'", "known are", "Did you mean"]),
         ({"dataset": ROWS.select_columns(["query"])}, ColumnError, ["'query'", "Known are", "Rename"]),
         ({"dataset": ROWS, "layout": "flagembedding"}, ColumnError, ["needs 'pos'", "has 'query'", "Rename"]),
@@ -147,7 +151,11 @@ IDS = Dataset.from_dict({"query_id": ["1"], "document_ids": [["p", "n"]], "score
         ({"dataset": ROWS, "layout": "beir"}, ConfigError, ["three tables", "give a mapping"]),
         ({"dataset": ROWS.select([])}, DataError, ["0 rows", "one at least", "Give the split"]),
         ({"dataset": DatasetDict({"dev": ROWS})}, ConfigError, ["no split 'train'", "there are dev", "split="]),
-        ({"dataset": ROWS, "corpus": [{"text": "b"}]}, ColumnError, ["is a list", "give a datasets.Dataset"]),
+        (
+            {"dataset": ROWS, "corpus": [{"text": "b"}]},
+            ConfigError,
+            ["of type list", "allowed is a Dataset or None", "Give one"],
+        ),
         ({"dataset": ROWS, "corpus": IDS}, ColumnError, ["no column 'text'", "it has", "text_column="]),
         ({"dataset": ROWS, "qrels": {"1": ["1"]}}, ConfigError, ["needs ids", "none of queries", "Give queries="]),
         ({"dataset": IDS, "qrels": {"1": {"n": "very"}}}, DataError, ["no numbers", "above 0", "Convert"]),
@@ -162,9 +170,13 @@ IDS = Dataset.from_dict({"query_id": ["1"], "document_ids": [["p", "n"]], "score
             ["'negative_scores' are string", "read as float", "Convert"],
         ),
         ({"dataset": ROWS, "qrels": {"1": "b"}}, ConfigError, ["'b'", "allowed are", "Give"]),
-        ({"dataset": ROWS, "qrels": ["1"]}, ConfigError, ["is a list", "may be a Dataset", "Give"]),
+        ({"dataset": ROWS, "qrels": ["1"]}, ConfigError, ["of type list", "a Dataset or a mapping", "Give"]),
         ({"dataset": ROWS, "qrels": ROWS}, ColumnError, ["query-id", "'negatives'", "Rename"]),
-        ({"dataset": ROWS, "test_queries": 5}, ConfigError, ["is a int", "give a list of texts"]),
+        (
+            {"dataset": ROWS, "test_queries": 5},
+            ConfigError,
+            ["of type int", "a Dataset or a list, each a string", "Give"],
+        ),
         ({"dataset": ROWS, "test_queries": IDS.rename_column("query_id", "x")}, ColumnError, ["'x'", "must hold"]),
         (
             {
