@@ -1,4 +1,4 @@
-"""Odd values in every field of every part: what is refused is a `HardNegError`, what is accepted is what may be meant."""
+"""Odd values in every field of every part: refused as a `HardNegError`, or accepted where they may be meant."""
 
 from dataclasses import fields
 

@@ -81,7 +81,7 @@ def without(columns, name, **more):
         (
             {"num_negatives": 0},
             ConfigError,
-            r"num_negatives=0\) of type int: allowed is a whole number of at least 1 and up to 1,000,000\. Give .* such as 4",
+            r"num_negatives=0\) .*: allowed is a whole number of at least 1 and up to 1,000,000\. Give .* 4",
         ),
         ({"num_negatives": 2.5}, ConfigError, r"num_negatives=2.5\) of type float: allowed is a whole number"),
         ({"num_negatives": "4"}, ConfigError, r"num_negatives='4'\) of type str"),

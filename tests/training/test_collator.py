@@ -153,7 +153,7 @@ def test_rows_that_cannot_be_read_say_so(row, error, message):
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        ({"num_negatives": -1}, ConfigError, "below 0"),
+        ({"num_negatives": -1}, ConfigError, "at least 0 and up to"),
         ({"dedupe": "fuzzy"}, UnknownNameError, "exact, normalized, off"),
     ],
 )
