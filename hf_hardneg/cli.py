@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--format", default="list", help="a layout of to_format(), such as triplet (default: list)"
         )
+        command.add_argument(
+            "--scores", help="scores that the layout carries: of a filter, such as denoised, or retriever"
+        )
         command.add_argument("--overwrite", action="store_true", help="replace the dataset that --out holds")
     mine.add_argument("--confirm-cost", action="store_true", help="run a job whose plan is above an hour")
     index.add_argument("--kind", choices=("bm25", "dense"), default="bm25")
@@ -373,7 +376,7 @@ def _check(options: argparse.Namespace) -> None:
     recipe = resolve(options.strategy, safeguards=options.safeguards, cross_encoder=judge)
     check_layout(options.format)
     if options.format != "list":
-        chosen_scores(None, options.format, written(recipe.filters))
+        chosen_scores(options.scores, options.format, written(recipe.filters))
     check_folder(options.out, overwrite=options.overwrite)
 
 
@@ -388,7 +391,7 @@ def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **columns
     print(f"{options.strategy} is {recipe}\n{_ids_of(corpus, columns.get('id_column'))}\n")
     mined = mine(pairs, corpus, options.strategy, **_shared(options), **columns)
     names = {name: columns[name] for name in ("query_column", "positive_column") if name in columns}
-    written = to_format(mined, options.format, **names)
+    written = to_format(mined, options.format, scores=options.scores, **names)
     save(written, options.out)
     for row in mined.select(range(min(SHOWN_ROWS, len(mined)))):
         _show(row, names.get("query_column", "query"), names.get("positive_column", "positive"))

@@ -18,7 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-MODULES: tuple[str, ...] = ("disks",)
+MODULES: tuple[str, ...] = (
+    "arguments",
+    "disks",
+)
 """The modules of this folder that have `ROWS`."""
 
 
