@@ -73,7 +73,7 @@ def test_what_cannot_be_a_corpus(columns, options, error, text):
 
 
 def test_only_a_dataset_is_a_corpus(corpus):
-    with pytest.raises(ColumnError, match="The corpus is a IterableDataset; give a datasets.Dataset"):
+    with pytest.raises(ConfigError, match="of type IterableDataset: allowed is a Dataset"):
         open_corpus(corpus.to_iterable_dataset())
 
 

@@ -216,9 +216,9 @@ def test_a_union_is_scored_by_vectors_and_names_who_found_what(quotas):
 @pytest.mark.parametrize(
     ("build", "text"),
     [
-        (lambda: TooSimilar(0), "TooSimilar\\(quantile=0, pool=50\\) is no part of a pool; give a quantile above 0"),
-        (lambda: Disagreement(pool=5), "pool of at least 10"),
-        (lambda: NearDuplicate(2), "is no similarity; give one above 0"),
+        (lambda: TooSimilar(0), r"TooSimilar\(quantile=0\) .* a number above 0 and up to 1"),
+        (lambda: Disagreement(pool=5), r"Disagreement\(pool=5\) .* a whole number of at least 10"),
+        (lambda: NearDuplicate(2), r"NearDuplicate\(threshold=2\) .* a number above 0 and up to 1"),
         (lambda: Hybrid([BM25()]), "got bm25; give two or more of different kinds"),
         (
             lambda: Hybrid([BM25(), Dense()], quotas=(1,)),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @checked
 def audit(
-    dataset: Dataset | IterableDataset | DatasetDict | Mapping[str, Dataset],
+    dataset: Dataset | IterableDataset | DatasetDict | Mapping[str, Any],
     corpus: Dataset | None = None,
     qrels: Dataset | Mapping[str, Any] | None = None,
     judge: Any = None,

@@ -34,7 +34,7 @@ ORDER = ("query_id", "query", "positive", "positive_ids", "negatives", "negative
 
 @checked
 def from_format(
-    source: Dataset | DatasetDict | Mapping[str, Dataset] | str | Path, layout: str | None = None
+    source: Dataset | DatasetDict | Mapping[str, Any] | str | Path, layout: str | None = None
 ) -> Dataset | DatasetDict:
     """Training data of any layout, as mined data: `query`, `positive`, `negatives`, and what else it carries.
 
