@@ -22,7 +22,7 @@ IDS = "corpus column, or row_number (default: the one that is called as id colum
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 1 where `audit` or `reproduce` found something, 2 after an error."""
+    """Runs a command; returns the exit status: 0, 1 where a check found something, 2 after an error."""
     options = _parser().parse_args(arguments)
     try:
         return _COMMANDS[options.command](options) or 0
@@ -122,7 +122,8 @@ def _cache_parser(cache: argparse.ArgumentParser) -> None:
     pruning.add_argument("--kind", nargs="+", default=[], help="such as bm25, dense or vectors")
     pruning.add_argument("--all", action="store_true", help="everything")
     pruning.add_argument("--dry-run", action="store_true", help="only say what would go")
-    for action in (listing, pruning):
+    verifying = actions.add_parser("verify", help="read everything, and compare it with its checksums")
+    for action in (listing, pruning, verifying):
         action.add_argument("--cache-dir", help="where indexes lie (default: under the datasets cache)")
 
 
@@ -300,19 +301,33 @@ def _index(options: argparse.Namespace) -> None:
     print(entry_of(directory))
 
 
-def _cache(options: argparse.Namespace) -> None:
+def _cache(options: argparse.Namespace) -> int | None:
     from hf_hardneg.index.inventory import inventory, prune
     from hf_hardneg.index.store import cache_root
 
     root = cache_root(options.cache_dir)
+    if options.action == "verify":
+        return _verify(root)
     if options.action == "prune":
         conditions = {"older_than": options.older_than, "kinds": options.kind, "everything": options.all}
         print(prune(root, **conditions, dry_run=options.dry_run))
-        return
+        return None
     entries = inventory(root)
     for entry in entries:
         print(entry)
     print(f"{data_size(sum(entry.size for entry in entries))} in {len(entries)} directories under {root}")
+    return None
+
+
+def _verify(root: Path) -> int:
+    from hf_hardneg.verification import verify_cache
+
+    verified = verify_cache(root)
+    for one in verified:
+        print(one)
+    damaged = sum(bool(one.damage) for one in verified)
+    print(f"{damaged} of {len(verified)} directories under {root} are damaged")
+    return int(damaged > 0)
 
 
 def _push(options: argparse.Namespace) -> None:

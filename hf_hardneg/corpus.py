@@ -29,12 +29,14 @@ from hf_hardneg.ids import (
     usual_names,
 )
 from hf_hardneg.index import store
+from hf_hardneg.index.arrow_files import check_arrow
 from hf_hardneg.strings import Strings, strings_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 BATCH = 10_000
+ROWS = "corpus.arrow"
 ID, TITLE, TEXT = "_id", "title", "text"
 CONTENT = 2
 """Goes up when the same columns are read as other texts."""
@@ -342,7 +344,7 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
         return dataset.data.select(columns)
 
     def write(directory: Path) -> None:
-        with pa.OSFile(str(directory / "corpus.arrow"), "wb") as sink:
+        with pa.OSFile(str(directory / ROWS), "wb") as sink:
             writer = None
             for table in plain.iter(batch_size=BATCH):
                 table = pa.table(named_columns(table.select(columns))).combine_chunks()
@@ -352,4 +354,5 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
                 writer.close()
 
     directory = store.obtain(cache, "corpus", {"digest": digest}, write)
-    return MemoryMappedTable.from_file(str(directory / "corpus.arrow"))
+    check_arrow(directory, ROWS)
+    return MemoryMappedTable.from_file(str(directory / ROWS))

@@ -67,7 +67,7 @@ def mine(
     from datasets import DatasetDict
 
     check_keywords("mine()", options, OPTIONS | KEYWORDS)
-    with one_run():
+    with one_run(), store.verifying(options.get("verify") is True):
         splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
         rows = list(splits.values())
         known = [*rows, *known_positives]

@@ -14,6 +14,7 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.filtering import Filtering, MissingPositive
 from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
 from hf_hardneg.identity import identify, is_of_user, one_run
+from hf_hardneg.index import store
 from hf_hardneg.padding import Shortage
 from hf_hardneg.positives import Dedupe, corpus_keys
 from hf_hardneg.queries import Columns, Reader, known_positives_of, no_ids
@@ -79,6 +80,8 @@ class HardNegatives:
             the parent of a positive.
         seed (`int`, defaults to 42): draws are keyed by it, the query and the document.
         cache_dir (`str`, *optional*): where indexes live.
+        verify (`bool`, defaults to `False`): whether the content of all that is reused from there is compared with its
+            checksums; by default that of large files only where their time tells of a change. It changes no result.
 
     Raises:
         ConfigError: arguments that cannot work, before anything is built.
@@ -118,13 +121,17 @@ class HardNegatives:
     on_shortage: Shortage = "keep_fewer"
     seed: int = 42
     cache_dir: Folder | None = None
+    verify: InitVar[bool] = False
     retrieval: Retrieval = field(init=False, repr=False)
     rescoring: Rescoring = field(init=False, repr=False)
     selection: Selection = field(init=False, repr=False)
 
     def __post_init__(self, *given: Any) -> None:
-        with one_run():
-            self._bind(*given)
+        *others, verify = given
+        if not isinstance(verify, bool):
+            raise ConfigError(f"verify={verify!r} of type {type(verify).__name__}: give True or False.")
+        with one_run(), store.verifying(verify):
+            self._bind(*others)
 
     def _bind(
         self,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 MAPS, SIZES = Path("/proc/self/maps"), Path("/proc/self/statm")
@@ -61,3 +62,16 @@ def _madvise() -> Any:
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     return madvise
+
+
+def drop(array: np.ndarray) -> None:
+    """Give back the memory of a whole mapped file, once its array was read through; small ones stay.
+
+    Args:
+        array (`np.ndarray`): all the file holds after a header of less than a page, not to be written to.
+    """
+    if not MAPS.exists() or array.nbytes < GROWN or array.flags.writeable:
+        return
+    page = os.sysconf("SC_PAGE_SIZE")
+    start = array.ctypes.data // page * page
+    _madvise()(start, array.ctypes.data + array.nbytes - start, mmap.MADV_DONTNEED)

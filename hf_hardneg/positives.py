@@ -23,6 +23,8 @@ from hf_hardneg.disk import save_array
 from hf_hardneg.errors import DataError
 from hf_hardneg.ids import ROW_NUMBER
 from hf_hardneg.index import store
+from hf_hardneg.index.arrow_files import read_arrow
+from hf_hardneg.index.stored_arrays import Schema, Stored
 
 Dedupe = Literal["normalized", "exact", "off"]
 KEY = np.dtype("S16")
@@ -30,6 +32,32 @@ LAYOUT = 3
 """Of the key tables."""
 TABLE = 2
 """Layout of the tables of known positives."""
+
+
+KEYS = Schema.of(
+    {
+        "keys": Stored(KEY, "documents"),
+        "sorted_keys": Stored(KEY, "documents"),
+        "by_key": Stored(np.int64, "documents", least=0, below="documents"),
+        "sorted_ids": Stored(KEY, "documents"),
+        "by_id": Stored(np.int64, "documents", least=0, below="documents"),
+        "groups": Stored(np.int64, "documents", least=0, below="documents"),
+        "shared": Stored(np.bool_, "documents"),
+        "blank": Stored(np.int64, "blank", least=0, below="documents"),
+    }
+)
+POSITIVES = Schema.of(
+    {
+        "groups": Stored(KEY, "groups"),
+        "classes": Stored(np.int64, "groups", least=0, below="classes"),
+        "offsets": Stored(np.int64, "classes+1", bounds="entries"),
+        "members": Stored(np.int64, "entries", least=0, below="positives"),
+        "keys": Stored(KEY, "positives"),
+        "rows": Stored(np.int64, "positives", least=-1),
+        "outside": Stored(np.int64, "positives", least=-1, below="texts"),
+    }
+)
+TEXTS = "texts.arrow"
 
 
 def text_keys(texts: Iterable[str], dedupe: Dedupe) -> np.ndarray:
@@ -74,29 +102,32 @@ class CorpusKeys:
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         """Keys of corpus rows, (n,) of 16 bytes."""
-        return mapped(self.directory, "keys")[rows]
+        return self._array("keys")[rows]
+
+    def _array(self, name: str) -> np.ndarray:
+        return KEYS.opened(self.directory)[name]
 
     def are_blank(self, rows: np.ndarray) -> np.ndarray:
         """Mask (n,) of the corpus rows whose text `is_blank`."""
-        return isin_sorted(rows, mapped(self.directory, "blank"))[1]
+        return isin_sorted(rows, self._array("blank"))[1]
 
     def groups(self) -> tuple[np.ndarray, np.ndarray]:
         """For each corpus row the first row with the same key, (n,) int64, and whether others share that, (n,) bool."""
-        return mapped(self.directory, "groups"), mapped(self.directory, "shared")
+        return self._array("groups"), self._array("shared")
 
     def copies(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every corpus row with the key of one of some rows: whose it is, ascending, and the row; equally long."""
-        table, keys = mapped(self.directory, "sorted_keys"), self.of_rows(rows)
+        table, keys = self._array("sorted_keys"), self.of_rows(rows)
         first = np.searchsorted(table, keys)
         counts = np.searchsorted(table, keys, side="right") - first
         owner = np.repeat(np.arange(len(rows)), counts)
         inside = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return owner, mapped(self.directory, "by_key")[first[owner] + inside]
+        return owner, self._array("by_key")[first[owner] + inside]
 
     def row_of_keys(self, keys: np.ndarray) -> np.ndarray:
         """First corpus row with each key, (n,) int64; -1 where the text is not in the corpus."""
-        order = mapped(self.directory, "by_key")
-        table = mapped(self.directory, "sorted_keys")
+        order = self._array("by_key")
+        table = self._array("sorted_keys")
         position, found = isin_sorted(keys, table)
         return np.where(found, order[position], -1)
 
@@ -106,7 +137,7 @@ class CorpusKeys:
         Raises:
             DataError: an id is not in the corpus.
         """
-        table = mapped(self.directory, "sorted_ids")
+        table = self._array("sorted_ids")
         position, found = isin_sorted(text_keys(ids, "exact"), table)
         if not found.all():
             missing = list(dict.fromkeys(ids[i] for i in np.flatnonzero(~found)))
@@ -115,7 +146,7 @@ class CorpusKeys:
                 f"{', '.join(map(repr, missing[:3]))}. "
                 "Give the corpus those ids belong to, name its id column with id_column=, or drop those rows."
             )
-        return mapped(self.directory, "by_id")[position]
+        return self._array("by_id")[position]
 
 
 def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
@@ -219,7 +250,10 @@ class KnownPositives:
 
     def has(self, groups: np.ndarray) -> np.ndarray:
         """Mask (n,) of the group keys that are those of a query."""
-        return isin_sorted(groups, mapped(self.directory, "groups"))[1]
+        return isin_sorted(groups, self._arrays()["groups"])[1]
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return POSITIVES.opened(self.directory, texts=len(_texts(self.directory)))
 
     def of(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str | None]]:
         """Positives under the given group keys.
@@ -230,20 +264,18 @@ class KnownPositives:
         Returns:
             position of the group in `groups`, text key, corpus row (-1 outside), text (outside only); equal lengths.
         """
-        table = mapped(self.directory, "groups")
-        offsets = mapped(self.directory, "offsets")
+        texts, arrays = _texts(self.directory), self._arrays()
+        table, offsets = arrays["groups"], arrays["offsets"]
         position, found = isin_sorted(groups, table)
-        place = mapped(self.directory, "classes")[position] if len(table) else position
+        place = arrays["classes"][position] if len(table) else position
         counts = np.where(found, offsets[np.minimum(place + 1, len(offsets) - 1)] - offsets[place], 0)
         owner = np.repeat(np.arange(len(groups)), counts)
         ends = np.cumsum(counts)
         inside = np.arange(len(owner)) - np.repeat(ends - counts, counts)
-        members = mapped(self.directory, "members")[offsets[place[owner]] + inside]
-        rows = mapped(self.directory, "rows")[members]
-        outside = mapped(self.directory, "outside")[members]
-        texts = _texts(str(self.directory / "texts.arrow"))
+        members = arrays["members"][offsets[place[owner]] + inside]
+        rows, outside = arrays["rows"][members], arrays["outside"][members]
         text = [texts[int(place)].as_py() if place >= 0 else None for place in outside]
-        return owner, mapped(self.directory, "keys")[members], rows, text
+        return owner, arrays["keys"][members], rows, text
 
 
 def save_known_positives(
@@ -280,7 +312,7 @@ def save_known_positives(
     for name, values in arrays.items():
         save_array(directory / f"{name}.npy", values)
     batch = pa.record_batch([pa.array(texts, pa.large_string())], names=["text"])
-    with pa.OSFile(str(directory / "texts.arrow"), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+    with pa.OSFile(str(directory / TEXTS), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
 
@@ -305,19 +337,7 @@ def _linked(first, second, nodes):  # type: ignore[no-untyped-def]  # noqa: ANN0
     return roots
 
 
-def mapped(directory: Path, name: str) -> np.ndarray:
-    """An array of a published table, memory-mapped; opened and checked once in a process."""
-    return _load(str(directory / f"{name}.npy"))
-
-
-@functools.lru_cache(maxsize=256)
-def _load(path: str) -> np.ndarray:
-    store.check(Path(path).parent)
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array.view(np.ndarray)
-
-
 @functools.lru_cache(maxsize=64)
-def _texts(path: str) -> pa.Array:
-    table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+def _texts(directory: Path) -> pa.Array:
+    table = read_arrow(directory, TEXTS, stream=False)
     return table.column("text").combine_chunks() if table.num_rows else pa.array([], pa.large_string())

@@ -104,7 +104,7 @@ class Recipe:
         reader, searchers = miner.retrieval.reader, searchers_of(miner)
         documents, scorers = reader.corpus, list(miner.rescoring.scorers.values())
         splits = pairs if isinstance(pairs, Mapping) else {} if pairs is None else {"": pairs}
-        known = () if reader.known is None else store.read_manifest(reader.known.directory)["parameters"]["pairs"]
+        known = () if reader.known is None else store.parameters_of(reader.known.directory)["pairs"]
         made = cls(
             versions=dict(versions or installed()),
             strategy=plain(miner.strategy),

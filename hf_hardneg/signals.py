@@ -25,8 +25,9 @@ from hf_hardneg.disk import save_array
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.ids import as_text, is_listed, named_columns
 from hf_hardneg.index import store
+from hf_hardneg.index.stored_arrays import Schema, Stored
 from hf_hardneg.index.words import UNSPACED
-from hf_hardneg.positives import CorpusKeys, KnownPositives, mapped
+from hf_hardneg.positives import CorpusKeys, KnownPositives
 from hf_hardneg.queries import Queries, Reader, known_positives_of, word_keys
 from hf_hardneg.retrievers import BM25, Dense, DenseSearcher, Searcher, Sources, dense_part
 
@@ -278,6 +279,11 @@ class SameParent:
         return _SameParent(store.obtain(corpus.cache, "parents", origin, build), context.reader.keys)
 
 
+PARENTS = Schema.of(
+    {"offsets": Stored(np.int64, "documents+1", bounds="parents"), "codes": Stored(np.int64, "parents", least=0)}
+)
+
+
 @dataclass(frozen=True)
 class _SameParent:
     directory: Path
@@ -298,11 +304,12 @@ class _SameParent:
 
     def _parents_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which of some corpus rows each parent is of, ascending, and its code; equally long."""
-        offsets = mapped(self.directory, "offsets")
+        arrays = PARENTS.opened(self.directory)
+        offsets = arrays["offsets"]
         counts = offsets[rows + 1] - offsets[rows]
         place = np.repeat(np.arange(len(rows)), counts)
         inside = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return place, mapped(self.directory, "codes")[offsets[rows][place] + inside]
+        return place, arrays["codes"][offsets[rows][place] + inside]
 
 
 def _parents(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:

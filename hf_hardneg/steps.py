@@ -16,6 +16,7 @@ import numpy as np
 
 from hf_hardneg.corpus import rows_digest
 from hf_hardneg.index import store
+from hf_hardneg.index.arrow_files import check_arrow
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import Retrieval
@@ -57,7 +58,7 @@ class Steps:
     def versions(self, pairs: Dataset, miner: HardNegatives) -> list[dict[str, str]]:
         """Those with which each stored step of some pairs was run."""
         folders = [store.place(self.cache, *step) for step in _made_from(pairs, miner.retrieval, miner).items()]
-        return [json.loads(path.read_text()) for folder in folders for path in folder.glob(VERSIONS)]
+        return [store.read_object(folder, VERSIONS) for folder in folders if folder.exists()]
 
     def candidates(self, pairs: Dataset, retrieval: Retrieval) -> Dataset:
         """What mining reads of the pairs, with the columns that retrieval adds, from the store where they are there."""
@@ -127,7 +128,9 @@ class Steps:
             )
 
         directory = store.obtain(self.cache, kind, parameters, build)
-        return concatenate_datasets([Dataset.from_file(str(path)) for path in sorted(directory.glob("rows*.arrow"))])
+        names = sorted(name for name in store.read_manifest(directory).files if name.endswith(".arrow"))
+        check_arrow(directory, *names)
+        return concatenate_datasets([Dataset.from_file(str(directory / name)) for name in names])
 
 
 def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.disk import save_array
 from hf_hardneg.index import store
 from hf_hardneg.index.dense import load_faiss
-from hf_hardneg.positives import mapped
+from hf_hardneg.index.stored_arrays import Schema, Stored
 from hf_hardneg.queries import Queries, sampled_queries
 from hf_hardneg.retrievers import DenseSearcher
 from hf_hardneg.signals import BoundSignal, Context
 
 BLOCK = 8192
 ROUNDS = 25
+VALUES = Schema.of({"learned": Stored(np.float32, "compared width"), "values": Stored(np.float32, "documents")})
 PER_TOPIC = 256
 """Queries that k-means learns from, for each topic; FAISS takes no more."""
 
@@ -82,7 +83,7 @@ class OfDocument:
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
         """See `BoundSignal`."""
-        return mapped(self.directory, "values")[candidates.doc]
+        return VALUES.opened(self.directory)["values"][candidates.doc]
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,9 @@ class _SameTopic:
         return self.directory.name
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        centroids = mapped(self.directory, "learned")
+        centroids = VALUES.opened(self.directory)["learned"]
         own = [topic_of(vector[None], centroids)[0] for vector in self.searcher.prepare(queries)]
-        return np.array(own, np.float32)[candidates.query] == mapped(self.directory, "values")[candidates.doc]
+        return np.array(own, np.float32)[candidates.query] == VALUES.opened(self.directory)["values"][candidates.doc]
 
 
 def centroids_of(vectors: np.ndarray, topics: int, *, seed: int, unit: bool) -> np.ndarray:

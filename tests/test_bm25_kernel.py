@@ -8,10 +8,12 @@ import bm25s
 import numpy as np
 import pyarrow as pa
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_hardneg.index import bm25, bm25_build, bm25_kernel
+from hf_hardneg.corpus import open_corpus
+from hf_hardneg.index import bm25, bm25_build, bm25_kernel, store
 from hf_hardneg.index.analysis import Analyzer
 from hf_hardneg.index.bm25_build import write_index
 from hf_hardneg.index.bm25_weights import BM25Config, Variant
@@ -141,9 +143,9 @@ def test_bounds_and_bitmaps_describe_the_postings(tmp_path_factory, texts, share
 
 @given(st.lists(st.text(max_size=5), unique=True), st.lists(st.text(max_size=5)))
 def test_vocabulary_finds_what_is_there(tmp_path_factory, terms, others):
-    directory = tmp_path_factory.mktemp("vocabulary")
-    save_vocabulary(directory, terms)
-    vocabulary = open_vocabulary(directory)
+    cache = tmp_path_factory.mktemp("vocabulary")
+    directory = store.obtain(cache, "vocabulary", {}, lambda folder: save_vocabulary(folder, terms))
+    vocabulary = open_vocabulary(directory, terms=len(terms))
     asked = [*others, *terms]
     expected = [terms.index(term) if term in terms else -1 for term in asked]
     assert vocabulary.ids(asked).tolist() == expected
@@ -152,20 +154,15 @@ def test_vocabulary_finds_what_is_there(tmp_path_factory, terms, others):
 def test_documents_that_share_only_a_term_without_weight_come_last(tmp_path):
     texts = ["aa bb", "aa", "aa bb", "aa cc"]
     config = BM25Config(variant="atire", tokenizer=PLAIN)
-    write_index(tmp_path, [pa.array(texts)], len(texts), config)
-    arrays = [np.load(tmp_path / name) for name in bm25_build.ARRAYS]
-    postings = bm25_kernel.Postings(len(texts), *arrays)
-    terms = open_vocabulary(tmp_path).ids(["aa", "cc", "aa"])
+    corpus = open_corpus(Dataset.from_dict({"text": texts}), cache_dir=str(tmp_path))
+    index = bm25.BM25Index(directory=bm25.build_bm25(corpus, config), config=config)
+    postings, terms = bm25._opened(index.directory).postings, index.terms(["aa cc aa"]).flat
     _, doc, score = bm25_kernel.search(terms, np.array([0, 3]), np.array([3]), postings, 64)
     assert doc.tolist() == [3, 0, 1]
     assert score[0] > 0 and score[1:].tolist() == [0, 0]
 
 
 def test_a_layout_that_changed_is_another_index(tmp_path):
-    from datasets import Dataset
-
-    from hf_hardneg.corpus import open_corpus
-
     corpus = open_corpus(Dataset.from_dict({"text": ["aa bb", "cc"]}), cache_dir=str(tmp_path))
     manifest = json.loads((bm25.build_bm25(corpus, BM25Config()) / "manifest.json").read_text())
     assert manifest["parameters"]["layout"] == bm25.LAYOUT

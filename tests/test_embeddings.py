@@ -13,6 +13,7 @@ from hf_hardneg.corpus import open_corpus
 from hf_hardneg.encode import embeddings
 from hf_hardneg.encode.encoder import load_encoder
 from hf_hardneg.errors import DataError
+from hf_hardneg.index import store
 from tests.worlds import encode
 
 TEXTS = [f"word{row % 300} word{row % 6}" for row in range(400)]
@@ -101,10 +102,10 @@ def test_another_encoder_has_its_own_shards(tmp_path):
 def test_the_manifest_says_what_the_vectors_are(tmp_path):
     run(tmp_path, tmp_path / "log")
     (path,) = tmp_path.glob("vectors-*/manifest.json")
-    manifest = json.loads(path.read_text())
-    assert manifest.pop("texts")
-    assert manifest == {
-        "kind": "vectors",
+    manifest = store.read_manifest(path.parent)
+    assert (manifest.kind, manifest.files) == ("vectors", {})
+    assert dict(manifest.parameters) | {"texts": None} == {
+        "texts": None,
         "encoder": "logged",
         "settings": {"function": "Logged"},
         "count": len(set(TEXTS)),
@@ -123,7 +124,7 @@ def test_vectors_above_a_size_are_stored_as_float16(tmp_path, monkeypatch):
     assert vectors.dtype == np.float32
     assert np.array_equal(vectors, encode(TEXTS).astype(np.float16).astype(np.float32))
     (manifest,) = (tmp_path / "half").glob("vectors-*/manifest.json")
-    assert json.loads(manifest.read_text())["dtype"] == "float16"
+    assert json.loads(manifest.read_text())["parameters"]["dtype"] == "float16"
     assert {np.load(path).dtype.name for path in manifest.parent.glob("*.npy")} == {"float16"}
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_hardneg.index import exact
+from hf_hardneg.index import exact, store
 from hf_hardneg.index.dense import write_flat
 from hf_hardneg.index.exact import nearest, open_codes, quantized, save_codes, score_pairs
 
@@ -218,8 +218,8 @@ def test_a_result_does_not_depend_on_its_batch(integers, small):
 def test_codes_come_back_from_disk(tmp_path, small):
     rng = np.random.default_rng(5)
     documents, queries = normal(rng, 123, 9).astype(np.float32), normal(rng, 6, 9).astype(np.float32)
-    save_codes(tmp_path, documents)
-    opened, made = open_codes(tmp_path), quantized(documents)
+    directory = store.obtain(tmp_path, "codes", {}, lambda folder: save_codes(folder, documents))
+    opened, made = open_codes(directory), quantized(documents)
     for name in made._fields:
         assert getattr(opened, name).dtype == getattr(made, name).dtype
         assert getattr(opened, name).tobytes() == getattr(made, name).tobytes()

@@ -12,14 +12,16 @@ import hf_hardneg.training
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
-    {"errors", "masking", "blake2", "arrays", "process", "costs", "diagnostics", "pages", "versions", "hardness"},
+    {"errors", "masking", "regular_files", "blake2", "arrays", "process", "costs", "diagnostics"},
+    {"pages", "versions", "hardness"},
     {"encodings", "disk", "arguments"},
-    {"optional", "draws", "charts", "ids"},
+    {"optional", "draws", "charts", "ids", "index.manifests", "index.owners"},
     {"identity.origins", "identity.references", "identity.foreign"},
     {"identity.digests"},
     {"identity.identities"},
     {"identity"},
     {"progress", "candidates", "batches", "strings", "index.store", "index.hits", "index.words", "index.porter"},
+    {"index.stored_arrays", "index.arrow_files", "index.named_files"},
     {"corpus", "index.inventory"},
     {"positives", "index.analysis"},
     {"queries"},
@@ -72,7 +74,7 @@ LAYERS = [
     {"plans"},
     {"generate.prompts", "generate.replies", "generate.generators", "generate.scorers"},
     {"generate.endpoint", "generate.validation"},
-    {"estimates"},
+    {"estimates", "verification"},
     {"mining", "reports", "demo", "inputs", "generate.llm", "formats.rows"},
     {"outputs"},
     {"metrics.ranking", "metrics.judgements", "metrics.hardness.hardness"},

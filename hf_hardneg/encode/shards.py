@@ -5,7 +5,6 @@ A shard's name carries the digest of its content, so what is reused is what was 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.disk import npy, replacing, writing
 from hf_hardneg.errors import StoreError
-from hf_hardneg.index import store
 from hf_hardneg.index.dense import checked_vectors
+from hf_hardneg.index.manifests import Manifest
+from hf_hardneg.index.named_files import NAME, describe, is_intact, publish, shards
+from hf_hardneg.index.stored_arrays import mapped_array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +44,24 @@ class Shards:
 
     def paths(self) -> dict[int, Path]:
         """The shards that are on disk, by number."""
-        return {int(path.name.partition("-")[0]): path for path in self.folder.glob("[0-9]*-*.npy")}
+        numbered = ((NAME.fullmatch(path.name), path) for path in shards(self.folder))
+        return {int(named["number"][:-1]): path for named, path in numbered if named and named["number"]}
 
     def keep_intact(self, share: Iterable[int]) -> set[int]:
         """The shards of a share that are on disk as they were written; altered ones are removed."""
-        paths = self.paths()
-        there = {number: paths[number] for number in share if number in paths}
-        altered = {path for path in there.values() if path.stem.rpartition("-")[2] != store.file_digest(path)}
-        for path in altered:
-            path.unlink()
-        return {number for number, path in there.items() if path not in altered}
+        paths, wanted = self.paths(), set(share)
+        there = {number: path for number, path in paths.items() if number in wanted}
+        altered = {number for number, path in there.items() if not self._is_whole(number, path)}
+        for number in altered:
+            there[number].unlink()
+        return there.keys() - altered
+
+    def _is_whole(self, number: int, path: Path) -> bool:
+        positions = self.positions(number)
+        try:
+            return is_intact(path) and len(_mapped(path)) == positions.stop - positions.start
+        except (OSError, ValueError):
+            return False
 
     def publish(self, number: int, vectors: np.ndarray) -> None:
         """Write a shard, all of it or nothing.
@@ -69,18 +77,13 @@ class Shards:
             with np.errstate(over="ignore"):
                 vectors = vectors.astype(np.float16)
             checked_vectors(vectors, what="vectors stored as float16", start=self.positions(number).start)
-        content = npy(vectors)
-        path = self.folder / f"{number:06d}-{store.bytes_digest(*content)}.npy"
-        with writing(self.folder, needed=vectors.nbytes), replacing(path) as stream:
-            stream.writelines(content)
+        publish(self.folder, f"{number:06d}-", vectors)
 
     def describe(self, origin: Mapping[str, Any]) -> None:
         """Write the manifest, once the first shard is there: where the vectors come from, and how they are stored."""
-        first = np.load(self.paths()[0], mmap_mode="r", allow_pickle=False)
+        first = _mapped(self.paths()[0])
         layout = {"count": self.count, "shard": self.size, "width": first.shape[1], "dtype": str(first.dtype)}
-        text = json.dumps({"kind": "vectors", **origin, **layout}, indent=1, ensure_ascii=False)
-        with writing(self.folder), replacing(self.folder / store.MANIFEST) as stream:
-            stream.write(text.encode())
+        describe(self.folder, Manifest(kind="vectors", parameters={**origin, **layout}, files={}))
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
         """Vectors at some positions, (n, d) float32.
@@ -95,9 +98,17 @@ class Shards:
                     f"Shard {number} of the vectors in {self.folder} is missing here. All processes must see one "
                     "cache_dir= (on several nodes: a shared file system); run again to encode what is missing."
                 )
-            parts[number] = np.load(paths[number], mmap_mode="r", allow_pickle=False)
+            parts[number] = _mapped(paths[number])
         block = np.empty((len(positions), next(iter(parts.values())).shape[1]), np.float32)
         for number, vectors in parts.items():
             here = positions // self.size == number
             block[here] = vectors[positions[here] % self.size]
         return block
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The vectors of a shard, (n, d) float32 or float16."""
+    try:
+        return mapped_array(path, np.float32)
+    except ValueError:
+        return mapped_array(path, np.float16)

@@ -24,7 +24,8 @@ from hf_hardneg.generate.replies import Replies, keep, known
 from hf_hardneg.generate.validation import LONGEST, REASONS, Draft, Validation, echoes_of
 from hf_hardneg.identity import identify
 from hf_hardneg.index import store
-from hf_hardneg.positives import isin_sorted, text_keys
+from hf_hardneg.index.stored_arrays import Schema, Stored
+from hf_hardneg.positives import KEY, isin_sorted, text_keys
 from hf_hardneg.queries import flat_strings, strings
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 SOURCE = "synthetic"
 COUNTS = ("asked", "drafts", "accepted", *REASONS, *FAILURES)
-KEYS = "keys.npy"
+KEYS = "keys"
+KNOWN = Schema.of({KEYS: Stored(KEY, "positives")})
 
 
 @dataclass(kw_only=True)
@@ -257,7 +259,7 @@ class SyntheticNegatives:
                 for dataset in plain
                 for table in dataset.iter(batch_size=1000)
             ]
-            save_array(directory / KEYS, np.unique(np.concatenate([text_keys([], "normalized"), *keys])))
+            save_array(directory / f"{KEYS}.npy", np.unique(np.concatenate([text_keys([], "normalized"), *keys])))
 
         digests = [content_digest(dataset, [self.positive_column]) for dataset in plain]
         return store.obtain(store.cache_root(self.cache_dir), "positivetexts", {"datasets": digests}, build)
@@ -266,8 +268,7 @@ class SyntheticNegatives:
     def _known_keys(self) -> np.ndarray:
         if self.known is None:
             return text_keys([], "normalized")
-        store.check(self.known)
-        return np.load(self.known / KEYS, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        return KNOWN.opened(self.known)[KEYS]
 
     @functools.cached_property
     def _replies(self) -> Replies | None:

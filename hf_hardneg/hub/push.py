@@ -310,9 +310,14 @@ def _patterns(data_files: Any) -> Iterator[str]:
 
 
 def _index_files(folder: str | os.PathLike[str] | None) -> dict[str, Path]:
-    """The files of an index, by their path in the repository."""
+    """The files that the manifest of an index lists, and the manifest, by their path in the repository.
+
+    Raises:
+        StoreError: one is missing, altered, or no regular file.
+    """
     if folder is None:
         return {}
     root = Path(folder)
-    store.check(root)
-    return {f"index/{root.name}/{path.name}": path for path in sorted(root.iterdir()) if path.is_file()}
+    with store.verifying():
+        listed = store.check(root).files
+    return {f"index/{root.name}/{name}": root / name for name in (store.MANIFEST, *listed)}

@@ -7,7 +7,6 @@ the vector that the core gives back of a document; FAISS' own estimates decide o
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_hardneg.index import store
 from hf_hardneg.index.approximate import DEPTH, REFINE, SAMPLE, Measured
 from hf_hardneg.index.dense import (
     FILE,
@@ -29,8 +29,10 @@ from hf_hardneg.index.dense import (
     score_vectors,
 )
 from hf_hardneg.index.hits import Hits, best_first
+from hf_hardneg.index.stored_arrays import Schema, Stored
 
 LABELS, FACTS = "labels.npy", "adopted.json"
+SCHEMA = Schema.of({"labels": Stored(np.int64, "documents", least=0)})
 BLOCK = 1 << 14
 TARGET, MOST = 0.99, 32
 PRODUCTS = 1e11
@@ -228,10 +230,11 @@ class _Opened:
 @functools.lru_cache(maxsize=8)
 def _opened(directory: Path) -> _Opened:
     faiss = load_faiss("a FAISS index")
-    facts = json.loads((directory / FACTS).read_text())
+    listed = store.check(directory, foreign=True).files
+    facts = store.read_object(directory, FACTS)
     paths = (transform_file(directory, number) for number in range(facts["transforms"]))
-    transforms = tuple(faiss.read_VectorTransform(str(path)) for path in paths)
-    if not (directory / LABELS).exists():
+    transforms = tuple(faiss.read_VectorTransform(str(path)) for path in paths if path.name in listed)
+    if LABELS not in listed:
         return _Opened(facts, transforms, None)
-    labels = np.load(directory / LABELS, allow_pickle=False)
+    labels = SCHEMA.opened(directory)["labels"]
     return _Opened(facts, transforms, Core.of(mapped_file(directory / FILE), labels))

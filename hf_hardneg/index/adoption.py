@@ -72,7 +72,7 @@ def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = N
     directory = store.obtain(
         corpus.cache, "faiss", parameters, lambda folder: _adopt(corpus, index, similarity, folder)
     )
-    facts = json.loads((directory / FACTS).read_text())
+    facts = store.read_object(directory, FACTS)
     for note in facts["notes"]:
         warn(note)
     return AdoptedIndex(directory=directory, similarity=facts["similarity"])

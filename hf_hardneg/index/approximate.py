@@ -21,7 +21,7 @@ import numpy as np
 
 from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.index import store
-from hf_hardneg.index.dense import FILE, DenseIndex, load_faiss, mapped_file, write_index
+from hf_hardneg.index.dense import FILE, DenseIndex, check_faiss, load_faiss, mapped_file, write_index
 from hf_hardneg.index.gpu import FAISS_LIMIT, check_faiss_class, faiss_on_gpu, gpu
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.process import in_threads
@@ -84,7 +84,7 @@ class ApproximateIndex(DenseIndex):
     @property
     def factory(self) -> str:
         """The FAISS factory string."""
-        return str(store.read_manifest(self.proposer)["parameters"]["factory"])
+        return str(store.parameters_of(self.proposer)["factory"])
 
     @property
     def measured(self) -> Measured:
@@ -300,9 +300,9 @@ def _rescored(exact: DenseIndex, vectors: np.ndarray, query: np.ndarray, docs: n
 
 @functools.lru_cache(maxsize=8)
 def _opened(proposer: Path, tuning: Path) -> tuple[Any, Measured]:
-    store.check(proposer)
+    check_faiss(proposer)
     store.check(tuning)
-    measured = Measured(**json.loads((tuning / MEASURED).read_text()))
+    measured = Measured(**store.read_object(tuning, MEASURED))
     index = mapped_file(proposer / FILE)
     _apply(index, measured.effort)
     return index, measured

@@ -8,7 +8,7 @@ scores of chosen pairs, and threads that survive a fork.
 from __future__ import annotations
 
 import functools
-import json
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from hf_hardneg.index.bm25_kernel import Postings
 from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.index.vocabulary import Vocabulary, open_vocabulary
+from hf_hardneg.pages import drop
 from hf_hardneg.positives import isin_sorted
 from hf_hardneg.process import in_threads, threads
 
@@ -160,7 +161,24 @@ class Opened(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def _opened(directory: Path) -> Opened:
-    store.check(directory)
-    statistics = json.loads((directory / bm25_build.STATISTICS).read_text())
-    arrays = [np.load(directory / name, mmap_mode="r").view(np.ndarray) for name in bm25_build.ARRAYS]
-    return Opened(Postings(statistics["documents"], *arrays), open_vocabulary(directory), statistics["mean_length"])
+    documents, mean_length = _statistics(directory)
+    words = -(-documents // 64)
+    arrays = bm25_build.SCHEMA.opened(directory, documents=documents, words=words)
+    postings = Postings(documents, *(arrays[name.removesuffix(".npy")] for name in bm25_build.ARRAYS))
+    vocabulary = open_vocabulary(directory, terms=len(postings.starts) - 1)
+    if wrong := bm25_kernel.inconsistency(postings):
+        raise store.altered(directory, *wrong)
+    for array in (postings.rows, postings.weights, postings.bits, postings.before):
+        drop(array)
+    return Opened(postings, vocabulary, mean_length)
+
+
+def _statistics(directory: Path) -> tuple[int, float]:
+    """How many documents an index holds, and their mean number of terms."""
+    said = store.read_object(directory, bm25_build.STATISTICS)
+    documents, mean_length = said.get("documents"), said.get("mean_length")
+    if type(documents) is not int or not 0 < documents < 1 << 31:
+        raise store.altered(directory, bm25_build.STATISTICS, "it names no number of documents")
+    if type(mean_length) is not float or not 0 < mean_length < math.inf:
+        raise store.altered(directory, bm25_build.STATISTICS, "it names no mean length")
+    return documents, mean_length

@@ -23,6 +23,7 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.analysis import Tokenizer, warn_if_another_language, warn_if_broken
 from hf_hardneg.index.bm25_kernel import RANKS
 from hf_hardneg.index.bm25_weights import BM25Config
+from hf_hardneg.index.stored_arrays import Schema, Stored
 from hf_hardneg.index.vocabulary import save_vocabulary
 from hf_hardneg.progress import bar
 
@@ -30,6 +31,19 @@ WEIGHTS, ROWS, STARTS = (f"{name}.csc.index.npy" for name in ("data", "indices",
 LARGEST, COMMON, BITS, BEFORE = (f"{name}.npy" for name in ("largest", "common", "bits", "before"))
 ARRAYS = (WEIGHTS, ROWS, STARTS, LARGEST, COMMON, BITS, BEFORE)
 """Files of the postings, in the order of the fields of `Postings`."""
+
+SCHEMA = Schema.of(
+    {
+        WEIGHTS.removesuffix(".npy"): Stored(np.float32, "postings", least=0),
+        ROWS.removesuffix(".npy"): Stored(np.int32, "postings"),
+        STARTS.removesuffix(".npy"): Stored(np.int64, "terms+1", bounds="postings"),
+        LARGEST.removesuffix(".npy"): Stored(np.float32, f"terms {len(RANKS)}", least=0),
+        COMMON.removesuffix(".npy"): Stored(np.int32, "common", least=0, below="terms"),
+        BITS.removesuffix(".npy"): Stored(np.uint64, "common words"),
+        BEFORE.removesuffix(".npy"): Stored(np.int32, "common words"),
+    }
+)
+"""What `bm25_kernel.inconsistency` looks at besides are rows and bitmaps."""
 
 STATISTICS = "hf_hardneg.json"
 COUNT = np.dtype([("term", np.int32), ("row", np.int32), ("frequency", np.int32), ("length", np.int32)])

@@ -9,6 +9,7 @@ where it stores the vectors.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +26,16 @@ from hf_hardneg.index.gpu import Device, gpu, nearest_on, placed
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.optional import require
 from hf_hardneg.process import single_thread_in_child
+from hf_hardneg.regular_files import opened
 
 Similarity = Literal["cosine", "dot", "l2"]
 SIMILARITIES: tuple[Similarity, ...] = ("cosine", "dot", "l2")
 FILE = "index.faiss"
 LAYOUT = 2
 TIE_SLACK = 32
-COUNT_AT, SIZE_AT = 8, 37
-"""Where a flat FAISS file holds the number of vectors, and of their components; FAISS reads what is written here."""
+WIDEST = 1 << 20
+WIDTH_AT, COUNT_AT, SIZE_AT, VECTORS_AT = 4, 8, 37, 45
+"""Where a flat FAISS file holds the width, the number of vectors, that of their components, and the vectors."""
 
 
 def load_faiss(needed_by: str) -> Any:
@@ -158,21 +161,16 @@ def write_flat(path: Path, blocks: Iterator[np.ndarray], similarity: Similarity)
         blocks (`Iterator[np.ndarray]`): (n_i, d) float32 each.
         similarity (`str`): `"l2"` writes an L2 index, others an inner product index.
     """
-    faiss = load_faiss("a dense index")
     rows, width = 0, 0
     with path.open("wb") as stream:
         for block in blocks:
             if not width:
                 width = block.shape[1]
-                kind = faiss.IndexFlatL2 if similarity == "l2" else faiss.IndexFlatIP
-                one = kind(width)
-                one.add(np.zeros((1, width), np.float32))
-                stream.write(faiss.serialize_index(one)[: -4 * width].tobytes())
+                stream.write(_head(similarity, 0, width))
             stream.write(block.tobytes())
             rows += len(block)
-        for place, value in ((COUNT_AT, rows), (SIZE_AT, rows * width)) if rows else ():
-            stream.seek(place)
-            stream.write(value.to_bytes(8, "little"))
+        stream.seek(0)
+        stream.write(_head(similarity, rows, width) if rows else b"")
     return rows
 
 
@@ -182,6 +180,17 @@ def write_index(index: Any, path: Path) -> None:
     write = faiss.write_VectorTransform if isinstance(index, faiss.VectorTransform) else faiss.write_index
     with path.open("wb") as stream:
         write(index, faiss.PyCallbackIOWriter(stream.write))
+
+
+def _head(similarity: Similarity, rows: int, width: int) -> bytes:
+    """What a FAISS file of a flat index begins with; its vectors follow, float32 row by row."""
+    faiss = load_faiss("a dense index")
+    index = (faiss.IndexFlatL2 if similarity == "l2" else faiss.IndexFlatIP)(width)
+    index.add(np.zeros((1, width), np.float32))
+    head = bytearray(faiss.serialize_index(index)[: -4 * width].tobytes())
+    for place, value in ((COUNT_AT, rows), (SIZE_AT, rows * width)):
+        head[place : place + 8] = value.to_bytes(8, "little")
+    return bytes(head)
 
 
 def mapped_file(path: Path) -> Any:
@@ -337,7 +346,12 @@ def save_flat_codes(directory: Path) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _codes(directory: Path) -> Codes | None:
-    return open_codes(directory) if (directory / "codes.npy").exists() else None
+    if "codes.npy" not in store.read_manifest(directory).files:
+        return None
+    codes, stored = open_codes(directory), _flat_vectors(_opened(str(directory / FILE)))
+    if stored is None or codes.codes.shape != stored.shape:
+        raise store.altered(directory, "codes.npy", f"it is not of the vectors in {FILE}")
+    return codes
 
 
 @functools.lru_cache(maxsize=1)
@@ -348,11 +362,35 @@ def _placed(directory: Path, device: str) -> Any:
 
 def close_indexes() -> None:
     """Forget the indexes that this process has opened, so that deleting their files gives the space back."""
-    for opened in (_opened, _codes, _placed):
-        opened.cache_clear()
+    for remembered in (_opened, _codes, _placed):
+        remembered.cache_clear()
 
 
 @functools.lru_cache(maxsize=8)
 def _opened(path: str) -> Any:
-    store.check(Path(path).parent)
+    check_faiss(Path(path).parent)
     return mapped_file(Path(path))
+
+
+def check_faiss(directory: Path) -> None:
+    """Check a published directory whose index FAISS opens, which follows what it finds in a file without looking.
+
+    Flat files are compared with what is written here, head and size; others by their checksum, see `store.check`.
+
+    Raises:
+        StoreError: a file is missing or altered.
+    """
+    if FILE not in store.check(directory).files:
+        raise store.altered(directory, store.MANIFEST, f"it does not list {FILE}")
+    if not _is_flat(directory / FILE):
+        store.check(directory, foreign=True)
+
+
+def _is_flat(path: Path) -> bool:
+    """Whether a file is that of a flat index, as large as it says."""
+    with opened(path) as stream:
+        head, size = stream.read(VECTORS_AT), stream.seek(0, os.SEEK_END)
+    width, rows = (int.from_bytes(head[place:end], "little") for place, end in ((WIDTH_AT, 8), (COUNT_AT, 16)))
+    if not 0 < width <= WIDEST or size != VECTORS_AT + 4 * width * rows:
+        return False
+    return head in {_head(similarity, rows, width) for similarity in ("dot", "l2")}

@@ -19,6 +19,7 @@ from numba import njit
 
 from hf_hardneg.disk import reserved
 from hf_hardneg.index.hits import Hits
+from hf_hardneg.index.stored_arrays import Schema, Stored
 from hf_hardneg.process import single_thread_in_child, threads, torch_threads
 
 LEVELS = 127
@@ -51,6 +52,17 @@ class Codes(NamedTuple):
     def rows(self, start: int, stop: int) -> Codes:
         """The codes of some vectors."""
         return Codes(*(values[start:stop] for values in self))
+
+
+SCHEMA = Schema.of(
+    {
+        "codes": Stored(np.int8, "documents width"),
+        "scales": Stored(np.float32, "documents", least=0),
+        "residuals": Stored(np.float32, "documents", least=0),
+        "norms": Stored(np.float32, "documents", least=0),
+    },
+    private=True,
+)
 
 
 class Pool(NamedTuple):
@@ -118,13 +130,12 @@ def save_codes(directory: Path, stored: np.ndarray) -> None:
 
 
 def open_codes(directory: Path) -> Codes:
-    """The codes that `save_codes` wrote, memory-mapped."""
-    return Codes(
-        *(
-            np.load(directory / f"{name}.npy", mmap_mode="c", allow_pickle=False).view(np.ndarray)
-            for name in Codes._fields
-        )
-    )
+    """The codes that `save_codes` wrote into a published directory, memory-mapped.
+
+    Raises:
+        StoreError: a file is altered.
+    """
+    return Codes(**SCHEMA.opened(directory))
 
 
 def unquantized(vectors: np.ndarray, norms: np.ndarray | None = None) -> Codes:

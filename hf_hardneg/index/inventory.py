@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hf_hardneg.costs import data_size
 from hf_hardneg.errors import StoreError, unknown_name
-from hf_hardneg.index.store import MANIFEST, read_manifest
+from hf_hardneg.index.manifests import MANIFEST
+from hf_hardneg.index.store import read_manifest
 
 PARTIAL = ".partial"
 SHARDS = "vectors"
+SHARDED = (SHARDS, "scores")
+"""Kinds whose files name their digests; their manifest comes after the first."""
 DAY = 86400.0
 SHOWN_VALUE = 24
 _NAME = re.compile(r"\.?(?P<kind>[a-z0-9]+)-[0-9a-f]{32}(?P<partial>(\.[0-9]+)?\.partial)?")
@@ -69,37 +74,70 @@ def inventory(root: Path) -> list[Entry]:
     """Every entry of a cache, the one used longest ago first.
 
     Args:
-        root (`Path`): the cache; may not exist.
+        root (`Path`): the cache; may not exist. Jobs may write to it meanwhile.
     """
-    found = [entry_of(path) for path in sorted(root.glob("*")) if path.is_dir() and _is_ours(path)]
-    return sorted(found, key=lambda entry: entry.used)
+    entries = []
+    for path in _folders(root):
+        with contextlib.suppress(FileNotFoundError):  # a job or another prune was quicker
+            entries.append(entry_of(path))
+    return sorted(entries, key=lambda entry: (entry.used, entry.path))
+
+
+def _folders(root: Path) -> list[Path]:
+    """The directories that were made by this library: the cache may lie in a folder that holds other things."""
+    try:
+        folders = sorted(Path(one.path) for one in os.scandir(root) if one.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{root} cannot be read as a cache: {error}. Give the cache_dir= of your runs.") from error
+    return [path for path in folders if _is_ours(path)]
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a directory was made by this library: the cache may lie in a folder that holds other things."""
     named = _NAME.fullmatch(path.name)
-    return named is not None and bool(named["partial"] or named["kind"] == SHARDS or (path / MANIFEST).is_file())
+    return named is not None and bool(named["partial"] or named["kind"] in SHARDED or os.path.lexists(path / MANIFEST))
 
 
 def entry_of(path: Path) -> Entry:
-    """The entry of a directory."""
-    files = [(one.name, one.stat()) for one in path.rglob("*") if one.is_file()]
+    """The entry of a directory.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    statuses = _statuses(path)
     kind, built_from = path.name.partition("-")[0], ""
-    used = max((stat.st_mtime for _, stat in files), default=path.stat().st_mtime)
+    used = max((status.st_mtime for status in statuses.values()), default=path.stat().st_mtime)
     if path.name.startswith("."):
         kind, built_from = "partial", f"an unfinished build of {kind.removeprefix('.')}"
-    elif (path / MANIFEST).exists():
-        used = (path / MANIFEST).stat().st_mtime
+    elif path / MANIFEST in statuses or kind not in SHARDED:
+        used = statuses[path / MANIFEST].st_mtime if path / MANIFEST in statuses else used
         built_from = _described(path)
-    return Entry(path=path, kind=kind, size=sum(stat.st_size for _, stat in files), used=used, built_from=built_from)
+    size = sum(status.st_size for status in statuses.values())
+    return Entry(path=path, kind=kind, size=size, used=used, built_from=built_from)
+
+
+def _statuses(path: Path) -> dict[Path, os.stat_result]:
+    """The files under a directory, links not followed; those that vanish or may not be seen are left out."""
+    statuses = {}
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                statuses[Path(folder, name)] = os.lstat(os.path.join(folder, name))
+    return statuses
 
 
 def _described(path: Path) -> str:
     try:
-        parameters = read_manifest(path)["parameters"]
+        parameters = read_manifest(path).parameters
     except StoreError as error:
         return f"damaged: {error}"
-    return ", ".join(f"{name}={str(value)[:SHOWN_VALUE]}" for name, value in sorted(parameters.items()))
+    return ", ".join(f"{_shown(name)}={_shown(value)}" for name, value in sorted(parameters.items()))
+
+
+def _shown(value: Any) -> str:
+    """A value of a manifest, shortened, without characters that move a terminal's cursor."""
+    return "".join(one if one.isprintable() else " " for one in str(value)[:SHOWN_VALUE])
 
 
 def prune(
@@ -174,5 +212,7 @@ def _remove(path: Path) -> None:
     hidden = path if path.name.startswith(".") else path.with_name(f".{path.name}{PARTIAL}")
     if hidden != path:
         shutil.rmtree(hidden, ignore_errors=True)
-        path.rename(hidden)
-    shutil.rmtree(hidden)
+        with contextlib.suppress(FileNotFoundError):  # another prune was quicker
+            path.rename(hidden)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(hidden)

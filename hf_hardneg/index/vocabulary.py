@@ -14,8 +14,17 @@ import pyarrow as pa
 from numba import njit
 
 from hf_hardneg.disk import save_array
+from hf_hardneg.index import store
+from hf_hardneg.index.stored_arrays import Schema, Stored
 
 NAMES = ("bytes", "ends", "slots")
+SCHEMA = Schema.of(
+    {
+        "terms.bytes": Stored(np.uint8, "bytes"),
+        "terms.ends": Stored(np.int64, "terms+1", bounds="bytes"),
+        "terms.slots": Stored(np.int32, "slots", least=-1, below="terms"),
+    }
+)
 
 
 class Vocabulary(NamedTuple):
@@ -43,9 +52,18 @@ def save_vocabulary(directory: Path, terms: Sequence[str]) -> None:
         save_array(directory / f"terms.{name}.npy", values)
 
 
-def open_vocabulary(directory: Path) -> Vocabulary:
-    """The vocabulary in a directory, memory-mapped."""
-    return Vocabulary(*(np.load(directory / f"terms.{name}.npy", mmap_mode="r").view(np.ndarray) for name in NAMES))
+def open_vocabulary(directory: Path, terms: int) -> Vocabulary:
+    """The vocabulary of so many terms in a published directory, memory-mapped.
+
+    Raises:
+        StoreError: a file is altered.
+    """
+    arrays = SCHEMA.opened(directory, terms=terms)
+    vocabulary = Vocabulary(*(arrays[f"terms.{name}"] for name in NAMES))
+    free = np.count_nonzero(vocabulary.slots < 0)
+    if free == 0 or len(vocabulary.slots) & (len(vocabulary.slots) - 1):
+        raise store.altered(directory, "terms.slots.npy", "its table has no free place, or no power of two of places")
+    return vocabulary
 
 
 def _utf8(terms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

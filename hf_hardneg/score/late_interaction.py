@@ -28,6 +28,7 @@ from hf_hardneg.encode.modules import Kind
 from hf_hardneg.errors import ModelError
 from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.store import digest_of, file_digest
+from hf_hardneg.index.stored_arrays import mapped_array
 from hf_hardneg.score.scorers import ScoreKind
 
 IDF = "idf.npy"
@@ -208,7 +209,10 @@ def _loaded(folder: str, digest: str, device: str) -> tuple[LateInteraction, np.
             "Construct the miner again to use the new one."
         )
     said = read_json(place / FILE)
-    idf = np.load(place / IDF, allow_pickle=False)
+    try:
+        idf = mapped_array(place / IDF, np.float32, follow=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{place / IDF} cannot be read: {error}. Fetch the model again, or train it again.") from error
     model = LateInteraction(encoder=_encoder(place, device), idf=idf, mean_length=said["mean_length"])
     return model, np.array([said["coefficients"][name] for name in FEATURES]), said["intercept"]
 

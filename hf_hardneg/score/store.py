@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -18,14 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_hardneg.disk import npy, replacing, writing
-from hf_hardneg.errors import warn
+from hf_hardneg.disk import writing
+from hf_hardneg.errors import StoreError, warn
 from hf_hardneg.index import store
+from hf_hardneg.index.manifests import Manifest
+from hf_hardneg.index.named_files import describe, is_intact, publish, shards
+from hf_hardneg.index.stored_arrays import mapped_array
 from hf_hardneg.positives import KEY, isin_sorted
 from hf_hardneg.progress import bar
 from hf_hardneg.score.scorers import PairScorer, ScoreKind
 
 FLUSH_SECONDS = 10.0
+LAYOUT = 2
 FIRST_CHUNK = 64
 LARGEST_CHUNK = 65536
 ENTRY = np.dtype([("key", KEY), ("score", "<f4")])
@@ -78,9 +81,7 @@ class ScoreStore:
         entries["key"], entries["score"] = keys, scores
         entries.sort(order="key")
         with writing(self.folder, needed=entries.nbytes), self._locked():
-            name = store.bytes_digest(entries.tobytes())
-            with replacing(self.folder / f"{name}.npy") as stream:
-                stream.writelines(npy(entries))
+            publish(self.folder, "", entries)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -89,14 +90,17 @@ class ScoreStore:
 
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
-            if not (self.folder / store.MANIFEST).exists():
-                self.folder.mkdir(exist_ok=True)
-                parameters = dict(self.origin)
-                manifest = {"format": store.FORMAT, "kind": "scores", "parameters": parameters, "files": {}}
-                text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
-                with replacing(self.folder / store.MANIFEST) as stream:
-                    stream.write(text.encode())
+            self.folder.mkdir(exist_ok=True)
+            if not _has_manifest(self.folder):
+                describe(self.folder, Manifest(kind="scores", parameters=dict(self.origin), files={}))
             yield
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        return store.read_manifest(folder).kind == "scores"
+    except StoreError:
+        return False
 
 
 class _Table:
@@ -108,7 +112,7 @@ class _Table:
 
     def refreshed(self) -> np.ndarray:
         """All entries, (n,) of `ENTRY`, sorted by key."""
-        there = {path.stem: path for path in self.folder.glob("*.npy")}
+        there = {path.stem: path for path in shards(self.folder)}
         if not self.seen <= there.keys():
             self.seen, self.entries = set(), np.empty(0, ENTRY)
         new = {name: entries for name in there.keys() - self.seen if (entries := _read(there[name])) is not None}
@@ -121,12 +125,14 @@ class _Table:
 
 def _read(path: Path) -> np.ndarray | None:
     """The entries of a shard; None, and the file removed, where they are not what was written."""
-    with contextlib.suppress(ValueError, EOFError, FileNotFoundError):
-        entries = np.load(path, allow_pickle=False)
-        if entries.dtype == ENTRY and store.bytes_digest(entries.tobytes()) == path.stem:
-            return entries
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if is_intact(path):
+            return np.array(mapped_array(path, ENTRY))
+    if not os.path.lexists(path):
+        return None
     warn(f"{path} was altered or truncated: its pairs are scored again. Check the disk if this happens often.")
-    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.unlink()
     return None
 
 
@@ -209,7 +215,7 @@ def stored(scorer: PairScorer, cache_dir: Path) -> StoredScorer:
     """
     if isinstance(scorer, StoredScorer):
         return scorer
-    parameters = {"scorer": scorer.digest, "kind": scorer.kind, "entry": str(ENTRY)}
+    parameters = {"scorer": scorer.digest, "kind": scorer.kind, "entry": str(ENTRY), "layout": LAYOUT}
     described = {name: str(value) for name, value in getattr(scorer, "settings", {}).items()}
     folder = store.place(cache_dir, "scores", parameters)
     return StoredScorer(scorer=scorer, store=ScoreStore(folder=folder, origin=tuple(sorted(described.items()))))

@@ -21,14 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hf_hardneg.arguments import AtLeastOne, AtLeastZero, check_fields, checked
 from hf_hardneg.disk import replacing, writing
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index import store
 from hf_hardneg.index.dense import DenseIndex, Similarity, close_indexes
-from hf_hardneg.training.negative_arrays import Generation
+from hf_hardneg.regular_files import json_of
+from hf_hardneg.training.negative_arrays import SCHEMA, Generation
+
+REPORT = "report.json"
+POINTER = 1000
+"""Bytes that `CURRENT` may have."""
+MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,31 @@ class Generations:
 
     @property
     def current(self) -> int:
-        """The generation that readers take; 0 where there is none yet."""
+        """The generation that readers take; 0 where there is none yet.
+
+        Raises:
+            StoreError: `CURRENT` is lost or garbled.
+        """
+        number = self.pointed
+        if number is None:
+            raise StoreError(
+                f"{self._pointer} is missing beside generations, or does not name one, so which negatives serve is not "
+                "known. Go on with the run that made them, whose next step writes it; or start anew in an empty "
+                "directory."
+            )
+        return number
+
+    @property
+    def pointed(self) -> int | None:
+        """What `CURRENT` says; `None` where it is lost or garbled."""
         try:
-            return int(json.loads(self._pointer.read_text())["generation"])
+            said = json_of(self._pointer, POINTER)
         except FileNotFoundError:
-            return 0
+            return None if any(self.directory.glob("gen-*")) else 0
+        except (OSError, ValueError):
+            return None
+        number = said.get("generation") if isinstance(said, dict) else None
+        return number if type(number) is int and 0 <= number < MOST else None
 
     @checked
     def place(self, number: AtLeastOne) -> Path:
@@ -63,13 +87,14 @@ class Generations:
     def holds(self, number: AtLeastOne, parameters: Mapping[str, Any]) -> bool:
         """Whether a generation is published and was made of just these parameters."""
         target = self.place(number)
-        return target.exists() and store.read_manifest(target)["parameters"] == parameters
+        return target.exists() and store.read_manifest(target).parameters == parameters
 
     @checked
     def publish(self, number: AtLeastOne, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
         """Build and publish a generation; one of that number from an abandoned run is replaced. Older indexes go."""
         with writing(self.directory, other="directory="):
-            self.directory.mkdir(parents=True, exist_ok=True)
+            if self.pointed == 0:
+                self._point(0)
             shutil.rmtree(self.place(number), ignore_errors=True)
             store.publish(self.place(number), "generation", parameters, build)
         for old in self.directory.glob("index-*"):
@@ -86,6 +111,9 @@ class Generations:
         if number:
             self.open(number)
             store.check(self.place(number))
+        self._point(number)
+
+    def _point(self, number: int) -> None:
         with writing(self.directory, other="directory="):
             self.directory.mkdir(parents=True, exist_ok=True)
             with replacing(self._pointer) as stream:
@@ -140,6 +168,10 @@ class Generations:
 @functools.lru_cache(maxsize=2)
 def _opened(directory: Path, mtime_ns: int) -> Generation:
     store.check(directory)
-    report = json.loads((directory / "report.json").read_text())
-    arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in directory.glob("*.npy")}
-    return Generation(sources=tuple(report["sources"]), **arrays)
+    sources = store.read_object(directory, REPORT).get("sources")
+    if not isinstance(sources, list) or not all(isinstance(name, str) for name in sources):
+        raise store.altered(directory, REPORT, "it names no sources")
+    generation = Generation(sources=tuple(sources), **SCHEMA.opened(directory))
+    if wrong := generation.inconsistency():
+        raise store.altered(directory, *wrong)
+    return generation

@@ -11,11 +11,21 @@ import pyarrow as pa
 
 from hf_hardneg.batches import ragged
 from hf_hardneg.disk import replacing, save_array
+from hf_hardneg.index.stored_arrays import Schema, Stored
 from hf_hardneg.padding import Chosen
 from hf_hardneg.queries import Reader
 
 NEGATIVE = np.dtype([("doc", np.int64), ("score", np.float32), ("rank", np.int32), ("source", np.int8)])
-ARRAYS = ("made", "counts", "negatives", "listed_counts", "listed")
+SCHEMA = Schema.of(
+    {
+        "made": Stored(np.int32, "rows", least=0),
+        "counts": Stored(np.int64, "rows", least=0),
+        "negatives": Stored(NEGATIVE, "negatives"),
+        "listed_counts": Stored(np.int64, "rows", least=0),
+        "listed": Stored(np.float32, "positives"),
+    }
+)
+ARRAYS = tuple(name for name, _ in SCHEMA.arrays)
 ADDED = {
     "negatives": pa.list_(pa.string()),
     "negative_ids": pa.list_(pa.string()),
@@ -46,6 +56,19 @@ class Generation:
     listed_counts: np.ndarray
     listed: np.ndarray
     sources: tuple[str, ...]
+
+    def inconsistency(self) -> tuple[str, str] | None:
+        """A file whose values lead out of the others, and how; `None` as a rule."""
+        for name, of in (("counts", self.negatives), ("listed_counts", self.listed)):
+            counts = getattr(self, name)
+            if counts.max(initial=0) > len(of) or counts.sum() != len(of):
+                return f"{name}.npy", f"it counts other than {len(of):,} entries"
+        if self.negatives["doc"].min(initial=0) < 0:
+            return "negatives.npy", "it holds negative rows"
+        sources = self.negatives["source"]
+        if sources.min(initial=0) < 0 or sources.max(initial=-1) >= len(self.sources):
+            return "negatives.npy", "it holds sources that are not listed"
+        return None
 
     @functools.cached_property
     def starts(self) -> np.ndarray:

@@ -30,7 +30,7 @@ from hf_hardneg.negatives import OPTIONS, HardNegatives
 from hf_hardneg.retrievers import dense_part
 from hf_hardneg.strategies import Strategy, resolve
 from hf_hardneg.training.gather import world_size
-from hf_hardneg.training.generations import Generations
+from hf_hardneg.training.generations import REPORT, Generations
 from hf_hardneg.training.negative_arrays import Generation
 from hf_hardneg.training.newest import GenerationNegatives
 from hf_hardneg.training.row_keys import RowKeys
@@ -224,7 +224,7 @@ class Refresher:
     @checked
     def switch(self, number: AtLeastZero) -> bool:
         """Have readers take a generation; every rank calls it. Whether that is another than before."""
-        changes = self.ranks.decided(number != self.generations.current)
+        changes = self.ranks.decided(number != self.generations.pointed)
         if changes and self.ranks.rank == 0:
             self.generations.switch(number)
         if changes:
@@ -279,9 +279,10 @@ class Refresher:
 
         def build(directory: Path) -> None:
             whole.save(directory)
-            (directory / "report.json").write_text(json.dumps(report))
+            (directory / REPORT).write_text(json.dumps(report))
 
-        if self.generations.current >= number:
+        pointed = self.generations.pointed
+        if pointed is None or pointed >= number:
             self.generations.switch(number - 1)
         self.generations.publish(number, parameters, build)
         logger.info(
@@ -306,19 +307,19 @@ class Refresher:
             "rows": [rows.start, rows.stop],
             "strategy": repr(resolve(self.strategy)),
             "fraction": self.corpus_fraction,
-            "options": {name: repr(value) for name, value in sorted(self.options.items())},
+            "options": {name: repr(value) for name, value in sorted(self.options.items()) if name != "verify"},
         }
 
     def _refuse_unchanged(self, number: int, step: int, encoder: Encoder) -> None:
         """Raise for a callable whose digest stays the same while the model is trained: its vectors would be old."""
         if number < 2 or not isinstance(encoder, CallableEncoder):
             return
-        before = store.read_manifest(self.generations.place(number - 1))["parameters"]
-        if before["encoder"] == encoder.digest:
+        before = store.read_manifest(self.generations.place(number - 1)).parameters
+        if before.get("encoder") == encoder.digest:
             raise ModelError(
-                f"The encoder's digest at step {step} is still the one of step {before['step']}, {encoder.digest!r}, "
-                "so vectors of the old weights would be taken for new ones. Give it a digest that changes with its "
-                "weights, or pass the model itself: a SentenceTransformer, or LiveModel."
+                f"The encoder's digest at step {step} is still the one of step {before.get('step')}, "
+                f"{encoder.digest!r}, so vectors of the old weights would be taken for new ones. Give it a digest that "
+                "changes with its weights, or pass the model itself: a SentenceTransformer, or LiveModel."
             )
 
     def _rows_of_corpus(self, number: int) -> np.ndarray | None:

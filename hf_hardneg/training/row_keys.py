@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,11 @@ from hf_hardneg.disk import save_array
 from hf_hardneg.errors import DataError
 from hf_hardneg.ids import named_columns
 from hf_hardneg.index import store
-from hf_hardneg.positives import isin_sorted, text_keys
+from hf_hardneg.index.stored_arrays import Schema, Stored
+from hf_hardneg.positives import KEY, isin_sorted, text_keys
 from hf_hardneg.queries import Columns, Reader
+
+ROWS = Schema.of({"order": Stored(np.int64, "rows", least=0, below="rows"), "keys": Stored(KEY, "rows")})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +66,9 @@ class RowKeys:
         return order[position]
 
 
-@functools.lru_cache(maxsize=4)
 def _mapped_keys(directory: Path) -> tuple[np.ndarray, np.ndarray]:
-    store.check(directory)
-    order, keys = (np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("order", "keys"))
-    return order, keys
+    arrays = ROWS.opened(directory)
+    return arrays["order"], arrays["keys"]
 
 
 def _read(present: list[str], columns: Columns) -> list[str]:

@@ -22,7 +22,7 @@ from hf_hardneg.encode.live import keep_settings, save_model
 from hf_hardneg.encode.live_settings import live_identity, tokenizer_settings
 from hf_hardneg.encode.model_files import ModelFiles, Pooling
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.index.store import check, obtain, read_manifest
+from hf_hardneg.index.store import check, obtain, parameters_of, refuse_unlisted
 
 OPTIONS = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
 """Of a `LiveModel`, and saved beside its weights."""
@@ -148,7 +148,8 @@ def saved_encoder(folder: Path, device: str) -> Encoder:
         StoreError: the folder is missing, or its files are altered.
     """
     check(folder)
-    made_of = read_manifest(folder)["parameters"]
+    refuse_unlisted(folder)
+    made_of = parameters_of(folder)
     if not made_of.keys() >= set(OPTIONS):
         return open_saved(folder, device)
     files = ModelFiles(folder=str(folder / "model"), **{name: made_of[name] for name in OPTIONS})

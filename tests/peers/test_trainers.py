@@ -233,7 +233,7 @@ def test_pylate_with_negatives_that_keep_up(tmp_path):
     assert math.isfinite(result.training_loss) and not torch.equal(before, next(model.parameters()))
     last_reading = {tuple(batch["query"]): number for number, batch in seen}
     assert list(last_reading.values())[:5] == [0, 0, 1, 1, 2]
-    weights = [read_manifest(made.generations.place(number))["parameters"]["encoder"] for number in (1, 2)]
+    weights = [read_manifest(made.generations.place(number)).parameters["encoder"] for number in (1, 2)]
     assert len({*weights, Pooled(model).digest}) == 3
 
 
