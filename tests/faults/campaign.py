@@ -21,6 +21,8 @@ import numpy as np
 MODULES: tuple[str, ...] = (
     "arguments",
     "disks",
+    "manifests",
+    "mutations",
 )
 """The modules of this folder that have `ROWS`."""
 
