@@ -81,10 +81,18 @@ class Schema:
         """
         return _opened(self, directory, tuple(sorted(sizes.items())))
 
+    def read(self, directory: Path, **sizes: int) -> dict[str, np.ndarray]:
+        """The same, mapped and checked anew: for directories whose name is no digest of what they hold."""
+        return _read(self, directory, sizes)
+
 
 @functools.lru_cache(maxsize=64)
 def _opened(schema: Schema, directory: Path, sizes: tuple[tuple[str, int], ...]) -> dict[str, np.ndarray]:
-    listed, known = store.check(directory).files, dict(sizes)
+    return _read(schema, directory, dict(sizes))
+
+
+def _read(schema: Schema, directory: Path, known: dict[str, int]) -> dict[str, np.ndarray]:
+    listed = store.check(directory).files
     arrays = {}
     for name, stored in schema.arrays:
         path = directory / f"{name}.npy"

@@ -171,7 +171,7 @@ def _opened(directory: Path, mtime_ns: int) -> Generation:
     sources = store.read_object(directory, REPORT).get("sources")
     if not isinstance(sources, list) or not all(isinstance(name, str) for name in sources):
         raise store.altered(directory, REPORT, "it names no sources")
-    generation = Generation(sources=tuple(sources), **SCHEMA.opened(directory))
+    generation = Generation(sources=tuple(sources), **SCHEMA.read(directory))
     if wrong := generation.inconsistency():
         raise store.altered(directory, *wrong)
     return generation
