@@ -27,6 +27,7 @@ LAYERS = [
     {"queries"},
     {"index.exact", "index.bm25_kernel", "index.bm25_weights", "index.vocabulary"},
     {"index.bm25_build", "index.gpu"},
+    {"index.bm25_checks"},
     {"index.dense", "index.bm25"},
     {"index.approximate"},
     {"index.adopted"},

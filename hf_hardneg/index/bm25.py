@@ -22,6 +22,7 @@ from hf_hardneg.corpus import Corpus
 from hf_hardneg.identity import identify
 from hf_hardneg.index import bm25_build, bm25_kernel, store
 from hf_hardneg.index.analysis import tokenizer_digest
+from hf_hardneg.index.bm25_checks import inconsistency
 from hf_hardneg.index.bm25_kernel import Postings
 from hf_hardneg.index.bm25_weights import BM25Config
 from hf_hardneg.index.hits import Hits
@@ -166,7 +167,7 @@ def _opened(directory: Path) -> Opened:
     arrays = bm25_build.SCHEMA.opened(directory, documents=documents, words=words)
     postings = Postings(documents, *(arrays[name.removesuffix(".npy")] for name in bm25_build.ARRAYS))
     vocabulary = open_vocabulary(directory, terms=len(postings.starts) - 1)
-    if wrong := bm25_kernel.inconsistency(postings):
+    if wrong := inconsistency(postings):
         raise store.altered(directory, *wrong)
     for array in (postings.rows, postings.weights, postings.bits, postings.before):
         drop(array)

@@ -43,7 +43,7 @@ SCHEMA = Schema.of(
         BEFORE.removesuffix(".npy"): Stored(np.int32, "common words"),
     }
 )
-"""What `bm25_kernel.inconsistency` looks at besides are rows and bitmaps."""
+"""What `bm25_checks.inconsistency` looks at besides are rows and bitmaps."""
 
 STATISTICS = "hf_hardneg.json"
 COUNT = np.dtype([("term", np.int32), ("row", np.int32), ("frequency", np.int32), ("length", np.int32)])

@@ -50,58 +50,6 @@ class Postings(NamedTuple):
     before: np.ndarray
 
 
-def inconsistency(postings: Postings) -> tuple[str, str] | None:
-    """What the kernels below would follow out of memory: a file that was altered, and how; `None` as a rule.
-
-    Arrays have their shapes, and `starts` and `common` are within bounds.
-    """
-    if not _rows_ascend(postings.rows, postings.starts, postings.documents):
-        return "indices.csc.index.npy", "its rows do not ascend within the corpus"
-    if (np.diff(postings.common) <= 0).any():
-        return "common.npy", "its terms do not ascend"
-    having = np.diff(postings.starts)[postings.common]
-    if not _bitmaps_count(postings.bits, postings.before, having):
-        return "before.npy", "it does not count what bits.npy marks"
-    return None
-
-
-@njit(cache=True, nogil=True)
-def _rows_ascend(rows, starts, documents):
-    """Whether the rows of every term ascend, from 0 on and below `documents`."""
-    for term in range(len(starts) - 1):
-        last = -1
-        for j in range(starts[term], starts[term + 1]):
-            if rows[j] <= last:
-                return False
-            last = rows[j]
-        if last >= documents:
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _ones(x):
-    """How many bits of 64 are set."""
-    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
-
-
-@njit(cache=True, nogil=True)
-def _bitmaps_count(bits, before, having):
-    """Whether `before` counts the bits of earlier words, and each bitmap has as many as its term has postings."""
-    for slot in range(len(bits)):
-        count = 0
-        for word in range(bits.shape[1]):
-            if before[slot, word] != count:
-                return False
-            count += _ones(bits[slot, word])
-        if count != having[slot]:
-            return False
-    return True
-
-
 @njit(cache=True, nogil=True)
 def _worse(score_a, doc_a, score_b, doc_b):
     return score_a < score_b or (score_a == score_b and doc_a > doc_b)
@@ -176,7 +124,11 @@ def _place_in_bitmap(bits, before, doc):
     word, bit = bits[doc >> 6], np.uint64(1) << np.uint64(doc & 63)
     if not word & bit:
         return -1
-    return before[doc >> 6] + _ones(word & (bit - np.uint64(1)))
+    x = word & (bit - np.uint64(1))
+    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return before[doc >> 6] + np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 class Query(NamedTuple):
