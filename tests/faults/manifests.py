@@ -12,9 +12,9 @@ import numpy as np
 
 from hf_hardneg.errors import HardNegError
 from hf_hardneg.index import store
-from hf_hardneg.index.arrays import Schema, Stored
 from hf_hardneg.index.inventory import inventory, prune
 from hf_hardneg.index.manifests import Manifest
+from hf_hardneg.index.stored_arrays import Schema, Stored
 from hf_hardneg.training.generations import Generations
 from hf_hardneg.verification import verify_cache
 from tests.faults.campaign import Row
