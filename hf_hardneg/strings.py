@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from hf_hardneg.errors import StoreError
+
 
 class Strings(NamedTuple):
     """Where the strings of a column lie; valid in this process, as long as the column lives.
@@ -28,7 +30,17 @@ class Strings(NamedTuple):
     width: int
 
     def take(self, rows: np.ndarray) -> pa.Array:
-        """The strings at some rows (n,) int64, as a string array; large where they need 64-bit offsets."""
+        """The strings at some rows (n,) int64, as a string array; large where they need 64-bit offsets.
+
+        Raises:
+            StoreError: a row is beyond the column, so that what named it is of another corpus, or altered.
+        """
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.starts[-1]:
+            raise StoreError(
+                f"Row {rows[rows.argmin() if rows.min() < 0 else rows.argmax()]:,} was asked of a column of "
+                f"{self.starts[-1]:,} rows: what is stored of it was altered, or is of another corpus. Find it with "
+                "verify=True or `hf-hardneg cache verify`, and delete it."
+            )
         begins, ends = _bounds(self.memory, self.starts, self.offsets, self.data, self.width, rows)
         characters = _copied(self.memory, begins, ends)
         small = ends[-1] < 2**31 if len(rows) else True
@@ -38,12 +50,18 @@ class Strings(NamedTuple):
 
 
 def strings_of(column: pa.ChunkedArray) -> Strings | None:
-    """The strings of a column without nulls; `None` where it holds another type."""
+    """The strings of a column without nulls; `None` where it holds another type.
+
+    Raises:
+        StoreError: the offsets of the strings do not lie in their file, which was altered.
+    """
     if column.type not in (pa.string(), pa.large_string()):
         return None
     width = 4 if column.type == pa.string() else 8
     chunks = [chunk for chunk in column.chunks if len(chunk)]
     buffers = [chunk.buffers() for chunk in chunks]
+    for chunk, held in zip(chunks, buffers, strict=True):
+        _check_offsets(chunk, held, np.dtype(f"<i{width}"))
     offsets = np.array([held[1].address + chunk.offset * width for held, chunk in zip(buffers, chunks, strict=True)])
     data = np.array([held[2].address if held[2] else held[1].address for held in buffers])
     starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])])
@@ -51,6 +69,20 @@ def strings_of(column: pa.ChunkedArray) -> Strings | None:
     last = max([held.address + held.size for pair in buffers for held in pair[1:] if held], default=0)
     memory = np.ctypeslib.as_array((ctypes.c_uint8 * int(last - first)).from_address(int(first)))
     return Strings(memory, starts.astype(np.int64), (offsets - first).astype(np.int64), data - first, width)
+
+
+def _check_offsets(chunk: pa.Array, held: list[pa.Buffer | None], kind: np.dtype[np.signedinteger]) -> None:
+    """Raise unless the offsets of a chunk ascend within its characters."""
+    marks, characters = held[1], held[2].size if held[2] else 0
+    count = chunk.offset + len(chunk) + 1
+    if marks is not None and marks.size >= count * kind.itemsize:
+        offsets = np.frombuffer(marks, kind, count)[chunk.offset :]
+        if offsets[0] >= 0 and offsets[-1] <= characters and (np.diff(offsets) >= 0).all():
+            return
+    raise StoreError(
+        "A column of texts has strings that do not lie in its file: the file was altered. Make the dataset again; "
+        "where it lies in the cache of this library, `hf-hardneg cache verify` names it."
+    )
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
