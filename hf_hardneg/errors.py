@@ -8,6 +8,7 @@
     ├── DataError          (ValueError)   rows, ids or vectors that cannot be used
     ├── StoreError         (ValueError)   files on disk that are missing, altered or foreign
     ├── ModelError         (ValueError)   a model that cannot be loaded or is not supported
+    ├── WorkerError        (RuntimeError) a worker process that died
     ├── RanksError         (RuntimeError) processes of one launch that are gone, or disagree
     ├── EndpointError      (OSError)      a model endpoint that does not answer, or answers no
     ├── HubError           (OSError)      a Hub repository that cannot be reached, read or written
@@ -68,6 +69,10 @@ class ModelError(HardNegError, ValueError):
     """A model that cannot be loaded, or describes something that is not supported."""
 
 
+class WorkerError(HardNegError, RuntimeError):
+    """A worker process that was killed, or ended, before it was done."""
+
+
 class RanksError(HardNegError, RuntimeError):
     """Processes of one launch that are gone, or that disagree."""
 
@@ -98,13 +103,14 @@ def silenced() -> Iterator[None]:
         _silent.reset(token)
 
 
-def warn(message: str) -> None:
+def warn(message: str, *, always: bool = False) -> None:
     """Show a `HardNegWarning` under the line outside this package that led to it.
 
     Args:
         message (`str`): what was found and what to do, in sentences.
+        always (`bool`, defaults to `False`): whether also within `silenced()`.
     """
-    if _silent.get():
+    if _silent.get() and not always:
         return
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{_PACKAGE}."):

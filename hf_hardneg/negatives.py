@@ -17,6 +17,7 @@ from hf_hardneg.identity import identify, is_of_user, one_run
 from hf_hardneg.index import store
 from hf_hardneg.padding import Shortage
 from hf_hardneg.positives import Dedupe, corpus_keys
+from hf_hardneg.process import end_with_pool
 from hf_hardneg.queries import Columns, Reader, known_positives_of, no_ids
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import Aggregate, Retrieval
@@ -244,6 +245,7 @@ class HardNegatives:
             ColumnError, DataError: the rows cannot be read.
             ConfigError: a margin has no positive score to compare with, or a worker would touch CUDA.
         """
+        end_with_pool()
         rows = Batch.of(batch, self.query_column)
         names = written(self.selection.filtering.filters)
         check_own(rows.columns, names, rows.fields("mining") if "mining" in rows.columns else ())

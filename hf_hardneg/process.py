@@ -1,4 +1,4 @@
-"""What a forked worker must do before it may compute.
+"""What a worker must do: before it may compute, and when its parent ends.
 
 A child forked after its parent searched with several threads hangs for ever in its first FAISS or torch call, and is
 killed by numba's OpenMP layer, unless it sets those libraries to one thread first.
@@ -11,24 +11,23 @@ import functools
 import itertools
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 _IMPORTED_IN = os.getpid()
 _limited_in: set[int] = set()
+_watching_in: set[int] = set()
 
 
 def in_child() -> bool:
     """Whether this process is a worker: forked from, or spawned by, the process that holds the dataset."""
-    parent = sys.modules.get("multiprocess.process") or sys.modules.get("multiprocessing.process")
-    spawned = any(
-        module is not None and module.parent_process() is not None
-        for module in (sys.modules.get("multiprocess.process"), sys.modules.get("multiprocessing.process"))
-    )
-    return os.getpid() != _IMPORTED_IN or (parent is not None and spawned)
+    spawned = any(module.parent_process() is not None for module in _process_modules())
+    return os.getpid() != _IMPORTED_IN or spawned
 
 
 def single_thread_in_child() -> None:
@@ -45,6 +44,44 @@ def single_thread_in_child() -> None:
         if module is not None:
             getattr(module, setter)(1)
     _limited_in.add(pid)
+
+
+def end_with(parent: int) -> None:
+    """Have this process end within a second of the one that started it, in whatever way that ends."""
+
+    def watch() -> None:
+        above = os.getppid()
+        while os.getppid() == above and _is_there(parent):
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with_pool() -> None:
+    """Have a worker of a pool end with the process that holds the pool, so that none computes for nobody."""
+    pid = os.getpid()
+    if pid in _watching_in or not in_child():
+        return
+    _watching_in.add(pid)
+    for module in _process_modules():
+        if module.parent_process() is not None and module.current_process().daemon:
+            end_with(module.parent_process().pid)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _process_modules() -> list[Any]:
+    """Those that are loaded of the standard library's and of the one that `datasets` uses."""
+    return [sys.modules[name] for name in ("multiprocess.process", "multiprocessing.process") if name in sys.modules]
 
 
 def threads() -> int:

@@ -22,6 +22,7 @@ from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import Retrieval
 from hf_hardneg.selection import ROW, replaced
 from hf_hardneg.versions import installed
+from hf_hardneg.workers import map_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -117,15 +118,7 @@ class Steps:
 
         def build(directory: Path) -> None:
             (directory / VERSIONS).write_text(json.dumps(installed()))
-            rows.map(
-                function,
-                batched=True,
-                batch_size=self.batch_size,
-                num_proc=self.num_proc,
-                cache_file_name=str(directory / "rows.arrow"),
-                load_from_cache_file=False,
-                desc=desc,
-            )
+            map_rows(rows, function, directory, batch_size=self.batch_size, num_proc=self.num_proc, desc=desc)
 
         directory = store.obtain(self.cache, kind, parameters, build)
         names = sorted(name for name in store.read_manifest(directory).files if name.endswith(".arrow"))

@@ -1,18 +1,23 @@
 """What lies in the cache is listed as it is, and only what was asked for goes."""
 
+import multiprocessing
 import os
+import signal
+import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 from datasets import Dataset
-from filelock import FileLock
 
-from hf_hardneg import mine
+from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import UnknownNameError
-from hf_hardneg.index import store
+from hf_hardneg.index import leases, store
 from hf_hardneg.index.inventory import inventory, prune
+from hf_hardneg.index.locks import Lock
 from tests.worlds import encode, world
 
+FORK = multiprocessing.get_context("fork")
 DAY = 86400
 
 
@@ -66,16 +71,119 @@ def test_only_remains_of_dead_builds_go_unasked(tmp_path):
     assert by_kind(tmp_path) == before and not partial.exists()
 
 
+def _use(root, pipe, strategy, **options):
+    """Another process: it opens what is built already, and reads it when it is told to."""
+    miner = HardNegatives(*world(3)[1:], strategy, cache_dir=str(root), **options)
+    pipe.send("opened")
+    pipe.recv()
+    sys.exit(len(miner(world(3)[0][:3])["negatives"]) - 3)
+
+
+@contextmanager
+def in_use(root, strategy="bm25", **options):
+    """A process that made a miner, and mines with it afterwards; it must find what it needs."""
+    ours, its = FORK.Pipe()
+    process = FORK.Process(target=_use, args=(root, its, strategy), kwargs=options)
+    process.start()
+    assert ours.recv() == "opened"
+    yield process
+    ours.send("read")
+    process.join()
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize(("strategy", "options"), [("bm25", {}), ("dense", {"encoder": encode})])
+def test_what_another_process_has_opened_stays_and_serves_it(tmp_path, strategy, options):
+    filled(tmp_path, strategy, **options)
+    with in_use(tmp_path, strategy, **options) as process:
+        result = prune(tmp_path, everything=True)
+        kept = {entry.kind for entry in result.in_use}
+        assert {"corpus", "keys", strategy} <= kept and "candidates" not in kept
+        assert {entry.kind for entry in inventory(tmp_path)} == kept
+        assert str(result).count(f"in use by process {process.pid} on ") == len(kept)
+        assert prune(tmp_path, everything=True, dry_run=True).in_use == result.in_use
+    assert {entry.kind for entry in prune(tmp_path, everything=True).removed} == kept
+
+
+def test_what_a_killed_process_had_open_goes_and_nothing_is_left_of_it(tmp_path):
+    filled(tmp_path)
+    with pytest.raises(AssertionError), in_use(tmp_path) as process:
+        process.kill()
+    assert [path.name for path in tmp_path.glob(f"{leases.FILES}{process.pid}-*")]
+    assert prune(tmp_path, everything=True).in_use == ()
+    assert {path.name.rpartition("-")[0] for path in tmp_path.iterdir()} <= {f"{leases.FILES}{os.getpid()}"}
+
+
+def test_what_a_child_of_a_dead_process_reads_stays(tmp_path):
+    """The child was forked after its parent had opened the index."""
+    filled(tmp_path)
+    pipe = os.pipe()
+    parent = os.fork()
+    if not parent:
+        HardNegatives(*world(3)[1:], "bm25", cache_dir=str(tmp_path))
+        child = os.fork()
+        if child:
+            os.write(pipe[1], f"{child}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(600)
+    child = int(os.read(pipe[0], 100))
+    os.waitpid(parent, 0)
+    try:
+        assert "bm25" in {entry.kind for entry in prune(tmp_path, everything=True).in_use}
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def _prune(root, going):
+    while not going.is_set():
+        prune(root, everything=True)
+
+
+def test_pruning_all_the_time_takes_nothing_from_who_mines(tmp_path):
+    pairs, corpus = world(3)
+    expected = filled(tmp_path / "quiet")[:]
+    going = FORK.Event()
+    other = FORK.Process(target=_prune, args=(tmp_path / "shared", going))
+    other.start()
+    try:
+        for number in range(8):
+            rows = pairs.add_column("other", [number] * len(pairs))
+            mined = mine(rows, corpus, "bm25", cache_dir=str(tmp_path / "shared"))
+            assert mined.remove_columns("other")[:] == expected
+    finally:
+        going.set()
+        other.join()
+
+
+def test_a_process_says_for_few_caches_that_it_uses_them(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(leases.AT_MOST + 10):
+        store.obtain(tmp_path / str(number), "thing", {"a": 1}, lambda path: (path / "x").write_text("x"))
+    assert len(os.listdir("/proc/self/fd")) <= before + leases.AT_MOST
+    said = [int(path.parent.name) for path in tmp_path.glob(f"*/{leases.FILES}*")]
+    assert sorted(said) == list(range(10, leases.AT_MOST + 10))
+
+
 def test_a_build_that_holds_its_lock_is_left_alone(tmp_path):
     filled(tmp_path, "dense", encoder=encode)
     found = by_kind(tmp_path)
     dense = found["dense"].path
-    with FileLock(tmp_path / f".{dense.name}.lock"):
-        result = prune(tmp_path, kinds=["dense", "vectors", "keys"])
-        assert {entry.kind for entry in result.in_use} == {"dense", "vectors"}
-        assert dense.exists() and found["vectors"].path.exists() and not found["keys"].path.exists()
-        assert str(result).count("in use, kept") == 2
+    with Lock(store.lock_of(dense)):
+        result = prune(tmp_path, kinds=["dense", "keys"])
+        assert [entry.kind for entry in result.in_use] == ["dense"]
+        assert dense.exists() and not found["keys"].path.exists()
+        assert str(result).count(f"in use by process {os.getpid()} on ") == 1
     assert len(prune(tmp_path, kinds=["dense", "vectors"]).removed) == 2
+
+
+def test_lock_files_that_nobody_holds_go(tmp_path):
+    filled(tmp_path)
+    (tmp_path / ".bm25-1.lock").touch()
+    with Lock(tmp_path / ".bm25-2.lock"):
+        prune(tmp_path, dry_run=True)
+        assert len(list(tmp_path.glob(".*.lock"))) == 2
+        prune(tmp_path)
+        assert [path.name for path in tmp_path.glob(".*.lock")] == [".bm25-2.lock"]
 
 
 def test_age_and_kind_are_both_required(tmp_path):

@@ -21,6 +21,8 @@ from hf_hardneg.encode.shards import Shards
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.identity import UNIDENTIFIED
 from hf_hardneg.index import store
+from hf_hardneg.index.leases import lease
+from hf_hardneg.index.locks import Lock
 from hf_hardneg.positives import text_keys
 from hf_hardneg.progress import bar
 
@@ -96,12 +98,11 @@ class CorpusVectors:
 
     def _encode(self) -> None:
         """Encode what is missing of this rank's shards, and wait for the other ranks."""
-        from filelock import FileLock
-
         shards, ranks = self._shards, self.ranks
         with writing(shards.folder):
             shards.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(shards.folder / f".rank-{ranks.rank}-of-{ranks.world}.lock"):
+            lease(shards.folder)
+            with Lock(shards.folder / f".rank-{ranks.rank}-of-{ranks.world}.lock"):
                 self._encode_missing(range(ranks.rank, len(shards), ranks.world))
         if ranks.rank == 0:
             shards.describe(self._origin())

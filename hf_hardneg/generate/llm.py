@@ -26,6 +26,7 @@ from hf_hardneg.identity import identify
 from hf_hardneg.index import store
 from hf_hardneg.index.stored_arrays import Schema, Stored
 from hf_hardneg.positives import KEY, isin_sorted, text_keys
+from hf_hardneg.process import end_with_pool
 from hf_hardneg.queries import flat_strings, strings
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class SyntheticNegatives:
             ColumnError, DataError: the rows cannot be read.
             EndpointError: the endpoint does not answer; the replies it gave are stored.
         """
+        end_with_pool()
         given = Batch.of(batch, self.query_column)
         rows = self._read(given.columns)
         for slot in range(self.n_synthetic):

@@ -18,6 +18,7 @@ from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.provenance import Model, Source
 from hf_hardneg.recipes import MODELS, Recipe, recipe_of
+from hf_hardneg.steps import Steps
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.versions import installed
 
@@ -280,7 +281,9 @@ def _mined(
         now = recipe_of(mined)
     else:
         miner = HardNegatives(corpus, strategy, **options)
-        mined = pairs.map(miner, batched=True, batch_size=batch_size, num_proc=num_proc)
+        steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
+        splits = pairs if isinstance(pairs, dict) else {"": pairs}
+        mined = {name: steps.negatives(rows, miner) for name, rows in splits.items()}
         now = Recipe.of(miner, pairs=pairs, corpus=corpus)
     assert now is not None
     return mined if isinstance(mined, dict) else {"": mined}, now

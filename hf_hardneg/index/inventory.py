@@ -7,15 +7,17 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hf_hardneg.costs import data_size
 from hf_hardneg.errors import StoreError, unknown_name
+from hf_hardneg.index.leases import users
+from hf_hardneg.index.locks import UNNAMED, Lock, holder_of
 from hf_hardneg.index.manifests import MANIFEST
-from hf_hardneg.index.store import read_manifest
+from hf_hardneg.index.store import lock_of, read_manifest
 
 PARTIAL = ".partial"
 SHARDS = "vectors"
@@ -36,6 +38,7 @@ class Entry:
         size (`int`): bytes of its files.
         used (`float`): when it was last built or reused, in seconds since the epoch.
         built_from (`str`): the parameters it depends on, shortened.
+        used_by (`str`, defaults to `""`): a process that has it open, or builds it, where `prune` met one.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class Entry:
     size: int
     used: float
     built_from: str
+    used_by: str = ""
 
     def __str__(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.used))
@@ -55,7 +59,7 @@ class Pruned:
 
     Args:
         removed (`tuple[Entry, ...]`): taken out.
-        in_use (`tuple[Entry, ...]`): asked for, and left because a build holds their lock.
+        in_use (`tuple[Entry, ...]`): asked for, and left because other processes build them or have them open.
         dry_run (`bool`): whether `removed` only would have been.
     """
 
@@ -66,7 +70,7 @@ class Pruned:
     def __str__(self) -> str:
         freed = data_size(sum(entry.size for entry in self.removed))
         verb = "would free" if self.dry_run else "freed"
-        lines = [*map(str, self.removed), *(f"{entry}  in use, kept" for entry in self.in_use)]
+        lines = [*map(str, self.removed), *(f"{entry}  in use by {entry.used_by}, kept" for entry in self.in_use)]
         return "\n".join([*lines, f"{verb} {freed} in {len(self.removed)} directories"])
 
 
@@ -150,7 +154,8 @@ def prune(
 ) -> Pruned:
     """Take entries out of a cache: those that meet all conditions given, and always the remains of dead builds.
 
-    An entry whose lock a build holds stays. A process that has an index open keeps its mapped files on POSIX systems.
+    What another process builds, or has opened since it began, stays. What only this process has opened goes: it keeps
+    what it has mapped, on POSIX systems. Lock files that killed processes left behind go too.
 
     Args:
         root (`Path`): the cache.
@@ -177,42 +182,55 @@ def prune(
     removed: list[Entry] = []
     in_use: list[Entry] = []
     for entry in chosen:
-        with _locked(entry) as free:
-            (removed if free else in_use).append(entry)
-            if free and not dry_run:
-                _remove(entry.path)
+        user = _took_out(entry, dry_run=dry_run)
+        if user:
+            in_use.append(replace(entry, used_by=user))
+        else:
+            removed.append(entry)
+    if not dry_run:
+        _take_out_locks(root)
     return Pruned(removed=tuple(removed), in_use=tuple(in_use), dry_run=dry_run)
 
 
-@contextlib.contextmanager
-def _locked(entry: Entry) -> Iterator[bool]:
-    """Whether no build is at work on an entry; none can start on it inside."""
-    from filelock import FileLock, Timeout
+def _took_out(entry: Entry, *, dry_run: bool) -> str:
+    """Take an entry out, unless another process is at work on it or has it open: the name of that one.
 
-    with contextlib.ExitStack() as held:
-        try:
-            for path in _locks(entry):
-                held.enter_context(FileLock(path, timeout=0))
-        except Timeout:
-            yield False
-            return
-        yield True
-
-
-def _locks(entry: Entry) -> Iterable[Path]:
-    """Locks under which an entry is written; shards of vectors are written while a dense index is built."""
-    if entry.kind == SHARDS:
-        return sorted(entry.path.parent.glob(".dense-*.lock"))
+    It is renamed before one looks for the last time, so that nobody finds half a directory, and who has seen it whole
+    has said so before.
+    """
     name = re.sub(rf"(\.[0-9]+)?{re.escape(PARTIAL)}$", "", entry.path.name.removeprefix("."))
-    return [entry.path.with_name(f".{name}.lock")]
-
-
-def _remove(path: Path) -> None:
-    """Rename first, so that nobody finds half a directory."""
-    hidden = path if path.name.startswith(".") else path.with_name(f".{path.name}{PARTIAL}")
-    if hidden != path:
-        shutil.rmtree(hidden, ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):  # another prune was quicker
-            path.rename(hidden)
-    with contextlib.suppress(FileNotFoundError):
+    target = entry.path.with_name(name)
+    hidden = target.with_name(f".{name}{PARTIAL}") if entry.path == target else entry.path
+    lock = Lock(lock_of(target))
+    if not lock.try_acquire():
+        return str(holder_of(lock.path) or UNNAMED)
+    try:
+        user = _user(entry)
+        if user or dry_run:
+            return user
+        if entry.path != hidden:
+            shutil.rmtree(hidden, ignore_errors=True)
+            target.rename(hidden)
+            user = _user(entry)
+            if user:
+                hidden.rename(target)
+                return user
         shutil.rmtree(hidden)
+    except FileNotFoundError:  # another prune was quicker
+        pass
+    finally:
+        lock.release()
+    return ""
+
+
+def _user(entry: Entry) -> str:
+    return users(entry.path.parent).get(entry.path.name, "")
+
+
+def _take_out_locks(root: Path) -> None:
+    """Take out the files of locks that nobody holds, as a process leaves behind that is killed."""
+    for path in root.glob(".*.lock"):
+        with contextlib.suppress(StoreError):
+            lock = Lock(path)
+            lock.try_acquire()
+            lock.release()

@@ -24,6 +24,8 @@ from typing import Any
 
 from hf_hardneg.disk import published, writing
 from hf_hardneg.errors import StoreError
+from hf_hardneg.index.leases import lease
+from hf_hardneg.index.locks import Lock
 from hf_hardneg.index.manifests import LARGEST, Manifest, Recorded
 from hf_hardneg.index.manifests import MANIFEST as MANIFEST
 from hf_hardneg.index.owners import check_owners
@@ -89,6 +91,11 @@ def place(root: Path, kind: str, parameters: Mapping[str, Any]) -> Path:
     return root / f"{kind}-{digest_of(parameters)}"
 
 
+def lock_of(directory: Path) -> Path:
+    """The file of the lock under which a directory is written, or taken away."""
+    return directory.with_name(f".{directory.name}.lock")
+
+
 def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> Path:
     """The checked directory of `kind` for `parameters`, built first if it does not exist.
 
@@ -102,16 +109,16 @@ def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable
         StoreError: the directory exists and its files are missing, truncated or altered.
         NotPublished: it does not exist, `without_building()`.
     """
-    from filelock import FileLock
-
     target = place(root, kind, parameters)
+    lease(target)
     if target.exists():
         return _reused(target, parameters)
     if not _may_build.get():
         raise NotPublished(f"{target} does not exist, and here only what exists is opened. Build it first.")
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{target.name}.lock"):
+        with Lock(lock_of(target)):
+            lease(target)
             if target.exists():
                 return _reused(target, parameters)
             publish(target, kind, parameters, build)
@@ -219,6 +226,7 @@ def check(directory: Path, *, foreign: bool = False) -> Manifest:
     Raises:
         StoreError: naming the file and how to rebuild.
     """
+    lease(directory)
     manifest, verified = read_manifest(directory), _verified.get()
     everything, most = verified is not None and directory not in verified, LARGE if foreign else SMALL
     statuses = {name: _status(directory, name) for name in (MANIFEST, *manifest.files)}

@@ -20,6 +20,8 @@ import numpy as np
 from hf_hardneg.disk import writing
 from hf_hardneg.errors import StoreError, warn
 from hf_hardneg.index import store
+from hf_hardneg.index.leases import lease
+from hf_hardneg.index.locks import Lock
 from hf_hardneg.index.manifests import Manifest
 from hf_hardneg.index.named_files import describe, is_intact, publish, shards
 from hf_hardneg.index.stored_arrays import mapped_array
@@ -86,10 +88,9 @@ class ScoreStore:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Inside, the folder exists and nobody prunes it."""
-        from filelock import FileLock
-
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
+        lease(self.folder)
+        with Lock(store.lock_of(self.folder)):
             self.folder.mkdir(exist_ok=True)
             if not _has_manifest(self.folder):
                 describe(self.folder, Manifest(kind="scores", parameters=dict(self.origin), files={}))
@@ -138,6 +139,7 @@ def _read(path: Path) -> np.ndarray | None:
 
 @functools.lru_cache(maxsize=4)
 def _table(folder: Path) -> _Table:
+    lease(folder)
     with contextlib.suppress(OSError):
         os.utime(folder / store.MANIFEST)
     return _Table(folder)

@@ -5,27 +5,20 @@ Nothing heavy is imported before it watches its parent, so that it ends with it 
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
-import time
 
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent has ended, in whatever way."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+from hf_hardneg.process import end_with
 
 
 def main() -> None:
     """Mine one generation; another process that still mines for the same directory is waited for."""
-    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    end_with(int(sys.argv[1]))
     import dill
-    from filelock import FileLock
+
+    from hf_hardneg.index.locks import Lock
 
     refresher, job, encoder = dill.load(sys.stdin.buffer)
-    with FileLock(refresher.generations.directory / ".background.lock"):
+    with Lock(refresher.generations.directory / ".background.lock"):
         refresher.mine(job.number, step=job.checkpoint, encoder=encoder)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import BaseFileLock, FileLock, Timeout
 
 from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked
 from hf_hardneg.disk import writing
@@ -26,6 +25,7 @@ from hf_hardneg.encode.ranks import Ranks, launched_ranks
 from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keywords, silenced
 from hf_hardneg.ids import named_columns
 from hf_hardneg.index import store
+from hf_hardneg.index.locks import Lock, StillHeld, shared
 from hf_hardneg.negatives import OPTIONS, HardNegatives
 from hf_hardneg.retrievers import dense_part
 from hf_hardneg.strategies import Strategy, resolve
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BLOCK = 512
-LINGERS = 30.0
-"""Seconds to wait for a directory: so long the workers of a run that was killed may hold it."""
+LINGERS = 10.0
+"""Seconds to wait for a directory: so long a run that was killed may take to end."""
 LASTING = (
     "corpus",
     "keys",
@@ -116,7 +116,7 @@ class Refresher:
         self.generations = Generations(Path(directory).absolute())
         self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
         self.options = options
-        self._lock: BaseFileLock | None = None
+        self._lock: Lock | None = None
         check_keywords("Refresher()", options, OPTIONS - {"encoder"})
         check_encoder(encoder)
         self._check(warm_start)
@@ -156,16 +156,17 @@ class Refresher:
         """
         if self._lock is not None:
             return
-        lock, free = FileLock(self._cache / ".run.lock", is_singleton=True, thread_local=False), True
+        lock, free, holder = shared(self._cache / ".run.lock"), True, None
         if self.ranks.rank == 0:
             try:
                 lock.acquire(timeout=LINGERS)
-            except Timeout:
-                free = False
+            except StillHeld as error:
+                free, holder = False, error.holder
         if not self.ranks.decided(free):
             raise ConfigError(
-                f"directory={str(self.generations.directory)!r} is used by another process that is running; each run "
-                "needs its own. Give another directory, or end that process to go on with its run."
+                f"directory={str(self.generations.directory)!r} is used by another process that is running"
+                f"{f', {holder}' if holder else ''}; each run needs its own. Give another directory, or end that "
+                "process to go on with its run."
             )
         self._lock = lock
 
