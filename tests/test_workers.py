@@ -77,12 +77,12 @@ class Odd(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "said"),
-    [(DataError("row 7 is odd"), DataError, "row 7 is odd"), (Odd(1, 2), RuntimeError, "^Odd: 1 and 2$")],
+    ("error", "arguments", "kind", "said"),
+    [(DataError, ["row 7 is odd"], DataError, "row 7 is odd"), (Odd, [1, 2], RuntimeError, "^Odd: 1 and 2$")],
 )
-def test_what_a_worker_raises_comes_through_with_where(rows, tmp_path, error, kind, said):
+def test_what_a_worker_raises_comes_through_with_where(rows, tmp_path, error, arguments, kind, said):
     def how():
-        raise error
+        raise error(*arguments)
 
     with pytest.raises(kind, match=said) as caught:
         mapped(rows, killing(how), tmp_path)
@@ -95,7 +95,15 @@ def test_workers_of_workers_are_refused(rows, tmp_path):
         mapped(rows, function, tmp_path)
 
 
+def in_time(happens):
+    deadline = time.monotonic() + WITHIN
+    while not happens() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return happens()
+
+
 def _job(folder, verb):
+    os.setsid()
     pairs, corpus = load_from_disk(folder / "pairs"), load_from_disk(folder / "corpus")
 
     def how():
@@ -128,18 +136,17 @@ def test_no_worker_outlives_its_parent(tmp_path, verb, end):
         table.save_to_disk(tmp_path / name)
     job = FORK.Process(target=_job, args=(tmp_path, verb))
     job.start()
-    workers = tmp_path / "workers"
-    deadline = time.monotonic() + 60
-    while not (workers.exists() and len(workers.read_text().split()) == 2) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    pids = list(map(int, workers.read_text().split()))
-    assert len(pids) == 2 and all(map(is_there, pids))
-    os.kill(job.pid, end)
-    job.join(60)
-    deadline = time.monotonic() + WITHIN
-    while any(map(is_there, pids)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(is_there, pids)) and job.exitcode not in (None, 0)
+    try:
+        workers = tmp_path / "workers"
+        assert in_time(lambda: workers.exists() and len(workers.read_text().split()) == 2)
+        pids = list(map(int, workers.read_text().split()))
+        assert all(map(is_there, pids))
+        os.kill(job.pid, end)
+        assert in_time(lambda: job.exitcode is not None) and job.exitcode
+        assert in_time(lambda: not any(map(is_there, pids)))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)  # `datasets` leaves the process that serves its queue
 
 
 def _mine_and_die(cache):
@@ -161,8 +168,7 @@ def test_mining_goes_on_at_once_where_a_killed_parent_had_workers(tmp_path):
     pairs, corpus = world(11)
     child = FORK.Process(target=_mine_and_die, args=(tmp_path / "killed",))
     child.start()
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    assert in_time(lambda: child.exitcode is not None) and child.exitcode == -signal.SIGKILL
     assert len(list((tmp_path / "killed").glob(".candidates-*.lock"))) == 1
     again, fresh = (mine(pairs, corpus, SMALL["bm25"], cache_dir=str(tmp_path / name)) for name in ("killed", "fresh"))
     assert again[:] == fresh[:]
