@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models
 
 from hf_hardneg import disk
 from hf_hardneg.errors import ConfigError, EndpointError, StoreError
-from hf_hardneg.index import store
+from hf_hardneg.index import leases, store
 from hf_hardneg.index.dense import write_index
 from tests.faults.disks import no_file_above, said_in_child
 
@@ -180,7 +180,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
 
     with no_file_above(5000), pytest.raises(StoreError, match="free"):
         store.obtain(tmp_path, "thing", {}, build)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(leases.FILES)]
     assert (store.obtain(tmp_path, "thing", {}, build) / "rest.npy").stat().st_size == 80_128
 
 
