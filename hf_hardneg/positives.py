@@ -7,7 +7,6 @@ a 128-bit BLAKE2b digest. Both tables are memory-mapped, so a worker holds a pat
 from __future__ import annotations
 
 import functools
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -25,6 +24,7 @@ from hf_hardneg.ids import ROW_NUMBER
 from hf_hardneg.index import store
 from hf_hardneg.index.arrow_files import read_arrow
 from hf_hardneg.index.stored_arrays import Schema, Stored
+from hf_hardneg.index.words import compatible
 
 Dedupe = Literal["normalized", "exact", "off"]
 KEY = np.dtype("S16")
@@ -73,7 +73,7 @@ def text_keys(texts: Iterable[str], dedupe: Dedupe) -> np.ndarray:
 
 def normalized(text: str) -> str:
     """What of a text a reader sees: Unicode NFKC, case-folded, white space collapsed."""
-    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    plain = text if text.isascii() else compatible(text)
     return " ".join(plain.casefold().split())
 
 

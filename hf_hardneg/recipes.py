@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from hf_hardneg.provenance import (
     searchers_of,
     source_of,
 )
+from hf_hardneg.recipe_text import check_sizes, described, in_card, in_description, values_of
 from hf_hardneg.serialization import CLASSES, CUSTOM, expression, literal, names, plain, rebuilt
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.versions import installed
@@ -43,12 +44,11 @@ NOT_OPTIONS = ("strategy", "safeguards", "cache_dir")
 MODELS = ("encoder", "cross_encoder")
 ADOPTED = "faiss-"
 """How the identity of a user's own index begins."""
-SECTION = ("<!-- hf_hardneg:start -->", "<!-- hf_hardneg:end -->")
-"""What stands around our section of a card, on lines of their own."""
-_WITHIN = re.compile(rf"^{SECTION[0]}$.*?^{SECTION[1]}$", re.MULTILINE | re.DOTALL)
-RECIPE = "<!-- hf_hardneg:recipe -->"
-_BLOCK = re.compile(rf"^{RECIPE}$\s*^```json$\n(.*?)\n^```$", re.MULTILINE | re.DOTALL)
-_LINE = re.compile(r"\n*^hf_hardneg recipe: (\{.*\})$", re.MULTILINE)
+COLUMNS = (
+    *("query_column", "query_id_column", "query_vector_column", "positive_column", "positive_ids_column"),
+    *("exclude_ids_column", "answer_column"),
+)
+"""Options that name what mining reads of pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +131,11 @@ class Recipe:
             DataError: it is none, or one of a later version of this library.
         """
         try:
-            return _read(json.loads(text))
+            return _read(values_of(text))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(
-                f"This is no recipe that can be read ({type(error).__name__}: {error}): {text[:80]!r}. Give what "
-                f"Recipe.to_json() wrote, in format {FORMAT}; a later format needs a later hf_hardneg."
+                f"This is no recipe that can be read ({type(error).__name__}: {str(error)[:200]}): {str(text)[:80]!r}. "
+                f"Give what Recipe.to_json() wrote, in format {FORMAT}; a later format needs a later hf_hardneg."
             ) from error
 
     @classmethod
@@ -149,7 +149,7 @@ class Recipe:
         Raises:
             DataError: the card holds none of it, or one that cannot be read.
         """
-        found = [block for configs, block in _blocks(text) if config is None or config in configs]
+        found = [block for configs, block in in_card(text) if config is None or config in configs]
         if not found:
             raise DataError(
                 f"The card holds no recipe{f' of the config {config!r}' if config else ''}. Give the text of a card "
@@ -200,7 +200,7 @@ def recipe_of(dataset: Dataset | DatasetDict) -> Recipe | None:
         DataError: it was put together from several, or what it carries cannot be read.
     """
     splits = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
-    found = {line for split in splits for line in _LINE.findall(split.info.description or "")}
+    found = {line for split in splits for line in in_description(split.info.description or "")}
     if len(found) > 1:
         raise DataError(
             f"The dataset carries {len(found)} recipes, of parts that were mined differently; one is needed. Push the "
@@ -217,7 +217,7 @@ def recipe_block(recipe: Recipe, configs: Sequence[str]) -> str:
 def recipes_on(card: str) -> list[tuple[list[str], Recipe]]:
     """The recipes in the text of a card, each after the configs that were made by it; without what cannot be read."""
     found = []
-    for configs, block in _blocks(card):
+    for configs, block in in_card(card):
         with contextlib.suppress(DataError):
             found.append((configs, Recipe.from_json(block)))
     return found
@@ -225,19 +225,7 @@ def recipes_on(card: str) -> list[tuple[list[str], Recipe]]:
 
 def attach(dataset: Dataset, recipe: Recipe) -> None:
     """Puts a recipe into the description of a dataset, in place of one that is there; rows and fingerprint stay."""
-    kept = _LINE.sub("", dataset.info.description or "")
-    dataset.info.description = f"{kept}\n\nhf_hardneg recipe: {recipe.to_json()}".strip()
-
-
-def _blocks(card: str) -> Iterator[tuple[list[str], str]]:
-    """The configs and the JSON of each recipe in our section of a card."""
-    section = _WITHIN.search(card.replace("\r\n", "\n"))
-    for block in _BLOCK.findall(section.group()) if section else ():
-        try:
-            configs = list(map(str, json.loads(block)["configs"]))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            configs = []
-        yield configs, block
+    dataset.info.description = described(dataset.info.description or "", recipe.to_json())
 
 
 def _json(value: Any, **options: Any) -> str:
@@ -257,6 +245,9 @@ def _read(values: dict[str, Any]) -> Recipe:
     parts = {"class", *(one.name for one in fields(Strategy))}
     if unknown or set(strategy) != parts or strategy["class"] != Strategy.__name__:
         raise ValueError(f"options {sorted(unknown)}, strategy {strategy!r}"[:200])
+    check_sizes([strategy, values["options"]])
+    if not all(isinstance(values["options"].get(name), str | None) for name in COLUMNS):
+        raise TypeError("names of columns are strings")
     recipe = _made(values)
     if not all(isinstance(one, str) for one in (*recipe.versions.values(), *recipe.known)):
         raise TypeError("versions and digests are strings")

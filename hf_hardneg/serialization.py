@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any
@@ -23,9 +24,11 @@ CLASSES: dict[str, Any] = {one.__name__: one for table in (RETRIEVERS, FILTERS, 
     one.__name__: one for one in _PARTS
 }
 """The only classes that are written and read."""
-LEFT_OUT = {"CrossEncoderDenoiser": ("model", "device"), "Dense": ("sample",)}
-"""Arguments that are no plain values, or name what lies on this machine."""
+LEFT_OUT = {"CrossEncoderDenoiser": ("model", "device"), "Dense": ("sample", "device")}
+"""Arguments that are no plain values, or name what lies on this machine: no recipe writes or chooses them."""
 CUSTOM, FLOAT = "custom", "float"
+MOST_PARTS, LONGEST_NUMBER = 100, 7
+"""Classes in a strategy, and digits of a number in a FAISS factory string, that are rebuilt."""
 
 
 def plain(value: Any) -> Any:
@@ -47,17 +50,26 @@ def plain(value: Any) -> Any:
 
 
 def rebuilt(value: Any) -> Any:
-    """What `plain` was given.
+    """What `plain` was given: known classes with plain arguments. It chooses no model, device or place.
 
     Raises:
-        ConfigError: a class of the user's own, or arguments that no known class takes.
+        ConfigError: a class of the user's own, arguments that no known class takes or that a recipe does not choose,
+            or more of them than a strategy has.
         UnknownNameError: a class that is not in `CLASSES`.
     """
+    if (count := sum(1 for _ in names(value))) > MOST_PARTS:
+        raise ConfigError(
+            f"The recipe has {count:,} parts; {MOST_PARTS} are allowed. Mine with a Strategy of your own."
+        )
+    return _rebuilt(value)
+
+
+def _rebuilt(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(map(rebuilt, value))
+        return tuple(map(_rebuilt, value))
     if not isinstance(value, dict):
         return value
-    made, arguments = str(value.get("class")), {name: rebuilt(one) for name, one in value.items() if name != "class"}
+    made, arguments = str(value.get("class")), {name: _rebuilt(one) for name, one in value.items() if name != "class"}
     if made == CUSTOM:
         raise ConfigError(
             f"The recipe names {arguments.get('name')!r}, which is not of hf_hardneg; only what is can be rebuilt. "
@@ -65,6 +77,7 @@ def rebuilt(value: Any) -> Any:
         )
     if made != FLOAT and made not in CLASSES:
         raise unknown_name("class of a recipe", made, CLASSES)
+    _check_chosen(made, arguments)
     try:
         return float(arguments["value"]) if made == FLOAT else CLASSES[made](**arguments)
     except ConfigError:
@@ -74,6 +87,22 @@ def rebuilt(value: Any) -> Any:
             f"The recipe gives {made} arguments that it does not take ({error}). Install the version of hf_hardneg "
             "that the recipe names."
         ) from error
+
+
+def _check_chosen(made: str, arguments: Mapping[str, Any]) -> None:
+    """Raise for what only the user chooses: a model, a device, an index of any size."""
+    taken = sorted(arguments.keys() & set(LEFT_OUT.get(made, ())))
+    if taken:
+        raise ConfigError(
+            f"The recipe gives {made} the {' and '.join(taken)}; a recipe chooses strategies and numbers, never what "
+            "is loaded, or where. Remove that, and give models as arguments of your own."
+        )
+    factory = str(arguments.get("factory", ""))
+    if re.search(rf"\d{{{LONGEST_NUMBER + 1}}}", factory):
+        raise ConfigError(
+            f"The recipe asks for the index {factory[:80]!r}; numbers of at most {LONGEST_NUMBER} digits are allowed. "
+            "Mine with a Strategy of your own."
+        )
 
 
 def expression(value: Any) -> str:

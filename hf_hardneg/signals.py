@@ -7,7 +7,6 @@ of `Candidates` alone. To add one, write both classes here and name it in the `s
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +25,7 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.ids import as_text, is_listed, named_columns
 from hf_hardneg.index import store
 from hf_hardneg.index.stored_arrays import Schema, Stored
-from hf_hardneg.index.words import UNSPACED
+from hf_hardneg.index.words import UNSPACED, compatible
 from hf_hardneg.positives import CorpusKeys, KnownPositives
 from hf_hardneg.queries import Queries, Reader, known_positives_of, word_keys
 from hf_hardneg.retrievers import BM25, Dense, DenseSearcher, Searcher, Sources, dense_part
@@ -395,7 +394,7 @@ def word_grams(text: str) -> frozenset[str]:
 
 def words(text: str) -> str:
     """The words of a text, normalised, a space before and after each, to look for words in it; ideographs singly."""
-    return f" {' '.join(_WORD.findall(unicodedata.normalize('NFKC', text).casefold()))} "
+    return f" {' '.join(_WORD.findall(compatible(text).casefold()))} "
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import hf_hardneg.training
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
+    {"terminal"},
     {"errors", "masking", "regular_files", "blake2", "arrays", "process", "costs", "diagnostics"},
     {"pages", "versions", "hardness"},
     {"encodings", "disk", "arguments", "index.locks"},
@@ -68,7 +69,7 @@ LAYERS = [
     {"training.refresh"},
     {"training.asynchronous"},
     {"training.accelerate", "training.trainer", "training.lightning"},
-    {"serialization"},
+    {"serialization", "recipe_text"},
     {"provenance"},
     {"probes", "steps", "recipes"},
     {"jobs"},

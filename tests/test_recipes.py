@@ -319,3 +319,32 @@ def test_rows_from_elsewhere_are_known_by_their_files(tmp_path):
     listed = pairs.select(range(len(pairs)))
     listed.info.download_checksums = {f"hf://datasets/ai/pairs@{'a' * 40}/data/train.parquet": {}}
     assert recipe_of(mine(listed, corpus)).pairs[""].hub_id == "ai/pairs"
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda said: said["options"].update(num_negatives=10**12), "num_negatives is 1000000000000, where"),
+        (lambda said: said["strategy"]["retrievers"][0].update(depth=-(10**12)), "depth is -1000000000000, where"),
+        (lambda said: said["options"].update(query_column=["a"]), "names of columns are strings"),
+        (lambda said: said["corpus"].update(hub_id="x" * 1_000_000), "where 1,000,000 are allowed"),
+        (lambda said: said["indexes"].append({"deep": nested(40)}), "more than 32 levels"),
+    ],
+)
+def test_what_no_recipe_holds_is_refused_before_anything_is_made(edit, says):
+    pairs, corpus = world(1)
+    said = json.loads(recipe_of(mine(pairs, corpus, "bm25", seed=2**40)).to_json())
+    assert Recipe.from_json(json.dumps(said)).options["seed"] == 2**40
+    edit(said)
+    with pytest.raises(DataError, match=says):
+        Recipe.from_json(json.dumps(said))
+
+
+def nested(levels):
+    return [nested(levels - 1)] if levels else 1
+
+
+@pytest.mark.parametrize("text", ['{"format": NaN}', '{"format": 1e999}', "[" * 100_000, "9" * 5000, None, b"\xff"])
+def test_json_of_others_is_plain_and_finite(text):
+    with pytest.raises(DataError, match="no recipe that can be read"):
+        Recipe.from_json(text)

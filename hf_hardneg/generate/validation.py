@@ -17,6 +17,7 @@ from hf_hardneg.arguments import ShareAboveZero, ZeroOrMore, check_fields
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.generate.prompts import KEYS, PASSAGE
 from hf_hardneg.index.analysis import Analyzer
+from hf_hardneg.index.words import compatible
 
 Pairwise = Callable[[list[str], list[str]], Any]
 """From queries and documents, n of each, to n numbers."""
@@ -41,7 +42,7 @@ REASONS = (
 
 ECHO = 8
 SHARE = 0.1
-_FENCED = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL | re.IGNORECASE)
+_FENCED = re.compile(r"```(?:json)?(.*?)```", re.DOTALL | re.IGNORECASE)
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _REFUSAL = re.compile(
     r"""\W*(
@@ -254,7 +255,8 @@ def printable(text: str) -> bool:
 def _meta(text: str, others: Sequence[str]) -> bool:
     """Whether a text refuses or talks about the task, in words that the row's own texts do not have."""
     theirs = " ".join(others).casefold()
-    return bool(_REFUSAL.match(text)) or any(found[0].casefold() not in theirs for found in _META.finditer(text))
+    said = {words[0].casefold() for words in _META.finditer(text)}
+    return bool(_REFUSAL.match(text)) or any(words not in theirs for words in said)
 
 
 def runs(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
@@ -276,7 +278,7 @@ def in_another_script(text: str, model: str) -> bool:
 
 
 def _letters(text: str) -> list[str]:
-    return [one for one in unicodedata.normalize("NFKC", text) if one.isalpha()]
+    return [one for one in compatible(text) if one.isalpha()]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import DatasetCard
 
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.estimates import false_negatives
 from hf_hardneg.hardness import EASY, HARD
 from hf_hardneg.hub import inert
@@ -21,7 +22,8 @@ from hf_hardneg.hub.limits import limits
 from hf_hardneg.hub.losses import LIST, loading, use_of
 from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.masking import masked
-from hf_hardneg.recipes import RECIPE, SECTION, Recipe, recipe_block, recipe_of, recipes_on
+from hf_hardneg.recipe_text import RECIPE, SECTION
+from hf_hardneg.recipes import Recipe, recipe_block, recipe_of, recipes_on
 from hf_hardneg.reports import QUANTILES, Report, report
 from hf_hardneg.serialization import expression
 
@@ -44,13 +46,21 @@ class MinedDatasetCard(DatasetCard):
     """
 
     def __init__(self, content: str, files: Mapping[str, bytes]) -> None:
-        super().__init__(content)
+        try:
+            super().__init__(content)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"The metadata of the card that is there is none that huggingface_hub reads ({error}). Repair its YAML "
+                "first; nothing was overwritten."
+            ) from error
         self.files = dict(files)
-        self._rendered, self._known = content, self.content
+        self._rendered, self._known = content, copy.deepcopy(self._said())
+
+    def _said(self) -> tuple[Any, str]:
+        return self.data.to_dict(), self.text  # type: ignore[no-untyped-call]
 
     def __str__(self) -> str:
-        written = self.content
-        return self._rendered if written == self._known else str(written)
+        return self._rendered if self._said() == self._known else str(self.content)
 
 
 def mined_dataset_card(
@@ -202,9 +212,10 @@ def _recipes(
 ) -> list[tuple[list[str], Recipe]]:
     """Each recipe after the configs that were made by it: ours, and those of configs that stay as they are."""
     made = [name for name in configs if name != CORPUS]
+    staying = frozenset(listed) - frozenset(made)
     found = [([masked(name) for name in made], recipe)] if recipe else []
     for names, one in recipes_on(previous):
-        stay = [name for name in names if name in listed and name not in made]
+        stay = [name for name in names if name in staying]
         same = next((others for others, other in found if other == one), None)
         if same is not None:
             same += stay

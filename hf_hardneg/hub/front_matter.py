@@ -1,4 +1,8 @@
-"""The two parts of a card, YAML and Markdown: what is merged into them leaves every other byte as it was."""
+"""The two parts of a card, YAML and Markdown: what is merged into them leaves every other byte as it was.
+
+A card is written by anybody: its YAML is of limited size, plain types and no aliases, which could unfold without end,
+and every scan takes time in proportion to the length of the text.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hf_hardneg.errors import DataError
-from hf_hardneg.recipes import SECTION
+from hf_hardneg.recipe_text import SECTION
 
 JOINED = ("tags", "task_categories")
 """Lists that grow: ours are added to those that are there."""
-_COMMENTS = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r?\n|$))+\Z")
-"""What a block collection seems to end with: what stands before the next name."""
+MOST, MOST_VALUES, DEEPEST = 500_000, 20_000, 64
+"""Characters, values and levels of the YAML of a card."""
+EMPTY, NUMBER = 1_000, 100
+"""Line ends in a row, and characters of a number."""
+_PLAIN = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))}
+_OPENING = re.compile(r"\s*---(?:\r\n|\r|\n)")
+_CLOSING = re.compile(r"(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|\Z)")
 _START, _END = (re.compile(rf"^{re.escape(marker)}[ \t]*(?=\r?$)", re.MULTILINE) for marker in SECTION)
 
 
@@ -38,29 +47,30 @@ def parts(card: str) -> Parts:
     Raises:
         DataError: its YAML is broken, or begins and never ends.
     """
-    from huggingface_hub.repocard import REGEX_YAML_BLOCK
-
     start = len(card) - len(card.removeprefix("\ufeff"))
-    found = REGEX_YAML_BLOCK.search(card[start:])
-    if not found:
+    opening = _OPENING.match(card, start)
+    closing = _CLOSING.search(card, opening.end()) if opening else None
+    if opening is None or closing is None:
         if re.match(r"\s*---\s*?[\r\n]", card[start:]):
             raise _broken("it begins with --- and no line after it is --- again")
         return Parts(card[:start], "", "", card[start:])
-    split = Parts(card[:start] + found.group(1), found.group(2), found.group(3), card[start + found.end() :])
+    yaml = card[opening.end() : closing.start()]
+    split = Parts(card[: opening.end()], yaml, closing.group(), card[closing.end() :])
     metadata_of(split)
     return split
 
 
 def metadata_of(card: Parts) -> dict[str, Any]:
-    """The metadata of a card.
+    """The metadata of a card, in plain types.
 
     Raises:
-        DataError: its YAML is broken.
+        DataError: its YAML is broken, too large, or holds aliases or types of its own.
     """
     import yaml
 
     try:
-        found = yaml.safe_load(card.yaml)
+        _check_plain(card.yaml)
+        found = yaml.load(card.yaml, Loader=_loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _broken(str(error).replace("\n", " ")) from error
     if found is not None and not isinstance(found, dict):
@@ -68,6 +78,43 @@ def metadata_of(card: Parts) -> dict[str, Any]:
     if found and not all(isinstance(key, str) for key in found):
         raise _broken("one of its names is no text")
     return found or {}
+
+
+def _loader() -> Any:
+    """YAML's safe loader, in C where it is there: for a card of the largest size, some tenths of a second."""
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _check_plain(text: str) -> None:
+    """Raise for YAML that takes more to load than its length says, before it is loaded.
+
+    Raises:
+        ValueError: it is larger than a card's is, or holds an alias or another type than those of JSON and dates.
+    """
+    import yaml
+
+    if len(text) > MOST:
+        raise ValueError(f"it has {len(text):,} characters, where {MOST:,} are allowed")
+    if "\n" * EMPTY in text.replace("\r", ""):
+        raise ValueError(f"it has {EMPTY:,} empty lines in a row")
+    depth = count = 0
+    for event in yaml.parse(text, Loader=_loader()):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise ValueError(f"it holds the anchor or alias {event.anchor!r}; write the value out in each place")
+        if getattr(event, "tag", None) not in _PLAIN:
+            raise ValueError(f"it holds a value of the type {event.tag!r}; only those of JSON and dates are read")
+        count += isinstance(event, yaml.NodeEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if count > MOST_VALUES or depth > DEEPEST:
+            raise ValueError(f"more than {MOST_VALUES:,} values, or {DEEPEST} levels of them")
+        if isinstance(event, yaml.ScalarEvent) and event.style is None and _is_long_number(event.value):
+            raise ValueError(f"it holds a number of {len(event.value):,} characters, where {NUMBER} are allowed")
+
+
+def _is_long_number(text: str) -> bool:
+    return len(text) > NUMBER and not text.strip("0123456789abcdefABCDEFox_:.+-")
 
 
 def _broken(why: str) -> DataError:
@@ -111,7 +158,7 @@ def _spliced(text: str, wanted: dict[str, Any], changed: dict[str, Any], end: st
     with contextlib.suppress(yaml.YAMLError):
         for key, value in changed.items():
             made = _with_value(made, key, _dumped({key: value}, end), end)
-        if yaml.safe_load(made) == wanted:
+        if yaml.load(made, Loader=_loader()) == wanted:
             return made
     return _dumped(wanted, end)
 
@@ -133,16 +180,21 @@ def _with_value(text: str, key: str, line: str, end: str) -> str:
     """YAML whose top-level `key` is as `line` says."""
     import yaml
 
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = yaml.compose(text, Loader=_loader())
     for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if name.value == key:
-            start, stop = name.start_mark.index, value.end_mark.index
-            block = value.style in ("|", ">") if isinstance(value, yaml.ScalarNode) else not value.flow_style
-            if block:
-                stop = start + len(_COMMENTS.sub("", text[start:stop]))
-            return text[:start] + line + text[stop:]
+            start, stop = name.start_mark.index, _last(value).end_mark.index
+            return text[:start] + line + text[start + len(text[start:stop].rstrip()) :]
     between = "" if not text.strip() or text.endswith("\n") else end
     return f"{text}{between}{line}"
+
+
+def _last(node: Any) -> Any:
+    """The node with which a block ends: what stands between it and the next name is kept."""
+    while isinstance(node.value, list) and node.value and not node.flow_style:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    return node
 
 
 def merged_body(body: str, section: str, heading: str) -> str:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,12 +219,12 @@ class _Push:
 
     def _warn(self, snapshot: Snapshot, names: list[str]) -> None:
         """Configs that stay and were made otherwise: their recipes stay too, and figures are of this push alone."""
-        pushed = {one.config for one in self.shards}
+        staying = set(names) - {one.config for one in self.shards}
         others = [
             name
             for configs, before in recipes_on(snapshot.readme or "")
             for name in configs
-            if name in names and name not in pushed
+            if name in staying
             if self.recipe is None or replace(before, versions={}) != replace(self.recipe, versions={})
         ]
         if others:
@@ -291,11 +292,32 @@ def _check_corpus(corpus: Dataset | None, recipe: Recipe) -> None:
 
 def _matching(config: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
     """The files that a config of a card holds, by its patterns."""
-    from fsspec.utils import glob_translate
-
     folder = config.get("data_dir") or "."
     patterns = [posixpath.normpath(f"{folder}/{one}") for one in _patterns(config.get("data_files") or "**")]
-    return [path for path in paths if any(re.match(glob_translate(one), path) for one in patterns)]
+    return [path for path in paths if any(fits(one, path) for one in patterns)]
+
+
+def fits(pattern: str, path: str) -> bool:
+    """Whether a path fits a glob pattern, in which `**` stands for any folders.
+
+    Patterns come from cards: the time is that of one look at each part of the path for each part of the pattern.
+    """
+    wanted = pattern.split("/")
+    places = _over_folders(wanted, {0})
+    for name in path.split("/"):
+        fitting = {place for place in places if place < len(wanted) and fnmatchcase(name, wanted[place])}
+        places = _over_folders(wanted, {place if wanted[place] == "**" else place + 1 for place in fitting})
+    return len(wanted) in places
+
+
+def _over_folders(wanted: Sequence[str], places: Iterable[int]) -> set[int]:
+    """Places in a pattern, and those after a `**` there, which may stand for no folder."""
+    reached = set(places)
+    for place in sorted(reached):
+        while place < len(wanted) and wanted[place] == "**":
+            place += 1
+            reached.add(place)
+    return reached
 
 
 def _patterns(data_files: Any) -> Iterator[str]:
@@ -304,8 +326,8 @@ def _patterns(data_files: Any) -> Iterator[str]:
         yield data_files
     elif isinstance(data_files, dict):
         yield from _patterns(data_files.get("path", list(data_files.values())))
-    else:
-        for one in data_files or ():
+    elif isinstance(data_files, list):
+        for one in data_files:
             yield from _patterns(one)
 
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.errors import ConfigError, HardNegError, HubError
+from hf_hardneg.errors import ConfigError, DataError, HardNegError, HubError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
     from huggingface_hub import CommitInfo
 
 README = "README.md"
+LONGEST = 10_000_000
+"""Bytes of a card that are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,25 +96,42 @@ class Repository:
         with self._talking("read"):
             info = self._api.repo_info(self.repo_id, repo_type="dataset", revision=self.revision, files_metadata=True)
             files = {file.rfilename: file.size or 0 for file in info.siblings or []}
+            if files.get(README, 0) > LONGEST:
+                raise HubError(
+                    f"The card of {self.repo_id} has {files[README]:,} bytes; {LONGEST:,} are read. Shorten it first."
+                )
             readme = self.read(README, info.sha) if README in files else None
         return Snapshot(sha=str(info.sha), private=bool(info.private), files=files, readme=readme)
 
     def read(self, path: str, sha: str) -> str:
-        """The text of a file at a commit."""
+        """The text of a file at a commit.
+
+        Raises:
+            DataError: it is no text in UTF-8.
+        """
         with self._talking("read"):
             local = self._api.hf_hub_download(self.repo_id, path, repo_type="dataset", revision=sha)
-        return Path(local).read_bytes().decode("utf-8")
+        try:
+            return Path(local).read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} of {self.repo_id} is no text in UTF-8 ({error}). Write it so first.") from error
 
     def load(self, config: str | None, sha: str | None) -> DatasetDict:
         """All splits of a config at a commit.
 
         Raises:
             HubError: there is no such thing, or it cannot be read.
+            ConfigError: a local folder stands in its place.
         """
         from datasets import load_dataset
 
+        if Path(self.repo_id).exists():
+            raise ConfigError(
+                f"There is a folder {self.repo_id} here, which load_dataset() would read instead of the Hub dataset of "
+                "that name. Work in another folder, or rename that one."
+            )
         with self._talking("load from"):
-            return load_dataset(self.repo_id, config, revision=sha, token=self.token)
+            return load_dataset(self.repo_id, config, revision=sha, token=self.token, trust_remote_code=False)
 
     def commit(self, operations: list[Any], message: str, *, parent: str, create_pr: bool) -> CommitInfo | None:
         """One commit on top of `parent`, all or nothing; `None` where somebody else's came first.

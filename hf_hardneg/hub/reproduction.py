@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus import dataset_digest
-from hf_hardneg.encode.model_files import PATTERNS
-from hf_hardneg.errors import ConfigError, DataError, HardNegError, HubError, check_keywords
+from hf_hardneg.errors import ConfigError, DataError, HardNegError, check_keywords
 from hf_hardneg.hub.front_matter import metadata_of, parts
 from hf_hardneg.hub.losses import LIST
 from hf_hardneg.hub.repository import Repository, Snapshot
@@ -17,7 +17,7 @@ from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.provenance import Model, Source
-from hf_hardneg.recipes import MODELS, Recipe, recipe_of
+from hf_hardneg.recipes import COLUMNS, MODELS, Recipe, recipe_of
 from hf_hardneg.steps import Steps
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.versions import installed
@@ -27,16 +27,6 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 SHOWN = 5
-READ = (
-    "query_column",
-    "query_id_column",
-    "query_vector_column",
-    "positive_column",
-    "positive_ids_column",
-    "exclude_ids_column",
-    "answer_column",
-)
-"""Options that name what mining reads of pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +90,9 @@ def reproduce(
 ) -> Reproduction:
     """Mines a pushed dataset again as its card says, and compares with what was pushed.
 
-    Pairs are the config `list` without the mined columns; the corpus is the config `corpus`, else where the recipe says
-    it came from. Models are loaded from the Hub at the commit of the recipe.
+    Pairs are the config `list` without the mined columns; the corpus is the config `corpus`, else the Hub dataset that
+    the recipe says it came from, at its commit. A recipe chooses strategies and numbers; models are those that are
+    given here, devices and folders those of this machine.
 
     Args:
         repo_id (`str`): such as `user/name`, pushed by `push_mined_dataset` with the config `list`.
@@ -109,7 +100,7 @@ def reproduce(
         token (`str`, *optional*): of the Hub; by default the stored one.
         corpus (`Dataset`, *optional*): the documents, where the recipe cannot say where they are.
         pairs (`Dataset` or `DatasetDict`, *optional*): what was mined, where rows were dropped.
-        encoder, cross_encoder (*optional*): as in `HardNegatives`, for models that are not on the Hub.
+        encoder, cross_encoder (*optional*): as in `HardNegatives`; needed where the recipe has one.
         strategy (`Strategy`, *optional*): where it has classes of your own.
         known_positives (`Sequence[Dataset]`, *optional*): what `mine` was given beside the pairs.
         **options: `num_proc`, `batch_size`, `confirm_cost` and `cache_dir` of `mine`.
@@ -146,7 +137,7 @@ def reproduce(
     if corpus is None:
         corpus = _corpus(repository, recipe, CORPUS in configs, snapshot.sha)
     models = {"encoder": encoder, "cross_encoder": cross_encoder}
-    models = {name: _model(name, getattr(recipe, name), given, repository) for name, given in models.items()}
+    _check_models(recipe, models, repo_id)
     own = {name for name, _ in then.values()}
     changes = [f"split {name!r}: of another mining, not compared" for name in pushed if name not in own]
     changes += [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
@@ -212,7 +203,7 @@ def _source_digest(source: Source, rows: Dataset) -> str:
 
 def _pairs(recipe: Recipe, split: str, rows: Dataset) -> Dataset:
     """The columns of a split that mining read; it may have added the positives' texts."""
-    read = [recipe.options.get(option) for option in READ]
+    read = [recipe.options.get(option) for option in COLUMNS]
     source = recipe.pairs.get(split)
     added = {recipe.options.get("positive_column")} - set(source.columns) if source else set()
     return rows.select_columns([name for name in rows.column_names if name in read and name not in added])
@@ -231,6 +222,10 @@ def _corpus(repository: Repository, recipe: Recipe, is_config: bool, sha: str) -
             f"(files {', '.join(source.files) or 'unknown'}; digest {source.digest}). Give corpus=; next time, push it "
             "along with corpus=, or mine one from the Hub."
         )
+    if re.fullmatch("[0-9a-f]{40}", source.revision or "") is None:
+        raise ConfigError(
+            f"The recipe of {repository.repo_id} names the corpus {source.hub_id!r} without the commit. Give corpus=."
+        )
     elsewhere = Repository(repo_id=source.hub_id, token=repository.token)
     return _split(elsewhere.load(source.config, source.revision), source.split)
 
@@ -239,26 +234,16 @@ def _split(splits: DatasetDict, name: str | None) -> Dataset:
     return splits[name if name in splits else next(iter(splits))]
 
 
-def _model(what: str, model: Model | None, given: Any, repository: Repository) -> Any:
-    """What to load a model from: as given, or its files on the Hub at the recipe's commit."""
-    if given is not None or model is None:
-        return given
-    if model.kind != "hub":
-        raise ConfigError(
-            f"{repository.repo_id} was mined with the {what} {model.name!r}, which is not on the Hub; its digest is "
-            f"{model.digest}. Give it as {what}=."
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return snapshot_download(
-            model.name, revision=model.revision, token=repository.token, allow_patterns=list(PATTERNS)
-        )
-    except Exception as error:
-        raise HubError(
-            f"The {what} {model.name} at {model.revision} cannot be fetched from the Hub ({type(error).__name__}). "
-            f"Give it as {what}=, with the digest {model.digest}."
-        ) from error
+def _check_models(recipe: Recipe, models: Mapping[str, Any], repo_id: str) -> None:
+    """Raise unless the user gives each model of the recipe: a card loads none."""
+    for what, given in models.items():
+        model: Model | None = getattr(recipe, what)
+        if model is not None and given is None:
+            where = f"at {model.revision} on the Hub" if model.kind == "hub" else "which is not on the Hub"
+            raise ConfigError(
+                f"{repo_id} was mined with the {what} {model.name!r}, {where}; its digest is {model.digest}. A card "
+                f"does not choose what is loaded: where you trust that model, give it as {what}=."
+            )
 
 
 def _mined(

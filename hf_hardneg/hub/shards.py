@@ -108,8 +108,14 @@ def described(
     configs, infos = _listed(metadata, "configs"), _listed(metadata, "dataset_info")
     for name in dict.fromkeys(one.config for one in shards):
         own = [one for one in shards if one.config == name]
-        _describe_files(_entry(configs, name), own, whole=whole)
-        _describe_rows(_entry(infos, name), own, sizes, whole=whole)
+        try:
+            _describe_files(_entry(configs, name), own, whole=whole)
+            _describe_rows(_entry(infos, name), own, sizes, whole=whole)
+        except (TypeError, KeyError) as error:
+            raise DataError(
+                f"What the card that is there says of the config {name!r} is not as datasets writes it ({error!r}). "
+                "Repair its configs and dataset_info first; nothing was overwritten."
+            ) from error
     if not any(one.get("default") or one["config_name"] == "default" for one in configs):
         _entry(configs, shards[0].config)["default"] = True
     return {"configs": configs, "dataset_info": infos if len(infos) > 1 else infos[0]}
@@ -125,7 +131,9 @@ def config_names(metadata: Mapping[str, Any]) -> list[str]:
 def _listed(metadata: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
     value = metadata.get(field) or []
     entries = [value] if isinstance(value, dict) else value
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("config_name", ""), str) for entry in entries
+    ):
         raise DataError(
             f"The {field!r} of the card that is there holds {str(value)[:40]!r}; it must be a list of configs, each "
             "with config_name. Repair it first; nothing was overwritten."

@@ -6,6 +6,7 @@ a word.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ _UNICODE = regex.compile(
 )
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _RAISED = regex.compile(r"(?=[[\p{No}\u2120\u2122]--[\u2080-\u2089]])", regex.V1)
+_MARKS = regex.compile(r"\p{M}{64}(?=\p{M})", regex.V1)
+_SHORT = 1024
 _INVISIBLE = regex.compile(r"[\p{Cf}\ufe0e\ufe0f]")
 _POSSESSIVE = ("'s", "\u2019s", "\uff07s")
 
@@ -47,11 +50,22 @@ def words(text: str) -> list[str]:
     """
     if text.isascii():
         return _ASCII.findall(text.lower())
-    text = unicodedata.normalize("NFKC", _RAISED.sub(" ", text)).replace("\u0130", "i").lower()
+    text = compatible(_RAISED.sub(" ", text)).replace("\u0130", "i").lower()
     found = _UNICODE.findall(text)
     if not _UNSPACED.search(text):
         return found
     return [part for word in found for part in (_pairs(word) if _UNSPACED.match(word) else (word,))]
+
+
+def compatible(text: str) -> str:
+    """The text in the form NFKC, in which marks are sorted within runs of at most 64.
+
+    Sorting a run takes time in the square of its length, and no script piles up as many; so a long text is cut there.
+    """
+    if len(text) <= _SHORT or not _MARKS.search(text):
+        return unicodedata.normalize("NFKC", text)
+    ends = [0, *(run.end() for run in _MARKS.finditer(text)), len(text)]
+    return "".join(unicodedata.normalize("NFKC", text[start:stop]) for start, stop in itertools.pairwise(ends))
 
 
 def bare(word: str) -> str:
@@ -91,7 +105,12 @@ def _lucene() -> str:
     picture = rf"[\p{{Extended_Pictographic}}{_PICTURES}]{shown}\ufe0f?"
     emoji = rf"\u200d?{picture}(?:(?:\u200d|(?<=\u200d)){picture})*|\p{{Emoji_Modifier}}{shown}"
     flag, key = marked(r"\p{Regional_Indicator}") + "{2}", rf"[#*]\ufe0f?\u20e3{mark}*"
-    return f"{join}*{part}(?:{join}+{part})*{join}*|{single}|{unspaced}+|{emoji}|{flag}|{key}"
+    return f"{join}*{part}(?:{join}+{part})*{join}*|{single}|{unspaced}+|{emoji}|{flag}|{key}|{join}+"
+
+
+def _letterless(word: str) -> bool:
+    """Whether a word consists of what only joins letters: then it is none, and was matched so as to be passed over."""
+    return not word[0].isalnum() and _JOINS.fullmatch(word) is not None
 
 
 _PICTURES = r"\u2388\u2600-\u2605\u2607-\u2612\u2614-\u2685\u2690-\u2705\u2708-\u2712\u2763-\u2767"
@@ -99,8 +118,11 @@ _PICTURES = r"\u2388\u2600-\u2605\u2607-\u2612\u2614-\u2685\u2690-\u2705\u2708-\
 
 _LUCENE = regex.compile(_lucene())
 _LUCENE_ASCII = re.compile(
-    r"_*[a-z0-9]+(?:(?:_+|(?<=[a-z])[':.](?=[a-z])|(?<=[0-9])[.,;'](?=[0-9]))[a-z0-9]+)*_*", re.ASCII
+    r"_*[a-z0-9]+(?:(?:_+|(?<=[a-z])[':.](?=[a-z])|(?<=[0-9])[.,;'](?=[0-9]))[a-z0-9]+)*_*|_+", re.ASCII
 )
+_JOINS = regex.compile(r"(?:\p{WB=ExtendNumLet}[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}]*)+")
+_WINDOW = 4096
+"""Characters among which the next word is looked for, where words are long."""
 
 
 def lucene_words(text: str) -> list[str]:
@@ -112,6 +134,7 @@ def lucene_words(text: str) -> list[str]:
     found = pattern.findall(text)
     if max(map(len, found), default=0) > LONGEST:
         found = list(_cut(text, pattern))
+    found = [word for word in found if not _letterless(word)]
     if text.isascii():
         return found
     return ["".join(_JAVA.get(letter) or letter.lower() for letter in word) for word in found]
@@ -123,7 +146,11 @@ _JAVA = {"\u0130": "i"}
 
 def _cut(text: str, pattern: re.Pattern[str]) -> Iterator[str]:
     place = 0
-    while match := pattern.search(text, place):
+    while place < len(text):
+        match = pattern.search(text, place, place + _WINDOW)
+        if match is None:
+            place += _WINDOW - LONGEST
+            continue
         cut = pattern.match(text, match.start(), match.start() + LONGEST) or match
         yield cut[0]
         place = cut.end()

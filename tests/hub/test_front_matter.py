@@ -4,7 +4,7 @@ import yaml
 from hf_hardneg.errors import DataError
 from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, parts
-from hf_hardneg.recipes import SECTION
+from hf_hardneg.recipe_text import SECTION
 from tests.hub.mined import RECIPE, mined
 
 WRITTEN = """---
@@ -105,8 +105,9 @@ def test_a_card_without_yaml_gets_some():
 
 
 STRANGE = {
-    "anchors": "tags: &t [a]\nother: *t",
-    "a merge": "base: &b {x: 1}\nmore:\n  <<: *b\ntags: [a]",
+    "a merge": "more:\n  <<: {x: 1}\n  y: 2\ntags: [a]",
+    "a hash within quotes": "tags:\n- 'a # b'\nlast: 1",
+    "an empty value": "tags:\n# none\nlast: 1",
     "said twice": "tags: [a]\ntags: [b]",
     "one line": "{license: mit, tags: [a]}",
     "a block scalar": "tags:\n- a\nnote: |\n  # no comment\n  ---- x\n\nlast: 1",
@@ -128,6 +129,11 @@ def test_yaml_of_any_style_keeps_its_values(strange):
     assert yaml.safe_load(made.yaml) == expected
 
 
+def test_a_hash_within_quotes_is_no_comment():
+    made = merged_metadata(parts(f"---\n{STRANGE['a hash within quotes']}\n---\n"), {"tags": ["new"]}, frozenset())
+    assert made.yaml == "tags:\n- 'a # b'\n- new\nlast: 1"
+
+
 def test_a_comment_after_the_last_of_a_list_stays():
     made = merged_metadata(parts(f"---\n{STRANGE['comments within']}\n---\n"), {"tags": ["new"]}, frozenset())
     assert made.yaml.endswith("- new # third\n# fourth\nlast: 1")
@@ -138,6 +144,11 @@ BROKEN = {
     "---\n- a list\n---\n": "it holds a list, not names with values",
     "---\n1: x\n---\n": "one of its names is no text",
     "---\nday: 2024-99-99\n---\n": "month must be in",
+    "---\ntags: &t [a]\nother: *t\n---\n": "holds the anchor or alias 't'; write the value out in each place",
+    "---\nother: *t\n---\n": "holds the anchor or alias 't'",
+    "---\nold: !!set {a, b}\n---\n": "value of the type 'tag:yaml.org,2002:set'",
+    "---\nold: !mine x\n---\n": "value of the type '!mine'",
+    "---\nignore_metadata_errors: true\n---\n": "none that huggingface_hub reads",
     "---\nlicense: mit\n\n# Title\n": "begins with --- and no line after it is --- again",
     f"# x\n{SECTION[0]}\n": "has 1 lines <!-- hf_hardneg:start --> and 0 lines",
     f"{SECTION[1]}\n{SECTION[0]}\n": "has 1 lines .* and 1 lines .*in this order",

@@ -3,7 +3,8 @@
 import dataclasses
 
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, load_dataset
+from huggingface_hub import snapshot_download
 
 from hf_hardneg import HardNegatives, Recipe, Strategy, mine, recipe_of
 from hf_hardneg.errors import ConfigError, DataError, HardNegWarning, HubError
@@ -81,8 +82,6 @@ def test_each_config_keeps_its_recipe(hub, name, data, again):
 
 
 def test_corpus_on_the_hub_by_its_commit(hub, name, data, again):
-    from datasets import load_dataset
-
     pairs, corpus, _ = data
     corpus.push_to_hub(f"{name}-documents", token=ADA)
     documents = load_dataset(f"{name}-documents", split="train", token=ADA)
@@ -112,7 +111,7 @@ def test_models_are_asked_for_and_named(hub, name, data, again):
     strategy = Strategy([Dense(20)], [RankWindow(1)])
     mined = mine(pairs, corpus, strategy, encoder=encode, cross_encoder=shared_words, num_negatives=2)
     push(mined, name, corpus=corpus)
-    with pytest.raises(ConfigError, match="the encoder 'encode', which is not on the Hub.*Give it as encoder="):
+    with pytest.raises(ConfigError, match="the encoder 'encode', which is not on the Hub.*give it as encoder="):
         again(name)
     models = {"encoder": encode, "cross_encoder": shared_words}
     assert again(name, **models).identical
@@ -133,9 +132,13 @@ def test_a_model_on_the_hub_by_its_commit(hub, name, data, again, tmp_path):
     model = f"{name}-model"
     folders = [tiny(tmp_path / str(seed), seed=seed)[1] for seed in (0, 1)]
     upload(hub, model, folders[0])
-    push(mine(pairs, corpus, Strategy([Dense(20)]), encoder=model, num_negatives=2), name, corpus=corpus)
+    mined = mine(pairs, corpus, Strategy([Dense(20)]), encoder=model, num_negatives=2)
+    push(mined, name, corpus=corpus)
     upload(hub, model, folders[1])
-    assert again(name).identical
+    commit = recipe_of(mined).encoder.revision
+    with pytest.raises(ConfigError, match=f"encoder '{model}', at {commit} on the Hub.*A card does not choose"):
+        again(name)
+    assert again(name, encoder=snapshot_download(model, revision=commit)).identical
     result = again(name, encoder=str(folders[1]))
     assert not result.identical and result.changes[0].startswith(f"encoder: {model} of digest ")
 
@@ -254,6 +257,42 @@ def test_a_card_cannot_make_it_read_or_write_elsewhere(hub, name, data, again, t
         with pytest.raises(DataError, match="no recipe that can be read"):
             again(name)
     assert not (tmp_path / "theirs").exists()
+
+
+CHOSEN = {
+    "a model": ("filters", [{"class": "CrossEncoderDenoiser", "model": "evil/judge"}], "the model; a recipe chooses"),
+    "a device": ("filters", [{"class": "CrossEncoderDenoiser", "device": "cuda"}], "the device; a recipe chooses"),
+    "where vectors are compared": ("retrievers", [{"class": "Dense", "device": "cuda"}], "gives Dense the device"),
+    "a huge index": ("retrievers", [{"class": "Dense", "factory": "IVF123456789,Flat"}], "numbers of at most 7 digits"),
+    "many parts": ("retrievers", [{"class": "BM25"}] * 101, "parts; 100 are allowed"),
+}
+
+
+@pytest.mark.parametrize("what", CHOSEN)
+def test_a_recipe_chooses_strategies_and_numbers_alone(hub, name, data, again, what):
+    part, value, says = CHOSEN[what]
+    _, corpus, mined = data
+    recipe = recipe_of(mined)
+    push(mined, name, corpus=corpus, recipe=dataclasses.replace(recipe, strategy=recipe.strategy | {part: value}))
+    result = again(name, encoder=encode, cross_encoder=shared_words)
+    assert result.rows == 0 and says in result.changes[0]
+
+
+def test_a_corpus_is_a_hub_dataset_at_a_commit_and_no_folder(hub, name, data, again, tmp_path, monkeypatch):
+    pairs, corpus, _ = data
+    corpus.push_to_hub(f"{name}-documents", token=ADA)
+    documents = load_dataset(f"{name}-documents", split="train", token=ADA)
+    mined = mine(pairs, documents, "bm25", num_negatives=2)
+    recipe = recipe_of(mined)
+    for wrong in ({"revision": "main"}, {"hub_id": "../documents"}, {"hub_id": "https://evil.example/x"}):
+        push(mined, name, recipe=dataclasses.replace(recipe, corpus=dataclasses.replace(recipe.corpus, **wrong)))
+        with pytest.raises(ConfigError, match=r"without the commit|is not the name of a Hub dataset"):
+            again(name)
+    push(mined, name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / recipe.corpus.hub_id).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=f"There is a folder {recipe.corpus.hub_id} here"):
+        again(name)
 
 
 def test_known_positives_beside_the_pairs_are_asked_for(hub, name, data, again):
