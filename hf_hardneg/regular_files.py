@@ -60,7 +60,7 @@ def content(path: Path, most: int, *, follow: bool = False) -> bytes:
         ValueError: it holds more than `most` bytes.
     """
     with opened(path, follow=follow) as stream:
-        read = stream.read(most + 1)
+        read = stream.read(min(os.fstat(stream.fileno()).st_size, most) + 1)
     if len(read) > most:
         raise ValueError(f"it holds more than {most:,} bytes")
     return read

@@ -28,6 +28,7 @@ from hf_hardneg.encode.model_files import (
     NotCovered,
     Precision,
     changed,
+    described,
     model_folder,
     read_json,
     read_model_files,
@@ -88,7 +89,8 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
         return encoder
     check_device(device)
     if isinstance(encoder, (str, os.PathLike)):
-        return _of_folder(os.fspath(encoder), device, precision)
+        with described(os.fspath(encoder)):
+            return _of_folder(os.fspath(encoder), device, precision)
     if family_of_live(encoder) is not None:
         tell_prompts(vars(encoder), f"that encoder= got, a {type(encoder).__name__},")
         return open_saved(save_live(encoder, cache_dir, check=True), str(encoder.device))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from hf_hardneg.encode.model_files import WEIGHTS, read_json
+from hf_hardneg.encode.model_files import WEIGHTS, described, modules_of, read_json
 from hf_hardneg.errors import ConfigError, ModelError, warn
 
 Slot = Literal["encoder", "cross_encoder", "model"]
@@ -162,6 +162,11 @@ def family_of_folder(folder: Path) -> Family:
     Raises:
         ModelError: it holds no model, or one in a format that is not read here.
     """
+    with described(str(folder)):
+        return _family_of_folder(folder)
+
+
+def _family_of_folder(folder: Path) -> Family:
     names = {path.name for path in folder.iterdir()}
     if FOLDS in names or LATE_INTERACTION in names:
         return DENOISER
@@ -169,7 +174,7 @@ def family_of_folder(folder: Path) -> Family:
         return ADAPTER
     if "artifact.metadata" in names:
         return MULTI_VECTOR
-    modules = read_json(folder / "modules.json", default=[])
+    modules = modules_of(folder)
     settings = read_json(folder / "config_sentence_transformers.json", default={})
     if not modules and not any(Path(name).match(pattern) for name in names for pattern in WEIGHTS):
         _refuse_format(folder)

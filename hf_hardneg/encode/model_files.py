@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hf_hardneg.arguments import AtLeastOne, check_fields
-from hf_hardneg.errors import ModelError, warn
+from hf_hardneg.errors import HardNegError, ModelError, warn
 from hf_hardneg.index.store import digest_of, file_digest
+from hf_hardneg.regular_files import json_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +55,10 @@ CLASSIFIER = {
 }
 """The same of a cross-encoder."""
 WITHOUT_LIMIT = 1 << 20
+LARGEST_JSON = 1 << 28
+"""Bytes of a JSON file of a model; vocabularies are the largest."""
+MOST_FILES = 10_000
+LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +132,7 @@ def content_digests(folder: str, *, leave_out: Sequence[str] = ()) -> dict[str, 
 def module_digests(folder: str) -> dict[str, str]:
     """The same of a folder of sentence-transformers, with the folders of all its modules and their code."""
     root = Path(folder)
-    modules = read_json(root / "modules.json", default=[])
+    modules = modules_of(root)
     paths = [path for pattern in (*PATTERNS[:-1], "*.py") for path in root.glob(pattern)]
     paths += [path for module in modules if module["path"] for path in (root / module["path"]).rglob("*")]
     return _digests(root, paths, ())
@@ -156,7 +164,7 @@ def json_digest(path: Path) -> str:
 
     The state in which a tokenizer of transformers was last used, `truncation` and `padding`, is set anew at each call.
     """
-    content = read_json(path)
+    content = _json(path)
     if not isinstance(content, dict):
         return digest_of({"content": content})
     state = ("truncation", "padding") if path.with_name("tokenizer_config.json").exists() else ()
@@ -175,7 +183,7 @@ def read_model_files(name: str) -> ModelFiles:
         NotCovered: a module, or how it is used, is not covered here.
     """
     root = model_folder(name, otherwise="a SentenceTransformer, or a callable")
-    modules = read_json(root / "modules.json", default=[])
+    modules = modules_of(root)
     kinds = [module["type"].rpartition(".")[2] for module in modules]
     foreign = [module["type"] for module in modules if not module["type"].startswith("sentence_transformers.")]
     if foreign or kinds not in ([], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
@@ -280,7 +288,9 @@ def model_folder(name: str, *, otherwise: str) -> Path:
         ModelError: there is no such model.
     """
     if Path(name).is_dir():
-        return Path(name).resolve()
+        folder = Path(name).resolve()
+        _refuse_devices(folder)
+        return folder
     if Path(name).exists():
         raise ModelError(
             f"The model {name!r} is a file; a model is a folder with its configuration, weights and tokenizer. Give "
@@ -298,17 +308,81 @@ def model_folder(name: str, *, otherwise: str) -> Path:
 
 
 def read_json(path: Path, default: Any = None) -> Any:
-    """The content of a JSON file; `default`, unless it is None, where there is no such file.
+    """What a JSON file of a model says: a list where that is the default, else an object.
+
+    Args:
+        path (`Path`): the file.
+        default (`list` or `dict`, *optional*): where there is no such file.
 
     Raises:
-        ModelError: the file cannot be read.
+        ModelError: the file cannot be read, or says something else.
     """
-    if default is not None and not path.exists():
+    if default is not None and not os.path.lexists(path):
         return default
+    said, kind = _json(path), list if isinstance(default, list) else dict
+    if not isinstance(said, kind):
+        raise ModelError(
+            f"{path} holds a {type(said).__name__} where models have a {kind.__name__}. Fetch the model again."
+        )
+    return said
+
+
+def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json_of(path, LARGEST_JSON, follow=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}. The model folder is incomplete; fetch it again.") from error
+
+
+def modules_of(folder: Path) -> list[dict[str, str]]:
+    """The modules of a folder of sentence-transformers, their `type` and `path`; none in one of transformers alone.
+
+    Raises:
+        ModelError: what lists them cannot be read, or names a place outside the folder.
+    """
+    path = folder / "modules.json"
+    modules = read_json(path, default=[])
+    for module in modules:
+        if not isinstance(module, dict) or not all(_is_name(module.get(name)) for name in ("type", "path")):
+            raise ModelError(f"{path} has a module without a type and a path. Fetch the model again.")
+        place = Path(module["path"])
+        if place.is_absolute() or ".." in place.parts or "\\" in module["path"]:
+            raise ModelError(
+                f"{path} names {module['path'][:60]!r}, which does not lie in its folder, as modules do. Do not "
+                "load this model."
+            )
+    return modules
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) < LONGEST_NAME
+
+
+@contextlib.contextmanager
+def described(name: str) -> Iterator[None]:
+    """Inside, what cannot be understood of a model's files is a `ModelError`.
+
+    Args:
+        name (`str`): of the model, for the message.
+    """
+    try:
+        yield
+    except HardNegError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise ModelError(
+            f"The files of the model {name!r} say what no model's say ({type(error).__name__}: {str(error)[:200]}). "
+            "Fetch the model again, or give another."
+        ) from error
+
+
+def _refuse_devices(folder: Path) -> None:
+    """Raise where a folder holds what blocks or never ends when it is read, by whatever software."""
+    for path in itertools.islice(itertools.chain(folder.glob("*"), folder.glob("*/*")), MOST_FILES):
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise ModelError(f"{path} is a pipe or a device; models are of files. Do not load this folder.")
 
 
 def _pooling(config: dict[str, Any], name: str) -> Pooling:
@@ -335,6 +409,8 @@ def check_complete(folder: Path, name: str) -> None:
 def longest_input(folder: Path) -> int:
     """How many tokens a model of that folder can take, or is to take."""
     if chosen := _limits(folder).get("max_seq_length"):
+        if int(chosen) < 1:
+            raise ModelError(f"{folder} says max_seq_length={chosen!r}; lengths are at least 1. Fetch the model again.")
         return int(chosen)
     config, tokenizer = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json", default={})
     positions = "n_positions" if str(config.get("model_type")).startswith("gpt") else "max_position_embeddings"

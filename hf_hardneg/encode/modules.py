@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hf_hardneg.encode.forward import quiet_transformers, refuse_cuda_in_worker, resolved_device
-from hf_hardneg.encode.model_files import changed, has_code, module_digests, read_json
+from hf_hardneg.encode.model_files import changed, has_code, module_digests, modules_of
 from hf_hardneg.errors import ModelError
 from hf_hardneg.identity import identify
 from hf_hardneg.index.dense import checked_vectors
@@ -37,7 +37,7 @@ def modules_digest(folder: str, *, own_code: bool = False) -> str:
     Raises:
         ModelError: it has modules of its own, and they are not wanted.
     """
-    types = [str(module["type"]) for module in read_json(Path(folder) / "modules.json", default=[])]
+    types = [str(module["type"]) for module in modules_of(Path(folder))]
     own = [name for name in types if not name.startswith(OURS)]
     if (own or has_code(Path(folder))) and not own_code:
         raise ModelError(

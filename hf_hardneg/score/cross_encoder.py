@@ -20,7 +20,16 @@ from hf_hardneg.encode.families import (
 from hf_hardneg.encode.forward import check_device
 from hf_hardneg.encode.live import close_to, keep_settings, same_modes, save_model
 from hf_hardneg.encode.live_settings import live_identity, tokenizer_settings
-from hf_hardneg.encode.model_files import CLASSIFIER, check_complete, is_plain, longest_input, model_folder, read_json
+from hf_hardneg.encode.model_files import (
+    CLASSIFIER,
+    check_complete,
+    described,
+    is_plain,
+    longest_input,
+    model_folder,
+    modules_of,
+    read_json,
+)
 from hf_hardneg.encode.modules import OURS
 from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.identity import identify
@@ -44,6 +53,7 @@ Activation = Literal["auto", "sigmoid", "identity"]
 Length = Annotated[int, Range(least=8, such_as=512)]
 """Tokens that leave room for a query and a document."""
 KNOWN_ACTIVATIONS = ("Sigmoid", "Identity")
+MOST_FOLDS = 1000
 TRAINED_HEAD = "ForSequenceClassification"
 PROBES = [("dark rock", "Basalt is dark rock from lava."), ("", "ÉTÉ 東京"), ("A [MASK]", "")]
 PROBES += [("what is Rock", " ".join(f"word{n} Rock" for n in range(300)))]
@@ -82,7 +92,8 @@ def load_cross_encoder(
     check_device(device)
     cache_dir = Path(cache_dir)
     if isinstance(model, (str, os.PathLike)):
-        return _from_folder(os.fspath(model), device, activation, max_length)
+        with described(os.fspath(model)):
+            return _from_folder(os.fspath(model), device, activation, max_length)
     if (family := family_of_live(model)) is not None:
         check_family(family, "cross_encoder", f"a {type(model).__name__}", live=True)
         return _from_sentence_transformers(model, cache_dir, activation, max_length)
@@ -105,7 +116,7 @@ def _from_folder(
     folder = model_folder(name, otherwise="a CrossEncoder, a rerankers model, or a callable")
     check_family(family_of_folder(folder), "cross_encoder", repr(name))
     if (folder / FOLDS).exists():
-        members = [folder / f"fold-{number}" for number in range(read_json(folder / FOLDS)["folds"])]
+        members = [folder / f"fold-{number}" for number in range(_folds(folder))]
         return CrossFitted(scorers=tuple(_from_folder(str(one), device, activation, max_length) for one in members))
     if (folder / LATE_INTERACTION).exists():
         if activation == "identity" or max_length is not None:
@@ -131,9 +142,16 @@ def _from_folder(
     return TransformersScorer(folder=str(folder), max_length=limit, kind=kind, digest=digest, device=device)
 
 
+def _folds(folder: Path) -> int:
+    folds = read_json(folder / FOLDS).get("folds")
+    if type(folds) is not int or not 1 <= folds <= MOST_FOLDS:
+        raise ModelError(f"{folder / FOLDS} names no number of models up to {MOST_FOLDS}. Train the denoiser again.")
+    return folds
+
+
 def _is_modular(folder: Path) -> bool:
     """Whether a folder has more than a classifier of pairs: other modules, a prompt, or settings of its own."""
-    modules = [str(module["type"]) for module in read_json(folder / "modules.json", default=[])]
+    modules = [str(module["type"]) for module in modules_of(folder)]
     settings = read_json(folder / "config_sentence_transformers.json", default={})
     plain = modules == [] or (len(modules) == 1 and modules[0].startswith(OURS) and modules[0].endswith(".Transformer"))
     prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"))
