@@ -21,6 +21,7 @@ import numpy as np
 MODULES: tuple[str, ...] = (
     "arguments",
     "disks",
+    "kills",
     "manifests",
     "mutations",
 )
