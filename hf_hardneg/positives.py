@@ -250,21 +250,24 @@ class KnownPositives:
 
     def has(self, groups: np.ndarray) -> np.ndarray:
         """Mask (n,) of the group keys that are those of a query."""
-        return isin_sorted(groups, self._arrays()["groups"])[1]
+        return isin_sorted(groups, _positives(self.directory)[0]["groups"])[1]
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return POSITIVES.opened(self.directory, texts=len(_texts(self.directory)))
-
-    def of(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str | None]]:
+    def of(
+        self, groups: np.ndarray, *, documents: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str | None]]:
         """Positives under the given group keys.
 
         Args:
             groups (`np.ndarray`): (n,) keys of query texts or query ids.
+            documents (`int`, *optional*): how many the corpus has.
 
         Returns:
             position of the group in `groups`, text key, corpus row (-1 outside), text (outside only); equal lengths.
+
+        Raises:
+            StoreError: the table is altered, or of another corpus.
         """
-        texts, arrays = _texts(self.directory), self._arrays()
+        arrays, texts = _positives(self.directory)
         table, offsets = arrays["groups"], arrays["offsets"]
         position, found = isin_sorted(groups, table)
         place = arrays["classes"][position] if len(table) else position
@@ -274,6 +277,8 @@ class KnownPositives:
         inside = np.arange(len(owner)) - np.repeat(ends - counts, counts)
         members = arrays["members"][offsets[place[owner]] + inside]
         rows, outside = arrays["rows"][members], arrays["outside"][members]
+        if documents is not None and rows.max(initial=-1) >= documents:
+            raise store.altered(self.directory, "rows.npy", f"it names rows beyond the {documents:,} of the corpus")
         text = [texts[int(place)].as_py() if place >= 0 else None for place in outside]
         return owner, arrays["keys"][members], rows, text
 
@@ -338,6 +343,11 @@ def _linked(first, second, nodes):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 
 @functools.lru_cache(maxsize=64)
-def _texts(directory: Path) -> pa.Array:
+def _positives(directory: Path) -> tuple[dict[str, np.ndarray], pa.Array]:
+    """The arrays of a table of known positives, and the texts of those outside the corpus."""
     table = read_arrow(directory, TEXTS, stream=False)
-    return table.column("text").combine_chunks() if table.num_rows else pa.array([], pa.large_string())
+    texts = table.column("text").combine_chunks() if table.num_rows else pa.array([], pa.large_string())
+    arrays = POSITIVES.opened(directory, texts=len(texts))
+    if ((arrays["rows"] < 0) != (arrays["outside"] >= 0)).any():
+        raise store.altered(directory, "rows.npy", "positives are neither in the corpus nor among the texts, or both")
+    return arrays, texts

@@ -262,7 +262,7 @@ class Reader:
     def _known(self, keys: np.ndarray, ids: list[str] | None) -> list[PositiveList]:
         if self.known is None:
             return []
-        found = [PositiveList(*self.known.of(group)) for group in group_keys(keys, ids)]
+        found = [PositiveList(*self.known.of(group, documents=len(self.corpus))) for group in group_keys(keys, ids)]
         return [part.take(part.key != keys[part.query]) for part in found] if self.symmetric else found
 
     def rows_of(

@@ -426,6 +426,6 @@ class _NearQuery:
         if self.known is None:
             return np.zeros(len(candidates))
         groups, _ = self.reader.keys.groups()
-        owner, _, rows, _ = self.known.of(word_keys(queries.texts))
+        owner, _, rows, _ = self.known.of(word_keys(queries.texts), documents=len(groups))
         inside = rows >= 0
         return among(candidates, groups[candidates.doc], owner[inside], groups[rows[inside]])

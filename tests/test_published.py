@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from hf_hardneg import HardNegatives, mine
+from hf_hardneg import HardNegatives, mine, positives
 from hf_hardneg.cli import main
 from hf_hardneg.errors import ConfigError, HardNegWarning, StoreError
 from hf_hardneg.generate.replies import Replies, keep, known
@@ -297,3 +297,17 @@ def test_vectors_of_texts_are_no_damaged_directory(tmp_path):
     mined(tmp_path, "dense")
     (entry,) = (entry for entry in inventory(tmp_path) if entry.kind == "vectors")
     assert "damaged" not in str(entry) and f"width={encode(['a']).shape[1]}" in entry.built_from
+
+
+@pytest.mark.parametrize("row", [10**6, -1])
+def test_known_positives_lie_in_the_corpus_or_among_the_texts(tmp_path, row):
+    mined(tmp_path)
+    directory = only(tmp_path, "positives")
+    inside = int(np.flatnonzero(np.load(directory / "rows.npy") >= 0)[0])
+    publish_again(directory, _edit("rows", _set(inside, row)))
+    for remembered in (positives._positives, Schema.opened.__globals__["_opened"]):
+        remembered.cache_clear()
+    for kind in ("candidates", "negatives"):
+        shutil.rmtree(only(tmp_path, kind))
+    with pytest.raises(StoreError, match="rows.npy was altered"):
+        mined(tmp_path)

@@ -146,7 +146,9 @@ def _rot_of_large_files(random: np.random.Generator, folder: Path) -> str | None
         child.kill()
         child.join()
         return f"mining hangs after rot of {path.relative_to(cache)}"
-    return f"mining ended with {child.exitcode} after rot of {path.relative_to(cache)}" if child.exitcode < 0 else None
+    if child.exitcode:
+        return f"mining ended with {child.exitcode} after rot of {path.relative_to(cache)}"
+    return None
 
 
 def _unlisted_files(random: np.random.Generator, folder: Path) -> str | None:
