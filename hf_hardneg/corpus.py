@@ -355,4 +355,7 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
 
     directory = store.obtain(cache, "corpus", {"digest": digest}, write)
     check_arrow(directory, ROWS)
-    return MemoryMappedTable.from_file(str(directory / ROWS))
+    table = MemoryMappedTable.from_file(str(directory / ROWS))
+    if table.num_rows != len(dataset) or table.column_names != columns:
+        raise store.altered(directory, ROWS, f"it does not hold the {len(dataset):,} rows of the corpus")
+    return table

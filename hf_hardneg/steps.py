@@ -16,7 +16,7 @@ import numpy as np
 
 from hf_hardneg.corpus import rows_digest
 from hf_hardneg.index import store
-from hf_hardneg.index.arrow_files import check_arrow
+from hf_hardneg.index.arrow_files import stored_rows
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.rescoring import Rescoring
 from hf_hardneg.retrieval import Retrieval
@@ -114,16 +114,14 @@ class Steps:
     def _stored(
         self, kind: str, parameters: dict[str, Any], rows: Dataset, function: Callable[[Any], Any], desc: str
     ) -> Dataset:
-        from datasets import Dataset, concatenate_datasets
+        from datasets import concatenate_datasets
 
         def build(directory: Path) -> None:
             (directory / VERSIONS).write_text(json.dumps(installed()))
             map_rows(rows, function, directory, batch_size=self.batch_size, num_proc=self.num_proc, desc=desc)
 
         directory = store.obtain(self.cache, kind, parameters, build)
-        names = sorted(name for name in store.read_manifest(directory).files if name.endswith(".arrow"))
-        check_arrow(directory, *names)
-        return concatenate_datasets([Dataset.from_file(str(directory / name)) for name in names])
+        return concatenate_datasets(stored_rows(directory))
 
 
 def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, Any]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from hf_hardneg.index import store
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def check_arrow(directory: Path, *names: str, stream: bool = True) -> None:
@@ -29,6 +33,21 @@ def check_arrow(directory: Path, *names: str, stream: bool = True) -> None:
                 _mapped(directory / name, stream).validate(full=True)
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise store.altered(directory, name, str(error)) from error
+
+
+def stored_rows(directory: Path) -> list[Dataset]:
+    """The Arrow files of a published directory as datasets, in the order of their names; see `check_arrow`."""
+    from datasets import Dataset
+
+    names = sorted(name for name in store.read_manifest(directory).files if name.endswith(".arrow"))
+    check_arrow(directory, *names)
+    rows = []
+    for name in names:
+        try:
+            rows.append(Dataset.from_file(str(directory / name)))
+        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise store.altered(directory, name, f"its features cannot be read ({str(error)[:200]})") from error
+    return rows
 
 
 def read_arrow(directory: Path, name: str, *, stream: bool = True) -> pa.Table:
