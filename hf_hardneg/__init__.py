@@ -26,6 +26,8 @@ import importlib
 import logging
 from typing import Any
 
+from hf_hardneg.compiled import keep_compiled_code
+
 _MODULES = {
     "AbsoluteMargin": "filters",
     "Analyzer": "index.analysis",
@@ -82,6 +84,7 @@ __all__ = sorted(_MODULES)
 __version__ = "0.1.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+keep_compiled_code()
 
 
 def __getattr__(name: str) -> Any:

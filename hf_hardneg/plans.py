@@ -7,7 +7,6 @@ measured on samples; a plan evaluates the laws for the sizes at hand, or for any
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.arguments import AtLeastOne, Processes, checked
 from hf_hardneg.costs import Stage, Step, data_size, duration, processors
-from hf_hardneg.errors import ColumnError, CostError, check_keywords
+from hf_hardneg.disk import nearest, room_of
+from hf_hardneg.errors import ColumnError, CostError, StoreError, check_keywords
 from hf_hardneg.jobs import RECIPE_OPTIONS, Job, ceiling
 from hf_hardneg.negatives import OPTIONS, usable
 from hf_hardneg.probes import resident
@@ -159,8 +159,7 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        folder = next(path for path in (self.cache, *self.cache.parents) if path.exists())
-        free = shutil.disk_usage(folder).free
+        folder, free = nearest(self.cache), room_of(self.cache)
         workers = f", {self.num_proc} processes" if self.num_proc > 1 else ""
         spread = f" to {duration(self.slow)}" if self.slow > SPREAD * self.seconds else ""
         lines = [
@@ -261,6 +260,7 @@ def guard(
 
     Raises:
         CostError: the job is above the budget and not confirmed.
+        StoreError: the disk has less room than it will write, and it is not confirmed.
     """
     from datasets import Dataset
 
@@ -278,6 +278,12 @@ def guard(
             f"mine() would take at least {duration(made.seconds)}, by the best of several probes; more than "
             f"{duration(BUDGET)} must be confirmed. Pass confirm_cost=True (--confirm-cost on the command line) to run "
             f"it, or try something cheaper: {made.cheaper}.\n{made}"
+        )
+    if made.disk > room_of(made.cache) and not confirm_cost:
+        raise StoreError(
+            f"mine() would write about {data_size(made.disk)}, and {nearest(made.cache)} has "
+            f"{data_size(room_of(made.cache))} free. Make room there, name another place with cache_dir=, or pass "
+            f"confirm_cost=True (--confirm-cost on the command line) to try.\n{made}"
         )
     if made.seconds > SHOWN_ABOVE:
         show(str(made))

@@ -14,7 +14,7 @@ PACKAGE = Path(hf_hardneg.__file__).parent
 LAYERS = [
     {"terminal"},
     {"errors", "masking", "regular_files", "blake2", "arrays", "process", "costs", "diagnostics"},
-    {"pages", "versions", "hardness"},
+    {"pages", "versions", "hardness", "compiled"},
     {"encodings", "disk", "arguments", "index.locks"},
     {"optional", "draws", "charts", "ids", "index.manifests", "index.owners", "index.leases"},
     {"identity.origins", "identity.references", "identity.foreign"},

@@ -21,7 +21,7 @@ from hf_hardneg.costs import (
     sorting,
 )
 from hf_hardneg.encode import embeddings
-from hf_hardneg.errors import ConfigError, CostError, HardNegError
+from hf_hardneg.errors import ConfigError, CostError, HardNegError, StoreError
 from hf_hardneg.index.inventory import inventory, prune
 from hf_hardneg.plans import Plan
 from hf_hardneg.probes import REPEATS, Cost, encode_rate, measured, repeated, stratified
@@ -356,3 +356,16 @@ def test_only_a_job_whose_best_probes_are_over_budget_is_refused(monkeypatch):
     monkeypatch.setattr(plans, "BUDGET", 35.0)
     with pytest.raises(CostError, match="at least 36 s"):
         plans.guard([pairs], corpus, "bm25", {}, **ask)
+
+
+def test_a_job_that_the_disk_has_no_room_for_is_refused_before_the_work(monkeypatch):
+    pairs, corpus = world(2)
+    large = Stage(name="search", wall=Law(row=1), disk=Law(row=1e9), basis="b")
+    monkeypatch.setattr(plans, "SHOWN_ABOVE", 0.0)
+    monkeypatch.setattr(plans, "_planned", lambda *_: made_by_hand(stages=(large,), rows=36))
+    monkeypatch.setattr(plans, "room_of", lambda folder: 37e9)
+    plans.guard([pairs], corpus, "bm25", {}, num_proc=None, confirm_cost=False)
+    monkeypatch.setattr(plans, "room_of", lambda folder: 35e9)
+    with pytest.raises(StoreError, match=r"would write about 36.0 GB, and .* has 35.0 GB free\. Make room there"):
+        plans.guard([pairs], corpus, "bm25", {}, num_proc=None, confirm_cost=False)
+    plans.guard([pairs], corpus, "bm25", {}, num_proc=None, confirm_cost=True)

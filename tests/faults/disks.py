@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import os
 import resource
 import select
@@ -189,7 +190,17 @@ WORKS: dict[str, Work] = {
 }
 
 
-PREPARED: dict[str, Callable[[], object]] = {"export": _exported, "tables read": _table}
+def _vectors() -> None:
+    """What every child would import again."""
+    importlib.import_module("faiss")
+    importlib.import_module("tests.training.world")
+
+
+PREPARED: dict[str, Callable[[], object]] = {
+    "export": _exported,
+    "tables read": _table,
+    **dict.fromkeys(("dense", "approximate", "codes", "generation"), _vectors),
+}
 """What work needs that is no part of it."""
 
 
