@@ -7,10 +7,11 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from hf_hardneg.costs import data_size, duration
 from hf_hardneg.errors import ConfigError, HardNegError
+from hf_hardneg.terminal import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,14 +28,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[options.command](options) or 0
     except HardNegError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}", to=sys.stderr)
         return 2
 
 
+def _say(text: object = "", *, to: TextIO | None = None) -> None:
+    """Prints text, which may quote others, so that a terminal shows it and obeys none of it."""
+    stream = to or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(shown(str(text)).encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors quote arguments, such as names of files that a shell put there, as `_say` does."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hf-hardneg", description="Hard-negative mining inside Hugging Face datasets."
-    )
+    parser = _Parser(prog="hf-hardneg", description="Hard-negative mining inside Hugging Face datasets.")
     commands = parser.add_subparsers(dest="command", required=True)
     mine = commands.add_parser("mine", help="mine hard negatives for pairs against a corpus")
     plan = commands.add_parser("plan", help="what mining will cost: time, memory, disk, and something cheaper")
@@ -212,9 +225,9 @@ def _audit(options: argparse.Namespace) -> int:
         test_queries=table(options.test),
         **{name: getattr(options, name) for name in names},
     )
-    print(found)
+    _say(found)
     if options.html:
-        print(f"\nWritten to {found.html(options.html)}")
+        _say(f"\nWritten to {found.html(options.html)}")
     return 0 if found.ok else 1
 
 
@@ -222,8 +235,8 @@ def _plan(options: argparse.Namespace) -> None:
     from hf_hardneg.plans import plan
 
     pairs, corpus = _tables(options)
-    print(plan(pairs, corpus, options.strategy, **_shared(options), **_columns(options)))
-    print(f"  {_ids_of(corpus, options.id_column)}")
+    _say(plan(pairs, corpus, options.strategy, **_shared(options), **_columns(options)))
+    _say(f"  {_ids_of(corpus, options.id_column)}")
 
 
 def _tables(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
@@ -267,7 +280,7 @@ def _train(options: argparse.Namespace) -> None:
         folds=options.folds,
         **_columns(options),
     )
-    print(f"Written to {folder}: mine with --cross-encoder {folder}")
+    _say(f"Written to {folder}: mine with --cross-encoder {folder}")
 
 
 def _index(options: argparse.Namespace) -> None:
@@ -297,8 +310,8 @@ def _index(options: argparse.Namespace) -> None:
     except store.NotPublished:
         directory = obtain()
         how = f"built in {duration(time.perf_counter() - start)}"
-    print(f"{options.kind} index of {len(corpus):,} documents, {how}\n{directory}")
-    print(entry_of(directory))
+    _say(f"{options.kind} index of {len(corpus):,} documents, {how}\n{directory}")
+    _say(entry_of(directory))
 
 
 def _cache(options: argparse.Namespace) -> int | None:
@@ -310,12 +323,12 @@ def _cache(options: argparse.Namespace) -> int | None:
         return _verify(root)
     if options.action == "prune":
         conditions = {"older_than": options.older_than, "kinds": options.kind, "everything": options.all}
-        print(prune(root, **conditions, dry_run=options.dry_run))
+        _say(prune(root, **conditions, dry_run=options.dry_run))
         return None
     entries = inventory(root)
     for entry in entries:
-        print(entry)
-    print(f"{data_size(sum(entry.size for entry in entries))} in {len(entries)} directories under {root}")
+        _say(entry)
+    _say(f"{data_size(sum(entry.size for entry in entries))} in {len(entries)} directories under {root}")
     return None
 
 
@@ -324,9 +337,9 @@ def _verify(root: Path) -> int:
 
     verified = verify_cache(root)
     for one in verified:
-        print(one)
+        _say(one)
     damaged = sum(bool(one.damage) for one in verified)
-    print(f"{damaged} of {len(verified)} directories under {root} are damaged")
+    _say(f"{damaged} of {len(verified)} directories under {root} are damaged")
     return int(damaged > 0)
 
 
@@ -345,7 +358,7 @@ def _push(options: argparse.Namespace) -> None:
         **columns,
         **{name: getattr(options, name) for name in names},
     )
-    print(f"{', '.join(options.config)} of {options.repo}: {done.pr_url or done.commit_url}")
+    _say(f"{', '.join(options.config)} of {options.repo}: {done.pr_url or done.commit_url}")
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -359,7 +372,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         **{name: load_table(source, split=options.split) for name, source in tables.items() if source},
         **{name: getattr(options, name) for name in names},
     )
-    print(result)
+    _say(result)
     return 0 if result.identical else 1
 
 
@@ -368,9 +381,9 @@ def _demo(options: argparse.Namespace) -> None:
 
     _check(options)
     pairs, corpus = standard_library()
-    print(f"Python {sys.version.split()[0]}: {len(pairs):,} queries over {len(corpus):,} documented objects\n")
+    _say(f"Python {sys.version.split()[0]}: {len(pairs):,} queries over {len(corpus):,} documented objects\n")
     _run(pairs, corpus, options)
-    print(
+    _say(
         "\nNext, deeper negatives from the same index:\n"
         f"  hf-hardneg demo --strategy bm25+rank_zone --out {options.out}-zone\n"
         "or your own data with a model:\n"
@@ -403,26 +416,26 @@ def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **columns
     from hf_hardneg.strategies import resolve
 
     recipe = resolve(options.strategy, safeguards=options.safeguards, cross_encoder=columns.get("cross_encoder"))
-    print(f"{options.strategy} is {recipe}\n{_ids_of(corpus, columns.get('id_column'))}\n")
+    _say(f"{options.strategy} is {recipe}\n{_ids_of(corpus, columns.get('id_column'))}\n")
     mined = mine(pairs, corpus, options.strategy, **_shared(options), **columns)
     names = {name: columns[name] for name in ("query_column", "positive_column") if name in columns}
     written = to_format(mined, options.format, scores=options.scores, **names)
     save(written, options.out)
     for row in mined.select(range(min(SHOWN_ROWS, len(mined)))):
         _show(row, names.get("query_column", "query"), names.get("positive_column", "positive"))
-    print(report(mined))
+    _say(report(mined))
     rows = sum(map(len, written.values())) if isinstance(written, dict) else len(written)
-    print(f"\nWritten to {options.out}: datasets.load_from_disk({options.out!r}) has {rows:,} rows")
+    _say(f"\nWritten to {options.out}: datasets.load_from_disk({options.out!r}) has {rows:,} rows")
 
 
 def _show(row: dict[str, Any], query: str, positive: str) -> None:
     positives = [row[positive]] if isinstance(row[positive], str) else row[positive]
-    print(f"query      {_line(row[query])}")
+    _say(f"query      {_line(row[query])}")
     for text, score in zip(positives, row["positive_scores"], strict=True):
-        print(f"positive   {_line(text)}  ({_score(score)})")
+        _say(f"positive   {_line(text)}  ({_score(score)})")
     for text, score in zip(row["negatives"], row["negative_scores"], strict=True):
-        print(f"negative   {_line(text)}  ({_score(score)})")
-    print()
+        _say(f"negative   {_line(text)}  ({_score(score)})")
+    _say()
 
 
 def _score(score: float | None) -> str:

@@ -30,12 +30,19 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 
+from hf_hardneg.terminal import shown
+
+LONGEST_NAME = 200
+"""Characters of a name that nobody knows, in an error."""
 _PACKAGE = __name__.partition(".")[0]
 _silent: ContextVar[bool] = ContextVar("hf_hardneg_silent", default=False)
 
 
 class HardNegError(Exception):
-    """Base class of every error raised on purpose by `hf_hardneg`."""
+    """Base class of every error raised on purpose by `hf_hardneg`; `str()` escapes control characters in it."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class ConfigError(HardNegError, ValueError):
@@ -46,7 +53,7 @@ class UnknownNameError(ConfigError, KeyError):
     """A strategy, filter, sampler, retriever or layout that no table holds."""
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return shown(str(self.args[0]))
 
 
 class CostError(ConfigError):
@@ -115,7 +122,7 @@ def warn(message: str, *, always: bool = False) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{_PACKAGE}."):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, HardNegWarning, stacklevel=level)
+    warnings.warn(shown(message), HardNegWarning, stacklevel=level)
 
 
 def check_keywords(verb: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -142,7 +149,7 @@ def unknown_name(what: str, given: str, known: Iterable[str]) -> UnknownNameErro
         given (`str`): the name nobody knows.
         known (`Iterable[str]`): the names of the family.
     """
-    names = sorted(known)
-    near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
+    names, quoted = sorted(known), str(given)[:LONGEST_NAME]
+    near = difflib.get_close_matches(quoted.lower(), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownNameError(f"Unknown {what} {given!r}; known are {', '.join(names)}.{hint}")
+    return UnknownNameError(f"Unknown {what} {quoted!r}; known are {', '.join(names)}.{hint}")

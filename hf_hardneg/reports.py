@@ -16,6 +16,7 @@ from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.estimates import FalseNegatives, false_negatives
 from hf_hardneg.hardness import Comparison, Hardness, best_scores, compare
 from hf_hardneg.recipes import recipe_of
+from hf_hardneg.terminal import shown
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -77,8 +78,8 @@ class Report:
         for name in ("ranks", "negative_scores", "positive_scores", "margins", "gradient_shares"):
             values = getattr(self, name)
             if values:
-                shown = "  ".join(f"{int(100 * q)}%: {value:.4g}" for q, value in values.items())
-                lines.append(f"  {name:<20} {shown}")
+                listed = "  ".join(f"{int(100 * q)}%: {value:.4g}" for q, value in values.items())
+                lines.append(f"  {name:<20} {listed}")
         lines.append(f"  {'sources':<20} " + ", ".join(f"{name}: {count:,}" for name, count in self.sources.items()))
         if self.hardness.compared:
             lines.append(f"  against the best positive of the query: {self.hardness}")
@@ -90,9 +91,9 @@ class Report:
         if self.search_recall is not None:
             lines.append(f"  recall of approximate search {self.search_recall:.4f}")
         if self.synthesis:
-            shown = ", ".join(f"{name}: {count:,}" for name, count in self.synthesis.items() if count)
-            lines.append(f"  {SYNTHESIS:<20} {shown}")
-        return "\n".join(lines)
+            listed = ", ".join(f"{name}: {count:,}" for name, count in self.synthesis.items() if count)
+            lines.append(f"  {SYNTHESIS:<20} {listed}")
+        return shown("\n".join(lines))
 
 
 @checked

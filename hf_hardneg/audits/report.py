@@ -14,6 +14,7 @@ from hf_hardneg.audits.findings import Finding, Histogram
 from hf_hardneg.audits.judging import Estimate
 from hf_hardneg.audits.page import page
 from hf_hardneg.disk import replacing, writing
+from hf_hardneg.terminal import shown
 
 SHOWN_CHARACTERS = 60
 
@@ -69,7 +70,7 @@ class Audit:
         if self.unchecked:
             lines.append("not checked:")
             lines.extend(f"{'':<9}{name:<20} needs {needs}" for name, needs in self.unchecked.items())
-        return "\n".join(lines)
+        return shown("\n".join(lines))
 
     @property
     def summary(self) -> str:

@@ -20,6 +20,7 @@ from hf_hardneg.provenance import Model, Source
 from hf_hardneg.recipes import COLUMNS, MODELS, Recipe, recipe_of
 from hf_hardneg.steps import Steps
 from hf_hardneg.strategies import Strategy
+from hf_hardneg.terminal import shown
 from hf_hardneg.versions import installed
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Reproduction:
             lines.append(
                 "Corpus, pairs, models and versions are as the card says: it is of other rows, or machines differ."
             )
-        return "\n".join(lines)
+        return shown("\n".join(lines))
 
 
 def reproduce(
