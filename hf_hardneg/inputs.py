@@ -103,13 +103,13 @@ def _load(source: str, split: str) -> Dataset | DatasetDict:
     if is_saved(path):
         return load_from_disk(source)
     if path.is_dir():
-        return load_dataset("parquet", data_files={split: str(path / "**/*.parquet")})
+        return load_dataset("parquet", data_files={split: str(path / "**/*.parquet")}, trust_remote_code=False)
     if path.exists():
         return _load_file(path, split)
     if loader_of(path) or source.startswith(("/", ".", "~")) or source.count("/") > 1:
         raise DataError(f"There is no file or folder {source}. Give {ALLOWED}.")
     name, _, settings = source.partition(":")
-    return load_dataset(name, settings or None)
+    return load_dataset(name, settings or None, trust_remote_code=False)
 
 
 def loader_of(path: Path) -> str | None:
@@ -126,9 +126,9 @@ def _load_file(path: Path, split: str) -> DatasetDict:
     if loader == "csv":
         return _load_csv(path, split)
     if loader != "json":
-        return load_dataset(loader, data_files=files)
+        return load_dataset(loader, data_files=files, trust_remote_code=False)
     try:
-        loaded = load_dataset("json", data_files=files)
+        loaded = load_dataset("json", data_files=files, trust_remote_code=False)
     except Exception as error:
         _check_json(path, error)
         raise
@@ -147,7 +147,7 @@ def _load_csv(path: Path, split: str) -> DatasetDict:
         raise DataError(f"{path} is empty; its first line must name the columns. Give {ALLOWED}.")
     text = Features(dict.fromkeys(header, Value("string")))
     form |= {"features": text, "keep_default_na": False, "na_values": [""]}
-    loaded = load_dataset("csv", data_files={split: str(path)}, **form)
+    loaded = load_dataset("csv", data_files={split: str(path)}, trust_remote_code=False, **form)
     return DatasetDict({name: _with_numbers(rows) for name, rows in loaded.items()})
 
 

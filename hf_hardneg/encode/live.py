@@ -79,7 +79,10 @@ def keep_settings(model: Any, directory: Path) -> None:
         return
     from transformers import AutoTokenizer
 
-    opened = AutoTokenizer.from_pretrained(path.parent)
+    try:
+        opened = AutoTokenizer.from_pretrained(path.parent, trust_remote_code=False)
+    except ValueError:  # code of its own saves what it needs
+        return
     if opened.truncation_side != tokenizer.truncation_side:
         _add(path, truncation_side=tokenizer.truncation_side)
     if str(opened.backend_tokenizer.normalizer) != str(tokenizer.backend_tokenizer.normalizer):

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from hf_hardneg.arguments import AboveZero, AtLeastOne, Name, check_fields
 from hf_hardneg.encode.families import check_family, family_of_folder
 from hf_hardneg.encode.forward import check_device, refuse_cuda_in_worker, resolved_device
-from hf_hardneg.encode.model_files import check_complete, content_digests, model_folder
+from hf_hardneg.encode.model_files import check_complete, content_digests, model_folder, module_digests
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.index.store import digest_of
 from hf_hardneg.process import single_thread_in_child, threads, torch_threads
@@ -128,6 +128,8 @@ class LocalGenerator:
         model (`str`): a local folder or Hub id.
         temperature (`float`, defaults to 0.8), max_tokens (`int`, defaults to 1024): of the replies.
         device (`str`, defaults to `"auto"`): a GPU if there is one.
+        trust_remote_code (`bool`, defaults to `False`): whether Python code in the model's folder is run, which is then
+            part of the identity. Without, a model that needs its own code is refused.
 
     Raises:
         ModelError: there is no such model. ConfigError: an argument cannot work.
@@ -137,6 +139,7 @@ class LocalGenerator:
     temperature: AboveZero = 0.8
     max_tokens: AtLeastOne = 1024
     device: Name = "auto"
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -147,7 +150,7 @@ class LocalGenerator:
     def identity(self) -> Mapping[str, Any]:
         """The content of the model's files, and how it decodes."""
         return {
-            "local": digest_of(content_digests(self._folder)),
+            "local": digest_of((module_digests if self.trust_remote_code else content_digests)(self._folder)),
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
@@ -199,8 +202,9 @@ class LocalGenerator:
         device = resolved_device(self.device)
         refuse_cuda_in_worker(device, instead="serve the model and use EndpointGenerator")
         try:
-            model = AutoModelForCausalLM.from_pretrained(self._folder).to(device).eval()
-            return model, AutoTokenizer.from_pretrained(self._folder)
+            trusted = self.trust_remote_code
+            model = AutoModelForCausalLM.from_pretrained(self._folder, trust_remote_code=trusted).to(device).eval()
+            return model, AutoTokenizer.from_pretrained(self._folder, trust_remote_code=trusted)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 f"{self.model!r} cannot be loaded as a causal language model ({type(error).__name__}: {error}). "

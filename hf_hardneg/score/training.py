@@ -254,9 +254,10 @@ def _train(rows: Sequence[_Row], start: str, folder: Path, training: Training, d
     epochs = [_epoch(rows, number, training.epochs) for number in range(training.epochs)]
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        tokenizer = AutoTokenizer.from_pretrained(start, padding_side="right")
+        tokenizer = AutoTokenizer.from_pretrained(start, padding_side="right", trust_remote_code=False)
         with quiet_transformers():
-            model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1).float().to(device).train()
+            model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, trust_remote_code=False)
+        model = model.float().to(device).train()
         model.get_input_embeddings().requires_grad_(False)
         _start_at(model, float(np.mean([label for made in epochs for label in made.labels])))
         _fit(model, tokenizer, epochs, training, device)
