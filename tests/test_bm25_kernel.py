@@ -1,5 +1,6 @@
 """The kernel and the files it reads, against slow oracles and bm25s' own indexer."""
 
+import itertools
 import json
 from collections import Counter
 from typing import get_args
@@ -81,14 +82,36 @@ def worlds(draw):
 @given(worlds())
 def test_search_equals_summing_everything(world):
     matrix, queries, limits, window, share = world
-    flat = np.array([term for terms in queries for term in terms], np.int64)
     pointers = np.cumsum([0, *map(len, queries)])
     postings = postings_of(matrix, share)
+    flat = bm25_kernel.ordered(np.array([term for terms in queries for term in terms], np.int64), pointers, postings)
+    queries = [flat[first:end].tolist() for first, end in itertools.pairwise(pointers)]
     found = bm25_kernel.search(flat, pointers, np.array(limits, np.int64), postings, window)
     expected = oracle(matrix, queries, limits)
     assert list(zip(*(part.tolist() for part in found), strict=True)) == [(q, d, float(s)) for q, d, s in expected]
     query, rows = found[0], found[1]
     assert bm25_kernel.score_rows(flat, pointers, query, rows, postings).tolist() == found[2].tolist()
+
+
+def test_terms_are_ordered_by_bitmap_then_largest_weight_then_number():
+    matrix = np.full((8, 5), np.nan, np.float32)
+    for term, (having, weight) in enumerate([(8, 3), (1, 1), (1, 2), (8, 4), (1, 2)]):
+        matrix[:having, term] = weight
+    flat = np.array([0, 1, 2, 3, 4, 4, 3, 0, 2])
+    ordered = bm25_kernel.ordered(flat, np.array([0, 5, 5, 9]), postings_of(matrix))
+    assert ordered.tolist() == [2, 4, 1, 3, 0, 2, 4, 3, 0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations(["aa", "bb", "cc", "dd", "ee", "ff", "aa"]))
+def test_the_order_of_words_changes_no_score(tmp_path_factory, words):
+    texts = [" ".join(letter * 2 for place, letter in enumerate(LETTERS) if row >> place & 1) for row in range(256)]
+    corpus = open_corpus(Dataset.from_dict({"text": texts}), cache_dir=str(tmp_path_factory.getbasetemp() / "words"))
+    config = BM25Config(tokenizer=PLAIN)
+    index = bm25.BM25Index(directory=bm25.build_bm25(corpus, config), config=config)
+    both = [index.search([" ".join(query)], np.array([50])) for query in (words, sorted(words))]
+    assert both[0].doc.tolist() == both[1].doc.tolist()
+    assert both[0].score.tolist() == both[1].score.tolist()
 
 
 texts_of_letters = st.lists(

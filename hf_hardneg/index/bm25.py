@@ -31,8 +31,8 @@ from hf_hardneg.pages import drop
 from hf_hardneg.positives import isin_sorted
 from hf_hardneg.process import in_threads, threads
 
-LAYOUT = 2
-"""Of the files on disk."""
+LAYOUT = 3
+"""Of the files on disk, and of the order in which a score is summed."""
 
 PIECES = 4
 PAIRS = 10_000
@@ -63,7 +63,7 @@ def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
 
 
 class Terms(NamedTuple):
-    """Known terms of n texts, in order, repeated as they repeat.
+    """Known terms of n texts, repeated as they repeat.
 
     `flat` int64 ids of all texts; `pointers` (n + 1,) int64, where each text's begin.
     """
@@ -90,8 +90,10 @@ class BM25Index:
     config: BM25Config
 
     def terms(self, texts: list[str]) -> Terms:
-        """Known terms of texts, as ids."""
-        return _known(_opened(self.directory).vocabulary, [self.config.tokenizer(text) for text in texts])
+        """Known terms of texts, as ids, in the order in which their weights are summed, whatever that of the words."""
+        postings, vocabulary, _ = _opened(self.directory)
+        flat, pointers = _known(vocabulary, [self.config.tokenizer(text) for text in texts])
+        return Terms(bm25_kernel.ordered(flat, pointers, postings), pointers)
 
     def search(self, texts: list[str], k: np.ndarray) -> Hits:
         """The best documents of each query that share at least one term with it.

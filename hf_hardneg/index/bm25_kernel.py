@@ -1,10 +1,11 @@
 """The search kernels of BM25: exact top k over memory-mapped postings, without reading most of them.
 
 Documents are taken in windows that stay in the cache. `bar` is a score that a document must reach: at first the
-largest k-th weight of any query term, then the k-th best score so far. Terms whose largest weights cannot reach it
-together are *optional* (MaxScore, Turtle and Flood 1995): a document is a candidate only if it has one of the others.
-Optional terms that are common have a bitmap over the documents, so each candidate is asked for them in constant time.
-Scores that come out are summed in float32 in the order of the query's terms.
+largest k-th weight of any query term, then the k-th best score so far. The last terms whose largest weights cannot
+reach it together are *optional* (MaxScore, Turtle and Flood 1995): a document is a candidate only if it has one of the
+others. Terms that are common have a bitmap over the documents, so each candidate is asked for them in constant time.
+They come last (`ordered`): a score is summed in float32 in the order of the terms, so what was summed to find
+candidates is kept.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
@@ -131,39 +132,67 @@ def _place_in_bitmap(bits, before, doc):
     return before[doc >> 6] + np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-class Query(NamedTuple):
-    """The n terms of a query, in order.
+def ordered(flat: np.ndarray, pointers: np.ndarray, postings: Postings) -> np.ndarray:
+    """The terms of each query in the order that `search` expects: those without a bitmap first, then largest weights.
 
-    `terms` (n,) int64; `slots` (n,) int64, row of the bitmap or -1; `largest` (n,) float64 weight; `ascending` (n,)
-    order by it; `optional` (n,) bool; `low` and `high` (n,) int64, the postings inside the window.
+    Args:
+        flat (`np.ndarray`), pointers (`np.ndarray`): see `search`; in any order.
+        postings (`Postings`): the index.
+    """
+    query = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
+    common = np.isin(flat, postings.common)
+    return flat[np.lexsort((flat, -postings.largest[flat, 0], common, query))]
+
+
+class Query(NamedTuple):
+    """The n terms of a query, in their order: first those without a bitmap, `rare` of them.
+
+    `terms` (n,) int64; `slots` (n,) int64, row of the bitmap or -1; `largest` (n,) float64, a term's largest weight;
+    `rest` (n + 1,) float64, what the terms from each on can add at most; `low` and `high` (n,) int64, the postings
+    inside the window.
     """
 
     terms: np.ndarray
     slots: np.ndarray
+    rare: int
     largest: np.ndarray
-    ascending: np.ndarray
-    optional: np.ndarray
+    rest: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
 
 class Scratch(NamedTuple):
-    """What a window needs: `scores` (window,) float32; its candidates, `found` uint32 and `partial` float32."""
+    """What a window needs.
+
+    `scores` (window,) float32; of its candidates the place in the window, uint32, the score of the terms seen so far,
+    and what it is at most with the terms whose bitmaps were asked, float32.
+    """
 
     scores: np.ndarray
     found: np.ndarray
     partial: np.ndarray
+    most: np.ndarray
 
 
 @njit(cache=True, nogil=True)
 def _plan(terms, postings):
-    slots = np.searchsorted(postings.common, terms)
-    for t in range(len(terms)):
-        if slots[t] == len(postings.common) or postings.common[slots[t]] != terms[t]:
-            slots[t] = -1
+    slots = _slots(terms, postings.common)
     largest = np.array([np.float64(postings.largest[term, 0]) for term in terms])
+    rest = np.zeros(len(terms) + 1)
+    for t in range(len(terms) - 1, -1, -1):
+        rest[t] = rest[t + 1] + largest[t]
     high = np.array([postings.starts[term] for term in terms])
-    return Query(terms, slots, largest, np.argsort(largest), np.zeros(len(terms), np.bool_), high.copy(), high)
+    return Query(terms, slots, (slots < 0).sum(), largest, rest, high.copy(), high)
+
+
+@njit(cache=True, nogil=True)
+def _slots(terms, common):
+    """The rows of the bitmaps of terms, -1 where they have none."""
+    slots = np.searchsorted(common, terms)
+    for t in range(len(terms)):
+        if slots[t] == len(common) or common[slots[t]] != terms[t]:
+            slots[t] = -1
+    return slots
 
 
 @njit(cache=True, nogil=True)
@@ -178,14 +207,17 @@ def _first_bar(terms, k, largest):
 
 
 @njit(cache=True, nogil=True)
-def _enter(query, postings, stop, floor):
-    """Move a query to the window that ends at `stop`; terms that stay below `floor` together are optional."""
-    total = 0.0
-    for t in query.ascending:
-        total += query.largest[t]
-        query.optional[t] = total < floor
+def _enter(query, postings, needed, stop):
+    """Move the first `needed` terms of a query, and the rare ones, to the window that ends at `stop`."""
+    for t in range(max(needed, query.rare)):
+        first, last = postings.starts[query.terms[t]], postings.starts[query.terms[t] + 1]
         query.low[t] = query.high[t]
-        query.high[t] = _first_at_least(postings.rows, query.low[t], postings.starts[query.terms[t] + 1], stop)
+        if stop >= postings.documents:
+            query.high[t] = last
+        elif t < query.rare:
+            query.high[t] = _first_at_least(postings.rows, query.low[t], last, stop)
+        else:
+            query.high[t] = first + postings.before[query.slots[t], stop >> 6]
 
 
 @njit(cache=True, nogil=True)
@@ -213,78 +245,59 @@ def _add(postings, low, high, start, scores):
 @njit(cache=True, nogil=True)
 def _take(scratch, count, need):
     """Clear the window; keep the documents whose score so far is at least `need`."""
-    scores, found, partial = scratch
+    scores, found, partial, most = scratch
     kept = 0
     for i in range(count):
         local = found[i]
         score = scores[local]
         scores[local] = NONE
-        found[kept], partial[kept] = local, score
+        found[kept], partial[kept], most[kept] = local, score, score
         kept += score >= need
     return kept
 
 
 @njit(cache=True, nogil=True)
-def _probe(bits, start, scratch, count, most, need):
-    """Add a common term's largest weight to the candidates that have it; keep those that reach `need`."""
-    found, partial = scratch.found, scratch.partial
+def _probe(bits, start, scratch, count, largest, need):
+    """Let the candidates that have a common term have its largest weight; keep those that reach `need`."""
+    _, found, partial, most = scratch
     kept = 0
     for i in range(count):
         local = found[i]
         doc = np.uint64(start + local)
         has = bits[doc >> np.uint64(6)] >> (doc & np.uint64(63)) & np.uint64(1)
-        score = partial[i] + np.float32(has) * most
-        found[kept], partial[kept] = local, score
+        score = most[i] + np.float32(has) * largest
+        found[kept], partial[kept], most[kept] = local, partial[i], score
         kept += score >= need
     return kept
 
 
 @njit(cache=True, nogil=True)
-def _sum_in_order(postings, query, start, scratch, count):
-    """Make the candidates' scores exact: weights added in the order of the query's terms."""
-    scores, found, exact = scratch
+def _add_common(postings, slot, first, start, scratch, count):
+    """Add a common term's weights, which begin at `first`, to the candidates that have it."""
+    bits, before = postings.bits[slot], postings.before[slot]
     for i in range(count):
-        scores[found[i]] = NONE - 1 - i
-        exact[i] = 0
-    for t in range(len(query.terms)):
-        slot = query.slots[t]
-        if slot >= 0:
-            bits, before, first = postings.bits[slot], postings.before[slot], postings.starts[query.terms[t]]
-            for i in range(count):
-                place = _place_in_bitmap(bits, before, np.int64(start + found[i]))
-                if place >= 0:
-                    exact[i] += postings.weights[first + place]
-        else:
-            for j in range(query.low[t], query.high[t]):
-                mark = scores[np.uint32(postings.rows[j] - start)]
-                if mark < NONE:
-                    exact[np.uint32(NONE - 1 - mark)] += postings.weights[j]
-    for i in range(count):
-        scores[found[i]] = NONE
+        place = _place_in_bitmap(bits, before, np.int64(start + scratch.found[i]))
+        if place >= 0:
+            scratch.partial[i] += postings.weights[first + place]
 
 
 @njit(cache=True, nogil=True)
-def _score_window(query, postings, start, floor, scratch):
+def _score_window(query, postings, needed, start, floor, scratch):
     """Exact scores of the documents of a window that can reach `floor`; returns how many are in `scratch`."""
-    count, n, rest = 0, len(query.terms), 0.0
-    for t in range(n):
-        if not query.optional[t]:
-            count = _walk(postings, query.low[t], query.high[t], start, scratch, count)
+    count, n = 0, len(query.terms)
+    for t in range(needed):
+        count = _walk(postings, query.low[t], query.high[t], start, scratch, count)
     if not count:
         return 0
-    for t in range(n):
-        if query.optional[t] and query.slots[t] >= 0:
-            rest += query.largest[t]
-        elif query.optional[t]:
-            _add(postings, query.low[t], query.high[t], start, scratch.scores)
-    count = _take(scratch, count, np.float32(floor - rest))
-    for t in query.ascending[::-1]:
-        if query.optional[t] and query.slots[t] >= 0:
-            rest -= query.largest[t]
-            most, need = np.float32(query.largest[t]), np.float32(floor - rest)
-            count = _probe(postings.bits[query.slots[t]], start, scratch, count, most, need)
-    if count and query.optional.any():
-        _sum_in_order(postings, query, start, scratch, count)
+    for t in range(needed, query.rare):
+        _add(postings, query.low[t], query.high[t], start, scratch.scores)
+    probed = max(needed, query.rare)
+    count = _take(scratch, count, np.float32(floor - query.rest[probed]))
+    for t in range(probed, n):
+        largest, need = np.float32(query.largest[t]), np.float32(floor - query.rest[t + 1])
+        count = _probe(postings.bits[query.slots[t]], start, scratch, count, largest, need)
+    for t in range(probed, n):
+        _add_common(postings, query.slots[t], postings.starts[query.terms[t]], start, scratch, count)
     return count
 
 
@@ -292,12 +305,14 @@ def _score_window(query, postings, start, floor, scratch):
 def _best(terms, k, postings, scratch, best_scores, best_docs):
     """Write the `k` best documents of a query, best first; returns how many there are."""
     query = _plan(terms, postings)
-    slack = ROUNDING * len(terms) * query.largest.sum()
+    slack = ROUNDING * len(terms) * query.rest[0]
     bar = _first_bar(terms, k, postings.largest)
-    size, window = 0, len(scratch.scores)
+    size, needed, window = 0, len(terms), len(scratch.scores)
     for start in range(0, postings.documents, window):
-        _enter(query, postings, start + window, bar - slack)
-        count = _score_window(query, postings, start, bar - slack, scratch)
+        while needed and query.rest[needed - 1] < bar - slack:
+            needed -= 1
+        _enter(query, postings, needed, start + window)
+        count = _score_window(query, postings, needed, start, bar - slack, scratch)
         for i in range(count):
             score = scratch.partial[i]
             if score >= bar:
@@ -313,7 +328,7 @@ def search(flat, pointers, k, postings, window):
     """The best documents of each query that share a term with it, sorted by (query, -score, document).
 
     Args:
-        flat (`np.ndarray`): int64 terms of all n queries.
+        flat (`np.ndarray`): int64 terms of all n queries, `ordered`.
         pointers (`np.ndarray`): (n + 1,) int64, where each query's terms begin.
         k (`np.ndarray`): (n,) int64, how many at most.
         postings (`Postings`): the index.
@@ -325,8 +340,8 @@ def search(flat, pointers, k, postings, window):
     limits = np.minimum(k, postings.documents)
     room = limits.sum()
     out_query, out_doc, out_score = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
-    found, partial = np.empty(window + 1, np.uint32), np.empty(window + 1, np.float32)
-    scratch = Scratch(np.full(window, NONE), found, partial)
+    partial, most = np.empty(window + 1, np.float32), np.empty(window + 1, np.float32)
+    scratch = Scratch(np.full(window, NONE), np.empty(window + 1, np.uint32), partial, most)
     filled = 0
     for q in range(len(pointers) - 1):
         terms = flat[pointers[q] : pointers[q + 1]]
