@@ -129,7 +129,7 @@ def test_half_precision_is_for_a_gpu_and_another_digest(tmp_path):
     assert half.digest != load_encoder(MINILM, cache_dir=tmp_path).digest
     with pytest.raises(ConfigError, match='precision="float16" on cpu: only a GPU computes in half'):
         half.encode(["text"], kind="query")
-    with pytest.raises(ConfigError, match="precision='int8' is not known; allowed are float32, float16, bfloat16"):
+    with pytest.raises(ConfigError, match="Unknown precision 'int8'; known are bfloat16, float16, float32"):
         load_encoder(MINILM, cache_dir=tmp_path, precision="int8")
 
 

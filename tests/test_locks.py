@@ -20,9 +20,10 @@ from hf_hardneg.index.locks import Holder, Lock, StillHeld, holder_of
 
 FORK = multiprocessing.get_context("fork")
 HOLD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from hf_hardneg.index.locks import Lock
+signal.signal(signal.SIGINT, signal.default_int_handler)
 lock = Lock(Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)
@@ -32,7 +33,7 @@ time.sleep(600)
 
 @contextmanager
 def held_elsewhere(path, program=HOLD):
-    """A process that holds a lock until it is killed."""
+    """A process that holds a lock until it is killed; what is started in the background ignores SIGINT, unless told."""
     with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "held\n"
