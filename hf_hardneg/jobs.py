@@ -17,6 +17,7 @@ from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.positives import corpus_keys
 from hf_hardneg.probes import QUERIES, EncodeRate, Sample, Stand, encode_rate, samples, score_rate, search_rate, spread
 from hf_hardneg.retrievers import Dense, Searcher, Sources, dense_part
+from hf_hardneg.score.store import ENTRY
 from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ class Job:
                     cpu=Law(row=each * rate.cpu),
                     slow=Law(fixed=rate.load, row=each * rate.slow),
                     memory=Law(fixed=rate.memory),
+                    disk=Law(row=each * ENTRY.itemsize),
                     basis=how,
                     in_workers=True,
                 )

@@ -68,16 +68,24 @@ def verifying(wanted: bool = True) -> Iterator[None]:
 def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Where indexes live: `cache_dir`, or `hf_hardneg` under the datasets cache.
 
-    Raises:
-        StoreError: a file is there.
-    """
-    if cache_dir is not None:
-        if Path(cache_dir).is_file():
-            raise StoreError(f"cache_dir={os.fspath(cache_dir)!r} is a file; indexes are kept in a folder. Give one.")
-        return Path(cache_dir)
-    from datasets import config
+    The path is absolute, since miners travel as paths to processes that may work in another folder; `~` is the home.
 
-    return Path(config.HF_DATASETS_CACHE) / "hf_hardneg"
+    Raises:
+        StoreError: a file is there, or the path is relative to a folder that is gone.
+    """
+    if cache_dir is None:
+        from datasets import config
+
+        return Path(os.path.abspath(config.HF_DATASETS_CACHE)) / "hf_hardneg"
+    try:
+        root = Path(os.path.abspath(os.path.expanduser(cache_dir)))
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"cache_dir={os.fspath(cache_dir)!r} is relative, and the working folder is gone. Give an absolute path."
+        ) from error
+    if root.is_file():
+        raise StoreError(f"cache_dir={os.fspath(cache_dir)!r} is a file; indexes are kept in a folder. Give one.")
+    return root
 
 
 def digest_of(parameters: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ from hf_hardneg.score.store import stored
 from tests.faults.campaign import Row
 
 NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000
-RECURSIVE_PRIVATE, REMOUNT = 0x4000 | 0x40000, 0x20
+RECURSIVE_PRIVATE, REMOUNT, BIND, READ_ONLY = 0x4000 | 0x40000, 0x20, 0x1000, 0x1
 PAGE = 4096
 SECONDS = 120.0
 ROOM = "size=256m"
@@ -236,7 +236,7 @@ def said_in_child(work: Callable[[], str], seconds: float = SECONDS) -> str:
     return f"no end after {seconds:.0f} s"
 
 
-def _fingerprint(result: object) -> str:
+def fingerprint(result: object) -> str:
     return blake2b(repr(result).encode(), digest_size=16).hexdigest()
 
 
@@ -245,7 +245,7 @@ def undisturbed(name: str) -> tuple[str, int, int]:
     """What work gives where there is room, the bytes it leaves there, and those of its largest file."""
     PREPARED.get(name, data)()
     with tempfile.TemporaryDirectory() as folder:
-        said = said_in_child(lambda: _fingerprint(WORKS[name](Path(folder))), 5 * SECONDS)
+        said = said_in_child(lambda: fingerprint(WORKS[name](Path(folder))), 5 * SECONDS)
         sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
     if len(said) != 32:
         raise RuntimeError(f"{name} does not run at all: {said}")
@@ -263,7 +263,7 @@ def outcome(name: str, folder: Path, make_room: Callable[[], None]) -> str:
     except BaseException as error:
         return f"raised {type(error).__name__}: {error}"
     else:
-        if _fingerprint(result) != expected:
+        if fingerprint(result) != expected:
             return "another result than that of an undisturbed run, and no error"
     left = [str(path) for path in folder.rglob(".*.partial")]
     if left:
@@ -273,7 +273,7 @@ def outcome(name: str, folder: Path, make_room: Callable[[], None]) -> str:
         result = work(folder)
     except BaseException as error:
         return f"with room again: {type(error).__name__}: {error}"
-    return "" if _fingerprint(result) == expected else "another result than that of an undisturbed run"
+    return "" if fingerprint(result) == expected else "another result than that of an undisturbed run"
 
 
 def on_full_disk(name: str, size: int, folder: Path, mounted: Callable[[Path, int], Callable[[], None]]) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -12,6 +13,18 @@ import pytest
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index import store
+from tests.faults.disks import (
+    BIND,
+    READ_ONLY,
+    REMOUNT,
+    WORKS,
+    fingerprint,
+    mount,
+    no_mounts,
+    said_in_child,
+    undisturbed,
+    unshare,
+)
 from tests.worlds import SMALL, needed, world
 
 POINTS = 20
@@ -157,6 +170,52 @@ def test_a_directory_of_something_else_is_refused(published):
     other.rename(published)
     with pytest.raises(StoreError, match="was built for another corpus, encoder or setting"):
         _again(published)
+
+
+def test_a_relative_cache_is_the_same_in_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "else").mkdir()
+    pairs, corpus = world(4)
+    monkeypatch.chdir(tmp_path)
+    miner = HardNegatives(corpus, SMALL["bm25"], cache_dir="relative")
+    expected, sent = miner(pairs[:2])["negative_ids"], pickle.dumps(miner)
+    monkeypatch.chdir(tmp_path / "else")
+    assert pickle.loads(sent)(pairs[:2])["negative_ids"] == expected
+    assert list((tmp_path / "else").iterdir()) == []
+
+
+def test_a_cache_may_be_named_from_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store.cache_root("~/cache") == tmp_path / "cache"
+
+
+def test_a_cache_beside_a_working_folder_that_is_gone_is_refused(tmp_path):
+    def work():
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(StoreError, match="is relative, and the working folder is gone. Give an absolute path"):
+            store.cache_root("cache")
+        return str(store.cache_root(tmp_path))
+
+    assert said_in_child(work) == str(tmp_path)
+
+
+@pytest.mark.parametrize("work", ["BM25", "dense", "stored rows", "scores", "replies"])
+def test_a_whole_cache_is_used_where_nothing_can_be_written(tmp_path, work):
+    """Copied by somebody who may write, and mounted read-only here."""
+    if reason := no_mounts():
+        pytest.skip(reason)
+    assert said_in_child(lambda: str(WORKS[work](tmp_path) is None), 600) == "False"
+
+    def again():
+        unshare()
+        mount(str(tmp_path), str(tmp_path), None, BIND, None)
+        mount(None, str(tmp_path), None, BIND | REMOUNT | READ_ONLY, None)
+        with pytest.raises(OSError, match="Read-only"):
+            (tmp_path / "new").write_text("")
+        return fingerprint(WORKS[work](tmp_path))
+
+    assert said_in_child(again) == undisturbed(work)[0]
 
 
 @pytest.mark.parametrize("strategy", ["bm25", "dense"])
