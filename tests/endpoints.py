@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from hf_hardneg.generate.prompts import KEYS
@@ -23,7 +23,7 @@ class Endpoint:
 
     def take(self, headers, body):
         with self.lock:
-            self.headers.append(dict(headers))
+            self.headers.append({name.lower(): value for name, value in headers.items()})
             self.bodies.append(body)
             self.times.append(time.monotonic())
             return len(self.bodies) - 1
@@ -31,7 +31,10 @@ class Endpoint:
 
 @contextmanager
 def serving(script):
-    """An `Endpoint` at `.url`. The script returns a reply, or (status, headers, body), or `None` to drop the line."""
+    """An `Endpoint` at `.url`.
+
+    The script returns a reply, or (status, headers, body), `None` to drop the line, or what answers with the handler.
+    """
     endpoint = Endpoint(script)
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,6 +47,9 @@ def serving(script):
             said = endpoint.script(body["messages"][0]["content"], number)
             if said is None:
                 self.connection.close()
+            elif callable(said):
+                with suppress(OSError):  # the client has gone
+                    said(self)
             elif isinstance(said, str):
                 usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}
                 message = {"role": "assistant", "content": said}

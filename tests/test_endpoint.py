@@ -12,7 +12,8 @@ import torch
 from datasets import Dataset
 
 from hf_hardneg import EndpointGenerator, LocalGenerator, SyntheticNegatives
-from hf_hardneg.errors import ConfigError, EndpointError, ModelError
+from hf_hardneg.errors import ConfigError, EndpointError, HardNegWarning, ModelError
+from hf_hardneg.generate import transport
 from hf_hardneg.generate.endpoint import _seconds
 from hf_hardneg.generate.generators import Ask, taken_apart
 from hf_hardneg.generate.prompts import SCHEMA
@@ -20,7 +21,7 @@ from hf_hardneg.generate.validation import LONGEST, REASONS
 from tests.endpoints import passage, serving
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.* sent no chat completion:hf_hardneg.errors.HardNegWarning",
+    "ignore:.* sent (no chat completion|more than|an answer packed):hf_hardneg.errors.HardNegWarning",
     "ignore:.* refused a prompt:hf_hardneg.errors.HardNegWarning",
 )
 POSITIVE = "The heat of a star comes from the fusion of hydrogen into helium deep in its core."
@@ -202,7 +203,7 @@ def test_a_wait_that_is_too_long_is_an_error_not_a_hang():
     [
         (lambda prompt, number: (500, {}, b""), {}, r"answered 500, 3 times\. Start it again"),
         (lambda prompt, number: None, {}, r"does not answer \(.*\), 3 times"),
-        (lambda prompt, number: time.sleep(0.6) or "late", {"timeout": 0.2}, r"does not answer \(InferenceTimeout"),
+        (lambda prompt, number: time.sleep(0.6) or "late", {"timeout": 0.2}, r"does not answer \(ReadTimeout"),
         (lambda prompt, number: (401, {}, b""), {}, "answered 401.*Check model=, base_url= and the key"),
         (lambda prompt, number: (404, {}, b'{"error": "no such model"}'), {}, "answered 404: no such model"),
     ],
@@ -350,9 +351,76 @@ def test_the_hub_token_goes_to_hugging_face_alone(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with serving(lambda prompt, number: "ok") as endpoint:
         list(generator(endpoint.url).generate(asks(1)))
-    assert not any(name.lower() == "authorization" for headers in endpoint.headers for name in headers)
+    assert endpoint.headers and not any("authorization" in headers for headers in endpoint.headers)
     assert generator("https://router.huggingface.co/v1")._key() == "hf_secret"
     assert generator("https://router.huggingface.co.evil.example/v1")._key() is None
+
+
+def test_a_key_goes_over_https_or_to_this_machine_alone(monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with pytest.raises(ConfigError, match="over http others can read the key. Give a URL of https") as caught:
+        generator("http://models.example/v1", api_key_env="MY_KEY")
+    assert KEY not in str(caught.value)
+    for url in ("https://models.example/v1", "http://localhost:1/v1", "http://127.0.0.1:1/v1", "http://[::1]:1/v1"):
+        assert generator(url, api_key_env="MY_KEY")._key() == KEY
+    with pytest.raises(ConfigError, match=r"api_key_env=\.\.\.: that environment variable is not set") as caught:
+        generator("https://models.example/v1", api_key_env="sk-a-key-instead-of-a-name")
+    assert "sk-a" not in str(caught.value)
+
+
+def test_a_redirect_to_another_place_is_refused_and_gets_no_key(monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with serving(lambda prompt, number: "ok") as other:
+        elsewhere = other.url.replace("127.0.0.1", "localhost")
+        with (
+            serving(lambda prompt, number: (307, {"Location": f"{elsewhere}/chat/completions"}, b"")) as endpoint,
+            pytest.raises(EndpointError, match="answered 307, which leads to 'http://localhost:.*a place nobody named"),
+        ):
+            list(generator(endpoint.url, api_key_env="MY_KEY").generate(asks(1)))
+    assert not other.headers
+
+
+def test_a_redirect_on_the_same_host_is_followed():
+    with serving(lambda prompt, number: (308, {"Location": "/v1/chat/completions"}, b"") if number == 0 else "ok") as e:
+        assert [answer.text for _, answer in generator(e.url).generate(asks(1))] == ["ok"]
+    assert len(e.bodies) == 2
+
+
+def test_an_endless_answer_is_broken_off_and_costs_one_row(monkeypatch):
+    monkeypatch.setattr(transport, "LARGEST", 4096)
+    script = lambda prompt, number: (200, {}, b" " * 5000) if number == 0 else "ok"  # noqa: E731
+    with (
+        serving(script) as endpoint,
+        pytest.warns(HardNegWarning, match="sent more than 4 KiB. Check that base_url= is that of"),
+    ):
+        answers = dict(generator(endpoint.url, concurrency=1).generate(asks(2)))
+    assert sorted((answer.text or answer.failure) for answer in answers.values()) == ["endpoint", "ok"]
+
+
+def test_an_answer_that_trickles_holds_nobody_up_beyond_the_whole_time():
+    """Bytes keep coming within `timeout`, so only `max_seconds` ends it."""
+
+    def trickle(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            time.sleep(0.1)
+
+    with serving(lambda prompt, number: trickle) as endpoint:
+        start = time.monotonic()
+        with pytest.raises(EndpointError, match=r"does not answer \(TimeoutError"):
+            list(generator(endpoint.url, timeout=5, max_seconds=0.5, retries=0).generate(asks(1)))
+        assert time.monotonic() - start < 5
+
+
+def test_this_machine_is_asked_past_proxies_and_while_the_hub_is_offline(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with serving(lambda prompt, number: "ok") as endpoint:
+        assert [answer.text for _, answer in generator(endpoint.url).generate(asks(1))] == ["ok"]
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ LAYERS = [
     {"probes", "steps", "recipes"},
     {"jobs"},
     {"plans"},
-    {"generate.prompts", "generate.replies", "generate.generators", "generate.scorers"},
+    {"generate.prompts", "generate.transport", "generate.replies", "generate.generators", "generate.scorers"},
     {"generate.endpoint", "generate.validation"},
     {"estimates", "verification"},
     {"mining", "reports", "demo", "inputs", "generate.llm", "formats.rows"},

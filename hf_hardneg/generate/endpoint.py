@@ -1,11 +1,12 @@
-"""`EndpointGenerator`: a model behind any OpenAI-compatible endpoint, through `huggingface_hub.InferenceClient`."""
+"""`EndpointGenerator`: a model behind any OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
-import functools
+import json
 import logging
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +14,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from hf_hardneg.arguments import AboveZero, AtLeastOne, AtLeastZero, Name, Range, check_fields
 from hf_hardneg.errors import ConfigError, EndpointError, warn
-from hf_hardneg.generate.generators import BUDGET, ENDPOINT, Answer, Ask, check_decoding
+from hf_hardneg.generate.generators import BUDGET, ENDPOINT, Answer, Ask
 from hf_hardneg.generate.prompts import SCHEMA
+from hf_hardneg.generate.transport import Client, Left, Refused, Reply, checked_url, is_loopback, said_by
+from hf_hardneg.masking import MASK, masked
 from hf_hardneg.process import in_child
+from hf_hardneg.terminal import shown
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +33,16 @@ TRY_AGAIN = (408, 409, 425, 429)
 TOO_MANY = 429
 PROMPT_REFUSED = (400, 413, 422)
 NO_COMPLETION = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-"""What `InferenceClient` raises on a body that is no chat completion, and what reading one of another shape raises."""
+"""What reading a body raises that is no chat completion."""
+SHORT = Annotated[float, Range(above=0, most=86_400, such_as=60)]
+"""Seconds, up to a day."""
 
-RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "negative", "schema": SCHEMA, "strict": True}}
+STRUCTURED = {
+    "response_format": {"type": "json_schema", "json_schema": {"name": "negative", "schema": SCHEMA, "strict": True}}
+}
+CHAT = "/chat/completions"
+VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
+"""What an environment variable is called, and a key is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +50,19 @@ class EndpointGenerator:
     """A chat model behind an OpenAI-compatible endpoint: vLLM, TGI, llama.cpp, `transformers serve`, a provider.
 
     No key is part of this object: it is read from the environment for each connection. Without `api_key_env` none is
-    sent, except to Hugging Face's own hosts, which get the token `huggingface_hub` knows.
+    sent, except to Hugging Face's own hosts, which get the token `huggingface_hub` knows. Keys go over https alone, or
+    to this machine, never along a redirect to another host, and are masked in every message.
 
     Args:
         model (`str`): name the endpoint knows.
         base_url (`str`): such as `"http://127.0.0.1:8000/v1"` or `"https://router.huggingface.co/v1"`.
         api_key_env (`str`, *optional*): environment variable that holds the key.
         temperature (`float`, defaults to 0.8), max_tokens (`int`, defaults to 1024): of the replies.
-        structured (`bool`, defaults to `True`): ask for replies in JSON, of the schema where the endpoint is TGI; one
-            that refuses this is asked without. What comes is validated in any case.
+        structured (`bool`, defaults to `True`): ask for replies in JSON of the schema; an endpoint that refuses this is
+            asked without. What comes is validated in any case.
         timeout (`float`, defaults to 60): seconds without a byte from the endpoint.
+        max_seconds (`float`, defaults to 600): of a whole request, however slowly its answer comes. An answer of more
+            than 2 MiB is broken off.
         retries (`int`, defaults to 5): after 429, 5xx, timeouts and lost connections, waiting as long as `Retry-After`
             says, else `backoff` seconds, twice as long each time.
         backoff (`float`, defaults to 1), max_wait (`float`, defaults to 120): seconds; a longer wait is an error.
@@ -60,38 +75,25 @@ class EndpointGenerator:
         ConfigError: an argument cannot work, or the variable of the key is not set.
     """
 
-    model: str
-    base_url: str
-    api_key_env: str | None = None
-    temperature: float = 0.8
-    max_tokens: int = 1024
+    model: Name
+    base_url: Name
+    api_key_env: Name | None = None
+    temperature: AboveZero = 0.8
+    max_tokens: AtLeastOne = 1024
     structured: bool = True
-    timeout: float = 60.0
-    retries: int = 5
-    backoff: float = 1.0
-    max_wait: float = 120.0
-    concurrency: int = 4
-    requests_per_minute: float | None = None
-    max_requests: int | None = None
-    max_total_tokens: int | None = None
+    timeout: SHORT = 60.0
+    max_seconds: SHORT = 600.0
+    retries: AtLeastZero = 5
+    backoff: Annotated[float, Range(least=0, most=86_400, such_as=1)] = 1.0
+    max_wait: Annotated[float, Range(least=0, most=86_400, such_as=120)] = 120.0
+    concurrency: Annotated[int, Range(least=1, most=1024, such_as=4)] = 4
+    requests_per_minute: Annotated[float, Range(least=0.001, such_as=60)] | None = None
+    max_requests: AtLeastOne | None = None
+    max_total_tokens: AtLeastOne | None = None
 
     def __post_init__(self) -> None:
-        check_decoding(self.temperature, self.max_tokens)
-        url = urlsplit(self.base_url)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ConfigError(f"base_url={self.base_url!r} is no URL of an endpoint; give one as http://host:8000/v1.")
-        if url.username or url.password or url.query:
-            raise ConfigError(
-                f"base_url for {url.hostname} holds a user, password or query, which would be stored and shown. Give "
-                "the plain URL, and the key in an environment variable named by api_key_env=."
-            )
-        for name, least in (("concurrency", 1), ("retries", 0), ("backoff", 0), ("max_wait", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}={getattr(self, name)} cannot work; give at least {least}.")
-        for name in ("timeout", "requests_per_minute", "max_requests", "max_total_tokens"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"{name}={value} lets no request through; give one above 0, or leave it out.")
+        checked_url(self.base_url)
+        check_fields(self)
         _ = self._key()
 
     @property
@@ -107,42 +109,43 @@ class EndpointGenerator:
             EndpointError: the endpoint is down or refuses; what it answered before has been handed on.
             ConfigError: a worker would have a budget or rate of its own.
         """
-        connection, stop, failed = self._connection, threading.Event(), None
+        connection, run, failed = self._connection, _Run(), None
         with ThreadPoolExecutor(self.concurrency) as pool:
             try:
-                futures = {pool.submit(self._answer, ask, connection, stop): place for place, ask in enumerate(asks)}
+                futures = {pool.submit(self._answer, ask, connection, run): place for place, ask in enumerate(asks)}
                 for future in as_completed(futures):
                     if isinstance(error := future.exception(), EndpointError):
                         failed = failed or error
-                        stop.set()
+                        run.stop.set()
                     else:
                         yield futures[future], future.result()
             finally:
-                stop.set()
+                run.stop.set()
+                run.left.set()
         if failed is not None:
             raise failed
 
-    def _answer(self, ask: Ask, connection: _Connection, stop: threading.Event) -> Answer:
+    def _answer(self, ask: Ask, connection: _Connection, run: _Run) -> Answer:
         worst = len(ask.prompt.encode()) + self.max_tokens
         attempt = 0
-        while not stop.is_set():
+        while not run.stop.is_set():
             if not connection.meter.reserve(worst):
                 return Answer(failure=BUDGET)
-            connection.meter.wait_for_turn(stop)
-            answer, used, trouble = connection.ask(ask)
+            connection.meter.wait_for_turn(run.stop)
+            answer, used, trouble = connection.ask(ask, run.left)
             connection.meter.settle(worst, worst if used is None else used)
             if trouble is None:
                 return answer
             if trouble.again:
                 if attempt == self.retries:
                     raise self._error(f"{trouble.what}, {attempt + 1} times", "Start it again, or raise retries=.")
-                self._wait(trouble, ask, attempt, connection.meter, stop)
+                self._wait(trouble, ask, attempt, connection.meter, run.stop)
                 attempt += 1
         return Answer(failure=ENDPOINT)
 
     def _wait(self, trouble: _Trouble, ask: Ask, attempt: int, meter: _Meter, stop: threading.Event) -> None:
         spread = 0.5 + ask.seed / 2**32
-        seconds = self.backoff * 2**attempt * spread if trouble.wait is None else trouble.wait
+        seconds = self.backoff * 2.0 ** min(attempt, 60) * spread if trouble.wait is None else trouble.wait
         if seconds > self.max_wait:
             raise self._error(f"{trouble.what} and asks to wait {seconds:.0f} s", "Wait, or raise max_wait=.")
         logger.info("%s: %s; again in %.1f s", self.base_url, trouble.what, seconds)
@@ -158,21 +161,46 @@ class EndpointGenerator:
         )
 
     def _key(self) -> str | None:
-        if self.api_key_env is not None:
-            if not os.environ.get(self.api_key_env):
-                raise ConfigError(
-                    f"api_key_env={self.api_key_env!r}: that environment variable is not set. Set it, name the one "
-                    "that holds the key, or leave it out where no key is needed."
-                )
-            return os.environ[self.api_key_env]
-        if f".{urlsplit(self.base_url).hostname}".endswith(HUGGING_FACE):
+        """The key, from the environment; Hugging Face's own hosts get the Hub's.
+
+        Raises:
+            ConfigError: there is none, or it would go where others read it.
+        """
+        url = urlsplit(self.base_url)
+        if self.api_key_env is None:
+            if url.scheme != "https" or not f".{url.hostname}".endswith(HUGGING_FACE):
+                return None
             from huggingface_hub import get_token
 
             return get_token()
-        return None
+        named = repr(self.api_key_env) if VARIABLE.fullmatch(self.api_key_env) else "..."
+        if not (key := os.environ.get(self.api_key_env, "").strip()):
+            raise ConfigError(
+                f"api_key_env={named}: that environment variable is not set. Set it, name the one that holds the key "
+                "(the name, not the key), or leave it out where no key is needed."
+            )
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ConfigError(
+                f"api_key_env={named}: that environment variable holds more than a key, such as spaces or line ends. "
+                "Set it to the key alone."
+            )
+        if url.scheme != "https" and not is_loopback(url.hostname):
+            raise ConfigError(
+                f"api_key_env={named} with base_url={self.base_url!r}: over http others can read the key. Give a URL "
+                "of https, or of this machine such as http://127.0.0.1:8000/v1 behind a tunnel, or leave out the key."
+            )
+        return key
 
-    @functools.cached_property
+    @property
     def _connection(self) -> _Connection:
+        """That of this process: a fork has neither the threads of its parent nor its connections."""
+        opened: _Connection | None = self.__dict__.get("_opened")
+        if opened is None or opened.process != os.getpid():
+            opened = self._open()
+            object.__setattr__(self, "_opened", opened)
+        return opened
+
+    def _open(self) -> _Connection:
         limits = (self.requests_per_minute, self.max_requests, self.max_total_tokens)
         if in_child() and any(limit is not None for limit in limits):
             raise ConfigError(
@@ -183,6 +211,14 @@ class EndpointGenerator:
 
     def __getstate__(self) -> dict[str, Any]:
         return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stops the requests of one call: `stop` all that are not under way, `left` those too."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -199,64 +235,63 @@ class _Connection:
     """The client of one process, and what it has spent. Opening it makes sure that somebody answers."""
 
     def __init__(self, settings: EndpointGenerator) -> None:
-        from huggingface_hub import InferenceClient
-        from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
-
-        key = settings._key()
-        headers: Any = {} if key else {"authorization": None}
-        self.settings = settings
-        self.client = InferenceClient(
-            base_url=settings.base_url, api_key=key, headers=headers, timeout=settings.timeout
-        )
+        self.settings, self.process, self.key = settings, os.getpid(), settings._key()
+        self.client = Client(settings.base_url, self.key, timeout=settings.timeout, total=settings.max_seconds)
         self.meter = _Meter(settings.requests_per_minute, settings.max_requests, settings.max_total_tokens)
         self.structured = settings.structured
-        self.http_error: type[Exception] = HfHubHTTPError
-        self.network_errors: Any = (OSError, *InferenceTimeoutError.__bases__)
-        self._probe()
-
-    def _probe(self) -> None:
-        from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
-
+        path = urlsplit(settings.base_url).path.rstrip("/")
+        self.path = "" if path.endswith(CHAT) else CHAT if path.endswith("/v1") else f"/v1{CHAT}"
         try:
-            get_session().get(self.settings.base_url, timeout=self.settings.timeout)
-        except self.network_errors as error:
+            self.client.probe()
+        except self.client.errors as error:
             raise self.settings._error(
-                f"does not answer ({type(error).__name__}: {error})", "Start it, or correct base_url=."
-            ) from error
+                f"does not answer ({self._quoted(error)})", "Start it, or correct base_url=."
+            ) from None
 
-    def ask(self, ask: Ask) -> tuple[Answer, int | None, _Trouble | None]:
+    def _quoted(self, said: object) -> str:
+        """What an endpoint or an error says, without keys."""
+        text = str(said) if isinstance(said, str) else f"{type(said).__name__}: {said}"
+        return shown(masked(text.replace(self.key, MASK) if self.key else text))
+
+    def ask(self, ask: Ask, left: threading.Event) -> tuple[Answer, int | None, _Trouble | None]:
         """The answer, the tokens it took where the endpoint says so, and what went wrong.
 
         Raises:
             EndpointError: the endpoint will refuse every request.
         """
         structured = self.structured
+        request: dict[str, Any] = {
+            "model": self.settings.model,
+            "messages": [{"role": "user", "content": ask.prompt}],
+            "temperature": self.settings.temperature,
+            "max_tokens": self.settings.max_tokens,
+            "seed": ask.seed,
+        }
         try:
-            output = self.client.chat_completion(
-                [{"role": "user", "content": ask.prompt}],
-                model=self.settings.model,
-                temperature=self.settings.temperature,
-                max_tokens=self.settings.max_tokens,
-                seed=ask.seed,
-                response_format=RESPONSE_FORMAT if structured else None,  # type: ignore[arg-type]
-            )
-            text, used = output.choices[0].message.content or "", getattr(output.usage, "total_tokens", None)
-            if not isinstance(text, str):
-                raise TypeError(f"content of type {type(text).__name__}")
-            return Answer(text), used if isinstance(used, int) and used >= 0 else None, None
-        except self.http_error as error:
-            return Answer(failure=ENDPOINT), 0, self._refused(error, structured)
-        except self.network_errors as error:
-            return Answer(failure=ENDPOINT), None, _Trouble(f"does not answer ({type(error).__name__}: {error})")
-        except NO_COMPLETION as error:
-            warn(
-                f"{self.settings.base_url} sent no chat completion ({error}). Check that base_url= is that of an "
-                "OpenAI-compatible endpoint."
-            )
+            reply = self.client.post(self.path, request | (STRUCTURED if structured else {}), left)
+            if reply.status >= 400:
+                return Answer(failure=ENDPOINT), 0, self._refused(reply, structured)
+            return (*_completion(reply.body), None)
+        except Left:
             return Answer(failure=ENDPOINT), None, None
+        except Refused as error:
+            if error.lasting:
+                raise self.settings._error(
+                    self._quoted(str(error)), "Give its address as base_url=, if you trust it."
+                ) from None
+            what = str(error)
+        except self.client.errors as error:
+            return Answer(failure=ENDPOINT), None, _Trouble(f"does not answer ({self._quoted(error)})")
+        except NO_COMPLETION as error:
+            what = f"sent no chat completion ({str(error)[:200]})"
+        warn(
+            f"{self.settings.base_url} {self._quoted(what)}. Check that base_url= is that of an OpenAI-compatible "
+            "endpoint; the row gets no written negative."
+        )
+        return Answer(failure=ENDPOINT), None, None
 
-    def _refused(self, error: Any, structured: bool) -> _Trouble | None:
-        status, said = error.response.status_code, error.server_message or str(error).partition("\n")[0]
+    def _refused(self, reply: Reply, structured: bool) -> _Trouble | None:
+        status, said = reply.status, self._quoted(said_by(reply.body, reply.status))
         if status in PROMPT_REFUSED and structured:
             logger.info("%s takes no response_format (%s); asking without", self.settings.base_url, said)
             self.structured = False
@@ -268,11 +303,21 @@ class _Connection:
             )
             return None
         if status in TRY_AGAIN or status >= 500:
-            wait = _seconds(error.response.headers.get("Retry-After"))
-            return _Trouble(f"answered {status}", wait=wait, everybody=status == TOO_MANY)
-        raise self.settings._error(
-            f"answered {status}: {said}", "Check model=, base_url= and the key in api_key_env=."
-        ) from error
+            return _Trouble(f"answered {status}", wait=_seconds(reply.retry_after), everybody=status == TOO_MANY)
+        raise self.settings._error(f"answered {status}: {said}", "Check model=, base_url= and the key in api_key_env=.")
+
+
+def _completion(body: bytes) -> tuple[Answer, int | None]:
+    """The reply in the body of a chat completion, and the tokens that it says were used.
+
+    Raises:
+        NO_COMPLETION: it is none.
+    """
+    said = json.loads(body)
+    text, used = said["choices"][0]["message"].get("content") or "", (said.get("usage") or {}).get("total_tokens")
+    if not isinstance(text, str):
+        raise TypeError(f"content of type {type(text).__name__}")
+    return Answer(text), used if type(used) is int and used >= 0 else None
 
 
 @dataclass

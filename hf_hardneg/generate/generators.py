@@ -233,15 +233,3 @@ class _Noise:
 
         uniform = torch.rand(scores.shape, generator=self.generator, device=scores.device)
         return scores / self.temperature - torch.log(-torch.log(uniform.clamp(1e-7, 1 - 1e-7)))
-
-
-def check_decoding(temperature: float, max_tokens: int) -> None:
-    """Raise where replies could not be sampled.
-
-    Raises:
-        ConfigError: a value is not above 0.
-    """
-    if not temperature > 0:
-        raise ConfigError(f"temperature={temperature} cannot be sampled with; give one above 0, such as 0.8.")
-    if max_tokens < 1:
-        raise ConfigError(f"max_tokens={max_tokens} leaves no room for a reply; give at least 1, such as 1024.")
