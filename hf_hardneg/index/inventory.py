@@ -18,6 +18,7 @@ from hf_hardneg.index.leases import users
 from hf_hardneg.index.locks import UNNAMED, Lock, holder_of
 from hf_hardneg.index.manifests import MANIFEST
 from hf_hardneg.index.store import lock_of, read_manifest
+from hf_hardneg.terminal import shown
 
 PARTIAL = ".partial"
 SHARDS = "vectors"
@@ -136,12 +137,12 @@ def _described(path: Path) -> str:
         parameters = read_manifest(path).parameters
     except StoreError as error:
         return f"damaged: {error}"
-    return ", ".join(f"{_shown(name)}={_shown(value)}" for name, value in sorted(parameters.items()))
+    return ", ".join(f"{_short(name)}={_short(value)}" for name, value in sorted(parameters.items()))
 
 
-def _shown(value: Any) -> str:
-    """A value of a manifest, shortened, without characters that move a terminal's cursor."""
-    return "".join(one if one.isprintable() else " " for one in str(value)[:SHOWN_VALUE])
+def _short(value: Any) -> str:
+    """A value of a manifest on a line."""
+    return shown(str(value)[:SHOWN_VALUE]).replace("\n", " ").replace("\t", " ")
 
 
 def prune(
