@@ -92,14 +92,14 @@ class _Refused(Exception):
 
 
 class _Names(dict[str, Any]):
-    """The names of a module; those that it imports for type checkers only stand for anything."""
+    """The names of a module. A class that it imports for type checkers only stands for anything, a module for itself."""
 
     def __missing__(self, name: str) -> Any:
         if name in TABLES:
             import datasets
 
             return getattr(datasets, name)
-        return getattr(builtins, name, Any)
+        return getattr(builtins, name, sys.modules.get(name, Any))
 
 
 def check_fields(made: Any, **initial: Any) -> None:
@@ -315,10 +315,9 @@ def _of_class(owner: type) -> dict[str, Any]:
 def _of_function(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
     signature = inspect.signature(function)
     written = {
-        name: parameter.annotation
-        for name, parameter in signature.parameters.items()
-        if parameter.annotation is not parameter.empty
-        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        name: f"tuple[{each.annotation}, ...]" if each.kind == each.VAR_POSITIONAL else each.annotation
+        for name, each in signature.parameters.items()
+        if each.annotation is not each.empty and each.kind != each.VAR_KEYWORD
     }
     return signature, _evaluated(written, function.__module__)
 

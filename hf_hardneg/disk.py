@@ -34,6 +34,7 @@ NO_ROOM = {
 }
 CLOSED = {
     errno.EACCES,
+    errno.EISDIR,
     errno.EPERM,
     errno.EROFS,
     errno.ENOTDIR,
@@ -91,7 +92,7 @@ def _cause(error: BaseException | None) -> _Cause | None:
     while error is not None:
         number = error.errno if isinstance(error, OSError) else None
         if number in NO_ROOM or number in CLOSED:
-            name = getattr(error, "filename", None)
+            name = getattr(error, "filename2", None) or getattr(error, "filename", None)
             return _Cause(number, Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None)
         said = str(error)
         if number is None and (word := next((word for word in WORDS if word in said), None)):

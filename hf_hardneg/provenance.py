@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.arguments import check_fields
 from hf_hardneg.corpus import dataset_digest
 from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.queries import Columns
@@ -45,6 +45,9 @@ class Source:
     split: str | None = None
     files: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
@@ -64,19 +67,13 @@ class Model:
     revision: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 def read_source(values: dict[str, Any]) -> Source:
     """A source of plain values."""
-    return checked(Source(**{**values, "columns": tuple(values["columns"]), "files": tuple(values["files"])}))
-
-
-def checked(made: Any) -> Any:
-    """A `Source` or `Model` whose fields have the types that they declare."""
-    for name, hint in get_type_hints(type(made)).items():
-        kinds = [get_origin(one) or one for one in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
-        if not isinstance(getattr(made, name), tuple(kinds)):
-            raise TypeError(f"{name} is {getattr(made, name)!r}")
-    return made
+    return Source(**{**values, "columns": tuple(values["columns"]), "files": tuple(values["files"])})
 
 
 def searchers_of(miner: HardNegatives) -> list[Any]:

@@ -13,8 +13,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from hf_hardneg.arguments import Range, check_fields, checked
 from hf_hardneg.errors import DataError
 from hf_hardneg.index import store
 from hf_hardneg.masking import scrubbed
@@ -22,7 +23,6 @@ from hf_hardneg.negatives import HardNegatives
 from hf_hardneg.provenance import (
     Model,
     Source,
-    checked,
     index_of,
     model_of,
     origin_of,
@@ -84,7 +84,11 @@ class Recipe:
     cross_encoder: Model | None = None
     indexes: tuple[dict[str, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
+    @checked
     def of(
         cls,
         miner: HardNegatives,
@@ -139,6 +143,7 @@ class Recipe:
             ) from error
 
     @classmethod
+    @checked
     def from_card(cls, text: str, config: str | None = None) -> Recipe:
         """The recipe in the text of a rendered card.
 
@@ -157,7 +162,8 @@ class Recipe:
             )
         return cls.from_json(found[0])
 
-    def to_json(self, *, indent: int | None = None) -> str:
+    @checked
+    def to_json(self, *, indent: Annotated[int, Range(least=0, most=16, such_as=1)] | None = None) -> str:
         """Canonical JSON: equal recipes are equal text, of ASCII, without back ticks, `<`, `>` and `&`."""
         return _json({"format": FORMAT, **asdict(self)}, sort_keys=True, allow_nan=False, indent=indent)
 
@@ -183,6 +189,7 @@ class Recipe:
         """Whether documents were searched in an index that the user brought."""
         return any(str(one.get("identity", "")).startswith(ADOPTED) for one in self.indexes)
 
+    @checked
     def code(self, loading: Mapping[str, str] | None = None) -> str:
         """How it was made, as Python; where rows or models are not on the Hub as they were, it says what to put in.
 
@@ -193,6 +200,7 @@ class Recipe:
         return _code(self, loading or {})
 
 
+@checked
 def recipe_of(dataset: Dataset | DatasetDict) -> Recipe | None:
     """The recipe that a mined dataset carries; `None` where it carries none.
 
@@ -248,14 +256,11 @@ def _read(values: dict[str, Any]) -> Recipe:
     check_sizes([strategy, values["options"]])
     if not all(isinstance(values["options"].get(name), str | None) for name in COLUMNS):
         raise TypeError("names of columns are strings")
-    recipe = _made(values)
-    if not all(isinstance(one, str) for one in (*recipe.versions.values(), *recipe.known)):
-        raise TypeError("versions and digests are strings")
-    return recipe
+    return _made(values)
 
 
 def _made(values: dict[str, Any]) -> Recipe:
-    models = {name: checked(Model(**values[name])) for name in MODELS if values[name]}
+    models = {name: Model(**values[name]) for name in MODELS if values[name]}
     return Recipe(
         versions=dict(values["versions"]),
         strategy=values["strategy"],

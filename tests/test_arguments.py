@@ -1,12 +1,17 @@
-"""Odd values in every field of every part: refused as a `HardNegError`, or accepted where they may be meant."""
+"""Odd values in every field of every part and every argument of every public function: refused as a `HardNegError`,
+or accepted where they may be meant."""
 
-from dataclasses import fields
+import inspect
+from dataclasses import InitVar, fields
+from typing import get_args
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
 import hf_hardneg
+import hf_hardneg.hub
+import hf_hardneg.training
 from hf_hardneg import BM25Config, HardNegatives, RankWindow, RelativeMargin, report
 from hf_hardneg.arguments import AtLeastOne, Range, fit
 from hf_hardneg.errors import ConfigError, HardNegError
@@ -15,6 +20,7 @@ from hf_hardneg.retrievers import RETRIEVERS
 from hf_hardneg.samplers import SAMPLERS
 from hf_hardneg.score.training import Training
 from hf_hardneg.training import CrossBatchLoss, MoCHi, Schedule
+from tests.calls import CALLS, Given
 
 ODD = (None, True, -1, 0, 1.5, float("nan"), float("inf"), 10**12, 10**30, "", "no such", [], {}, object())
 PARTS = (BM25Config, Training, CrossBatchLoss, MoCHi, Schedule, hf_hardneg.CrossEncoderDenoiser, hf_hardneg.Validation)
@@ -76,3 +82,69 @@ def _corpus():
 def test_a_range_says_its_bounds():
     assert str(Range(above=0, most=1)) == "above 0 and up to 1" and 1 in Range(above=0, most=1)
     assert str(Range(least=1, most=1_000_000)) == "of at least 1 and up to 1,000,000"
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    return Given(tmp_path_factory.mktemp("calls"))
+
+
+ODD_ARGUMENTS = (None, True, -1, 0, 1.5, float("nan"), 10**12, "", "no such", [], {}, object(), b"x")
+UNREAD = {"CrossEncoderDenoiser.model"}
+"""Arguments that may be any object: what they are is looked at when they are bound."""
+ON_THE_HUB = {"hub.push_mined_dataset", "hub.reproduce"}
+"""Calls that need a Hub; `tests/hub/test_push.py` walks them."""
+
+
+@pytest.mark.filterwarnings("ignore::hf_hardneg.errors.HardNegWarning")
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - ON_THE_HUB))
+def test_odd_arguments_are_refused_by_every_public_callable(name, given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    walk(name, given)
+
+
+def walk(name, given):
+    """Call `name` with every odd value in every argument."""
+    for argument, value in odd_arguments(*CALLS[name](given)):
+        function, valid = CALLS[name](given)
+        try:
+            function(**{**valid, argument: value})
+        except HardNegError:
+            continue
+        assert f"{name}.{argument}" in UNREAD or may_mean(function, argument, value), (argument, value)
+
+
+def odd_arguments(function, valid):
+    """The pairs of a name and an odd value that `function` is called with."""
+    parameters = inspect.signature(function).parameters.values()
+    named = [each.name for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+    return [(name, value) for name in named for value in ODD_ARGUMENTS]
+
+
+def may_mean(function, argument, value):
+    """Whether a value of this type is one that the annotation of an argument names."""
+    if isinstance(value, float):
+        return value == 1.5 and "float" in annotated(function, argument)
+    if isinstance(value, bool):
+        return "bool" in annotated(function, argument)
+    return type(value) not in (object, bytes)
+
+
+def annotated(function, argument):
+    """The names of the types that an argument takes."""
+    owner = function.__init__ if inspect.isclass(function) else function
+    owner = inspect.unwrap(getattr(owner, "__func__", owner))
+    kind = eval(owner.__annotations__[argument], owner.__globals__)
+    return _names(kind.type if isinstance(kind, InitVar) else kind)
+
+
+def _names(kind):
+    return {getattr(kind, "__name__", str(kind))}.union(*(_names(part) for part in get_args(kind)))
+
+
+def test_every_public_name_has_a_call():
+    public = {*hf_hardneg.__all__}
+    public |= {f"training.{name}" for name in hf_hardneg.training.__all__}
+    public |= {f"hub.{name}" for name in hf_hardneg.hub.__all__}
+    called = {".".join(name.replace("()", "").split(".")[: 1 + name.startswith(("training.", "hub."))]) for name in CALLS}
+    assert sorted(public - called) == []

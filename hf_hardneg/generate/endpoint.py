@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from hf_hardneg.arguments import AboveZero, AtLeastOne, AtLeastZero, Name, Range, check_fields
+from hf_hardneg.arguments import AboveZero, AtLeastOne, AtLeastZero, Name, Range, check_fields, fit
 from hf_hardneg.errors import ConfigError, EndpointError, warn
 from hf_hardneg.generate.generators import BUDGET, ENDPOINT, Answer, Ask
 from hf_hardneg.generate.prompts import SCHEMA
@@ -92,6 +92,7 @@ class EndpointGenerator:
     max_total_tokens: AtLeastOne | None = None
 
     def __post_init__(self) -> None:
+        fit(type(self).__name__, "base_url", self.base_url, str)
         checked_url(self.base_url)
         check_fields(self)
         _ = self._key()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import DatasetCard
 
+from hf_hardneg.arguments import Name, checked
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.estimates import false_negatives
 from hf_hardneg.hardness import EASY, HARD
@@ -63,10 +64,11 @@ class MinedDatasetCard(DatasetCard):
         return self._rendered if self._said() == self._known else str(self.content)
 
 
+@checked
 def mined_dataset_card(
     mined: Dataset | DatasetDict,
     *,
-    repo_id: str,
+    repo_id: Name,
     configs: Mapping[str, Dataset | DatasetDict] | None = None,
     recipe: Recipe | None = None,
     previous: str | None = None,

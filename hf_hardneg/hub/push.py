@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.arguments import Name, checked
 from hf_hardneg.corpus import dataset_digest
 from hf_hardneg.disk import scratch
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError, warn
@@ -37,9 +38,10 @@ DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".gz", 
 NOT_DATA = ("dataset_infos.json", "requirements.txt")
 
 
+@checked
 def push_mined_dataset(
     mined: Dataset | DatasetDict,
-    repo_id: str,
+    repo_id: Name,
     *,
     configs: str | Sequence[str] = CONFIGS,
     corpus: Dataset | None = None,

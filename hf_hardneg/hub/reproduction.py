@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.arguments import Name, check_fields, checked
 from hf_hardneg.corpus import dataset_digest
 from hf_hardneg.errors import ConfigError, DataError, HardNegError, check_keywords
 from hf_hardneg.hub.front_matter import metadata_of, parts
@@ -49,6 +50,9 @@ class Reproduction:
     columns: dict[str, int] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def identical(self) -> bool:
         """Whether every row came out the same."""
@@ -76,8 +80,9 @@ class Reproduction:
         return shown("\n".join(lines))
 
 
+@checked
 def reproduce(
-    repo_id: str,
+    repo_id: Name,
     *,
     revision: str | None = None,
     token: str | None = None,

@@ -6,7 +6,6 @@ and nothing can be pruned either.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import re
@@ -92,9 +91,3 @@ def _is_left(path: Path) -> bool:
         return False
     lock.release()
     return left
-
-
-@atexit.register
-def _end() -> None:
-    for held in _leases.values():
-        held.lock.release()

@@ -7,6 +7,7 @@ once. Where a file system has no `flock`, that the file is there is the lock.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import fcntl
@@ -20,7 +21,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from hf_hardneg.errors import ConfigError, StoreError, warn
 
@@ -228,6 +229,7 @@ class Lock:
         if not self.inherited:
             _not_for_children.add(descriptor)
         self._descriptor, self._process = descriptor, os.getpid()
+        _held.add(self)
         return True
 
     def add(self, line: str) -> None:
@@ -241,14 +243,16 @@ class Lock:
 
     def release(self) -> None:
         """Let others in; nothing happens where it is not held, as in a worker whose parent holds it."""
+        if not self.is_held:
+            return
         with guard:
-            if self.is_held:
-                if self.is_in_place:
-                    with contextlib.suppress(OSError):
-                        self.path.unlink()
-                _not_for_children.discard(self._descriptor)
-                os.close(self._descriptor)
+            if self.is_in_place:
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
+            _not_for_children.discard(self._descriptor)
+            os.close(self._descriptor)
             self._descriptor = -1
+            _held.discard(self)
 
     def __enter__(self) -> Lock:
         self.acquire()
@@ -261,6 +265,7 @@ class Lock:
         self.release()
 
 
+_held: WeakSet[Lock] = WeakSet()
 _shared: WeakValueDictionary[Path, Lock] = WeakValueDictionary()
 
 
@@ -270,6 +275,12 @@ def shared(path: Path) -> Lock:
     if lock is None:
         lock = _shared[path] = Lock(path)
     return lock
+
+
+@atexit.register
+def _release_all() -> None:
+    for lock in list(_held):
+        lock.release()
 
 
 def holder_of(path: Path) -> Holder | None:

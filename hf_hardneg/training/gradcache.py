@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from hf_hardneg.arguments import AtLeastOne, checked
-from hf_hardneg.errors import DataError
+from hf_hardneg.errors import ConfigError, DataError
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 
@@ -42,7 +42,7 @@ def cached_backward(
         backward (`Callable`, *optional*): of the loss, such as `accelerator.backward`.
 
     Raises:
-        ConfigError: chunks of no rows.
+        ConfigError: chunks of no rows, or no inputs.
         DataError: tensors of one input with different numbers of rows.
 
     Example:
@@ -53,6 +53,10 @@ def cached_backward(
         >>> layer.weight.grad.shape
         torch.Size([2, 4])
     """
+    if not len(inputs):
+        raise ConfigError(
+            "cached_backward(inputs=[]): allowed are one or more token batches. Give those of queries and documents."
+        )
     chunks = [list(_chunks(one, chunk_size)) for one in inputs]
     states: list[_RandomState] = []
     vectors = []

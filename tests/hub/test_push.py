@@ -20,7 +20,9 @@ from hf_hardneg.hub import push_mined_dataset, reproduce
 from hf_hardneg.index import store
 from hf_hardneg.index.bm25 import build_bm25
 from hf_hardneg.index.bm25_weights import BM25Config
+from tests.calls import Given
 from tests.hub.conftest import ADA, BOB
+from tests.test_arguments import ON_THE_HUB, walk
 
 HAND_WRITTEN = """---
 license: mit
@@ -390,3 +392,11 @@ def test_a_push_that_broke_off_at_any_request_can_be_repeated(hub, name, mined, 
             if not reached:
                 break
         assert broke == list(range(number)) if lasting else 0 < len(broke) < number
+
+
+@pytest.mark.filterwarnings("ignore::hf_hardneg.errors.HardNegWarning")
+@pytest.mark.parametrize("function", sorted(ON_THE_HUB))
+def test_odd_arguments_are_refused_by_what_needs_a_hub(hub, function, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", ADA)
+    walk(function, Given(tmp_path))
