@@ -92,7 +92,7 @@ class _Refused(Exception):
 
 
 class _Names(dict[str, Any]):
-    """The names of a module. A class that it imports for type checkers only stands for anything, a module for itself."""
+    """The names of a module; a class that it imports for type checkers only stands for anything."""
 
     def __missing__(self, name: str) -> Any:
         if name in TABLES:
