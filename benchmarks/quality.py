@@ -36,7 +36,7 @@ from hf_hardneg import (
     mine,
     train_denoiser,
 )
-from hf_hardneg.encode.encoder import load_encoder
+from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.strategies import STRATEGIES, resolve
 
 matplotlib.use("Agg")

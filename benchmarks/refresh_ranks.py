@@ -32,7 +32,7 @@ def rank(options):
     from transformers import AutoModel, AutoTokenizer
 
     from examples.train_accelerate import data
-    from hf_hardneg.encode.embeddings import CorpusVectors
+    from hf_hardneg.models.embeddings import CorpusVectors
     from hf_hardneg.training import LiveModel, Refresher, Schedule
 
     datasets.disable_progress_bars()

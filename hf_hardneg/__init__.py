@@ -26,21 +26,21 @@ import importlib
 import logging
 from typing import Any
 
-from hf_hardneg.compiled import keep_compiled_code
+from hf_hardneg.runtime.compiled import keep_compiled_code
 
 _MODULES = {
     "AbsoluteMargin": "filters",
-    "Analyzer": "index.analysis",
+    "Analyzer": "text.analysis",
     "AnswerOverlap": "filters",
     "BM25": "retrievers",
-    "BM25Config": "index.bm25_weights",
+    "BM25Config": "index.bm25.weights",
     "Candidates": "candidates",
-    "CrossEncoderDenoiser": "denoising",
+    "CrossEncoderDenoiser": "filters.denoising",
     "Dense": "retrievers",
     "Disagreement": "filters",
     "DistanceWeighted": "samplers",
     "EndpointGenerator": "generate.endpoint",
-    "HardNegatives": "negatives",
+    "HardNegatives": "hard_negatives",
     "Hybrid": "retrievers",
     "Importance": "samplers",
     "LocalGenerator": "generate.generators",
@@ -51,9 +51,9 @@ _MODULES = {
     "Random": "retrievers",
     "RankWindow": "filters",
     "RankZone": "samplers",
-    "Recipe": "recipes",
+    "Recipe": "recipes.recipe",
     "RelativeMargin": "filters",
-    "RetrieverScorer": "generate.scorers",
+    "RetrieverScorer": "generate.retriever_scorer",
     "ScoreBounds": "filters",
     "SemiHard": "filters",
     "SimANS": "samplers",
@@ -65,19 +65,19 @@ _MODULES = {
     "UnReMix": "samplers",
     "Uniform": "samplers",
     "Validation": "generate.validation",
-    "attach_bm25": "index.attach",
-    "attach_dense": "index.attach",
+    "attach_bm25": "retrievers.attach",
+    "attach_dense": "retrievers.attach",
     "audit": "audits",
     "from_format": "formats",
-    "load_cross_encoder": "score.cross_encoder",
+    "load_cross_encoder": "models.cross_encoder",
     "mine": "mining",
-    "plan": "plans",
-    "recipe_of": "recipes",
-    "report": "reports",
+    "plan": "planning.plans",
+    "recipe_of": "recipes.recipe",
+    "report": "reports.report",
     "save_format": "formats",
-    "sweep": "sweeps",
+    "sweep": "reports.sweeps",
     "to_format": "formats",
-    "train_denoiser": "score.training",
+    "train_denoiser": "training.denoiser",
 }
 
 __all__ = sorted(_MODULES)

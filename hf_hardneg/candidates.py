@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.arguments import AtLeastZero, check_fields, checked
 from hf_hardneg.errors import DataError
+from hf_hardneg.runtime.arguments import AtLeastZero, check_fields, checked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from hf_hardneg.costs import data_size, duration
-from hf_hardneg.errors import ConfigError, HardNegError
-from hf_hardneg.terminal import shown
+from hf_hardneg.errors import ConfigError, HardNegError, shown
+from hf_hardneg.runtime.units import data_size, duration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,9 +202,9 @@ def _audit(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from hf_hardneg.audits import audit
-    from hf_hardneg.disk import check_writable
     from hf_hardneg.formats.files import read_format
-    from hf_hardneg.inputs import is_saved, load_splits, load_table
+    from hf_hardneg.formats.inputs import is_saved, load_splits, load_table
+    from hf_hardneg.store.disk import check_writable
 
     if options.html:
         check_writable(options.html, "--html")
@@ -232,7 +231,7 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from hf_hardneg.plans import plan
+    from hf_hardneg.planning.plans import plan
 
     pairs, corpus = _tables(options)
     _say(plan(pairs, corpus, options.strategy, **_shared(options), **_columns(options)))
@@ -240,14 +239,14 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _tables(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    from hf_hardneg.inputs import load_table
+    from hf_hardneg.formats.inputs import load_table
 
     return load_table(options.pairs, split=options.split), load_table(options.corpus, split=options.split)
 
 
 def _ids_of(corpus: Dataset, id_column: str | None) -> str:
     """Where the ids of documents come from, in words."""
-    from hf_hardneg.corpus import id_column_of
+    from hf_hardneg.corpus.documents import id_column_of
 
     column = id_column_of(corpus, id_column)
     return f"ids of documents: {column or 'none is given, so they are called row-0, row-1, …'}"
@@ -264,7 +263,7 @@ def _columns(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from hf_hardneg.score.training import FIRST_PASS, Training, train_denoiser
+    from hf_hardneg.training.denoiser import FIRST_PASS, Training, train_denoiser
 
     if options.encoder is None:
         raise ConfigError("train-denoiser got no --encoder; give the Hub id or path of the model to start from.")
@@ -284,13 +283,13 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _index(options: argparse.Namespace) -> None:
-    from hf_hardneg.corpus import open_corpus
-    from hf_hardneg.index import store
-    from hf_hardneg.index.attach import index_corpus, load
-    from hf_hardneg.index.bm25 import build_bm25
-    from hf_hardneg.index.bm25_weights import BM25Config
-    from hf_hardneg.index.inventory import entry_of
-    from hf_hardneg.inputs import load_table
+    from hf_hardneg.corpus.documents import open_corpus
+    from hf_hardneg.formats.inputs import load_table
+    from hf_hardneg.index.bm25.bm25_index import build_bm25
+    from hf_hardneg.index.bm25.weights import BM25Config
+    from hf_hardneg.retrievers.attach import index_corpus, load
+    from hf_hardneg.store import directories
+    from hf_hardneg.store.inventory import entry_of
 
     dataset = load_table(options.corpus, split=options.split)
     corpus = open_corpus(
@@ -305,9 +304,9 @@ def _index(options: argparse.Namespace) -> None:
     encoder = load(options.encoder, corpus) if options.kind == "dense" else None
     start = time.perf_counter()
     try:
-        with store.without_building():
+        with directories.without_building():
             directory, how = obtain(), "reused"
-    except store.NotPublished:
+    except directories.NotPublished:
         directory = obtain()
         how = f"built in {duration(time.perf_counter() - start)}"
     _say(f"{options.kind} index of {len(corpus):,} documents, {how}\n{directory}")
@@ -315,8 +314,8 @@ def _index(options: argparse.Namespace) -> None:
 
 
 def _cache(options: argparse.Namespace) -> int | None:
-    from hf_hardneg.index.inventory import inventory, prune
-    from hf_hardneg.index.store import cache_root
+    from hf_hardneg.store.directories import cache_root
+    from hf_hardneg.store.inventory import inventory, prune
 
     root = cache_root(options.cache_dir)
     if options.action == "verify":
@@ -333,7 +332,7 @@ def _cache(options: argparse.Namespace) -> int | None:
 
 
 def _verify(root: Path) -> int:
-    from hf_hardneg.verification import verify_cache
+    from hf_hardneg.store.verification import verify_cache
 
     verified = verify_cache(root)
     for one in verified:
@@ -344,8 +343,8 @@ def _verify(root: Path) -> int:
 
 
 def _push(options: argparse.Namespace) -> None:
+    from hf_hardneg.formats.inputs import load_saved, load_table
     from hf_hardneg.hub import push_mined_dataset
-    from hf_hardneg.inputs import load_saved, load_table
 
     names = ("index", "private", "revision", "create_pr", "license", "language", "pretty_name")
     columns = {"id_column": options.id_column} if options.id_column else {}
@@ -362,8 +361,8 @@ def _push(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    from hf_hardneg.formats.inputs import load_table
     from hf_hardneg.hub import reproduce
-    from hf_hardneg.inputs import load_table
 
     tables = {name: getattr(options, name) for name in ("corpus", "pairs")}
     names = ("revision", "encoder", "cross_encoder", "num_proc", "cache_dir", "confirm_cost")
@@ -395,9 +394,9 @@ def _demo(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> None:
     """Raise for arguments that would fail once the work is done."""
     from hf_hardneg.formats.layouts import check_layout
+    from hf_hardneg.formats.outputs import check_folder
     from hf_hardneg.formats.scores import chosen_scores
-    from hf_hardneg.outputs import check_folder
-    from hf_hardneg.selection import written
+    from hf_hardneg.pipeline.selection import written
     from hf_hardneg.strategies import resolve
 
     judge = getattr(options, "cross_encoder", None)
@@ -410,9 +409,9 @@ def _check(options: argparse.Namespace) -> None:
 
 def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **columns: Any) -> None:
     from hf_hardneg.formats import to_format
+    from hf_hardneg.formats.outputs import save
     from hf_hardneg.mining import mine
-    from hf_hardneg.outputs import save
-    from hf_hardneg.reports import report
+    from hf_hardneg.reports.report import report
     from hf_hardneg.strategies import resolve
 
     recipe = resolve(options.strategy, safeguards=options.safeguards, cross_encoder=columns.get("cross_encoder"))

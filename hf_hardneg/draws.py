@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from hf_hardneg.blake2 import digests
+from hf_hardneg.arrays.blake2 import digests
 
 
 def keyed_uniforms(seed: int, salt: str, query: str, documents: Iterable[str]) -> np.ndarray:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.arguments import AtLeastOne, Processes, checked
+from hf_hardneg.corpus.sides import warn_of_negatives
 from hf_hardneg.errors import ConfigError, check_keywords
+from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.identity import one_run
-from hf_hardneg.index import store
-from hf_hardneg.negatives import OPTIONS, HardNegatives
-from hf_hardneg.plans import guard
-from hf_hardneg.recipes import Recipe, attach
-from hf_hardneg.selection import check_own, written
-from hf_hardneg.sides import warn_of_negatives
+from hf_hardneg.pipeline.selection import check_own, written
+from hf_hardneg.planning.plans import guard
+from hf_hardneg.recipes.recipe import Recipe, attach
+from hf_hardneg.runtime.arguments import AtLeastOne, Processes, checked
+from hf_hardneg.runtime.versions import joined
 from hf_hardneg.steps import BATCH, Steps
+from hf_hardneg.store import directories
 from hf_hardneg.strategies import Strategy, resolve
-from hf_hardneg.versions import joined
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -67,7 +67,7 @@ def mine(
     from datasets import DatasetDict
 
     check_keywords("mine()", options, OPTIONS | KEYWORDS)
-    with one_run(), store.verifying(options.get("verify") is True):
+    with one_run(), directories.verifying(options.get("verify") is True):
         splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
         rows = list(splits.values())
         known = [*rows, *known_positives]
@@ -103,16 +103,16 @@ def _opened(
 ) -> HardNegatives | None:
     """The miner, where all it needs is built already."""
     try:
-        with store.without_building():
+        with directories.without_building():
             return HardNegatives(corpus, strategy, known_positives=known, **options)
-    except store.NotPublished:
+    except directories.NotPublished:
         return None
 
 
 def _check_processes(miner: HardNegatives, num_proc: int | None) -> None:
     if (num_proc or 1) == 1:
         return
-    from hf_hardneg.encode.forward import resolved_device
+    from hf_hardneg.models.forward import resolved_device
 
     encoder = getattr(miner.retrieval.searcher, "encoder", None)
     scorers = miner.rescoring.scorers.values()

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_hardneg.corpus import rows_digest
-from hf_hardneg.index import store
-from hf_hardneg.index.arrow_files import stored_rows
-from hf_hardneg.negatives import HardNegatives
-from hf_hardneg.rescoring import Rescoring
-from hf_hardneg.retrieval import Retrieval
-from hf_hardneg.selection import ROW, replaced
-from hf_hardneg.versions import installed
-from hf_hardneg.workers import map_rows
+from hf_hardneg.corpus.documents import rows_digest
+from hf_hardneg.hard_negatives import HardNegatives
+from hf_hardneg.pipeline.rescoring import Rescoring
+from hf_hardneg.pipeline.retrieval import Retrieval
+from hf_hardneg.pipeline.selection import ROW, replaced
+from hf_hardneg.runtime.versions import installed
+from hf_hardneg.runtime.workers import map_rows
+from hf_hardneg.store import directories
+from hf_hardneg.store.arrow_files import stored_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -54,12 +54,12 @@ class Steps:
         """Whether all dear steps of some pairs are stored: their candidates, and what a cross-encoder says of them."""
         made_from = _made_from(pairs, miner.retrieval, miner)
         dear = ["candidates", *(["signals"] if miner.rescoring.scorers else [])]
-        return all(store.place(self.cache, kind, made_from[kind]).exists() for kind in dear)
+        return all(directories.place(self.cache, kind, made_from[kind]).exists() for kind in dear)
 
     def versions(self, pairs: Dataset, miner: HardNegatives) -> list[dict[str, str]]:
         """Those with which each stored step of some pairs was run."""
-        folders = [store.place(self.cache, *step) for step in _made_from(pairs, miner.retrieval, miner).items()]
-        return [store.read_object(folder, VERSIONS) for folder in folders if folder.exists()]
+        folders = [directories.place(self.cache, *step) for step in _made_from(pairs, miner.retrieval, miner).items()]
+        return [directories.read_object(folder, VERSIONS) for folder in folders if folder.exists()]
 
     def candidates(self, pairs: Dataset, retrieval: Retrieval) -> Dataset:
         """What mining reads of the pairs, with the columns that retrieval adds, from the store where they are there."""
@@ -120,7 +120,7 @@ class Steps:
             (directory / VERSIONS).write_text(json.dumps(installed()))
             map_rows(rows, function, directory, batch_size=self.batch_size, num_proc=self.num_proc, desc=desc)
 
-        directory = store.obtain(self.cache, kind, parameters, build)
+        directory = directories.obtain(self.cache, kind, parameters, build)
         return concatenate_datasets(stored_rows(directory))
 
 

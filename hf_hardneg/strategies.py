@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from hf_hardneg.arguments import AtLeastOne, check_parts, checked
-from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import (
     FILTERS,
@@ -21,7 +19,9 @@ from hf_hardneg.filters import (
     SemiHard,
     TooSimilar,
 )
+from hf_hardneg.filters.denoising import CrossEncoderDenoiser
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever
+from hf_hardneg.runtime.arguments import AtLeastOne, check_parts, checked
 from hf_hardneg.samplers import (
     SAMPLERS,
     DistanceWeighted,

@@ -41,7 +41,6 @@ from hf_hardneg.demo import standard_library
 from hf_hardneg.generate.prompts import KEYS
 from hf_hardneg.hub import Reproduction, mined_dataset_card, push_mined_dataset, reproduce
 from hf_hardneg.metrics import load
-from hf_hardneg.score.training import Training
 from hf_hardneg.training import (
     AsyncRefresher,
     CrossBatchCollator,
@@ -74,6 +73,7 @@ from hf_hardneg.training import (
     query_topics,
     star_loss,
 )
+from hf_hardneg.training.denoiser import Training
 from tests.cross_encoders import MINILM, cross_encoder
 from tests.test_encoder import tiny
 from tests.training.world import live_model, refresher

@@ -9,11 +9,11 @@ import pytest
 from datasets import Dataset
 
 from hf_hardneg import BM25Config
-from hf_hardneg.corpus import open_corpus
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ConfigError, HardNegWarning, UnknownNameError
-from hf_hardneg.index import analysis
-from hf_hardneg.index.analysis import Analyzer, tokenizer_digest
-from hf_hardneg.index.bm25 import BM25Index, build_bm25
+from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
+from hf_hardneg.text import analysis
+from hf_hardneg.text.analysis import Analyzer, tokenizer_digest
 
 LUCENE = json.loads((Path(__file__).parent / "lucene_tokens.json").read_text())
 """Texts and the tokens that Anserini 1.7.1's default English analyzer (Lucene 10) gave for them."""

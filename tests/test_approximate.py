@@ -9,14 +9,15 @@ import torch
 from datasets import Dataset
 
 from hf_hardneg import HardNegatives, Strategy, mine, report
-from hf_hardneg.corpus import open_corpus
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ConfigError, MissingExtraError, StoreError, UnknownNameError
-from hf_hardneg.index import approximate, store
-from hf_hardneg.index.adoption import adopt_faiss
-from hf_hardneg.index.approximate import build_approximate, chosen_factory
-from hf_hardneg.index.dense import FILE, build_dense
-from hf_hardneg.index.gpu import check_faiss_class, nearest_on, placed
+from hf_hardneg.index.dense import approximate
+from hf_hardneg.index.dense.adoption import adopt_faiss
+from hf_hardneg.index.dense.approximate import build_approximate, chosen_factory
+from hf_hardneg.index.dense.dense_index import FILE, build_dense
+from hf_hardneg.index.dense.gpu import check_faiss_class, nearest_on, placed
 from hf_hardneg.retrievers import Dense, Sources
+from hf_hardneg.store import directories
 from tests.worlds import encode, world
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*times as long as exact search:UserWarning")  # on a busy machine
@@ -113,9 +114,9 @@ def test_fewer_documents_than_are_wanted():
 
 def test_it_is_built_once_and_opened_from_its_paths():
     first = built("PQ16x4fs")
-    with store.without_building():
+    with directories.without_building():
         assert built("PQ16x4fs") == first == pickle.loads(pickle.dumps(first)) and len(pickle.dumps(first)) < 2048
-        with pytest.raises(store.NotPublished):
+        with pytest.raises(directories.NotPublished):
             built("PQ16x4fs", 0.9)
     assert json.loads((first.tuning / "recall.json").read_text())["recall"] == first.measured.recall
 
@@ -207,12 +208,12 @@ def test_the_same_rows_for_any_batch_and_number_of_processes(factory):
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 def test_torch_on_a_device_finds_what_the_exact_search_finds(similarity, monkeypatch):
     index, k = exact_index(similarity), np.random.default_rng(4).integers(0, 2500, 700)
-    monkeypatch.setattr("hf_hardneg.index.gpu.BLOCK", 999)
+    monkeypatch.setattr("hf_hardneg.index.dense.gpu.BLOCK", 999)
     stored, vectors = index.flat_vectors(), index.queries(ASKED[:700])
     found, expected = nearest_on("cpu", vectors, stored, placed(stored, "cpu"), k), index.search(vectors, k)
     for one, other in zip(found, expected, strict=True):
         assert one.tobytes() == other.tobytes()
-    monkeypatch.setattr("hf_hardneg.index.dense.gpu", lambda _: "cpu")
+    monkeypatch.setattr("hf_hardneg.index.dense.dense_index.gpu", lambda _: "cpu")
     assert index.search(vectors, k).doc.tobytes() == expected.doc.tobytes()
 
 

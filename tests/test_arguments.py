@@ -13,13 +13,13 @@ import hf_hardneg
 import hf_hardneg.hub
 import hf_hardneg.training
 from hf_hardneg import BM25Config, HardNegatives, RankWindow, RelativeMargin, report
-from hf_hardneg.arguments import AtLeastOne, Range, fit
 from hf_hardneg.errors import ConfigError, HardNegError
 from hf_hardneg.filters import FILTERS
 from hf_hardneg.retrievers import RETRIEVERS
+from hf_hardneg.runtime.arguments import AtLeastOne, Range, fit
 from hf_hardneg.samplers import SAMPLERS
-from hf_hardneg.score.training import Training
 from hf_hardneg.training import CrossBatchLoss, MoCHi, Schedule
+from hf_hardneg.training.denoiser import Training
 from tests.calls import CALLS, Given
 
 ODD = (None, True, -1, 0, 1.5, float("nan"), float("inf"), 10**12, 10**30, "", "no such", [], {}, object())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_hardneg.blake2 import LANES, digests
+from hf_hardneg.arrays.blake2 import LANES, digests
 
 EDGES = [0, 1, 7, 8, 9, 63, 64, 120, 127, 128, 129, 135, 136, 255, 256, 257, 384, 1000]
 

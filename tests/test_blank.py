@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 
 from hf_hardneg import BM25, Dense, Random, RankWindow, Strategy, mine, report
-from hf_hardneg.positives import is_blank
+from hf_hardneg.text.keys import is_blank
 from tests.worlds import encode, needed, world
 
 BLANK = ["", " ", "\n\t", "\u3000", "\u200b", "\ufeff \u00ad"]

@@ -8,11 +8,11 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_hardneg.corpus import open_corpus
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ConfigError, HardNegWarning, UnknownNameError
-from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.index.bm25 import BM25Index, build_bm25
-from hf_hardneg.index.bm25_weights import BM25Config
+from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
+from hf_hardneg.index.bm25.weights import BM25Config
+from hf_hardneg.text.analysis import Analyzer
 
 PLAIN = Analyzer(language=None)
 DOCS = ["cat sat mat", "cat cat dog", "dog barks", "the mat is red mat"]

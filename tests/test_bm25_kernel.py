@@ -13,16 +13,17 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_hardneg.corpus import open_corpus
-from hf_hardneg.index import bm25, bm25_build, bm25_kernel, store
-from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.index.bm25_build import write_index
-from hf_hardneg.index.bm25_weights import BM25Config, Variant
-from hf_hardneg.index.vocabulary import open_vocabulary, save_vocabulary
+from hf_hardneg.corpus.documents import open_corpus
+from hf_hardneg.index.bm25 import bm25_index, building, kernel
+from hf_hardneg.index.bm25.building import write_index
+from hf_hardneg.index.bm25.vocabulary import open_vocabulary, save_vocabulary
+from hf_hardneg.index.bm25.weights import BM25Config, Variant
+from hf_hardneg.store import directories
+from hf_hardneg.text.analysis import Analyzer
 
 PLAIN = Analyzer(language=None)
 LETTERS = "abcdefgh"
-WINDOWS = (64, 128, bm25_kernel.WINDOW)
+WINDOWS = (64, 128, kernel.WINDOW)
 
 
 def postings_of(matrix, share=2):
@@ -38,13 +39,13 @@ def postings_of(matrix, share=2):
         for row in rows[term]:
             bits[slot, row // 64] |= np.uint64(1) << np.uint64(row % 64)
         before[slot] = [(rows[term] < 64 * word).sum() for word in range(bits.shape[1])]
-    largest = np.zeros((len(rows), len(bm25_kernel.RANKS)), np.float32)
+    largest = np.zeros((len(rows), len(kernel.RANKS)), np.float32)
     for term in range(len(rows)):
         descending = np.sort(weights[starts[term] : starts[term + 1]])[::-1]
-        for column, rank in enumerate(bm25_kernel.RANKS):
+        for column, rank in enumerate(kernel.RANKS):
             largest[term, column] = descending[rank - 1] if rank <= len(descending) else 0
     arrays = np.concatenate([np.zeros(0, np.int32), *rows]), starts, largest, common, bits, before
-    return bm25_kernel.Postings(len(matrix), weights, *arrays)
+    return kernel.Postings(len(matrix), weights, *arrays)
 
 
 def oracle(matrix, queries, limits):
@@ -84,13 +85,13 @@ def test_search_equals_summing_everything(world):
     matrix, queries, limits, window, share = world
     pointers = np.cumsum([0, *map(len, queries)])
     postings = postings_of(matrix, share)
-    flat = bm25_kernel.ordered(np.array([term for terms in queries for term in terms], np.int64), pointers, postings)
+    flat = kernel.ordered(np.array([term for terms in queries for term in terms], np.int64), pointers, postings)
     queries = [flat[first:end].tolist() for first, end in itertools.pairwise(pointers)]
-    found = bm25_kernel.search(flat, pointers, np.array(limits, np.int64), postings, window)
+    found = kernel.search(flat, pointers, np.array(limits, np.int64), postings, window)
     expected = oracle(matrix, queries, limits)
     assert list(zip(*(part.tolist() for part in found), strict=True)) == [(q, d, float(s)) for q, d, s in expected]
     query, rows = found[0], found[1]
-    assert bm25_kernel.score_rows(flat, pointers, query, rows, postings).tolist() == found[2].tolist()
+    assert kernel.score_rows(flat, pointers, query, rows, postings).tolist() == found[2].tolist()
 
 
 def test_terms_are_ordered_by_bitmap_then_largest_weight_then_number():
@@ -98,7 +99,7 @@ def test_terms_are_ordered_by_bitmap_then_largest_weight_then_number():
     for term, (having, weight) in enumerate([(8, 3), (1, 1), (1, 2), (8, 4), (1, 2)]):
         matrix[:having, term] = weight
     flat = np.array([0, 1, 2, 3, 4, 4, 3, 0, 2])
-    ordered = bm25_kernel.ordered(flat, np.array([0, 5, 5, 9]), postings_of(matrix))
+    ordered = kernel.ordered(flat, np.array([0, 5, 5, 9]), postings_of(matrix))
     assert ordered.tolist() == [2, 4, 1, 3, 0, 2, 4, 3, 0]
 
 
@@ -108,7 +109,7 @@ def test_the_order_of_words_changes_no_score(tmp_path_factory, words):
     texts = [" ".join(letter * 2 for place, letter in enumerate(LETTERS) if row >> place & 1) for row in range(256)]
     corpus = open_corpus(Dataset.from_dict({"text": texts}), cache_dir=str(tmp_path_factory.getbasetemp() / "words"))
     config = BM25Config(tokenizer=PLAIN)
-    index = bm25.BM25Index(directory=bm25.build_bm25(corpus, config), config=config)
+    index = bm25_index.BM25Index(directory=bm25_index.build_bm25(corpus, config), config=config)
     both = [index.search([" ".join(query)], np.array([50])) for query in (words, sorted(words))]
     assert both[0].doc.tolist() == both[1].doc.tolist()
     assert both[0].score.tolist() == both[1].score.tolist()
@@ -149,12 +150,12 @@ def test_bounds_and_bitmaps_describe_the_postings(tmp_path_factory, texts, share
         return
     directory = tmp_path_factory.mktemp("index")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bm25_build, "SHARE", share)
-        patch.setattr(bm25_build, "CHUNK", 5)
+        patch.setattr(building, "SHARE", share)
+        patch.setattr(building, "CHUNK", 5)
         write_index(directory, [pa.array(texts)], len(texts), BM25Config(tokenizer=PLAIN))
     having = Counter(term for text in texts for term in set(PLAIN(text)))
     matrix = np.full((len(texts), len(having)), np.nan, np.float32)
-    built = [np.load(directory / name) for name in bm25_build.ARRAYS]
+    built = [np.load(directory / name) for name in building.ARRAYS]
     for term in range(len(having)):
         part = slice(built[2][term], built[2][term + 1])
         matrix[built[1][part], term] = built[0][part]
@@ -167,7 +168,7 @@ def test_bounds_and_bitmaps_describe_the_postings(tmp_path_factory, texts, share
 @given(st.lists(st.text(max_size=5), unique=True), st.lists(st.text(max_size=5)))
 def test_vocabulary_finds_what_is_there(tmp_path_factory, terms, others):
     cache = tmp_path_factory.mktemp("vocabulary")
-    directory = store.obtain(cache, "vocabulary", {}, lambda folder: save_vocabulary(folder, terms))
+    directory = directories.obtain(cache, "vocabulary", {}, lambda folder: save_vocabulary(folder, terms))
     vocabulary = open_vocabulary(directory, terms=len(terms))
     asked = [*others, *terms]
     expected = [terms.index(term) if term in terms else -1 for term in asked]
@@ -178,14 +179,14 @@ def test_documents_that_share_only_a_term_without_weight_come_last(tmp_path):
     texts = ["aa bb", "aa", "aa bb", "aa cc"]
     config = BM25Config(variant="atire", tokenizer=PLAIN)
     corpus = open_corpus(Dataset.from_dict({"text": texts}), cache_dir=str(tmp_path))
-    index = bm25.BM25Index(directory=bm25.build_bm25(corpus, config), config=config)
-    postings, terms = bm25._opened(index.directory).postings, index.terms(["aa cc aa"]).flat
-    _, doc, score = bm25_kernel.search(terms, np.array([0, 3]), np.array([3]), postings, 64)
+    index = bm25_index.BM25Index(directory=bm25_index.build_bm25(corpus, config), config=config)
+    postings, terms = bm25_index._opened(index.directory).postings, index.terms(["aa cc aa"]).flat
+    _, doc, score = kernel.search(terms, np.array([0, 3]), np.array([3]), postings, 64)
     assert doc.tolist() == [3, 0, 1]
     assert score[0] > 0 and score[1:].tolist() == [0, 0]
 
 
 def test_a_layout_that_changed_is_another_index(tmp_path):
     corpus = open_corpus(Dataset.from_dict({"text": ["aa bb", "cc"]}), cache_dir=str(tmp_path))
-    manifest = json.loads((bm25.build_bm25(corpus, BM25Config()) / "manifest.json").read_text())
-    assert manifest["parameters"]["layout"] == bm25.LAYOUT
+    manifest = json.loads((bm25_index.build_bm25(corpus, BM25Config()) / "manifest.json").read_text())
+    assert manifest["parameters"]["layout"] == bm25_index.LAYOUT

@@ -3,9 +3,9 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from hf_hardneg.charts import BAND, BAR, INK, Marked, histogram
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.hardness import EDGES
+from hf_hardneg.reports.charts import BAND, BAR, INK, Marked, histogram
+from hf_hardneg.reports.hardness import EDGES
 
 SVG = "{http://www.w3.org/2000/svg}"
 

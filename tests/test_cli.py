@@ -103,7 +103,7 @@ def test_demo(tmp_path, capsys):
 
 def test_the_standard_library_is_the_same_in_every_process():
     code = (
-        "from hf_hardneg.demo import standard_library; from hf_hardneg.corpus import open_corpus; "
+        "from hf_hardneg.demo import standard_library; from hf_hardneg.corpus.documents import open_corpus; "
         "pairs, corpus = standard_library(); print(open_corpus(corpus).digest, hash(str(pairs[:])) and pairs[7])"
     )
     outputs = {

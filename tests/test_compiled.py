@@ -8,7 +8,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from hf_hardneg import compiled
+from hf_hardneg.runtime import compiled
 
 IMPORTED = (
     "import os, sys; closed = sys.argv[1]; from pathlib import Path; import tempfile\n"

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, concatenate_datasets, load_dataset
 
-from hf_hardneg.corpus import open_corpus
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 
 TEXTS = ["alpha", "béta", "", "delta delta", "epsilon"]

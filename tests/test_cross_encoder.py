@@ -12,8 +12,8 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from hf_hardneg.errors import ConfigError, DataError, HardNegWarning, ModelError
-from hf_hardneg.score.cross_encoder import load_cross_encoder
-from hf_hardneg.score.scorers import TransformersScorer, probabilities
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.scorers import TransformersScorer, probabilities
 from tests.cross_encoders import MINILM, cross_encoder
 
 IDENTITY = torch.nn.Identity()

@@ -6,10 +6,10 @@ import torch
 from datasets import Dataset
 
 from hf_hardneg import Dense, HardNegatives, Strategy, attach_bm25, attach_dense
-from hf_hardneg.corpus import open_corpus
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegWarning, StoreError
-from hf_hardneg.index.adoption import adopt_faiss
-from hf_hardneg.index.dense import build_dense
+from hf_hardneg.index.dense.adoption import adopt_faiss
+from hf_hardneg.index.dense.dense_index import build_dense
 from hf_hardneg.retrievers import Sources
 from tests.worlds import encode, world
 

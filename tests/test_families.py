@@ -25,10 +25,10 @@ from transformers import (
 )
 
 from hf_hardneg import mine
-from hf_hardneg.encode.encoder import load_encoder
 from hf_hardneg.errors import ConfigError, HardNegWarning, ModelError
 from hf_hardneg.generate.generators import LocalGenerator
-from hf_hardneg.score.cross_encoder import load_cross_encoder
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.encoder import load_encoder
 from tests.test_model_identity import QUERIES, TEXTS, small, small_body
 
 VOCABULARY = 5 + 2 * 94 + 2

@@ -5,14 +5,7 @@ import pytest
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError, HardNegWarning, UnknownNameError
-from hf_hardneg.filters import (
-    FILTERS,
-    AbsoluteMargin,
-    RankWindow,
-    RelativeMargin,
-    ScoreBounds,
-    SemiHard,
-)
+from hf_hardneg.filters import FILTERS, AbsoluteMargin, RankWindow, RelativeMargin, ScoreBounds, SemiHard
 
 SCORES = [0.90, 0.84, 0.80, 0.78, 0.77, 0.755, 0.72, 0.60, 0.45, 0.20, -0.10]
 

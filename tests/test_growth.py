@@ -5,14 +5,13 @@ import time
 
 import pytest
 
-from hf_hardneg.errors import DataError
+from hf_hardneg.errors import DataError, shown
 from hf_hardneg.generate.validation import parsed
 from hf_hardneg.hub.front_matter import merged_metadata, parts
 from hf_hardneg.hub.push import fits
-from hf_hardneg.index.words import compatible, lucene_words, words
-from hf_hardneg.masking import scrubbed
-from hf_hardneg.recipe_text import RECIPE, SECTION, in_card, in_description, without_recipes
-from hf_hardneg.terminal import shown
+from hf_hardneg.recipes.recipe_text import RECIPE, SECTION, in_card, in_description, without_recipes
+from hf_hardneg.text.masking import scrubbed
+from hf_hardneg.text.words import compatible, lucene_words, words
 
 SHORT, LONGER, MOST = 8_000, 8, 24
 """Characters, how many times as many, and how many times as long that may take: 8 is linear, 64 the square."""

@@ -12,12 +12,12 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, load_dataset
 
 from hf_hardneg import HardNegatives, mine
-from hf_hardneg.corpus import dataset_digest, id_column_of, open_corpus
+from hf_hardneg.corpus.documents import dataset_digest, id_column_of, open_corpus
+from hf_hardneg.corpus.ids import as_text, flat_texts, named_columns, usual_names
+from hf_hardneg.corpus.positives import corpus_keys
+from hf_hardneg.corpus.queries import Columns, Reader
 from hf_hardneg.errors import ColumnError, DataError
-from hf_hardneg.ids import as_text, flat_texts, named_columns, usual_names
-from hf_hardneg.inputs import load_table
-from hf_hardneg.positives import corpus_keys
-from hf_hardneg.queries import Columns, Reader
+from hf_hardneg.formats.inputs import load_table
 
 TEXTS = ["Basalt is a dark volcanic rock.", "Granite is pale.", "Pumice is a light volcanic rock."]
 NAMES = ["_id", "id", "ID", "docid", "doc_id", "DocID", "pid", "passage_id", "document_id", "corpus-id", "docno", "UID"]

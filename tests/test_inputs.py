@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from hf_hardneg.errors import DataError
-from hf_hardneg.inputs import load_table
+from hf_hardneg.formats.inputs import load_table
 
 ROWS = Dataset.from_dict({"_id": ["a", "b"], "text": ["x", "y"]})
 

@@ -129,7 +129,7 @@ import sys, builtins
 from datasets import Dataset, config, disable_progress_bars
 from datasets.fingerprint import Hasher
 disable_progress_bars()
-import hf_hardneg.index.bm25 as bm25
+import hf_hardneg.index.bm25.bm25_index as bm25
 from hf_hardneg import HardNegatives
 folder = sys.argv[1]
 corpus, pairs = (Dataset.load_from_disk(folder + "/" + name) for name in ("corpus", "pairs"))

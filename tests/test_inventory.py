@@ -12,9 +12,9 @@ from datasets import Dataset
 
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import UnknownNameError
-from hf_hardneg.index import leases, store
-from hf_hardneg.index.inventory import inventory, prune
-from hf_hardneg.index.locks import Lock
+from hf_hardneg.store import directories, leases
+from hf_hardneg.store.inventory import inventory, prune
+from hf_hardneg.store.locks import Lock
 from tests.worlds import encode, world
 
 FORK = multiprocessing.get_context("fork")
@@ -28,7 +28,7 @@ def filled(root, strategy="bm25", **options):
 
 def aged(path, days):
     when = time.time() - days * DAY
-    os.utime(path / store.MANIFEST, (when, when))
+    os.utime(path / directories.MANIFEST, (when, when))
 
 
 def by_kind(root):
@@ -52,7 +52,7 @@ def test_every_directory_is_listed_with_its_size_and_what_it_was_built_from(tmp_
 def test_what_is_not_ours_is_neither_listed_nor_removed(tmp_path):
     for name in ("data", ".hidden.partial", "bm25-notes", "vectors-old"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / store.MANIFEST).write_text("{}")
+        (tmp_path / name / directories.MANIFEST).write_text("{}")
     assert inventory(tmp_path) == []
     prune(tmp_path, everything=True)
     assert len(list(tmp_path.iterdir())) == 4
@@ -158,7 +158,7 @@ def test_pruning_all_the_time_takes_nothing_from_who_mines(tmp_path):
 def test_a_process_says_for_few_caches_that_it_uses_them(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     for number in range(leases.AT_MOST + 10):
-        store.obtain(tmp_path / str(number), "thing", {"a": 1}, lambda path: (path / "x").write_text("x"))
+        directories.obtain(tmp_path / str(number), "thing", {"a": 1}, lambda path: (path / "x").write_text("x"))
     assert len(os.listdir("/proc/self/fd")) <= before + leases.AT_MOST
     said = [int(path.parent.name) for path in tmp_path.glob(f"*/{leases.FILES}*")]
     assert sorted(said) == list(range(10, leases.AT_MOST + 10))
@@ -168,7 +168,7 @@ def test_a_build_that_holds_its_lock_is_left_alone(tmp_path):
     filled(tmp_path, "dense", encoder=encode)
     found = by_kind(tmp_path)
     dense = found["dense"].path
-    with Lock(store.lock_of(dense)):
+    with Lock(directories.lock_of(dense)):
         result = prune(tmp_path, kinds=["dense", "keys"])
         assert [entry.kind for entry in result.in_use] == ["dense"]
         assert dense.exists() and not found["keys"].path.exists()
@@ -203,7 +203,7 @@ def test_reuse_counts_as_use_and_does_not_disturb_the_checks(tmp_path):
     old = by_kind(tmp_path)["bm25"].path
     aged(old, 30)
     filled(tmp_path)
-    store.check(old)
+    directories.check(old)
     assert prune(tmp_path, older_than=5).removed == ()
 
 
@@ -221,23 +221,23 @@ def test_an_unknown_kind_and_a_damaged_manifest_are_named(tmp_path):
     with pytest.raises(UnknownNameError, match="Unknown kind 'bm26'; known are bm25"):
         prune(tmp_path, kinds=["bm26"])
     broken = by_kind(tmp_path)["bm25"].path
-    (broken / store.MANIFEST).write_text("{")
+    (broken / directories.MANIFEST).write_text("{")
     assert "damaged" in by_kind(tmp_path)["bm25"].built_from
     assert prune(tmp_path, kinds=["bm25"]).removed[0].path == broken
 
 
 def test_without_building_opens_what_exists_and_builds_nothing(tmp_path):
     built = []
-    with store.without_building(), pytest.raises(store.NotPublished, match="does not exist"):
-        store.obtain(tmp_path, "bm25", {"a": 1}, built.append)
-    directory = store.obtain(tmp_path, "bm25", {"a": 1}, lambda path: (path / "x").write_text("x"))
-    with store.without_building():
-        assert store.obtain(tmp_path, "bm25", {"a": 1}, built.append) == directory
+    with directories.without_building(), pytest.raises(directories.NotPublished, match="does not exist"):
+        directories.obtain(tmp_path, "bm25", {"a": 1}, built.append)
+    directory = directories.obtain(tmp_path, "bm25", {"a": 1}, lambda path: (path / "x").write_text("x"))
+    with directories.without_building():
+        assert directories.obtain(tmp_path, "bm25", {"a": 1}, built.append) == directory
     assert built == []
 
 
 def test_a_dataset_object_is_read_once(tmp_path):
-    from hf_hardneg.corpus import open_corpus
+    from hf_hardneg.corpus.documents import open_corpus
 
     texts = Dataset.from_dict({"text": ["one", "two"], "other": ["three", "four"]})
     digests = {open_corpus(texts, text_column=name, cache_dir=str(tmp_path)).digest for name in ("text", "other") * 2}

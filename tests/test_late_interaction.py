@@ -10,13 +10,13 @@ from datasets import Dataset
 from transformers import AutoModel, AutoTokenizer
 
 from hf_hardneg import mine
-from hf_hardneg.encode.encoder import load_encoder
 from hf_hardneg.errors import ConfigError, ModelError, UnknownNameError
-from hf_hardneg.score import late_interaction
-from hf_hardneg.score.cross_encoder import load_cross_encoder
-from hf_hardneg.score.folds import CrossFitted, fold_of
-from hf_hardneg.score.late_interaction import LateInteraction, LateInteractionScorer, fit
-from hf_hardneg.score.training import Training, train_denoiser
+from hf_hardneg.models import late_interaction
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.encoder import load_encoder
+from hf_hardneg.models.folds import CrossFitted, fold_of
+from hf_hardneg.models.late_interaction import LateInteraction, LateInteractionScorer, fit
+from hf_hardneg.training.denoiser import Training, train_denoiser
 from tests.test_training import data, encoder  # noqa: F401
 
 TEXTS = ["", "the wing", "a jet wakes the slab the slab", "shock " * 40, "cone plate immunohistochemistry 東京"]

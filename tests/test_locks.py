@@ -15,14 +15,14 @@ from contextlib import contextmanager
 import pytest
 
 from hf_hardneg.errors import ConfigError, HardNegWarning, StoreError
-from hf_hardneg.index import locks
-from hf_hardneg.index.locks import Holder, Lock, StillHeld, holder_of
+from hf_hardneg.store import locks
+from hf_hardneg.store.locks import Holder, Lock, StillHeld, holder_of
 
 FORK = multiprocessing.get_context("fork")
 HOLD = """
 import signal, sys, time
 from pathlib import Path
-from hf_hardneg.index.locks import Lock
+from hf_hardneg.store.locks import Lock
 signal.signal(signal.SIGINT, signal.default_int_handler)
 lock = Lock(Path(sys.argv[1]))
 lock.acquire()

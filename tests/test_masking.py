@@ -1,6 +1,6 @@
 import pytest
 
-from hf_hardneg.masking import masked, scrubbed
+from hf_hardneg.text.masking import masked, scrubbed
 
 TOKENS = [
     "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH",
@@ -32,7 +32,7 @@ def test_what_comes_before_and_after_a_token_stays():
 
 PLAIN = [
     "hf_hardneg",
-    "hf_hub_download and hf_hardneg.recipes",
+    "hf_hub_download and hf_hardneg.recipes.recipe",
     "task-oriented, risk-averse, a sk-1",
     "Represent this sentence: ",
     "/no_think",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import hf_hardneg.metrics
 from hf_hardneg import report
-from hf_hardneg.diagnostics import alignment, uniformity, wilson_interval
+from hf_hardneg.arrays.statistics import alignment, uniformity, wilson_interval
 from hf_hardneg.errors import ConfigError, DataError, UnknownNameError
 from hf_hardneg.metrics import load
 from hf_hardneg.metrics.retrieval.retrieval import Retrieval

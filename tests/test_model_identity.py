@@ -15,10 +15,10 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from tokenizers import normalizers
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
 
-from hf_hardneg.encode.encoder import load_encoder
-from hf_hardneg.encode.modules import SentenceTransformerEncoder
 from hf_hardneg.errors import HardNegWarning, ModelError
-from hf_hardneg.score.cross_encoder import load_cross_encoder
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.encoder import load_encoder
+from hf_hardneg.models.modules import SentenceTransformerEncoder
 
 TEXTS = ["Basalt is Dark rock", "", "ÉTÉ lava flows over older lava", " ".join(f"stone{n}" for n in range(40))]
 QUERIES = ["dark Rock", "LAVA", "what is basalt", "a"]

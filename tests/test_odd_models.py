@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_hardneg.encode.encoder import load_encoder
 from hf_hardneg.errors import ConfigError, HardNegError, ModelError
-from hf_hardneg.score.cross_encoder import load_cross_encoder
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.encoder import load_encoder
 from tests.cross_encoders import cross_encoder
 
 

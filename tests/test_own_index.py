@@ -10,10 +10,10 @@ import pytest
 from datasets import Dataset
 
 from hf_hardneg import Dense, HardNegatives, Strategy, mine
-from hf_hardneg.corpus import open_corpus
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ConfigError, DataError, HardNegWarning
 from hf_hardneg.filters import AbsoluteMargin
-from hf_hardneg.index.adoption import adopt_faiss
+from hf_hardneg.index.dense.adoption import adopt_faiss
 from hf_hardneg.retrievers import Sources
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

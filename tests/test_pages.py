@@ -7,17 +7,18 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, load_from_disk
 
-from hf_hardneg import Dense, Strategy, mine, pages
-from hf_hardneg.pages import release
+from hf_hardneg import Dense, Strategy, mine
+from hf_hardneg.store import mapped_memory
+from hf_hardneg.store.mapped_memory import release
 
-pytestmark = pytest.mark.skipif(not pages.MAPS.exists(), reason="needs /proc")
+pytestmark = pytest.mark.skipif(not mapped_memory.MAPS.exists(), reason="needs /proc")
 
 ROWS, WIDTH = 4000, 384
 
 
 @pytest.fixture(autouse=True)
 def released_at_once(monkeypatch):
-    monkeypatch.setattr(pages, "GROWN", 0)
+    monkeypatch.setattr(mapped_memory, "GROWN", 0)
 
 
 def written(folder):

@@ -8,23 +8,15 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, disable_progress_bars, enable_progress_bars
 
-from hf_hardneg import HardNegatives, mine, plan, plans
-from hf_hardneg.costs import (
-    Law,
-    Stage,
-    data_size,
-    duration,
-    over_documents,
-    over_rows,
-    processors,
-    proportional,
-    sorting,
-)
-from hf_hardneg.encode import embeddings
+from hf_hardneg import HardNegatives, mine, plan
 from hf_hardneg.errors import ConfigError, CostError, HardNegError, StoreError
-from hf_hardneg.index.inventory import inventory, prune
-from hf_hardneg.plans import Plan
-from hf_hardneg.probes import REPEATS, Cost, encode_rate, measured, repeated, stratified
+from hf_hardneg.models import embeddings
+from hf_hardneg.planning import plans
+from hf_hardneg.planning.costs import Law, Stage, over_documents, over_rows, proportional, sorting
+from hf_hardneg.planning.plans import Plan
+from hf_hardneg.planning.probes import REPEATS, Cost, encode_rate, measured, repeated, stratified
+from hf_hardneg.runtime.units import data_size, duration, processors
+from hf_hardneg.store.inventory import inventory, prune
 from tests.worlds import SMALL, WIDTH, encode, world
 
 

@@ -7,14 +7,17 @@ import threading
 import numpy as np
 import pytest
 
-from hf_hardneg import HardNegatives, mine, positives
+from hf_hardneg import HardNegatives, mine
 from hf_hardneg.cli import main
+from hf_hardneg.corpus import positives
 from hf_hardneg.errors import ConfigError, HardNegWarning, StoreError
-from hf_hardneg.generate.replies import Replies, keep, known
 from hf_hardneg.hub.push import _index_files
-from hf_hardneg.index import bm25, dense, owners, store
-from hf_hardneg.index.inventory import inventory, prune
-from hf_hardneg.index.stored_arrays import Schema, Stored
+from hf_hardneg.index.bm25 import bm25_index
+from hf_hardneg.index.dense import dense_index
+from hf_hardneg.store import directories, owners
+from hf_hardneg.store.inventory import inventory, prune
+from hf_hardneg.store.replies import Replies, keep, known
+from hf_hardneg.store.stored_arrays import Schema, Stored
 from hf_hardneg.training.generations import Generations
 from tests.worlds import SMALL, encode, needed, world
 
@@ -40,11 +43,11 @@ def rot(path, place=-1):
 
 def publish_again(directory, change):
     """Change a directory and its manifest alike, as no disk does: what is left to tell are bounds."""
-    manifest = store.read_manifest(directory)
+    manifest = directories.read_manifest(directory)
     change(directory)
-    (directory / store.MANIFEST).unlink()
+    (directory / directories.MANIFEST).unlink()
     moved = directory.rename(directory.with_name("moved"))
-    store.publish(
+    directories.publish(
         directory, manifest.kind, manifest.parameters, lambda to: shutil.copytree(moved, to, dirs_exist_ok=True)
     )
     shutil.rmtree(moved)
@@ -60,23 +63,23 @@ def test_files_that_no_manifest_lists_are_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("stand_in", [lambda path: path.mkdir(), os.mkfifo, lambda path: path.symlink_to("moved")])
-@pytest.mark.parametrize("name", [store.MANIFEST, "terms.ends.npy"])
+@pytest.mark.parametrize("name", [directories.MANIFEST, "terms.ends.npy"])
 def test_only_regular_files_are_read_and_nothing_waits(tmp_path, name, stand_in):
     mined(tmp_path)
     path = only(tmp_path, "bm25") / name
     path.rename(path.with_name("moved"))
     stand_in(path)
     with pytest.raises(StoreError, match=f"{name} .*(a link|a folder|a pipe)"):
-        store.check(path.parent)
+        directories.check(path.parent)
     assert len(inventory(tmp_path)) == len(prune(tmp_path, everything=True, dry_run=True).removed) > 4
 
 
 def test_rot_of_a_large_file_is_found_by_verifying(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(store, "SMALL", 0)
+    monkeypatch.setattr(directories, "SMALL", 0)
     expected = mined(tmp_path, "dense")
     keys = only(tmp_path, "keys") / "sorted_keys.npy"
     rot(keys)
-    store.check(keys.parent)
+    directories.check(keys.parent)
     for verb in (
         mined,
         lambda cache, *rest, **options: HardNegatives(world(5)[1], "bm25", cache_dir=str(cache), **options),
@@ -101,12 +104,16 @@ def test_rot_of_a_small_file_is_found_at_once(tmp_path):
 def test_verify_reads_each_directory_once(tmp_path, monkeypatch):
     mined(tmp_path)
     read = []
-    digest = store.file_digest
-    monkeypatch.setattr(store, "file_digest", lambda path: read.append(path) or digest(path))
-    monkeypatch.setattr(store, "SMALL", 0)
-    monkeypatch.setattr(store, "LARGE", 0)
+    digest = directories.file_digest
+    monkeypatch.setattr(directories, "file_digest", lambda path: read.append(path) or digest(path))
+    monkeypatch.setattr(directories, "SMALL", 0)
+    monkeypatch.setattr(directories, "LARGE", 0)
     mined(tmp_path, verify=True)
-    assert len(read) == len(set(read)) == sum(len(store.read_manifest(p.parent).files) for p in tmp_path.glob("*/man*"))
+    assert (
+        len(read)
+        == len(set(read))
+        == sum(len(directories.read_manifest(p.parent).files) for p in tmp_path.glob("*/man*"))
+    )
     with pytest.raises(ConfigError, match="verify"):
         mined(tmp_path, verify="yes")
 
@@ -166,32 +173,32 @@ def test_bm25_follows_nothing_out_of_its_files(tmp_path, case):
     mined(tmp_path)
     name, change = OUT_OF_BOUNDS[case]
     publish_again(only(tmp_path, "bm25"), _edit(name, change))
-    bm25._opened.cache_clear()
+    bm25_index._opened.cache_clear()
     Schema.opened.__globals__["_opened"].cache_clear()
     with pytest.raises(StoreError, match=r"npy was altered: .* rm -r"):
-        bm25._opened(only(tmp_path, "bm25"))
+        bm25_index._opened(only(tmp_path, "bm25"))
 
 
 @pytest.mark.parametrize(("name", "change"), [("scales", _set(0, np.nan)), ("norms", _set(0, -1))])
 def test_codes_are_numbers_of_the_vectors_beside_them(tmp_path, name, change):
     mined(tmp_path, "dense")
     publish_again(only(tmp_path, "dense"), _edit(name, change))
-    dense.close_indexes()
+    dense_index.close_indexes()
     Schema.opened.__globals__["_opened"].cache_clear()
     with pytest.raises(StoreError, match=f"{name}.npy was altered"):
-        dense._codes(only(tmp_path, "dense"))
+        dense_index._codes(only(tmp_path, "dense"))
 
 
 def test_a_flat_index_is_as_large_as_it_says(tmp_path):
     mined(tmp_path, "dense")
-    path = only(tmp_path, "dense") / dense.FILE
-    assert dense._is_flat(path)
+    path = only(tmp_path, "dense") / dense_index.FILE
+    assert dense_index._is_flat(path)
     content = path.read_bytes()
-    for place in (0, dense.WIDTH_AT, dense.COUNT_AT, dense.SIZE_AT, 32):
+    for place in (0, dense_index.WIDTH_AT, dense_index.COUNT_AT, dense_index.SIZE_AT, 32):
         changed = bytearray(content)
         changed[place] ^= 1
         path.write_bytes(changed)
-        assert not dense._is_flat(path)
+        assert not dense_index._is_flat(path)
 
 
 ARRAY = np.arange(6, dtype=np.int64)
@@ -211,7 +218,7 @@ ARRAY = np.arange(6, dtype=np.int64)
     ],
 )
 def test_arrays_are_those_of_their_schema(tmp_path, array, stored, text):
-    directory = store.obtain(tmp_path, "thing", {}, lambda folder: np.save(folder / "a.npy", array))
+    directory = directories.obtain(tmp_path, "thing", {}, lambda folder: np.save(folder / "a.npy", array))
     with pytest.raises(StoreError, match=text):
         Schema.of({"a": stored}).opened(directory, known=5)
     assert np.array_equal(
@@ -226,7 +233,7 @@ def test_arrays_come_back_whatever_their_order_and_keep_no_file_open(tmp_path):
         for name, values in arrays.items():
             np.save(directory / f"{name}.npy", values)
 
-    directory = store.obtain(tmp_path, "thing", {}, build)
+    directory = directories.obtain(tmp_path, "thing", {}, build)
     before = len(os.listdir("/proc/self/fd"))
     read = Schema.of({name: Stored(np.float64, f"{name} 2") for name in arrays}).opened(directory)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -265,9 +272,9 @@ def test_altered_replies_are_asked_again(tmp_path):
 def test_push_sends_what_the_manifest_lists(tmp_path):
     mined(tmp_path)
     root = only(tmp_path, "bm25")
-    listed = set(store.read_manifest(root).files)
+    listed = set(directories.read_manifest(root).files)
     (root / "notes.txt").write_text("not for the Hub")
-    assert set(_index_files(root)) == {f"index/{root.name}/{name}" for name in (*listed, store.MANIFEST)}
+    assert set(_index_files(root)) == {f"index/{root.name}/{name}" for name in (*listed, directories.MANIFEST)}
     name = sorted(listed)[0]
     (root / name).rename(tmp_path / "elsewhere")
     (root / name).symlink_to(tmp_path / "elsewhere")
@@ -280,7 +287,7 @@ def test_a_listing_goes_on_while_a_job_writes_and_prunes(tmp_path):
 
     def work():
         while not stop.is_set():
-            made = store.obtain(tmp_path, "thing", {"a": 1}, lambda folder: (folder / "x").write_text("x" * 1000))
+            made = directories.obtain(tmp_path, "thing", {"a": 1}, lambda folder: (folder / "x").write_text("x" * 1000))
             shutil.rmtree(made)
 
     worker = threading.Thread(target=work)

@@ -21,9 +21,9 @@ from hf_hardneg import (
 )
 from hf_hardneg.errors import ConfigError, DataError, UnknownNameError
 from hf_hardneg.filters import Filter
-from hf_hardneg.recipes import attach
-from hf_hardneg.serialization import plain, rebuilt
-from hf_hardneg.versions import installed
+from hf_hardneg.recipes.recipe import attach
+from hf_hardneg.recipes.serialization import plain, rebuilt
+from hf_hardneg.runtime.versions import installed
 from tests.worlds import SMALL, encode, needed, world
 
 FOREIGN = "hf_hardneg recipe: {}"
@@ -136,7 +136,7 @@ def test_attaching_changes_neither_rows_nor_fingerprint_nor_what_was_described(m
 def test_a_finished_result_is_opened_without_hashing_twice(monkeypatch):
     pairs, corpus = world(1)
     mine(pairs, corpus)
-    monkeypatch.setattr("hf_hardneg.corpus.content_digest", lambda *given: pytest.fail("hashed again"))
+    monkeypatch.setattr("hf_hardneg.corpus.documents.content_digest", lambda *given: pytest.fail("hashed again"))
     assert recipe_of(mine(pairs, corpus)).uses_mine
 
 

@@ -6,7 +6,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from hf_hardneg import mine, report
 from hf_hardneg.errors import ColumnError, ConfigError
-from hf_hardneg.hardness import Hardness
+from hf_hardneg.reports.hardness import Hardness
 from tests.worlds import SMALL, needed, world
 
 MINED = {

@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 
 from hf_hardneg import BM25, AbsoluteMargin, Dense, HardNegatives, Random, RankZone, Strategy, Top, Uniform, mine
-from hf_hardneg.diagnostics import intrinsic_dimension
+from hf_hardneg.arrays.statistics import intrinsic_dimension
 from hf_hardneg.draws import (
     effective_sample_sizes,
     gumbel_keys,
@@ -18,7 +18,7 @@ from hf_hardneg.draws import (
     sample_without_replacement,
 )
 from hf_hardneg.errors import ConfigError, HardNegWarning
-from hf_hardneg.index.dense import normalized
+from hf_hardneg.index.dense.dense_index import normalized
 from hf_hardneg.samplers import SAMPLERS, DistanceWeighted, Importance, SimANS, TopicNegatives, UnReMix
 from hf_hardneg.samplers.weighted import _warn_once
 from tests.test_filters import table

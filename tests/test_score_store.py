@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from hf_hardneg.errors import HardNegWarning
-from hf_hardneg.index.inventory import inventory, prune
-from hf_hardneg.index.store import digest_of
-from hf_hardneg.score.cross_encoder import load_cross_encoder
-from hf_hardneg.score.store import FIRST_CHUNK, pair_keys, stored
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.score_store import FIRST_CHUNK, pair_keys, stored
+from hf_hardneg.store.directories import digest_of
+from hf_hardneg.store.inventory import inventory, prune
 from tests.cross_encoders import cross_encoder
 
 QUERIES = [f"query {i % 7}" for i in range(300)]

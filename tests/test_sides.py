@@ -6,8 +6,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from hf_hardneg import HardNegatives, from_format, mine, recipe_of, sweep
+from hf_hardneg.corpus.sides import difference
 from hf_hardneg.errors import HardNegWarning
-from hf_hardneg.sides import difference
 from tests.worlds import world
 
 NAMES = [

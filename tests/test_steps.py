@@ -12,11 +12,11 @@ from datasets import Dataset, DatasetDict
 
 from hf_hardneg import BM25, CrossEncoderDenoiser, HardNegatives, Strategy, mine
 from hf_hardneg.filters import AbsoluteMargin, Filter, RelativeMargin
-from hf_hardneg.index import store
+from hf_hardneg.pipeline.selection import ROW
 from hf_hardneg.retrievers import Dense
 from hf_hardneg.samplers import RankZone
-from hf_hardneg.selection import ROW
 from hf_hardneg.steps import Steps
+from hf_hardneg.store import directories
 from tests.worlds import SMALL, encode, needed, shared_words, world
 
 MINED = [
@@ -52,14 +52,14 @@ def mined(cache, pairs, corpus, strategy="bm25", **options):
 
 def test_another_margin_sampler_or_seed_searches_nothing(cache, monkeypatch):
     pairs, corpus = world(3)
-    dense = [Dense(200)]
-    mined(cache, pairs, corpus, Strategy(dense))
+    dense_index = [Dense(200)]
+    mined(cache, pairs, corpus, Strategy(dense_index))
     candidates = stored(cache, "candidates")
 
     def search(*_):
         raise AssertionError("searched again")
 
-    monkeypatch.setattr("hf_hardneg.retrieval.Retrieval.search", search)
+    monkeypatch.setattr("hf_hardneg.pipeline.retrieval.Retrieval.search", search)
     for stages, options in (
         (([AbsoluteMargin(0.1)],), {}),
         (([RelativeMargin(0.2)],), {}),
@@ -68,7 +68,7 @@ def test_another_margin_sampler_or_seed_searches_nothing(cache, monkeypatch):
         (([],), {"num_negatives": 2}),
         (([],), {"on_shortage": "pad_random", "num_negatives": 20}),
     ):
-        again = mined(cache, pairs, corpus, Strategy(dense, *stages), **options)
+        again = mined(cache, pairs, corpus, Strategy(dense_index, *stages), **options)
         assert len(again) == len(pairs) and stored(cache, "candidates") == candidates
     assert len(stored(cache, "negatives")) == 7
 
@@ -79,7 +79,8 @@ from datasets import Dataset, disable_progress_bars
 disable_progress_bars()
 from hf_hardneg import Strategy, mine
 from hf_hardneg.filters import RankWindow
-from hf_hardneg.index import bm25, dense
+from hf_hardneg.index.bm25 import bm25_index
+from hf_hardneg.index.dense import dense_index
 from hf_hardneg.retrievers import BM25, Dense
 from tests.worlds import needed
 folder, kind, first = sys.argv[1:]
@@ -236,7 +237,7 @@ def test_a_killed_mine_leaves_nothing_half_published(cache, tmp_path, after):
     child.join(60)
     assert child.exitcode == -signal.SIGKILL
     for path in cache.glob("[!.]*"):
-        store.check(path)
+        directories.check(path)
     assert len(stored(cache, "candidates")) == (after >= 4) and not stored(cache, "negatives")
     assert mined(cache, pairs, corpus)[:] == mined(tmp_path / "clean", pairs, corpus)[:]
     assert not list(cache.glob(".*.partial"))

@@ -9,7 +9,7 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_hardneg.strings import strings_of
+from hf_hardneg.arrays.strings import strings_of
 
 quick = settings(deadline=None, max_examples=100)
 TEXTS = ["", "a", "é", "日本語 text", "\x00", "x" * 300, "👩‍👩‍👧", "", "last"]

@@ -7,7 +7,7 @@ from datasets import Dataset
 from hf_hardneg import HardNegatives, mine, plan, recipe_of, sweep
 from hf_hardneg.cli import main
 from hf_hardneg.errors import ConfigError, HardNegWarning
-from hf_hardneg.positives import text_keys
+from hf_hardneg.text.keys import text_keys
 from hf_hardneg.training import known_positives
 
 QUESTIONS = [f"question {name}" for name in "abcdefghijklmnop"]

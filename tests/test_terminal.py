@@ -9,9 +9,8 @@ from datasets import Dataset
 
 from hf_hardneg.audits import audit
 from hf_hardneg.cli import main
-from hf_hardneg.errors import DataError, EndpointError, HardNegWarning, UnknownNameError, unknown_name, warn
+from hf_hardneg.errors import DataError, EndpointError, HardNegWarning, UnknownNameError, shown, unknown_name, warn
 from hf_hardneg.hub.reproduction import Reproduction
-from hf_hardneg.terminal import shown
 from tests.worlds import world
 
 OBEYED = "a\x1b[2Jb\rc\x07d\u202ee\u2066f\x9bg\u200bh\x08i\ud800j\u2028k"

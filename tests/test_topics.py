@@ -3,9 +3,9 @@ import pytest
 
 from hf_hardneg import Dense, HardNegatives, Strategy, mine, plan
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.index.dense import normalized
+from hf_hardneg.index.dense.dense_index import normalized
 from hf_hardneg.samplers import TopicNegatives
-from hf_hardneg.topics import centroids_of, topic_of
+from hf_hardneg.signals.topics import centroids_of, topic_of
 from tests.worlds import encode, world
 
 

@@ -11,9 +11,9 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from hf_hardneg import mine
 from hf_hardneg.cli import main
 from hf_hardneg.errors import ConfigError, DataError
-from hf_hardneg.score.cross_encoder import load_cross_encoder
-from hf_hardneg.score.folds import CrossFitted, fold_of
-from hf_hardneg.score.training import Training, train_denoiser
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.folds import CrossFitted, fold_of
+from hf_hardneg.training.denoiser import Training, train_denoiser
 from tests.cross_encoders import MINILM
 
 THINGS = ["wing", "slab", "jet", "plate", "cone", "shock", "wake", "flap"]
@@ -70,8 +70,8 @@ def test_it_learns_what_it_is_shown_and_is_an_ordinary_checkpoint(tmp_path, data
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, data, encoder):
     made = {}
-    for name, training in (("a", SHORT), ("b", SHORT), ("c", replace(SHORT, seed=1))):
-        scorer = load_cross_encoder(train(data, encoder, tmp_path / name, training=training), cache_dir=tmp_path)
+    for name, denoiser in (("a", SHORT), ("b", SHORT), ("c", replace(SHORT, seed=1))):
+        scorer = load_cross_encoder(train(data, encoder, tmp_path / name, training=denoiser), cache_dir=tmp_path)
         made[name] = scorer.score(["wing"], ["a jet"])
     assert made["a"] == made["b"] != made["c"]
 
@@ -96,10 +96,10 @@ def test_with_folds_a_query_is_scored_by_a_model_that_has_not_seen_it(tmp_path, 
 
 
 def test_positives_are_never_negatives_and_epochs_differ(data, encoder, tmp_path, monkeypatch):
-    from hf_hardneg.score import training
+    from hf_hardneg.training import denoiser
 
     seen = []
-    monkeypatch.setattr(training, "_fit", lambda model, tokenizer, epochs, *_: seen.extend(epochs))
+    monkeypatch.setattr(denoiser, "_fit", lambda model, tokenizer, epochs, *_: seen.extend(epochs))
     train(data, encoder, tmp_path / "model")
     known = {(row["query"], data[1][int(row["positive_ids"][0])]["text"]) for row in data[0]}
     assert len(seen) == FAST.epochs

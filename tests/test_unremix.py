@@ -3,10 +3,10 @@ import pytest
 
 from hf_hardneg import BM25, Dense, HardNegatives, Strategy
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.index.dense import normalized
-from hf_hardneg.positives import text_keys
+from hf_hardneg.index.dense.dense_index import normalized
 from hf_hardneg.samplers import UnReMix
-from hf_hardneg.unremix import representativeness, uncertainty
+from hf_hardneg.signals.representativeness import representativeness, uncertainty
+from hf_hardneg.text.keys import text_keys
 from tests.worlds import encode, world
 
 QUERIES = np.array([[1.0, 0.0], [0.0, 1.0]])

@@ -11,8 +11,8 @@ from datasets import Dataset, load_from_disk
 
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import ConfigError, DataError, HardNegError, WorkerError
-from hf_hardneg.index import store
-from hf_hardneg.workers import map_rows
+from hf_hardneg.runtime.workers import map_rows
+from hf_hardneg.store import directories
 from tests.worlds import SMALL, world
 
 FORK = multiprocessing.get_context("fork")
@@ -158,7 +158,7 @@ def _mine_and_die(cache):
         os.kill(parent, signal.SIGKILL)
         time.sleep(600)
 
-    from hf_hardneg.retrieval import Retrieval
+    from hf_hardneg.pipeline.retrieval import Retrieval
 
     Retrieval.__call__ = search
     mine(pairs, corpus, SMALL["bm25"], num_proc=2, cache_dir=str(cache))
@@ -173,4 +173,4 @@ def test_mining_goes_on_at_once_where_a_killed_parent_had_workers(tmp_path):
     again, fresh = (mine(pairs, corpus, SMALL["bm25"], cache_dir=str(tmp_path / name)) for name in ("killed", "fresh"))
     assert again[:] == fresh[:]
     for path in (tmp_path / "killed").glob("[!.]*"):
-        store.check(path)
+        directories.check(path)

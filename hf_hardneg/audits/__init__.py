@@ -4,6 +4,6 @@ from hf_hardneg.audits.auditing import audit
 from hf_hardneg.audits.checks import CHECKS
 from hf_hardneg.audits.findings import Finding
 from hf_hardneg.audits.judging import Estimate
-from hf_hardneg.audits.report import Audit
+from hf_hardneg.audits.result import Audit
 
 __all__ = ["CHECKS", "Audit", "Estimate", "Finding", "audit"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Name, ShareBetween, checked
+from hf_hardneg.audits.audited_rows import Batch, Source
 from hf_hardneg.audits.checks import CHECKS
 from hf_hardneg.audits.collecting import Found, Histograms, note_frequent
 from hf_hardneg.audits.facts import Collector, Facts, HeldOut, held_out, relevant_pairs
@@ -14,13 +14,13 @@ from hf_hardneg.audits.finders import View
 from hf_hardneg.audits.findings import Finding
 from hf_hardneg.audits.judging import Judge, Sample, open_judge
 from hf_hardneg.audits.lookups import open_lookup
-from hf_hardneg.audits.report import Audit
-from hf_hardneg.audits.rows import Batch, Source
+from hf_hardneg.audits.result import Audit
 from hf_hardneg.audits.sources import open_queries, open_sources, test_source
 from hf_hardneg.errors import ConfigError, DataError, unknown_name
 from hf_hardneg.formats.importing import READ_ONLY
 from hf_hardneg.formats.layouts import LAYOUTS
-from hf_hardneg.progress import bar
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Name, ShareBetween, checked
+from hf_hardneg.runtime.progress import bar
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from hf_hardneg.audits.audited_rows import Batch, Side, cut
 from hf_hardneg.audits.facts import Facts
 from hf_hardneg.audits.finders import Hits, View
 from hf_hardneg.audits.findings import Histogram
-from hf_hardneg.audits.rows import Batch, Side, cut
-from hf_hardneg.hardness import EDGES, Hardness, compare
+from hf_hardneg.reports.hardness import EDGES, Hardness, compare
 
 EXAMPLES = 3
 MOST_IN_ROW = 40

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.audits.keys import NONE, id_keys, pair_keys
-from hf_hardneg.audits.rows import Batch
+from hf_hardneg.audits.audited_rows import Batch
+from hf_hardneg.corpus.ids import as_text, named_columns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats.rows import one
-from hf_hardneg.ids import as_text, named_columns
+from hf_hardneg.text.hashes import NONE, id_keys, pair_keys
 
 FREQUENT_SHARE, FREQUENT = 0.01, 10
 """A negative is frequent where it stands in more than a hundredth of the rows, and in ten."""

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hf_hardneg.audits.audited_rows import Batch, Side
 from hf_hardneg.audits.facts import Facts
-from hf_hardneg.audits.keys import NONE, contained, largest_jaccard, pair_keys
-from hf_hardneg.audits.rows import Batch, Side
 from hf_hardneg.filters import NearDuplicate
-from hf_hardneg.hardness import best_scores
+from hf_hardneg.reports.hardness import best_scores
+from hf_hardneg.text.hashes import NONE, contained, largest_jaccard, pair_keys
 
 
 class Hits(NamedTuple):

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.audits.keys import NONE, pair_keys
-from hf_hardneg.audits.rows import Batch, Side, cut
-from hf_hardneg.diagnostics import wilson_interval
+from hf_hardneg.arrays.statistics import wilson_interval
+from hf_hardneg.audits.audited_rows import Batch, Side, cut
 from hf_hardneg.errors import DataError
-from hf_hardneg.index.store import cache_root
-from hf_hardneg.score.cross_encoder import load_cross_encoder
-from hf_hardneg.score.scorers import CallableScorer, PairScorer, probabilities
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.scorers import CallableScorer, PairScorer, probabilities
+from hf_hardneg.store.directories import cache_root
+from hf_hardneg.text.hashes import NONE, pair_keys
 
 EXAMPLES = 5
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.audits.keys import NONE, exact_keys, id_keys, normalized_keys
-from hf_hardneg.corpus import BATCH, Corpus, open_corpus
+from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.corpus.documents import BATCH, Corpus, open_corpus
 from hf_hardneg.errors import DataError
-from hf_hardneg.positives import isin_sorted
+from hf_hardneg.text.hashes import NONE, exact_keys, id_keys, normalized_keys
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from hf_hardneg.audits.findings import Finding, Histogram
 from hf_hardneg.audits.judging import Estimate
-from hf_hardneg.charts import Marked, histogram
 from hf_hardneg.filters import NearDuplicate
-from hf_hardneg.hardness import EASY, HARD
+from hf_hardneg.reports.charts import Marked, histogram
+from hf_hardneg.reports.hardness import EASY, HARD
 
 STYLE = """
 :root { color-scheme: light dark; }

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hf_hardneg.audits.audited_rows import Source
 from hf_hardneg.audits.lookups import Lookup, open_lookup
-from hf_hardneg.audits.rows import Source
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats import beir
 from hf_hardneg.formats.importing import layout_of, shape_of, tell

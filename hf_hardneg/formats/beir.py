@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.batches import ragged
-from hf_hardneg.corpus import joined, text_columns_of
+from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.corpus.documents import joined, text_columns_of
+from hf_hardneg.corpus.ids import as_text, named_columns
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.formats.rows import one
 from hf_hardneg.formats.tables import check_all_known
-from hf_hardneg.ids import as_text, named_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.batches import ragged
+from hf_hardneg.corpus.batches import ragged
 from hf_hardneg.formats.roles import decoded
 from hf_hardneg.formats.rows import Rows, lengths, listed, one, structs
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.arguments import Name, Negatives, checked
-from hf_hardneg.batches import ragged
+from hf_hardneg.corpus.batches import ragged
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.formats.fitting import Sizes, counted, fit
 from hf_hardneg.formats.layouts import LAYOUTS, Layout, check_layout
 from hf_hardneg.formats.rows import Rows, lengths, listed, one
 from hf_hardneg.formats.scores import chosen_scores, columns_of_scores
 from hf_hardneg.formats.tables import WHOLE, Names, check_all_known, corpus_table, texts_of_rows, with_ids
+from hf_hardneg.runtime.arguments import Name, Negatives, checked
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.arguments import Folder, Name, checked
-from hf_hardneg.disk import writing
 from hf_hardneg.errors import ColumnError, DataError, unknown_name
+from hf_hardneg.formats.inputs import load_table, loader_of
 from hf_hardneg.formats.layouts import LAYOUTS
-from hf_hardneg.inputs import load_table, loader_of
+from hf_hardneg.runtime.arguments import Folder, Name, checked
+from hf_hardneg.store.disk import writing
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.arguments import checked
-from hf_hardneg.batches import ragged
+from hf_hardneg.arrays.strings import strings_of
+from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, unknown_name, warn
 from hf_hardneg.formats import beir, roles
 from hf_hardneg.formats.files import read_format
@@ -22,8 +23,7 @@ from hf_hardneg.formats.merging import merged
 from hf_hardneg.formats.roles import LABELS, check_classes, decoded, roles_of
 from hf_hardneg.formats.rows import lengths, listed, one
 from hf_hardneg.formats.tables import WHOLE, check_all_known
-from hf_hardneg.ids import as_text, is_listed, named_columns
-from hf_hardneg.strings import strings_of
+from hf_hardneg.runtime.arguments import checked
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.batches import ragged
-from hf_hardneg.corpus import joined
+from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.corpus.documents import joined
 from hf_hardneg.formats.rows import Rows, lengths, listed, structs
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.batches import ragged
+from hf_hardneg.corpus.batches import ragged
 from hf_hardneg.formats.rows import lengths, listed, one
 
 if TYPE_CHECKING:

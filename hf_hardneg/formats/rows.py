@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.batches import ragged
+from hf_hardneg.corpus.batches import ragged
 
 LISTS = ("positives", "positive_scores", "positive_ids", "negatives", "negative_scores", "negative_ids")
 

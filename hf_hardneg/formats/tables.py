@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.batches import ragged
-from hf_hardneg.corpus import id_column_of, joined, missing_column, text_columns_of
+from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.corpus.documents import id_column_of, joined, missing_column, text_columns_of
+from hf_hardneg.corpus.ids import as_text, named_columns, row_ids
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.formats.rows import lengths, listed, one
-from hf_hardneg.ids import as_text, named_columns, row_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -17,14 +17,13 @@ from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from hf_hardneg.arguments import AboveZero, AtLeastOne, AtLeastZero, Name, Range, check_fields, fit
-from hf_hardneg.errors import ConfigError, EndpointError, warn
+from hf_hardneg.errors import ConfigError, EndpointError, shown, warn
 from hf_hardneg.generate.generators import BUDGET, ENDPOINT, Answer, Ask
 from hf_hardneg.generate.prompts import SCHEMA
 from hf_hardneg.generate.transport import Client, Left, Refused, Reply, checked_url, is_loopback, said_by
-from hf_hardneg.masking import MASK, masked
-from hf_hardneg.process import in_child
-from hf_hardneg.terminal import shown
+from hf_hardneg.runtime.arguments import AboveZero, AtLeastOne, AtLeastZero, Name, Range, check_fields, fit
+from hf_hardneg.runtime.process import in_child
+from hf_hardneg.text.masking import MASK, masked
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
-from hf_hardneg.arguments import AboveZero, AtLeastOne, Name, check_fields
-from hf_hardneg.encode.families import check_family, family_of_folder
-from hf_hardneg.encode.forward import check_device, refuse_cuda_in_worker, resolved_device
-from hf_hardneg.encode.model_files import check_complete, content_digests, model_folder, module_digests
 from hf_hardneg.errors import ConfigError, DataError, ModelError
-from hf_hardneg.index.store import digest_of
-from hf_hardneg.process import single_thread_in_child, threads, torch_threads
+from hf_hardneg.models.families import check_family, family_of_folder
+from hf_hardneg.models.forward import check_device, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.models.model_files import check_complete, content_digests, model_folder, module_digests
+from hf_hardneg.runtime.arguments import AboveZero, AtLeastOne, Name, check_fields
+from hf_hardneg.runtime.process import single_thread_in_child, threads, torch_threads
+from hf_hardneg.store.directories import digest_of
 
 BUDGET, ENDPOINT = "budget", "endpoint"
 FAILURES = (BUDGET, ENDPOINT)

@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.arguments import Folder, Name, Range, ShareAboveZero, check_fields
-from hf_hardneg.batches import Batch
-from hf_hardneg.corpus import content_digest, missing_column
-from hf_hardneg.disk import save_array
+from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.corpus.batches import Batch
+from hf_hardneg.corpus.documents import content_digest, missing_column
+from hf_hardneg.corpus.queries import flat_strings, strings
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.generate.generators import FAILURES, Answer, Ask, load_generator
 from hf_hardneg.generate.prompts import Prompt
-from hf_hardneg.generate.replies import Replies, keep, known
 from hf_hardneg.generate.validation import LONGEST, REASONS, Draft, Validation, echoes_of
 from hf_hardneg.identity import identify
-from hf_hardneg.index import store
-from hf_hardneg.index.stored_arrays import Schema, Stored
-from hf_hardneg.positives import KEY, isin_sorted, text_keys
-from hf_hardneg.process import end_with_pool
-from hf_hardneg.queries import flat_strings, strings
+from hf_hardneg.runtime.arguments import Folder, Name, Range, ShareAboveZero, check_fields
+from hf_hardneg.runtime.process import end_with_pool
+from hf_hardneg.store import directories
+from hf_hardneg.store.disk import save_array
+from hf_hardneg.store.replies import Replies, keep, known
+from hf_hardneg.store.stored_arrays import Schema, Stored
+from hf_hardneg.text.keys import KEY, text_keys
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -264,7 +265,7 @@ class SyntheticNegatives:
             save_array(directory / f"{KEYS}.npy", np.unique(np.concatenate([text_keys([], "normalized"), *keys])))
 
         digests = [content_digest(dataset, [self.positive_column]) for dataset in plain]
-        return store.obtain(store.cache_root(self.cache_dir), "positivetexts", {"datasets": digests}, build)
+        return directories.obtain(directories.cache_root(self.cache_dir), "positivetexts", {"datasets": digests}, build)
 
     @functools.cached_property
     def _known_keys(self) -> np.ndarray:
@@ -275,7 +276,7 @@ class SyntheticNegatives:
     @functools.cached_property
     def _replies(self) -> Replies | None:
         identity = self.generator.identity
-        return None if identity is None else Replies.of(store.cache_root(self.cache_dir), identity)
+        return None if identity is None else Replies.of(directories.cache_root(self.cache_dir), identity)
 
     @functools.cached_property
     def _echoes(self) -> frozenset[tuple[str, ...]]:
@@ -297,7 +298,7 @@ def _columns(rows: Sequence[_Row], given: Mapping[str, pa.ChunkedArray]) -> dict
         "negatives": (pa.string(), accepted),
         "negative_ids": (
             pa.string(),
-            [[f"{SOURCE}:{store.bytes_digest(one.encode())}" for one in own] for own in accepted],
+            [[f"{SOURCE}:{directories.bytes_digest(one.encode())}" for one in own] for own in accepted],
         ),
         "negative_scores": (pa.float32(), [[None] * len(own) for own in accepted]),
         "negative_ranks": (pa.int32(), [[-1] * len(own) for own in accepted]),

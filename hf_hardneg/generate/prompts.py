@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
-from hf_hardneg.arguments import AtLeastZero, Name, check_fields, checked
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.runtime.arguments import AtLeastZero, Name, check_fields, checked
 
 DOMAINS = (
     "the field this query comes from",

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.arguments import ShareAboveZero, ZeroOrMore, check_fields
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.generate.prompts import KEYS, PASSAGE
-from hf_hardneg.index.analysis import Analyzer
-from hf_hardneg.index.words import compatible
+from hf_hardneg.runtime.arguments import ShareAboveZero, ZeroOrMore, check_fields
+from hf_hardneg.text.analysis import Analyzer
+from hf_hardneg.text.words import compatible
 
 Pairwise = Callable[[list[str], list[str]], Any]
 """From queries and documents, n of each, to n numbers."""

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import DatasetCard
 
-from hf_hardneg.arguments import Name, checked
 from hf_hardneg.errors import ConfigError, DataError
-from hf_hardneg.estimates import false_negatives
-from hf_hardneg.hardness import EASY, HARD
 from hf_hardneg.hub import inert
 from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, pictures
 from hf_hardneg.hub.front_matter import Parts, merged_body, merged_metadata, metadata_of, parts
 from hf_hardneg.hub.inert import Markdown
 from hf_hardneg.hub.limits import limits
-from hf_hardneg.hub.losses import LIST, loading, use_of
+from hf_hardneg.hub.loading import LIST, loading, use_of
 from hf_hardneg.hub.shards import CORPUS, config_names
-from hf_hardneg.masking import masked
-from hf_hardneg.recipe_text import RECIPE, SECTION
-from hf_hardneg.recipes import Recipe, recipe_block, recipe_of, recipes_on
-from hf_hardneg.reports import QUANTILES, Report, report
-from hf_hardneg.serialization import expression
+from hf_hardneg.recipes.recipe import Recipe, recipe_block, recipe_of, recipes_on
+from hf_hardneg.recipes.recipe_text import RECIPE, SECTION
+from hf_hardneg.recipes.serialization import expression
+from hf_hardneg.reports.estimates import false_negatives
+from hf_hardneg.reports.hardness import EASY, HARD
+from hf_hardneg.reports.report import QUANTILES, Report, report
+from hf_hardneg.runtime.arguments import Name, checked
+from hf_hardneg.text.masking import masked
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

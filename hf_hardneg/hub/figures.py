@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_hardneg.charts import Marked, histogram
-from hf_hardneg.estimates import finite_numbers
-from hf_hardneg.hardness import EASY, EDGES, HARD
 from hf_hardneg.hub.inert import cut
-from hf_hardneg.reports import Report
+from hf_hardneg.reports.charts import Marked, histogram
+from hf_hardneg.reports.estimates import finite_numbers
+from hf_hardneg.reports.hardness import EASY, EDGES, HARD
+from hf_hardneg.reports.report import Report
 
 if TYPE_CHECKING:
     from datasets import Dataset

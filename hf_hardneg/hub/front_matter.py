@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hf_hardneg.errors import DataError
-from hf_hardneg.recipe_text import SECTION
+from hf_hardneg.recipes.recipe_text import SECTION
 
 JOINED = ("tags", "task_categories")
 """Lists that grow: ours are added to those that are there."""

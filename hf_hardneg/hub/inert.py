@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import Any
 
-from hf_hardneg.masking import masked
+from hf_hardneg.text.masking import masked
 
 JOINERS = "\u200c\u200d"
 """Invisible, but part of how Persian, Indic scripts and emoji are spelled."""

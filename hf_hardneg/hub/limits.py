@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hf_hardneg.recipes import Recipe
-from hf_hardneg.reports import Report
-from hf_hardneg.serialization import CUSTOM, names
+from hf_hardneg.recipes.recipe import Recipe
+from hf_hardneg.recipes.serialization import CUSTOM, names
+from hf_hardneg.reports.report import Report
 from hf_hardneg.strategies import SAFEGUARDS
 
 PADDED, SYNTHETIC = "pad_", "synthetic"

@@ -12,18 +12,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.arguments import Name, checked
-from hf_hardneg.corpus import dataset_digest
-from hf_hardneg.disk import scratch
+from hf_hardneg.corpus.documents import dataset_digest
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError, warn
 from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
 from hf_hardneg.hub.repository import README, Repository, Snapshot
 from hf_hardneg.hub.shards import CORPUS, Shards, config_names, described, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
-from hf_hardneg.index import store
-from hf_hardneg.recipes import Recipe, recipe_of, recipes_on
-from hf_hardneg.reports import NEEDED
+from hf_hardneg.recipes.recipe import Recipe, recipe_of, recipes_on
+from hf_hardneg.reports.report import NEEDED
+from hf_hardneg.runtime.arguments import Name, checked
+from hf_hardneg.store import directories
+from hf_hardneg.store.disk import scratch
 
 if TYPE_CHECKING:
     import os
@@ -342,6 +342,6 @@ def _index_files(folder: str | os.PathLike[str] | None) -> dict[str, Path]:
     if folder is None:
         return {}
     root = Path(folder)
-    with store.verifying():
-        listed = store.check(root).files
-    return {f"index/{root.name}/{name}": root / name for name in (store.MANIFEST, *listed)}
+    with directories.verifying():
+        listed = directories.check(root).files
+    return {f"index/{root.name}/{name}": root / name for name in (directories.MANIFEST, *listed)}

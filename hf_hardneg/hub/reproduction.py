@@ -8,21 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.arguments import Name, check_fields, checked
-from hf_hardneg.corpus import dataset_digest
-from hf_hardneg.errors import ConfigError, DataError, HardNegError, check_keywords
+from hf_hardneg.corpus.documents import dataset_digest
+from hf_hardneg.errors import ConfigError, DataError, HardNegError, check_keywords, shown
+from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.hub.front_matter import metadata_of, parts
-from hf_hardneg.hub.losses import LIST
+from hf_hardneg.hub.loading import LIST
 from hf_hardneg.hub.repository import Repository, Snapshot
 from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.mining import KEYWORDS, mine
-from hf_hardneg.negatives import HardNegatives
-from hf_hardneg.provenance import Model, Source
-from hf_hardneg.recipes import COLUMNS, MODELS, Recipe, recipe_of
+from hf_hardneg.recipes.provenance import Model, Source
+from hf_hardneg.recipes.recipe import COLUMNS, MODELS, Recipe, recipe_of
+from hf_hardneg.runtime.arguments import Name, check_fields, checked
+from hf_hardneg.runtime.versions import installed
 from hf_hardneg.steps import Steps
 from hf_hardneg.strategies import Strategy
-from hf_hardneg.terminal import shown
-from hf_hardneg.versions import installed
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

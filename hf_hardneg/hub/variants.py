@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.corpus import missing_column
+from hf_hardneg.corpus.documents import missing_column
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.formats import to_format
 from hf_hardneg.formats.layouts import LAYOUTS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.arguments import checked
 from hf_hardneg.errors import unknown_name
+from hf_hardneg.runtime.arguments import checked
 
 if TYPE_CHECKING:
     import evaluate

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from hf_hardneg.corpus import Corpus
+from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.positives import PositiveList
+from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.index.hits import Fused, Hits
-from hf_hardneg.positives import PositiveList
-from hf_hardneg.queries import Queries
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_hardneg.arguments import AtLeastOne, check_fields
-from hf_hardneg.corpus import Corpus
-from hf_hardneg.index.bm25 import BM25Index, build_bm25
-from hf_hardneg.index.bm25_weights import BM25Config
+from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.positives import PositiveList
+from hf_hardneg.corpus.queries import Queries
+from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
+from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.hits import Hits
-from hf_hardneg.positives import PositiveList
-from hf_hardneg.queries import Queries
 from hf_hardneg.retrievers.base import Searcher, Sources
+from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hf_hardneg.arguments import AtLeastOne, ShareAboveZero, check_fields
-from hf_hardneg.corpus import Corpus
+from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.positives import PositiveList
+from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError, unknown_name, warn
-from hf_hardneg.index.adoption import adopt_faiss
-from hf_hardneg.index.approximate import build_approximate, checked_factory, chosen_factory
-from hf_hardneg.index.attach import index_corpus, load
-from hf_hardneg.index.dense import DenseIndex, Similarity
-from hf_hardneg.index.gpu import Device, check_device
+from hf_hardneg.index.dense.adoption import adopt_faiss
+from hf_hardneg.index.dense.approximate import build_approximate, checked_factory, chosen_factory
+from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity
+from hf_hardneg.index.dense.gpu import Device, check_device
 from hf_hardneg.index.hits import Hits
-from hf_hardneg.positives import PositiveList
-from hf_hardneg.queries import Queries
+from hf_hardneg.retrievers.attach import index_corpus, load
 from hf_hardneg.retrievers.base import Searcher, Sources
+from hf_hardneg.runtime.arguments import AtLeastOne, ShareAboveZero, check_fields
 
 if TYPE_CHECKING:
-    from hf_hardneg.encode.encoder import Encoder
+    from hf_hardneg.models.encoder import Encoder
 
 EXACT = ("auto", "exact")
 """Values of `factory` that are no FAISS factory strings."""

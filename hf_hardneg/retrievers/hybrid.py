@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hf_hardneg.arguments import AtLeastOne, check_fields, check_parts
-from hf_hardneg.corpus import Corpus
+from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.positives import PositiveList
+from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.hits import Fused, Hits
-from hf_hardneg.positives import PositiveList
-from hf_hardneg.queries import Queries
 from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
 from hf_hardneg.retrievers.bm25 import BM25
 from hf_hardneg.retrievers.dense import Dense, DenseSearcher
+from hf_hardneg.runtime.arguments import AtLeastOne, check_fields, check_parts
 
 if TYPE_CHECKING:
-    from hf_hardneg.encode.encoder import Encoder
+    from hf_hardneg.models.encoder import Encoder
 
 RANK_CONSTANT = 60
 

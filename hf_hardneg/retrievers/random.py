@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hf_hardneg.arguments import AtLeastOne, check_fields
-from hf_hardneg.corpus import Corpus
+from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.positives import PositiveList
+from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.index.hits import Hits
-from hf_hardneg.positives import PositiveList
-from hf_hardneg.queries import Queries
 from hf_hardneg.retrievers.base import Searcher, Sources
+from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 
 
 @dataclass(frozen=True)

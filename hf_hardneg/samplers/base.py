@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
+from hf_hardneg.corpus.queries import Columns
 from hf_hardneg.draws import sample_without_replacement
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.positives import Dedupe
-from hf_hardneg.queries import Columns
 from hf_hardneg.retrievers import Searcher
 from hf_hardneg.signals import Signal
+from hf_hardneg.text.keys import Dedupe
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from hf_hardneg.arguments import AboveZero, Range, check_fields
+from hf_hardneg.arrays.statistics import intrinsic_dimension
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.diagnostics import intrinsic_dimension
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.retrievers import Searcher, dense_part
+from hf_hardneg.runtime.arguments import AboveZero, Range, check_fields
 from hf_hardneg.samplers.weighted import Weighted
 
 SAMPLED = 1000

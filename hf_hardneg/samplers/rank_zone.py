@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from hf_hardneg.arguments import AtLeastOne, check_fields
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import Basis, rank_by
+from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 from hf_hardneg.samplers.base import POOL, Sampler, Uniforms, uniform_sample
 
 

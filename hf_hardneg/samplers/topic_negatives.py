@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hf_hardneg.arguments import AtLeastOne, Seed, check_fields
 from hf_hardneg.candidates import Candidates
+from hf_hardneg.corpus.queries import Columns, query_keys
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.positives import Dedupe
-from hf_hardneg.queries import Columns, query_keys
+from hf_hardneg.runtime.arguments import AtLeastOne, Seed, check_fields
 from hf_hardneg.samplers.base import POOL, Sampler, Uniforms, uniform_sample
 from hf_hardneg.signals import Signal
-from hf_hardneg.topics import SameTopic
+from hf_hardneg.signals.topics import SameTopic
+from hf_hardneg.text.keys import Dedupe
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_hardneg.arguments import AtLeastOne, check_fields
 from hf_hardneg.candidates import Candidates
+from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 from hf_hardneg.samplers.base import Sampler, Uniforms, uniform_sample
 
 

@@ -7,22 +7,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_hardneg.arguments import AboveZero, ZeroOrMore, check_fields
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import largest
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.runtime.arguments import AboveZero, ZeroOrMore, check_fields
 from hf_hardneg.samplers.base import Uniforms, refuse_unscored
 from hf_hardneg.samplers.weighted import Weighted
 from hf_hardneg.signals import Signal
-from hf_hardneg.unremix import Representativeness, Uncertainty
+from hf_hardneg.signals.representativeness import Representativeness, Uncertainty
 
 
 @dataclass(frozen=True)
 class UnReMix(Weighted):
     """Candidates that are similar, uncertain and representative (arXiv 2206.01197), by a weighted sum of the three.
 
-    Each is scaled to 0 to 1 over the query's candidates; one that cannot be told counts as 0. See `hf_hardneg.unremix`
-    for what they are. The weights are ours: the paper's could not be verified.
+    Each is scaled to 0 to 1 over the query's candidates; one that cannot be told counts as 0. See
+    `hf_hardneg.signals.representativeness` for what they are. The weights are ours: the paper's could not be verified.
 
     Args:
         similarity, uncertainty, representativeness (`float`, default to 1/3): weights.

@@ -9,8 +9,8 @@ from accelerate import Accelerator
 from accelerate.data_loader import DataLoaderDispatcher, SeedableRandomSampler, get_sampler
 from torch.utils.data import IterableDataset, RandomSampler
 
-from hf_hardneg.arguments import AtLeastOne, AtLeastZero, checked
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, checked
 from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Schedule

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_hardneg.arguments import AtLeastOne, check_fields, checked
-from hf_hardneg.batches import Batch
+from hf_hardneg.corpus.batches import Batch
+from hf_hardneg.corpus.queries import Queries, Reader
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.exclusion import ALLOWED, judged
-from hf_hardneg.index.dense import DenseIndex
-from hf_hardneg.negatives import HardNegatives
-from hf_hardneg.queries import Queries, Reader
+from hf_hardneg.hard_negatives import HardNegatives
+from hf_hardneg.index.dense.dense_index import DenseIndex
+from hf_hardneg.pipeline.exclusion import ALLOWED, judged
 from hf_hardneg.retrievers import dense_part
+from hf_hardneg.runtime.arguments import AtLeastOne, check_fields, checked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,10 @@ from typing import Any
 
 import dill
 
-from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Name, checked
-from hf_hardneg.disk import writing
-from hf_hardneg.encode.forward import check_device
 from hf_hardneg.errors import ConfigError, StoreError, warn
+from hf_hardneg.models.forward import check_device
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Name, checked
+from hf_hardneg.store.disk import writing
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Job, Schedule, beside
 from hf_hardneg.training.snapshots import device_of, is_live, quiet, same_draws, save_weights, saved_encoder

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from hf_hardneg.process import end_with
+from hf_hardneg.runtime.process import end_with
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     end_with(int(sys.argv[1]))
     import dill
 
-    from hf_hardneg.index.locks import Lock
+    from hf_hardneg.store.locks import Lock
 
     refresher, job, encoder = dill.load(sys.stdin.buffer)
     with Lock(refresher.generations.directory / ".background.lock"):

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_hardneg.arguments import AtLeastOne, Folder, Name, Range, check_fields, checked
-from hf_hardneg.corpus import content_digest, missing_column
+from hf_hardneg.corpus.documents import content_digest, missing_column
+from hf_hardneg.corpus.positives import TABLE, KnownPositives, PositiveList, save_known_positives
+from hf_hardneg.corpus.queries import group_keys
 from hf_hardneg.errors import ConfigError, DataError
-from hf_hardneg.index import store
-from hf_hardneg.positives import TABLE, Dedupe, KnownPositives, PositiveList, save_known_positives, text_keys
-from hf_hardneg.queries import group_keys
+from hf_hardneg.runtime.arguments import AtLeastOne, Folder, Name, Range, check_fields, checked
+from hf_hardneg.store import directories
+from hf_hardneg.text.keys import Dedupe, text_keys
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -242,7 +243,7 @@ def known_positives(
 
     names = [query_column, query_id_column, positive_column]
     origin = {"pairs": digests, "dedupe": dedupe, "layout": TABLE, "columns": names, "symmetric": symmetric}
-    return KnownPositives(directory=store.obtain(store.cache_root(cache_dir), "positives", origin, build))
+    return KnownPositives(directory=directories.obtain(directories.cache_root(cache_dir), "positives", origin, build))
 
 
 def _listed(scores: Any) -> Any:

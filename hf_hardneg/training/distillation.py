@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hf_hardneg.arguments import AboveZero, checked
-from hf_hardneg.training.documents import check_own, check_shape, gather_documents
+from hf_hardneg.runtime.arguments import AboveZero, checked
+from hf_hardneg.training.compared import check_own, check_shape, gather_documents
 from hf_hardneg.training.gather import joined_mean
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hf_hardneg.arguments import AtLeastZero, checked
 from hf_hardneg.errors import DataError
+from hf_hardneg.runtime.arguments import AtLeastZero, checked
 
 
 def world_size() -> int:

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_hardneg.arguments import AtLeastOne, AtLeastZero, check_fields, checked
-from hf_hardneg.disk import replacing, writing
 from hf_hardneg.errors import StoreError
-from hf_hardneg.index import store
-from hf_hardneg.index.dense import DenseIndex, Similarity, close_indexes
-from hf_hardneg.regular_files import json_of
+from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity, close_indexes
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, check_fields, checked
+from hf_hardneg.store import directories
+from hf_hardneg.store.disk import replacing, writing
+from hf_hardneg.store.regular_files import json_of
 from hf_hardneg.training.negative_arrays import SCHEMA, Generation
 
 REPORT = "report.json"
@@ -87,7 +87,7 @@ class Generations:
     def holds(self, number: AtLeastOne, parameters: Mapping[str, Any]) -> bool:
         """Whether a generation is published and was made of just these parameters."""
         target = self.place(number)
-        return target.exists() and store.read_manifest(target).parameters == parameters
+        return target.exists() and directories.read_manifest(target).parameters == parameters
 
     @checked
     def publish(self, number: AtLeastOne, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
@@ -96,7 +96,7 @@ class Generations:
             if self.pointed == 0:
                 self._point(0)
             shutil.rmtree(self.place(number), ignore_errors=True)
-            store.publish(self.place(number), "generation", parameters, build)
+            directories.publish(self.place(number), "generation", parameters, build)
         for old in self.directory.glob("index-*"):
             if old != self._index(number):
                 shutil.rmtree(old)
@@ -110,7 +110,7 @@ class Generations:
         """
         if number:
             self.open(number)
-            store.check(self.place(number))
+            directories.check(self.place(number))
         self._point(number)
 
     def _point(self, number: int) -> None:
@@ -118,7 +118,7 @@ class Generations:
             self.directory.mkdir(parents=True, exist_ok=True)
             with replacing(self._pointer) as stream:
                 stream.write(json.dumps({"generation": number}).encode())
-            store.sync(self.directory)
+            directories.sync(self.directory)
 
     @checked
     def adopt_index(self, number: AtLeastOne, index: DenseIndex) -> None:
@@ -134,7 +134,7 @@ class Generations:
         Raises:
             StoreError: it is not there.
         """
-        store.read_manifest(self._index(number))
+        directories.read_manifest(self._index(number))
         return DenseIndex(directory=self._index(number), similarity=similarity)
 
     @checked
@@ -144,7 +144,7 @@ class Generations:
         Raises:
             StoreError: it is not there, or not whole.
         """
-        manifest = self.place(number) / store.MANIFEST
+        manifest = self.place(number) / directories.MANIFEST
         if not manifest.exists():
             raise StoreError(
                 f"{self.place(number)} does not exist, or is not whole. Give the directory= and the schedule of the "
@@ -167,11 +167,11 @@ class Generations:
 
 @functools.lru_cache(maxsize=2)
 def _opened(directory: Path, mtime_ns: int) -> Generation:
-    store.check(directory)
-    sources = store.read_object(directory, REPORT).get("sources")
+    directories.check(directory)
+    sources = directories.read_object(directory, REPORT).get("sources")
     if not isinstance(sources, list) or not all(isinstance(name, str) for name in sources):
-        raise store.altered(directory, REPORT, "it names no sources")
+        raise directories.altered(directory, REPORT, "it names no sources")
     generation = Generation(sources=tuple(sources), **SCHEMA.read(directory))
     if wrong := generation.inconsistency():
-        raise store.altered(directory, *wrong)
+        raise directories.altered(directory, *wrong)
     return generation

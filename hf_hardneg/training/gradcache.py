@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from hf_hardneg.arguments import AtLeastOne, checked
 from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.runtime.arguments import AtLeastOne, checked
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from hf_hardneg.arguments import check_fields, checked
+from hf_hardneg.runtime.arguments import check_fields, checked
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
 MarginStrategy = Literal["absolute", "relative"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_hardneg.arguments import AtLeastOne, AtLeastZero, checked
 from hf_hardneg.errors import warn
-from hf_hardneg.optional import require
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, checked
+from hf_hardneg.runtime.optional import require
 from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Schedule

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hf_hardneg.arguments import AboveZero, AtLeastZero, ZeroOrMore, check_fields, checked
 from hf_hardneg.errors import ConfigError, warn
-from hf_hardneg.training.documents import Documents, Keys, check_shape, gather_documents
+from hf_hardneg.runtime.arguments import AboveZero, AtLeastZero, ZeroOrMore, check_fields, checked
+from hf_hardneg.training.compared import Documents, Keys, check_shape, gather_documents
 from hf_hardneg.training.gather import gather_rows, joined_mean
 from hf_hardneg.training.guidance import Guide
 from hf_hardneg.training.mixing import MoCHi

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Range, check_fields, checked
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Range, check_fields, checked
 from hf_hardneg.training.similarity import all_scores, at_least_single
 
 Mode = Literal["negatives", "positive"]

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.batches import ragged
-from hf_hardneg.disk import replacing, save_array
-from hf_hardneg.index.stored_arrays import Schema, Stored
-from hf_hardneg.padding import Chosen
-from hf_hardneg.queries import Reader
+from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.corpus.queries import Reader
+from hf_hardneg.pipeline.padding import Chosen
+from hf_hardneg.store.disk import replacing, save_array
+from hf_hardneg.store.stored_arrays import Schema, Stored
 
 NEGATIVE = np.dtype([("doc", np.int64), ("score", np.float32), ("rank", np.int32), ("source", np.int8)])
 SCHEMA = Schema.of(

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.arguments import check_fields
-from hf_hardneg.batches import Batch
+from hf_hardneg.corpus.batches import Batch
+from hf_hardneg.corpus.queries import Reader
 from hf_hardneg.errors import ColumnError
-from hf_hardneg.negatives import HardNegatives
-from hf_hardneg.queries import Reader
+from hf_hardneg.hard_negatives import HardNegatives
+from hf_hardneg.runtime.arguments import check_fields
 from hf_hardneg.training.generations import Generations
 from hf_hardneg.training.negative_arrays import ADDED
 from hf_hardneg.training.row_keys import RowKeys

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked
-from hf_hardneg.disk import writing
+from hf_hardneg.corpus.ids import named_columns
 from hf_hardneg.draws import keyed_uniforms
-from hf_hardneg.encode.encoder import CallableEncoder, Encoder, unload_models
-from hf_hardneg.encode.ranks import Ranks, launched_ranks
 from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keywords, silenced
-from hf_hardneg.ids import named_columns
-from hf_hardneg.index import store
-from hf_hardneg.index.locks import Lock, StillHeld, shared
-from hf_hardneg.negatives import OPTIONS, HardNegatives
+from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
+from hf_hardneg.models.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.retrievers import dense_part
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked
+from hf_hardneg.runtime.ranks import Ranks, launched_ranks
+from hf_hardneg.store import directories
+from hf_hardneg.store.disk import writing
+from hf_hardneg.store.locks import Lock, StillHeld, shared
 from hf_hardneg.strategies import Strategy, resolve
 from hf_hardneg.training.gather import world_size
 from hf_hardneg.training.generations import REPORT, Generations
@@ -219,7 +219,7 @@ class Refresher:
                 self._refuse_unchanged(number, step, encoder)
                 self._mine(number, parameters, encoder)
             self.ranks.wait()
-        store.check(self.generations.place(number))
+        directories.check(self.generations.place(number))
         unload_models()
 
     @checked
@@ -315,7 +315,7 @@ class Refresher:
         """Raise for a callable whose digest stays the same while the model is trained: its vectors would be old."""
         if number < 2 or not isinstance(encoder, CallableEncoder):
             return
-        before = store.read_manifest(self.generations.place(number - 1)).parameters
+        before = directories.read_manifest(self.generations.place(number - 1)).parameters
         if before.get("encoder") == encoder.digest:
             raise ModelError(
                 f"The encoder's digest at step {step} is still the one of step {before.get('step')}, "

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.disk import save_array
+from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.corpus.ids import named_columns
+from hf_hardneg.corpus.queries import Columns, Reader
 from hf_hardneg.errors import DataError
-from hf_hardneg.ids import named_columns
-from hf_hardneg.index import store
-from hf_hardneg.index.stored_arrays import Schema, Stored
-from hf_hardneg.positives import KEY, isin_sorted, text_keys
-from hf_hardneg.queries import Columns, Reader
+from hf_hardneg.store import directories
+from hf_hardneg.store.disk import save_array
+from hf_hardneg.store.stored_arrays import Schema, Stored
+from hf_hardneg.text.keys import KEY, text_keys
 
 ROWS = Schema.of({"order": Stored(np.int64, "rows", least=0, below="rows"), "keys": Stored(KEY, "rows")})
 
@@ -45,8 +46,8 @@ class RowKeys:
             save_array(directory / "order.npy", order)
             save_array(directory / "keys.npy", keys[order])
 
-        parameters = {"rows": store.bytes_digest(keys.tobytes()), "count": len(keys)}
-        return cls(directory=store.obtain(reader.corpus.cache, "rows", parameters, build), columns=reader.columns)
+        parameters = {"rows": directories.bytes_digest(keys.tobytes()), "count": len(keys)}
+        return cls(directory=directories.obtain(reader.corpus.cache, "rows", parameters, build), columns=reader.columns)
 
     def find(self, table: Mapping[str, pa.ChunkedArray]) -> np.ndarray:
         """Numbers of rows in the pairs, (n,) int64.

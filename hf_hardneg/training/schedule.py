@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
-from hf_hardneg.arguments import AtLeastOne, AtLeastZero, check_fields, checked
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, check_fields, checked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,14 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from transformers.utils import logging
 
-from hf_hardneg.arguments import AtLeastOne, check_fields
-from hf_hardneg.encode.encoder import Encoder, TransformersEncoder, load_encoder, open_saved, save_live
-from hf_hardneg.encode.families import BARE, family_of_live
-from hf_hardneg.encode.live import keep_settings, save_model
-from hf_hardneg.encode.live_settings import live_identity, tokenizer_settings
-from hf_hardneg.encode.model_files import ModelFiles, Pooling
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.index.store import check, obtain, parameters_of, refuse_unlisted
+from hf_hardneg.models.encoder import Encoder, TransformersEncoder, load_encoder, open_saved, save_live
+from hf_hardneg.models.families import BARE, family_of_live
+from hf_hardneg.models.live import keep_settings, save_model
+from hf_hardneg.models.live_settings import live_identity, tokenizer_settings
+from hf_hardneg.models.model_files import ModelFiles, Pooling
+from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
+from hf_hardneg.store.directories import check, obtain, parameters_of, refuse_unlisted
 
 OPTIONS = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
 """Of a `LiveModel`, and saved beside its weights."""

@@ -10,8 +10,8 @@ from weakref import WeakValueDictionary
 from accelerate.utils import send_to_device
 from transformers import TrainerCallback
 
-from hf_hardneg.arguments import AtLeastOne, AtLeastZero, Name, check_fields, checked
 from hf_hardneg.errors import DataError
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Name, check_fields, checked
 from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.generations import Generations
 from hf_hardneg.training.newest import GenerationNegatives

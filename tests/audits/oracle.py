@@ -4,8 +4,8 @@ import math
 from collections import Counter
 
 from hf_hardneg.audits import CHECKS
-from hf_hardneg.positives import normalized
 from hf_hardneg.signals import word_grams
+from hf_hardneg.text.keys import normalized
 
 
 def of(row, what):

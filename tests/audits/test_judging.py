@@ -7,8 +7,7 @@ import pytest
 from datasets import Dataset
 
 from hf_hardneg import audit
-from hf_hardneg.audits import rows
-from hf_hardneg.diagnostics import wilson_interval
+from hf_hardneg.arrays.statistics import wilson_interval
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 
 SIZE = 60
@@ -67,7 +66,7 @@ def test_counts_by_hand(kind):
 def test_the_sample_depends_on_texts_and_seed_alone():
     def asked(data, batch, seed=42):
         judge = Contains()
-        with mock.patch.object(rows, "BATCH", batch):
+        with mock.patch.object(audited_rows, "BATCH", batch):
             audit(data, judge=judge, sample=20, seed=seed)
         return [set(part) for part in judge.asked[:2]]
 

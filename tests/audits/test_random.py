@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_hardneg import audit, from_format, mine, to_format
-from hf_hardneg.audits import CHECKS, rows
+from hf_hardneg.audits import CHECKS
 from hf_hardneg.formats import LAYOUTS
 from tests.audits.oracle import BEYOND, compared, counted
 from tests.worlds import SMALL, needed, world
@@ -55,7 +55,7 @@ def test_counts_are_those_of_the_oracle(layout, seed, size, batch):
     made = to_format(Dataset.from_list(chance_rows(seed, size)), layout, scores=scores, num_negatives=1 + seed % 2)
     named = layout if layout in ("ms-swift-reranker", "labeled-pair") else None
     back = list(from_format(made, named))
-    with mock.patch.object(rows, "BATCH", batch):
+    with mock.patch.object(audited_rows, "BATCH", batch):
         found = audit(made, layout=named)
     assert (found.rows, found.negatives) == (len(back), sum(len(row["negatives"]) for row in back))
     assert compared(found) == counted(back)
@@ -68,7 +68,7 @@ def test_a_stream_and_a_mined_dataset(seed, size):
     data = Dataset.from_list(given)
     whole = audit(data)
     assert compared(whole) == counted(given)
-    with mock.patch.object(rows, "BATCH", 2):
+    with mock.patch.object(audited_rows, "BATCH", 2):
         assert audit(data.to_iterable_dataset()).to_dict() == whole.to_dict()
     unknown = IterableDataset.from_generator(lambda: iter(given))
     assert unknown.features is None and audit(unknown).to_dict() == whole.to_dict()

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_hardneg.corpus import open_corpus
-from hf_hardneg.encode import embeddings
-from hf_hardneg.encode.encoder import load_encoder
-from hf_hardneg.index.attach import index_corpus
+from hf_hardneg.corpus.documents import open_corpus
+from hf_hardneg.models import embeddings
+from hf_hardneg.models.encoder import load_encoder
+from hf_hardneg.retrievers.attach import index_corpus
 
 TEXTS = [f"word{row % 300} word{row % 7}" for row in range(400)]
 SHARD = 8

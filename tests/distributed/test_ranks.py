@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_hardneg.encode.shards import Shards
+from hf_hardneg.models.embedding_shards import Shards
 from tests.distributed.job import SHARD, TEXTS, build
 from tests.test_encoder import tiny
 from tests.worlds import encode

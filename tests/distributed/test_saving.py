@@ -5,9 +5,9 @@ import time
 import pytest
 from sentence_transformers import CrossEncoder
 
-from hf_hardneg.encode.encoder import load_encoder
-from hf_hardneg.encode.ranks import launched_ranks
-from hf_hardneg.score.cross_encoder import load_cross_encoder
+from hf_hardneg.models.cross_encoder import load_cross_encoder
+from hf_hardneg.models.encoder import load_encoder
+from hf_hardneg.runtime.ranks import launched_ranks
 from hf_hardneg.training.snapshots import snapshot
 from tests.distributed.job import TEXTS, build
 from tests.distributed.test_ranks import index_bytes

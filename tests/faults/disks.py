@@ -30,13 +30,13 @@ from datasets import Dataset, disable_progress_bars
 from hf_hardneg import HardNegatives, Strategy, mine, to_format
 from hf_hardneg.errors import HardNegWarning, StoreError
 from hf_hardneg.formats import save_format
-from hf_hardneg.generate.replies import Replies, keep, known
-from hf_hardneg.index import store
-from hf_hardneg.index.dense import FILE, save_flat_codes, write_flat
-from hf_hardneg.inputs import load_saved, load_table
-from hf_hardneg.outputs import save
+from hf_hardneg.formats.inputs import load_saved, load_table
+from hf_hardneg.formats.outputs import save
+from hf_hardneg.index.dense.dense_index import FILE, save_flat_codes, write_flat
+from hf_hardneg.models.score_store import stored
 from hf_hardneg.retrievers import BM25, Dense
-from hf_hardneg.score.store import stored
+from hf_hardneg.store import directories
+from hf_hardneg.store.replies import Replies, keep, known
 from tests.faults.campaign import Row
 
 NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000
@@ -105,8 +105,8 @@ def _codes(cache: Path) -> object:
         save_flat_codes(directory)
         (directory / FILE).unlink()
 
-    directory = store.obtain(cache, "codes", {}, build)
-    return [store.file_digest(path) for path in sorted(directory.glob("*.npy"))]
+    directory = directories.obtain(cache, "codes", {}, build)
+    return [directories.file_digest(path) for path in sorted(directory.glob("*.npy"))]
 
 
 def _mined(cache: Path) -> object:

@@ -22,9 +22,9 @@ import numpy as np
 from datasets import Dataset, disable_progress_bars
 
 from hf_hardneg import HardNegatives, SyntheticNegatives, mine
-from hf_hardneg.index import store
-from hf_hardneg.index.inventory import prune
-from hf_hardneg.index.locks import Lock
+from hf_hardneg.store import directories
+from hf_hardneg.store.inventory import prune
+from hf_hardneg.store.locks import Lock
 from tests.faults.campaign import Row
 from tests.worlds import SMALL, needed, world
 
@@ -285,8 +285,8 @@ def whole(random: np.random.Generator, folder: Path) -> str | None:
     """What lies in a cache after a kill is whole."""
     said = killed(random, folder)
     for path in (folder / "cache").glob("*-*"):
-        if (path / store.MANIFEST).exists() and path.name.partition("-")[0] not in ("vectors", "scores"):
-            store.check(path)
+        if (path / directories.MANIFEST).exists() and path.name.partition("-")[0] not in ("vectors", "scores"):
+            directories.check(path)
     return said
 
 

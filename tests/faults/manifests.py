@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from hf_hardneg.errors import HardNegError
-from hf_hardneg.index import store
-from hf_hardneg.index.inventory import inventory, prune
-from hf_hardneg.index.manifests import Manifest
-from hf_hardneg.index.stored_arrays import Schema, Stored
+from hf_hardneg.store import directories
+from hf_hardneg.store.inventory import inventory, prune
+from hf_hardneg.store.manifests import Manifest
+from hf_hardneg.store.stored_arrays import Schema, Stored
+from hf_hardneg.store.verification import verify_cache
 from hf_hardneg.training.generations import Generations
-from hf_hardneg.verification import verify_cache
 from tests.faults.campaign import Row
 
 PARAMETERS = {"corpus": "0" * 32, "k1": 1.5, "names": ["a", "b"]}
@@ -106,13 +106,13 @@ def _build(directory: Path) -> None:
 
 
 def _odd_manifests(random: np.random.Generator, folder: Path) -> str | None:
-    target = store.obtain(folder, "thing", PARAMETERS, _build)
-    odd_manifest(target / store.MANIFEST, random)
+    target = directories.obtain(folder, "thing", PARAMETERS, _build)
+    odd_manifest(target / directories.MANIFEST, random)
     try:
-        store.obtain(folder, "thing", PARAMETERS, _build)
+        directories.obtain(folder, "thing", PARAMETERS, _build)
         if not np.array_equal(SCHEMA.opened(target)["values"], VALUES):
             return "other values were read"
-        store.parameters_of(target), store.refuse_unlisted(target)
+        directories.parameters_of(target), directories.refuse_unlisted(target)
     except HardNegError:
         pass
     printed = "".join(str(one) for one in [*inventory(folder), *verify_cache(folder)])
@@ -136,7 +136,7 @@ def _odd_headers(random: np.random.Generator, folder: Path) -> str | None:
                 content += random.bytes(int(random.integers(200)))
         (directory / "values.npy").write_bytes(content)
 
-    target = store.obtain(folder, "thing", PARAMETERS, build)
+    target = directories.obtain(folder, "thing", PARAMETERS, build)
     try:
         values = SCHEMA.opened(target)["values"]
     except HardNegError:
@@ -169,12 +169,12 @@ def _odd_manifests_of_shards(random: np.random.Generator, folder: Path) -> str |
     for kind in ("scores", "vectors", "replies"):
         directory = folder / f"{kind}-{'0' * 32}"
         directory.mkdir()
-        (directory / store.MANIFEST).write_text(Manifest(kind=kind, parameters=PARAMETERS, files={}).to_json())
+        (directory / directories.MANIFEST).write_text(Manifest(kind=kind, parameters=PARAMETERS, files={}).to_json())
     healthy = [entry.built_from for entry in inventory(folder)]
     if any("damaged" in one for one in healthy):
         return f"healthy folders are called damaged: {healthy}"
     chosen = folder / f"{('scores', 'vectors', 'replies')[random.integers(3)]}-{'0' * 32}"
-    odd_manifest(chosen / store.MANIFEST, random)
+    odd_manifest(chosen / directories.MANIFEST, random)
     if len(inventory(folder)) < 2 or len(prune(folder, everything=True).removed) < 2:
         return "one bad manifest hides the others"
     shutil.rmtree(folder, ignore_errors=True)

@@ -15,10 +15,10 @@ import numpy as np
 
 from hf_hardneg import mine
 from hf_hardneg.errors import HardNegError, HardNegWarning
-from hf_hardneg.generate.replies import Replies, keep, known
-from hf_hardneg.index import store
-from hf_hardneg.score.store import stored
-from hf_hardneg.verification import verify_cache
+from hf_hardneg.models.score_store import stored
+from hf_hardneg.store import directories
+from hf_hardneg.store.replies import Replies, keep, known
+from hf_hardneg.store.verification import verify_cache
 from tests.faults.campaign import Row
 from tests.worlds import SMALL, needed, world
 
@@ -59,10 +59,10 @@ def _copy(random: np.random.Generator, folder: Path) -> tuple[Path, str, list[li
 def _chosen(random: np.random.Generator, cache: Path) -> Path:
     """A published file, of each directory as likely."""
     directories = sorted(
-        path.parent for path in cache.glob("*/manifest.json") if store.read_manifest(path.parent).files
+        path.parent for path in cache.glob("*/manifest.json") if directories.read_manifest(path.parent).files
     )
     directory = directories[random.integers(len(directories))]
-    return directory / str(random.choice(sorted(store.read_manifest(directory).files)))
+    return directory / str(random.choice(sorted(directories.read_manifest(directory).files)))
 
 
 def edited(content: bytes, random: np.random.Generator, *, keep_size: bool) -> bytes:
@@ -125,7 +125,7 @@ def _rot_under_verify(random: np.random.Generator, folder: Path) -> str | None:
 
 def _run_without_checksums(cache: Path, strategy: str) -> None:
     """Mine as if every file were too large for its checksum to be compared; end with 3 after a raw error."""
-    store.SMALL = store.LARGE = 0
+    directories.SMALL = directories.LARGE = 0
     try:
         _mined(cache, strategy)
     except HardNegError:
@@ -169,7 +169,7 @@ def _links(random: np.random.Generator, folder: Path) -> str | None:
     moved = path.rename(folder / "elsewhere" / path.name)
     path.symlink_to(moved)
     try:
-        store.check(path.parent)
+        directories.check(path.parent)
     except HardNegError:
         return _equal_or_refused(lambda: _mined(cache, strategy), expected, f"a link at {path.relative_to(cache)}")
     return f"the link at {path.relative_to(cache)} was followed"

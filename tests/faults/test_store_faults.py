@@ -12,7 +12,7 @@ import pytest
 
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import StoreError
-from hf_hardneg.index import store
+from hf_hardneg.store import directories
 from tests.faults.disks import (
     BIND,
     READ_ONLY,
@@ -83,7 +83,7 @@ def test_a_build_killed_at_any_point_is_built_again(tmp_path, strategy):
         killed += child.exitcode == -signal.SIGKILL
         published = [path for path in cache.glob("[!.]*") if not path.name.startswith("vectors-")]
         for directory in published:
-            store.check(directory)
+            directories.check(directory)
         assert _mine(cache, strategy) == expected
         assert not list(cache.glob(".*.partial"))
     assert killed == POINTS
@@ -96,7 +96,7 @@ def _build_once(root, log, barrier, queue):
         (directory / "data").write_text("content")
 
     barrier.wait()
-    queue.put(str(store.obtain(root, "thing", {"of": "eight"}, build)))
+    queue.put(str(directories.obtain(root, "thing", {"of": "eight"}, build)))
 
 
 def test_eight_processes_build_once(tmp_path):
@@ -132,14 +132,14 @@ def published(tmp_path):
     def build(directory):
         (directory / "data.bin").write_bytes(b"x" * 1000)
 
-    return store.obtain(tmp_path, "thing", {"a": 1}, build)
+    return directories.obtain(tmp_path, "thing", {"a": 1}, build)
 
 
 def _again(published):
     def build(_):
         raise AssertionError("built again")
 
-    return store.obtain(published.parent, "thing", {"a": 1}, build)
+    return directories.obtain(published.parent, "thing", {"a": 1}, build)
 
 
 def test_reuse(published):
@@ -152,9 +152,12 @@ def test_reuse(published):
         (lambda file: file.unlink(), "data.bin is missing"),
         (lambda file: file.write_bytes(b"x" * 10), "truncated or altered: 10 bytes where 1,000 were written"),
         (lambda file: file.write_bytes(b"y" * 1000), "was altered: its checksum"),
-        (lambda file: (file.parent / store.MANIFEST).unlink(), "manifest.json is missing"),
-        (lambda file: (file.parent / store.MANIFEST).write_text("{"), "not readable JSON"),
-        (lambda file: (file.parent / store.MANIFEST).write_text('{"format": 99}'), "has format 99; this version reads"),
+        (lambda file: (file.parent / directories.MANIFEST).unlink(), "manifest.json is missing"),
+        (lambda file: (file.parent / directories.MANIFEST).write_text("{"), "not readable JSON"),
+        (
+            lambda file: (file.parent / directories.MANIFEST).write_text('{"format": 99}'),
+            "has format 99; this version reads",
+        ),
     ],
 )
 def test_damage_is_named_with_the_way_out(published, damage, text):
@@ -165,7 +168,7 @@ def test_damage_is_named_with_the_way_out(published, damage, text):
 
 
 def test_a_directory_of_something_else_is_refused(published):
-    other = store.obtain(published.parent, "thing", {"a": 2}, lambda directory: (directory / "x").write_text("x"))
+    other = directories.obtain(published.parent, "thing", {"a": 2}, lambda directory: (directory / "x").write_text("x"))
     shutil.rmtree(published)
     other.rename(published)
     with pytest.raises(StoreError, match="was built for another corpus, encoder or setting"):
@@ -185,7 +188,7 @@ def test_a_relative_cache_is_the_same_in_another_folder(tmp_path, monkeypatch):
 
 def test_a_cache_may_be_named_from_the_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert store.cache_root("~/cache") == tmp_path / "cache"
+    assert directories.cache_root("~/cache") == tmp_path / "cache"
 
 
 def test_a_cache_beside_a_working_folder_that_is_gone_is_refused(tmp_path):
@@ -194,8 +197,8 @@ def test_a_cache_beside_a_working_folder_that_is_gone_is_refused(tmp_path):
         os.chdir(tmp_path / "gone")
         (tmp_path / "gone").rmdir()
         with pytest.raises(StoreError, match="is relative, and the working folder is gone. Give an absolute path"):
-            store.cache_root("cache")
-        return str(store.cache_root(tmp_path))
+            directories.cache_root("cache")
+        return str(directories.cache_root(tmp_path))
 
     assert said_in_child(work) == str(tmp_path)
 

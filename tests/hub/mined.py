@@ -2,8 +2,8 @@
 
 from datasets import Dataset
 
-from hf_hardneg.provenance import Model, Source
-from hf_hardneg.recipes import Recipe
+from hf_hardneg.recipes.provenance import Model, Source
+from hf_hardneg.recipes.recipe import Recipe
 
 NONE = {"not_a_number": 0}
 

@@ -19,7 +19,7 @@ from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.hub.card import size_category
 from hf_hardneg.hub.figures import _edges
-from hf_hardneg.recipes import attach
+from hf_hardneg.recipes.recipe import attach
 from tests.hub import cards
 from tests.hub.mined import COMMIT, DENOISER, RECIPE, ROWS, mined
 from tests.worlds import shared_words, world

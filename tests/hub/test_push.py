@@ -14,12 +14,12 @@ from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from hf_hardneg import mine, to_format
-from hf_hardneg.corpus import open_corpus
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegWarning, HubError, UnknownNameError
 from hf_hardneg.hub import push_mined_dataset, reproduce
-from hf_hardneg.index import store
-from hf_hardneg.index.bm25 import build_bm25
-from hf_hardneg.index.bm25_weights import BM25Config
+from hf_hardneg.index.bm25.bm25_index import build_bm25
+from hf_hardneg.index.bm25.weights import BM25Config
+from hf_hardneg.store import directories
 from tests.calls import Given
 from tests.hub.conftest import ADA, BOB
 from tests.test_arguments import ON_THE_HUB, walk
@@ -248,7 +248,7 @@ def test_the_index_goes_along(hub, name, data, tmp_path):
             there.parent.mkdir(parents=True, exist_ok=True)
             there.write_bytes(file.content)
     opened = open_corpus(corpus, cache_dir=str(tmp_path / "there/index"))
-    with store.without_building():
+    with directories.without_building():
         found = build_bm25(opened, BM25Config())
     assert found.name == folder.name
 

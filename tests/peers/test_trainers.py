@@ -13,10 +13,10 @@ import torch
 from datasets import Dataset, load_dataset
 
 from hf_hardneg import from_format, save_format, to_format
-from hf_hardneg.encode.encoder import load_encoder
-from hf_hardneg.encode.live import weights_digest
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.index.store import read_manifest
+from hf_hardneg.models.encoder import load_encoder
+from hf_hardneg.models.live import weights_digest
+from hf_hardneg.store.directories import read_manifest
 from hf_hardneg.training import HardNegativeCallback, Refresher, Tuples
 from tests.test_layouts import mined_rows
 from tests.worlds import world

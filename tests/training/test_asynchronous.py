@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_hardneg.encode.live import weights_digest
 from hf_hardneg.errors import ConfigError, HardNegWarning, RanksError, StoreError
+from hf_hardneg.models.live import weights_digest
 from hf_hardneg.training import AsyncRefresher, Schedule, asynchronous
 from tests.training.loop import Run
 from tests.training.test_ranks import contents, launch, results

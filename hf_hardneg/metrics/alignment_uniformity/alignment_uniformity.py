@@ -6,7 +6,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from hf_hardneg.diagnostics import alignment, uniformity
+from hf_hardneg.arrays.statistics import alignment, uniformity
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError, DataError
 

@@ -8,7 +8,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from hf_hardneg.diagnostics import wilson_interval
+from hf_hardneg.arrays.statistics import wilson_interval
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.metrics import judgements
 

@@ -9,9 +9,9 @@ import evaluate
 import numpy as np
 
 from hf_hardneg.errors import DataError
-from hf_hardneg.hardness import Hardness as Histogram
-from hf_hardneg.hardness import best_scores, compare
-from hf_hardneg.reports import quantiles
+from hf_hardneg.reports.hardness import Hardness as Histogram
+from hf_hardneg.reports.hardness import best_scores, compare
+from hf_hardneg.reports.report import quantiles
 
 DESCRIPTION = """Scores of negatives against the best score of a positive of the same query: means, quantiles of the
 margin, and the shares that are easy, moderate and hard, as `hf_hardneg.report` counts them."""

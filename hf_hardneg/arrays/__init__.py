@@ -1,0 +1,1 @@
+"""Flat arrays: vectors, strings, groups, statistics; nothing here knows what a corpus is."""

@@ -1,0 +1,49 @@
+"""Where the command line writes datasets: checked before the work, replaced whole after it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.formats.inputs import is_saved
+from hf_hardneg.store.disk import check_writable, published, writing
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+
+def check_folder(out: str, *, overwrite: bool) -> None:
+    """Raise where a dataset could not be saved.
+
+    Args:
+        out (`str`): the folder, which an empty one may be already.
+        overwrite (`bool`): whether a saved dataset may be replaced.
+
+    Raises:
+        ConfigError: it holds something, or nothing can be written there.
+    """
+    target = Path(out)
+    is_used = target.is_file() or (target.is_dir() and any(target.iterdir()))
+    if is_used and not overwrite:
+        raise ConfigError(f"--out {out} exists; give a new folder, or --overwrite to replace the dataset in it.")
+    if is_used and not is_saved(target):
+        raise ConfigError(
+            f"--out {out} holds something else than a saved dataset, and --overwrite replaces nothing but those. "
+            "Give another folder."
+        )
+    check_writable(out, "--out")
+
+
+def save(dataset: Dataset | DatasetDict, out: str) -> None:
+    """Save a dataset; what was in the folder stays until all of it is written.
+
+    Raises:
+        StoreError: the disk refuses it.
+    """
+    target = Path(out).absolute()
+    with writing(target, other="--out"), published(target) as partial:
+        dataset.save_to_disk(str(partial))
+        if target.exists():
+            shutil.rmtree(target)

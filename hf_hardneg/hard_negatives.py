@@ -1,0 +1,314 @@
+"""`HardNegatives`: the callable. A batch is read, searched, rescored, filtered and sampled, and emitted."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.corpus.batches import Batch
+from hf_hardneg.corpus.documents import id_column_of, open_corpus
+from hf_hardneg.corpus.positives import corpus_keys
+from hf_hardneg.corpus.queries import Columns, Reader, known_positives_of, no_ids
+from hf_hardneg.corpus.sides import warn_of_pairs
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
+from hf_hardneg.identity import identify, is_of_user, one_run
+from hf_hardneg.pipeline.filtering import Filtering, MissingPositive
+from hf_hardneg.pipeline.padding import Shortage
+from hf_hardneg.pipeline.rescoring import Rescoring
+from hf_hardneg.pipeline.retrieval import Aggregate, Retrieval
+from hf_hardneg.pipeline.selection import Selection, check_own, written
+from hf_hardneg.retrievers import Sources
+from hf_hardneg.runtime.arguments import Folder, Name, Negatives, check_fields
+from hf_hardneg.runtime.process import end_with_pool
+from hf_hardneg.signals import Context
+from hf_hardneg.store import directories
+from hf_hardneg.strategies import Strategy, concise, resolve
+from hf_hardneg.text.keys import Dedupe
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, repr=False)
+class HardNegatives:
+    """Mines hard negatives for a batch of (query, positive) rows: pass it to any `datasets` verb that takes a function.
+
+    Constructing it builds or opens the index; under a launcher such as `torchrun` all ranks must construct it, and each
+    encodes its share. It pickles as paths and digests, a few kilobytes, and what it returns for a row depends on that
+    row and these arguments alone, never on the rest of the batch.
+
+    Args:
+        corpus (`Dataset`): the documents.
+        strategy (`str` or `Strategy`, defaults to `"bm25"`): a name, a chain such as `"margin+rank_zone"`, or parts.
+        num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
+        encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts.
+        cross_encoder (*optional*): the model of a denoiser, see `load_cross_encoder`; one that is given is always used:
+            where the strategy has no `CrossEncoderDenoiser`, it is the last filter.
+        safeguards (`bool`, defaults to `True`): whether a strategy given by name first removes what is likely an
+            unlabelled positive, see `hf_hardneg.strategies.SAFEGUARDS`. A `Strategy` is used as it is written.
+        text_column (`str` or `Sequence[str]`, *optional*): in the corpus; several are joined by a space, without those
+            that are empty. By default `text`, with `title` before it where there is one, as BEIR and `from_format()`
+            read them; `"text"` is the text alone.
+        id_column (`str`, *optional*): in the corpus. By default the one column that is called as id columns are, such
+            as `_id`, `id`, `docid`, `doc_id`, `pid`, `passage_id` or `corpus-id`; where several are, the one whose
+            values are all different. A corpus without such a column has no ids: rows that name documents by ids are an
+            error, and negatives are called `row-0`, `row-1`, …. `"row_number"`: ids are row numbers, `0`, `1`, ….
+        vector_column (`str`, *optional*): vectors in the corpus, instead of an encoder.
+        index_name (`str` or `faiss.Index`, *optional*): a user's own: its name on the corpus, a file, an object.
+        query_column, query_id_column, positive_column, positive_ids_column (`str`): in the pairs. Ids that are classes
+            (`ClassLabel`) count by their names, which streams, transforms and pandas or numpy formats do not hand on:
+            there cast such a column to strings first.
+        query_vector_column (`str`, *optional*): vectors in the pairs.
+        exclude_ids_column (`str`, *optional*): per row, ids of documents that must not come out.
+        answer_column (`str`, *optional*): in the pairs, answers that a negative must not contain.
+        parent_column (`str`, *optional*): in the corpus, what names the larger document; none of a positive comes out.
+        known_positives (`Sequence[Dataset]`, *optional*): datasets whose rows' positives are excluded too, by query;
+            `mine()` passes the pairs. Without it only the positives of the row itself are known.
+        symmetric (`bool`, *optional*): whether pairs hold in both directions, as those of duplicate questions do. Then
+            all texts that the pairs of `known_positives` link, directly or over others, are positives of each other.
+            By default not, with a warning where queries stand in the corpus; `False` says that this is meant.
+        positive_agg (`str`, defaults to `"min"`): which of several positive scores margins compare with:
+            `"min"`, `"max"`, `"mean"`, `"random"` for one that is drawn for each query, as SimANS' code does, or
+            `"per_positive"` for rows of one positive each.
+        dedupe (`str`, defaults to `"normalized"`): when two texts are the same document; `"exact"`, or `"off"`.
+        on_missing_positive_score (`str`, defaults to `"compute"`): scored by the scorer of the candidates, an error
+            where that cannot; `"skip_filter"` lets those queries pass, `"drop_row"` leaves them out.
+        on_shortage (`str`, defaults to `"keep_fewer"`): or `"drop_row"`; `"error"`; `"pad_next"`, the best of what
+            filters removed; `"pad_tail"`, draws from what was too deep for the strategy's cross-encoder, unscored (as
+            RocketQA's code for MS MARCO does); `"pad_random"`, draws from the corpus. No padding has an answer or
+            the parent of a positive.
+        seed (`int`, defaults to 42): draws are keyed by it, the query and the document.
+        cache_dir (`str`, *optional*): where indexes live.
+        verify (`bool`, defaults to `False`): whether the content of all that is reused from there is compared with its
+            checksums; by default that of large files only where their time tells of a change. It changes no result.
+
+    Raises:
+        ConfigError: arguments that cannot work, before anything is built.
+        ColumnError, DataError, ModelError, StoreError: see `hf_hardneg.errors`.
+
+    Example:
+        >>> miner = HardNegatives(corpus, "bm25", num_negatives=2)
+        >>> mined = pairs.map(miner, batched=True, num_proc=2)
+        >>> mined[0]["negatives"]
+        ['The sky of Mars is red by day and blue at sunset.', 'The sky is red at sunset because the light crosses ...']
+    """
+
+    corpus: InitVar[Dataset]
+    strategy: str | Strategy = "bm25"
+    _: KW_ONLY
+    num_negatives: Negatives = 4
+    encoder: InitVar[Any] = None
+    cross_encoder: InitVar[Any] = None
+    safeguards: bool = True
+    text_column: Name | Sequence[Name] | None = None
+    id_column: Name | None = None
+    vector_column: Name | None = None
+    index_name: InitVar[Any] = None
+    query_column: Name = "query"
+    query_id_column: Name = "query_id"
+    positive_column: Name = "positive"
+    positive_ids_column: Name = "positive_ids"
+    query_vector_column: Name | None = None
+    exclude_ids_column: Name | None = None
+    answer_column: Name | None = None
+    parent_column: Name | None = None
+    known_positives: InitVar[Sequence[Dataset]] = ()
+    symmetric: bool | None = None
+    positive_agg: Aggregate = "min"
+    dedupe: Dedupe = "normalized"
+    on_missing_positive_score: MissingPositive = "compute"
+    on_shortage: Shortage = "keep_fewer"
+    seed: int = 42
+    cache_dir: Folder | None = None
+    verify: InitVar[bool] = False
+    retrieval: Retrieval = field(init=False, repr=False)
+    rescoring: Rescoring = field(init=False, repr=False)
+    selection: Selection = field(init=False, repr=False)
+
+    def __post_init__(self, *given: Any) -> None:
+        *others, verify = given
+        if not isinstance(verify, bool):
+            raise ConfigError(f"verify={verify!r} of type {type(verify).__name__}: give True or False.")
+        with one_run(), directories.verifying(verify):
+            self._bind(*others)
+
+    def _bind(
+        self,
+        corpus: Dataset,
+        encoder: Any,
+        cross_encoder: Any,
+        index_name: Any,
+        known_positives: Sequence[Dataset],
+    ) -> None:
+        check_fields(self, corpus=corpus, known_positives=known_positives)
+        strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
+        strategy = self._completed(strategy)
+        self._check(strategy)
+        self._check_used(strategy, {"encoder": encoder, "index_name": index_name})
+        reader = self._reader(corpus, known_positives, strategy)
+        sources = Sources(
+            dataset=corpus,
+            corpus=reader.corpus,
+            encoder=encoder,
+            vector_column=self.vector_column,
+            index=index_name,
+            cross_encoder=cross_encoder,
+            seed=self.seed,
+        )
+        searcher = strategy.retriever.bind(sources)
+        scorers = {stage.name: stage.bind(sources) for stage in strategy.scoring}
+        filters = [
+            stage.fitted(scorers[stage.name]) if isinstance(stage, ScoringFilter) else stage
+            for stage in strategy.filters
+        ]
+        strategy = replace(strategy, filters=filters, sampler=strategy.sampler.fitted(searcher))
+        context = Context(sources=sources, searcher=searcher, reader=reader, known=known_positives)
+        filtering = Filtering(
+            filters=tuple(strategy.filters),
+            positive_agg=self.positive_agg,
+            on_missing_positive_score=self.on_missing_positive_score,
+            seed=self.seed if self.positive_agg == "random" else None,
+        )
+        signals = {signal.name: signal.bind(context) for signal in strategy.signals}
+        codes = {signal.name: identify(signal, what="signal") for signal in strategy.signals}
+        strict = [signal.name for stage in strategy.filters if stage.strict for signal in stage.signals]
+        members = (strategy.retriever, *getattr(strategy.retriever, "members", ()))
+        code = tuple(identify(one, what="retriever") for one in members if is_of_user(type(one)))
+        retrieval = Retrieval(reader=reader, searcher=searcher, depth=strategy.depth(self.num_negatives), code=code)
+        rescoring = Rescoring(
+            reader=reader,
+            signals=signals,
+            codes=codes,
+            filtering=filtering,
+            scorers=scorers,
+            enough=self.num_negatives if strategy.stops_early else None,
+            score_kind=searcher.score_kind,
+            sources=searcher.sources,
+        )
+        selection = Selection(
+            reader=reader,
+            filtering=filtering,
+            sampler=strategy.sampler,
+            num_negatives=self.num_negatives,
+            on_shortage=self.on_shortage,
+            seed=self.seed,
+            score_kind=searcher.score_kind,
+            sources=searcher.sources,
+            search_recall=searcher.recall,
+            strict={name: signals[name] for name in strict},
+        )
+        parts = {"strategy": strategy, "retrieval": retrieval, "rescoring": rescoring, "selection": selection}
+        for name, value in (parts | {"id_column": reader.corpus.id_column}).items():
+            object.__setattr__(self, name, value)
+        warn_of_pairs(known_positives, reader, corpus, symmetric=self.symmetric)
+
+    def _reader(self, corpus: Dataset, known_positives: Sequence[Dataset], strategy: Strategy) -> Reader:
+        """The corpus and the known positives, opened; all columns are checked before."""
+        columns = self._columns()
+        if self.symmetric and not known_positives:
+            raise ConfigError(
+                "symmetric=True reads pairs in both directions and got none: a row alone does not know the others. Use "
+                "mine(), or pass known_positives=, the datasets whose pairs count."
+            )
+        for rows in known_positives:
+            columns.check_table(
+                dict(zip(rows.column_names, rows.features.arrow_schema.empty_table().columns, strict=True))
+            )
+            naming = columns.naming_documents(rows.column_names)
+            if naming and id_column_of(corpus, self.id_column) is None:
+                raise no_ids(naming[0], corpus.column_names)
+        strategy.sampler.check_known(known_positives, columns, self.dedupe)
+        opened = open_corpus(corpus, text_column=self.text_column, id_column=self.id_column, cache_dir=self.cache_dir)
+        keys = corpus_keys(opened, self.dedupe)
+        reader = Reader(corpus=opened, keys=keys, columns=columns, symmetric=bool(self.symmetric))
+        if not known_positives:
+            return reader
+        return replace(reader, known=known_positives_of(known_positives, reader))
+
+    def __repr__(self) -> str:
+        return concise(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields and the identity of its code, so that `Dataset.map` stores what other code makes as other rows."""
+        parts = (self.retrieval.searcher, self.retrieval.code, self.rescoring, self.selection)
+        return {**self.__dict__, "code": identify(parts, what="miner")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({name: value for name, value in state.items() if name != "code"})
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch in the form it came, with `negatives` and the columns that explain them.
+
+        Raises:
+            ColumnError, DataError: the rows cannot be read.
+            ConfigError: a margin has no positive score to compare with, or a worker would touch CUDA.
+        """
+        end_with_pool()
+        rows = Batch.of(batch, self.query_column)
+        names = written(self.selection.filtering.filters)
+        check_own(rows.columns, names, rows.fields("mining") if "mining" in rows.columns else ())
+        queries = self.retrieval.reader.read(rows.columns)
+        found = self.retrieval.search(queries)
+        found = self.rescoring.add(found, queries)
+        chosen = self.selection.choose(found, queries)
+        return self.selection.emit(rows, found, chosen)
+
+    def _columns(self) -> Columns:
+        return Columns(
+            query=self.query_column,
+            query_id=self.query_id_column,
+            positive=self.positive_column,
+            positive_ids=self.positive_ids_column,
+            query_vector=self.query_vector_column,
+            exclude_ids=self.exclude_ids_column,
+            answer=self.answer_column,
+        )
+
+    def _completed(self, strategy: Strategy) -> Strategy:
+        """The strategy with the filters that other arguments ask for, first."""
+        added: list[Filter] = [AnswerOverlap()] if self.answer_column is not None else []
+        if self.parent_column is not None:
+            added.append(OtherParent(self.parent_column))
+        return replace(strategy, filters=(*(one for one in added if one not in strategy.filters), *strategy.filters))
+
+    def _check_used(self, strategy: Strategy, models: Mapping[str, Any]) -> None:
+        """Raise for options that a strategy of this library's parts would not look at."""
+        if strategy.uses_vectors or not strategy.is_ours:
+            return
+        unused = [f"{name}=" for name in OF_VECTORS if models[name] is not None]
+        if unused:
+            raise ConfigError(
+                f"{', '.join(unused)} would change nothing: {strategy!r} uses no vectors; 'dense', 'hybrid' and the "
+                "filter Disagreement() do. Drop it, or choose one of those."
+            )
+
+    def _check(self, strategy: Strategy) -> None:
+        if strategy.needs_positive and strategy.retriever.name == "random":
+            raise ConfigError(
+                f"{strategy!r} compares with the positive's score, but random retrieval scores nothing. "
+                "Use a bm25 or dense retriever, or drop that filter."
+            )
+        depth = strategy.depth(self.num_negatives)
+        if self.on_shortage == "pad_tail" and not any(stage.scored_depth < depth for stage in strategy.scoring):
+            raise ConfigError(
+                "on_shortage='pad_tail' draws from candidates too deep to be scored, and no filter scores fewer than "
+                f"the {depth} of {strategy!r}. Retrieve deeper than the scored_depth of a CrossEncoderDenoiser, or pad "
+                "with 'pad_next' or 'pad_random'."
+            )
+
+
+OPTIONS = frozenset(inspect.signature(HardNegatives).parameters) - {"corpus", "strategy"}
+"""Every keyword of `HardNegatives`, which `mine`, `plan` and what calls them take too."""
+
+
+OF_VECTORS = ("encoder", "index_name")
+"""Those that are passed for vectors alone; names of columns say what the data hold, whatever reads them."""
+
+
+def usable(strategy: str | Strategy, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of several strategies, without those that a strategy without vectors would not use."""
+    leaves_out = () if resolve(strategy).uses_vectors else OF_VECTORS
+    return {name: value for name, value in options.items() if name not in leaves_out}

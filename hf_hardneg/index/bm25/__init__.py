@@ -1,0 +1,1 @@
+"""The files and kernels of the BM25 index."""

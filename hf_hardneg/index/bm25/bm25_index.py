@@ -1,0 +1,188 @@
+"""BM25 over a corpus: an index on disk, memory-mapped, searched by an exact kernel.
+
+The index can be opened with `bm25s` too. The build is ours because it streams; the search because mining needs what a
+top-k call does not give: ties cut in corpus order, no documents that share no term, another depth for each query,
+scores of chosen pairs, and threads that survive a fork.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.identity import identify
+from hf_hardneg.index.bm25 import building, kernel
+from hf_hardneg.index.bm25.consistency import inconsistency
+from hf_hardneg.index.bm25.kernel import Postings
+from hf_hardneg.index.bm25.vocabulary import Vocabulary, open_vocabulary
+from hf_hardneg.index.bm25.weights import BM25Config
+from hf_hardneg.index.hits import Hits
+from hf_hardneg.runtime.process import in_threads, threads
+from hf_hardneg.store import directories
+from hf_hardneg.store.mapped_memory import drop
+from hf_hardneg.text.analysis import tokenizer_digest
+
+LAYOUT = 3
+"""Of the files on disk, and of the order in which a score is summed."""
+
+PIECES = 4
+PAIRS = 10_000
+"""Parts of a batch for each thread; some queries cost more than others."""
+
+
+def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
+    """The directory of the BM25 index of a corpus, built once.
+
+    Raises:
+        ConfigError: no document has a term.
+    """
+    parameters: dict[str, Any] = {
+        "layout": LAYOUT,
+        "corpus": corpus.digest,
+        "k1": config.k1,
+        "b": config.b,
+        "variant": config.variant,
+        "tokenizer": tokenizer_digest(config.tokenizer),
+    }
+    if type(config) is not BM25Config:
+        parameters["code"] = identify(config, what="BM25 configuration")
+
+    def build(directory: Path) -> None:
+        building.write_index(directory, corpus.batches(), len(corpus), config)
+
+    return directories.obtain(corpus.cache, "bm25", parameters, build)
+
+
+class Terms(NamedTuple):
+    """Known terms of n texts, repeated as they repeat.
+
+    `flat` int64 ids of all texts; `pointers` (n + 1,) int64, where each text's begin.
+    """
+
+    flat: np.ndarray
+    pointers: np.ndarray
+
+    def of(self, first: int, last: int) -> Terms:
+        """The terms of texts `first` to `last`, which is left out."""
+        pointers = self.pointers[first : last + 1]
+        return Terms(self.flat[pointers[0] : pointers[-1]], pointers - pointers[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class BM25Index:
+    """An opened-on-demand BM25 index; pickles as its path.
+
+    Args:
+        directory (`Path`): what `build_bm25` returned.
+        config (`BM25Config`): how it was built.
+    """
+
+    directory: Path
+    config: BM25Config
+
+    def terms(self, texts: list[str]) -> Terms:
+        """Known terms of texts, as ids, in the order in which their weights are summed, whatever that of the words."""
+        postings, vocabulary, _ = _opened(self.directory)
+        flat, pointers = _known(vocabulary, [self.config.tokenizer(text) for text in texts])
+        return Terms(kernel.ordered(flat, pointers, postings), pointers)
+
+    def search(self, texts: list[str], k: np.ndarray) -> Hits:
+        """The best documents of each query that share at least one term with it.
+
+        Args:
+            texts (`list[str]`): n queries.
+            k (`np.ndarray`): (n,) int64, how many at most, for each query.
+        """
+        postings, terms, workers = _opened(self.directory).postings, self.terms(texts), threads()
+        pieces = min(PIECES * workers, len(texts) // 16) if workers > 1 else 1
+        bounds = np.linspace(0, len(texts), max(pieces, 1) + 1, dtype=np.int64)
+
+        def run(first: int, last: int) -> Hits:
+            flat, pointers = terms.of(first, last)
+            query, doc, score = kernel.search(flat, pointers, k[first:last], postings, kernel.WINDOW)
+            return Hits(query + first, doc, score)
+
+        if pieces <= 1:
+            return run(0, len(texts))
+        with ThreadPoolExecutor(workers) as pool:
+            found = list(pool.map(run, bounds[:-1], bounds[1:]))
+        return Hits(*map(np.concatenate, zip(*found, strict=True)))
+
+    def score_rows(self, texts: list[str], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Scores of chosen (query, corpus row) pairs, (n,) float32, equal to those `search` gives."""
+        terms, postings = self.terms(texts), _opened(self.directory).postings
+
+        def part(pairs: slice) -> np.ndarray:
+            return kernel.score_rows(*terms, query[pairs], rows[pairs], postings)
+
+        return np.concatenate(in_threads(part, len(rows), at_least=PAIRS))
+
+    def score_texts(self, texts: list[str], query: np.ndarray, documents: list[str]) -> np.ndarray:
+        """Scores of chosen (query, text) pairs, (n,) float32, with the corpus' statistics."""
+        postings, vocabulary, mean_length = _opened(self.directory)
+        split = [self.config.tokenizer(document) for document in documents]
+        length = np.array([len(terms) for terms in split])
+        held, held_by = _with_owner(_known(vocabulary, split))
+        pairs, frequency = np.unique(held_by << 32 | held, return_counts=True)
+        asked, asked_of = _with_owner(self.terms([texts[i] for i in query]))
+        place, found = isin_sorted(asked_of << 32 | asked, pairs)
+        term, owner = asked[found], asked_of[found]
+        having = postings.starts[term + 1] - postings.starts[term]
+        idf = self.config.idf(having, postings.documents)
+        scores = np.zeros(len(documents), np.float32)
+        np.add.at(scores, owner, self.config.weights(idf, frequency[place[found]], length[owner], mean_length))
+        return scores
+
+
+def _known(vocabulary: Vocabulary, texts: list[Sequence[str]]) -> Terms:
+    ids = vocabulary.ids(list(chain.from_iterable(texts)))
+    ends = np.cumsum([0, *map(len, texts)])
+    known = ids >= 0
+    return Terms(ids[known], np.concatenate([[0], np.cumsum(known)])[ends])
+
+
+def _with_owner(terms: Terms) -> tuple[np.ndarray, np.ndarray]:
+    return terms.flat, np.repeat(np.arange(len(terms.pointers) - 1), np.diff(terms.pointers))
+
+
+class Opened(NamedTuple):
+    """The memory-mapped parts of an index, and the mean number of terms of a document."""
+
+    postings: Postings
+    vocabulary: Vocabulary
+    mean_length: float
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(directory: Path) -> Opened:
+    documents, mean_length = _statistics(directory)
+    words = -(-documents // 64)
+    arrays = building.SCHEMA.opened(directory, documents=documents, words=words)
+    postings = Postings(documents, *(arrays[name.removesuffix(".npy")] for name in building.ARRAYS))
+    vocabulary = open_vocabulary(directory, terms=len(postings.starts) - 1)
+    if wrong := inconsistency(postings):
+        raise directories.altered(directory, *wrong)
+    for array in (postings.rows, postings.weights, postings.bits, postings.before):
+        drop(array)
+    return Opened(postings, vocabulary, mean_length)
+
+
+def _statistics(directory: Path) -> tuple[int, float]:
+    """How many documents an index holds, and their mean number of terms."""
+    said = directories.read_object(directory, building.STATISTICS)
+    documents, mean_length = said.get("documents"), said.get("mean_length")
+    if type(documents) is not int or not 0 < documents < 1 << 31:
+        raise directories.altered(directory, building.STATISTICS, "it names no number of documents")
+    if type(mean_length) is not float or not 0 < mean_length < math.inf:
+        raise directories.altered(directory, building.STATISTICS, "it names no mean length")
+    return documents, mean_length

@@ -1,0 +1,119 @@
+"""The terms of an index on disk: a memory-mapped hash table, so that a process holds no dictionary."""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
+# ruff: noqa: ANN001, ANN202
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+from hf_hardneg.store import directories
+from hf_hardneg.store.disk import save_array
+from hf_hardneg.store.stored_arrays import Schema, Stored
+
+NAMES = ("bytes", "ends", "slots")
+SCHEMA = Schema.of(
+    {
+        "terms.bytes": Stored(np.uint8, "bytes"),
+        "terms.ends": Stored(np.int64, "terms+1", bounds="bytes"),
+        "terms.slots": Stored(np.int32, "slots", least=-1, below="terms"),
+    }
+)
+
+
+class Vocabulary(NamedTuple):
+    """The V terms of an index.
+
+    `bytes` uint8 is the UTF-8 text of all terms in order of their ids, `ends` (V + 1,) int64 bounds them. `slots`
+    int32, a power of two long, is an open-addressing table of ids, -1 where it is free.
+    """
+
+    bytes: np.ndarray
+    ends: np.ndarray
+    slots: np.ndarray
+
+    def ids(self, terms: Sequence[str]) -> np.ndarray:
+        """Ids of terms, (n,) int64, -1 for those that are not in the vocabulary."""
+        return _ids(self, *_utf8(terms))
+
+
+def save_vocabulary(directory: Path, terms: Sequence[str]) -> None:
+    """Write the tables `open_vocabulary` maps; ids are positions in `terms`, which are distinct."""
+    text, ends = _utf8(terms)
+    slots = np.full(1 << (2 * len(terms)).bit_length(), -1, np.int32)
+    _fill(text, ends, slots)
+    for name, values in zip(NAMES, (text, ends, slots), strict=True):
+        save_array(directory / f"terms.{name}.npy", values)
+
+
+def open_vocabulary(directory: Path, terms: int) -> Vocabulary:
+    """The vocabulary of so many terms in a published directory, memory-mapped.
+
+    Raises:
+        StoreError: a file is altered.
+    """
+    arrays = SCHEMA.opened(directory, terms=terms)
+    vocabulary = Vocabulary(*(arrays[f"terms.{name}"] for name in NAMES))
+    free = np.count_nonzero(vocabulary.slots < 0)
+    if free == 0 or len(vocabulary.slots) & (len(vocabulary.slots) - 1):
+        raise directories.altered(
+            directory, "terms.slots.npy", "its table has no free place, or no power of two of places"
+        )
+    return vocabulary
+
+
+def _utf8(terms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    _, ends, text = pa.array(terms, pa.large_string()).buffers()
+    ends = np.frombuffer(ends, np.int64, len(terms) + 1) if len(terms) else np.zeros(1, np.int64)
+    return np.frombuffer(text or b"", np.uint8), ends
+
+
+@njit(cache=True, nogil=True)
+def _hash(text, start, stop):
+    """FNV-1a, its high bits folded into the low ones."""
+    value = np.uint64(0xCBF29CE484222325)
+    for i in range(start, stop):
+        value = (value ^ np.uint64(text[i])) * np.uint64(0x100000001B3)
+    return value ^ (value >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def _fill(text, ends, slots):
+    mask = np.uint64(len(slots) - 1)
+    for term in range(len(ends) - 1):
+        place = _hash(text, ends[term], ends[term + 1]) & mask
+        while slots[place] >= 0:
+            place = (place + np.uint64(1)) & mask
+        slots[place] = term
+
+
+@njit(cache=True, nogil=True)
+def _same(text, start, stop, other, other_start, other_stop):
+    if stop - start != other_stop - other_start:
+        return False
+    for i in range(stop - start):  # noqa: SIM110
+        if text[start + i] != other[other_start + i]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _ids(vocabulary, text, ends):
+    mask = np.uint64(len(vocabulary.slots) - 1)
+    ids = np.full(len(ends) - 1, -1, np.int64)
+    for i in range(len(ids)):
+        place = _hash(text, ends[i], ends[i + 1]) & mask
+        while vocabulary.slots[place] >= 0:
+            term = vocabulary.slots[place]
+            bounds = vocabulary.ends[term], vocabulary.ends[term + 1]
+            if _same(vocabulary.bytes, bounds[0], bounds[1], text, ends[i], ends[i + 1]):
+                ids[i] = term
+                break
+            place = (place + np.uint64(1)) & mask
+    return ids

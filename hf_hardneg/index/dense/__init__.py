@@ -1,0 +1,1 @@
+"""The files and kernels of exact and approximate vector search."""

@@ -1,0 +1,240 @@
+"""The scorer behind what a user calls a cross-encoder: a path or Hub id, or a live model, or a function.
+
+Opening one reads its files and no more.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from hf_hardneg.errors import ConfigError, ModelError
+from hf_hardneg.identity import identify
+from hf_hardneg.models.families import FOLDS, LATE_INTERACTION, check_family, family_of_folder, family_of_live
+from hf_hardneg.models.folds import CrossFitted
+from hf_hardneg.models.forward import check_device
+from hf_hardneg.models.late_interaction import open_late_interaction
+from hf_hardneg.models.live import close_to, keep_settings, same_modes, save_model
+from hf_hardneg.models.live_settings import live_identity, tokenizer_settings
+from hf_hardneg.models.model_files import (
+    CLASSIFIER,
+    check_complete,
+    described,
+    is_plain,
+    longest_input,
+    model_folder,
+    modules_of,
+    read_json,
+)
+from hf_hardneg.models.modules import OURS
+from hf_hardneg.models.scorers import (
+    ALLOWED,
+    CallableScorer,
+    PairScorer,
+    RerankersScorer,
+    ScoreKind,
+    SentenceTransformersScorer,
+    TransformersScorer,
+    classifier_digest,
+    forget_scorers,
+    log_odds,
+)
+from hf_hardneg.runtime.arguments import Folder, Name, Range, checked
+from hf_hardneg.store.directories import digest_of, obtain
+
+Activation = Literal["auto", "sigmoid", "identity"]
+Length = Annotated[int, Range(least=8, such_as=512)]
+"""Tokens that leave room for a query and a document."""
+KNOWN_ACTIVATIONS = ("Sigmoid", "Identity")
+MOST_FOLDS = 1000
+TRAINED_HEAD = "ForSequenceClassification"
+PROBES = [("dark rock", "Basalt is dark rock from lava."), ("", "ÉTÉ 東京"), ("A [MASK]", "")]
+PROBES += [("what is Rock", " ".join(f"word{n} Rock" for n in range(300)))]
+"""Pairs that show another case, language, prompt, side or length."""
+
+
+@checked
+def load_cross_encoder(
+    model: Any,
+    *,
+    cache_dir: Folder,
+    device: Name = "auto",
+    activation: Activation = "auto",
+    max_length: Length | None = None,
+) -> PairScorer:
+    """The scorer behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
+
+    Args:
+        model (`str`, `Path`, `CrossEncoder`, rerankers model, `Callable[[list[str], list[str]], array (n,)]` or
+            `PairScorer`): a sequence-classification model has one label, or two, whose scores are then the differences
+            of the second logit and the first; or a denoiser that `train_denoiser` wrote.
+        cache_dir (`str` or `Path`): where a live model is saved once, so that workers can load it.
+        device (`str`, defaults to `"auto"`): for a path or Hub id, such as `"cuda"`; a GPU if there is one.
+        activation (`str`, defaults to `"auto"`): what makes probabilities of what the model returns: `"sigmoid"` where
+            it returns logits, `"identity"` where it returns probabilities. `"auto"` takes classifiers for logits,
+            whether or not their own configuration ends in a sigmoid; a callable says it by an attribute `kind`, and is
+            taken for probabilities without.
+        max_length (`int`, *optional*): tokens after which pairs are cut; the model's own limit by default.
+
+    Raises:
+        ModelError: there is no such model, it has no trained classification head, or an activation nobody knows.
+        ConfigError: something else was passed.
+    """
+    if isinstance(model, PairScorer):
+        return model
+    check_device(device)
+    cache_dir = Path(cache_dir)
+    if isinstance(model, (str, os.PathLike)):
+        with described(os.fspath(model)):
+            return _from_folder(os.fspath(model), device, activation, max_length)
+    if (family := family_of_live(model)) is not None:
+        check_family(family, "cross_encoder", f"a {type(model).__name__}", live=True)
+        return _from_sentence_transformers(model, cache_dir, activation, max_length)
+    if hasattr(model, "rank") and hasattr(model, "score"):
+        return _from_rerankers(model, cache_dir, activation, max_length)
+    if callable(model):
+        digest = identify(model, what="cross-encoder")
+        kind = _kind(activation, auto=getattr(model, "kind", "ce_prob"))
+        return CallableScorer(function=model, digest=digest_of({"function": digest, "kind": kind}), kind=kind)
+    raise ConfigError(f"cross_encoder= got a {type(model).__name__}; allowed are {ALLOWED}.")
+
+
+def _kind(activation: Activation, *, auto: ScoreKind) -> ScoreKind:
+    return {"auto": auto, "sigmoid": "ce_logit", "identity": "ce_prob"}[activation]
+
+
+def _from_folder(
+    name: str, device: str, activation: Activation, max_length: int | None, own_code: bool = False
+) -> PairScorer:
+    folder = model_folder(name, otherwise="a CrossEncoder, a rerankers model, or a callable")
+    check_family(family_of_folder(folder), "cross_encoder", repr(name))
+    if (folder / FOLDS).exists():
+        members = [folder / f"fold-{number}" for number in range(_folds(folder))]
+        return CrossFitted(scorers=tuple(_from_folder(str(one), device, activation, max_length) for one in members))
+    if (folder / LATE_INTERACTION).exists():
+        if activation == "identity" or max_length is not None:
+            raise ConfigError(
+                f"{name!r} is a denoiser by late interaction, and activation={activation!r}, max_length={max_length} "
+                "were given; it returns logits and has its encoder's length. Leave both out."
+            )
+        return open_late_interaction(folder, device=device)
+    check_complete(folder, name)
+    config = read_json(folder / "config.json")
+    if activation == "auto":
+        _check_activation(_own_activation(folder, config), name)
+    kind, limit = _kind(activation, auto="ce_logit"), max_length or longest_input(folder)
+    if _is_modular(folder):
+        return SentenceTransformersScorer.of(folder, max_length=max_length, kind=kind, device=device, own_code=own_code)
+    labels = len(config.get("id2label") or {}) or int(config.get("num_labels", 2))
+    if labels > 2:
+        raise ModelError(
+            f"The model {name!r} has {labels} labels; one (relevance) or two (not relevant, relevant) can be read. "
+            "Pass a callable (queries, documents) -> scores that says which labels mean relevant."
+        )
+    digest = classifier_digest(str(folder), limit, kind)
+    return TransformersScorer(folder=str(folder), max_length=limit, kind=kind, digest=digest, device=device)
+
+
+def _folds(folder: Path) -> int:
+    folds = read_json(folder / FOLDS).get("folds")
+    if type(folds) is not int or not 1 <= folds <= MOST_FOLDS:
+        raise ModelError(f"{folder / FOLDS} names no number of models up to {MOST_FOLDS}. Train the denoiser again.")
+    return folds
+
+
+def _is_modular(folder: Path) -> bool:
+    """Whether a folder has more than a classifier of pairs: other modules, a prompt, or settings of its own."""
+    modules = [str(module["type"]) for module in modules_of(folder)]
+    settings = read_json(folder / "config_sentence_transformers.json", default={})
+    plain = modules == [] or (len(modules) == 1 and modules[0].startswith(OURS) and modules[0].endswith(".Transformer"))
+    prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"))
+    return not plain or bool(prompt) or bool(settings.get("keep_in_fp32_modules")) or not is_plain(folder, CLASSIFIER)
+
+
+def _own_activation(folder: Path, config: dict[str, Any]) -> str:
+    """The name of the activation that a model's files ask for: each generation of sentence-transformers has its place.
+
+    One label without any means a sigmoid.
+    """
+    settings = read_json(folder / "config_sentence_transformers.json", default={})
+    nested = config.get("sentence_transformers") or {}
+    named = (
+        settings.get("activation_fn")
+        or nested.get("activation_fn")
+        or config.get("sbert_ce_default_activation_function")
+    )
+    return str(named or "Sigmoid").rpartition(".")[2]
+
+
+def _check_activation(name: str, model: str) -> None:
+    if name not in KNOWN_ACTIVATIONS:
+        raise ModelError(
+            f"The cross-encoder {model!r} ends in the activation {name}; {' and '.join(KNOWN_ACTIVATIONS)} over logits "
+            'are known. Say what its raw outputs are: activation="sigmoid" for logits, "identity" for probabilities.'
+        )
+
+
+def _from_sentence_transformers(
+    model: Any, cache_dir: Path, activation: Activation, max_length: int | None
+) -> PairScorer:
+    """A live CrossEncoder, saved once so that workers can load it; ours to run where it is a plain classifier."""
+    if not hasattr(model, "max_seq_length"):
+        raise ModelError(
+            f"A live {type(model).__name__} of sentence-transformers before 5.4 cannot be taken over. Install a later "
+            "one, or save it (model.save_pretrained(folder)) and pass the folder."
+        )
+    own = getattr(model.activation_fn, "__class__", type(None)).__name__
+    if activation == "auto":
+        _check_activation(own, type(model).__name__)
+    device, kind = str(model.device), _kind(activation, auto="ce_logit")
+    said: Activation = "sigmoid" if kind == "ce_logit" else "identity"
+
+    def save(directory: Path) -> None:
+        save_model(model, directory / "model")
+        keep_settings(model, directory / "model")
+        _check_saved(model, _from_folder(str(directory / "model"), device, said, model.max_seq_length, own_code=True))
+
+    folder = obtain(cache_dir, "crossencoder", live_identity(model), save) / "model"
+    return _from_folder(str(folder), device, said, max_length or model.max_seq_length, own_code=True)
+
+
+def _check_saved(model: Any, scorer: PairScorer) -> None:
+    """Raise where what was saved gives other scores than the live CrossEncoder that was saved.
+
+    Raises:
+        ModelError: it does, as after a `forward` was put in another's place.
+    """
+    import torch
+
+    with same_modes(model):
+        own = model.predict(PROBES, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    opened = scorer.score(*zip(*PROBES, strict=True))
+    forget_scorers()
+    if not close_to(log_odds(own), opened, model):
+        raise ModelError(
+            f"cross_encoder= got a {type(model).__name__} that cannot be saved as it is: opened again, it gives other "
+            "scores. A setting or method of the live object is in no file. Save it and pass the folder if that is what "
+            "you want, or pass a callable (queries, documents) -> scores that calls its predict()."
+        )
+
+
+def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_length: int | None) -> PairScorer:
+    """A model of AnswerDotAI's rerankers: ours to run where it wraps a classifier, else asked query by query."""
+    classifier: Any = getattr(model, "model", None)
+    if not type(classifier).__name__.endswith(TRAINED_HEAD) or not hasattr(model, "tokenizer"):
+        kind = _kind(activation, auto="ce_prob")
+        digest = identify(model, what="cross-encoder")
+        return RerankersScorer(model=model, kind=kind, digest=digest_of({"model": digest, "kind": kind}))
+
+    def save(path: Path) -> None:
+        save_model(classifier, path / "model")
+        model.tokenizer.save_pretrained(path / "model")
+        keep_settings(model.tokenizer, path / "model")
+
+    parameters = {**live_identity(classifier), "tokenizer": tokenizer_settings(model.tokenizer)}
+    folder = obtain(cache_dir, "crossencoder", parameters, save) / "model"
+    kind = _kind(activation, auto="ce_logit")
+    return _from_folder(
+        str(folder), str(classifier.device), "sigmoid" if kind == "ce_logit" else "identity", max_length
+    )

@@ -1,0 +1,145 @@
+"""Vectors of a corpus that survive: shards on disk, reused after a kill, encoded by all ranks of a launch.
+
+Identical texts are encoded once. The folder's name covers the texts and everything of the encoder that changes a
+vector.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.identity import UNIDENTIFIED
+from hf_hardneg.models.embedding_shards import Shards
+from hf_hardneg.models.encoder import Encoder
+from hf_hardneg.runtime.progress import bar
+from hf_hardneg.runtime.ranks import launched_ranks
+from hf_hardneg.store import directories
+from hf_hardneg.store.disk import writing
+from hf_hardneg.store.leases import lease
+from hf_hardneg.store.locks import Lock
+from hf_hardneg.text.keys import text_keys
+
+logger = logging.getLogger(__name__)
+
+SHARD = 512
+HALF_ABOVE = 2_000_000_000
+
+
+class CorpusVectors:
+    """Vectors of all documents in row order, in blocks of up to `SHARD` rows, (n, d) float32, encoded when first read.
+
+    Where there are several ranks, all must enter it as a context, at the same time: rank 0 decides by reading it that
+    the vectors are needed, and shard i is encoded by rank i modulo their number. Shards that an earlier run finished
+    are not encoded again. Above `HALF_ABOVE` bytes of float32 they are stored as float16.
+
+    Args:
+        corpus (`Corpus`): the documents; all ranks must see one cache folder.
+        encoder (`Encoder`): the model.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from hf_hardneg.corpus.documents import open_corpus
+        >>> from hf_hardneg.models.embeddings import CorpusVectors
+        >>> from hf_hardneg.models.encoder import load_encoder
+        >>> encoder = load_encoder("sentence-transformers/all-MiniLM-L6-v2", cache_dir=Path("cache"))
+        >>> with CorpusVectors(open_corpus(corpus), encoder) as blocks:
+        ...     matrix = np.concatenate(list(blocks))
+        >>> len(matrix)
+        13
+    """
+
+    def __init__(self, corpus: Corpus, encoder: Encoder) -> None:
+        self.corpus, self.encoder, self.ranks = corpus, encoder, launched_ranks()
+        if self.ranks.world > 1 and encoder.digest.startswith(UNIDENTIFIED):
+            raise ConfigError(
+                f"The encoder cannot be identified, and {self.ranks.world} ranks find each other's vectors by its "
+                "identity. Give it an attribute `digest`, the same string on all ranks, or encode in one process."
+            )
+        self._asked = False
+
+    def __enter__(self) -> CorpusVectors:
+        if self.ranks.rank > 0 and self.ranks.decided():
+            self._encode()
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self.ranks.rank == 0 and not self._asked and error is None:
+            self.ranks.decided(False)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        if self.ranks.rank == 0 and not self._asked:
+            self._asked = self.ranks.decided(True)
+            self._encode()
+        place = self._texts.place
+        for start in range(0, len(place), SHARD):
+            yield self._shards.gather(place[start : start + SHARD])
+
+    def finished(self) -> int:
+        """How many vectors earlier runs left behind, by the names of the shards alone; the last counts as full."""
+        return SHARD * len(self._shards.paths())
+
+    @functools.cached_property
+    def _texts(self) -> _Texts:
+        return _distinct(self.corpus)
+
+    @functools.cached_property
+    def _shards(self) -> Shards:
+        made_of = {"texts": self._texts.digest, "encoder": self.encoder.digest, "shard": SHARD, "half": HALF_ABOVE}
+        folder = self.corpus.cache / f"vectors-{directories.digest_of(made_of)}"
+        return Shards(folder=folder, count=len(self._texts.first), size=SHARD, half_above=HALF_ABOVE)
+
+    def _encode(self) -> None:
+        """Encode what is missing of this rank's shards, and wait for the other ranks."""
+        shards, ranks = self._shards, self.ranks
+        with writing(shards.folder):
+            shards.folder.mkdir(parents=True, exist_ok=True)
+            lease(shards.folder)
+            with Lock(shards.folder / f".rank-{ranks.rank}-of-{ranks.world}.lock"):
+                self._encode_missing(range(ranks.rank, len(shards), ranks.world))
+        if ranks.rank == 0:
+            shards.describe(self._origin())
+        ranks.wait()
+
+    def _encode_missing(self, share: range) -> None:
+        shards, first = self._shards, self._texts.first
+        there = shards.keep_intact(share)
+        sizes = {number: len(first[shards.positions(number)]) for number in share}
+        total, reused = sum(sizes.values()), sum(sizes[number] for number in there)
+        if reused:
+            logger.info("reused %d of %d vectors from %s", reused, total, shards.folder)
+        with bar(total=total, initial=reused, desc="Encoding corpus", unit=" texts") as progress:
+            for number in share:
+                if number not in there:
+                    texts = self.corpus.texts(first[shards.positions(number)]).to_pylist()
+                    shards.publish(number, self.encoder.encode(texts, kind="document"))
+                    logger.debug("rank %d encoded shard %d", self.ranks.rank, number)
+                    progress.update(sizes[number])
+
+    def _origin(self) -> dict[str, Any]:
+        settings = getattr(self.encoder, "settings", {})
+        return {"texts": self._texts.digest, "encoder": self.encoder.digest, "settings": settings}
+
+
+class _Texts(NamedTuple):
+    """Row of each distinct text in order, for each row the position of its text among those, and their digest."""
+
+    first: np.ndarray
+    place: np.ndarray
+    digest: str
+
+
+def _distinct(corpus: Corpus) -> _Texts:
+    keys = np.concatenate([text_keys(texts.to_pylist(), "exact") for texts in corpus.batches()])
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    return _Texts(first[order], position[inverse], directories.bytes_digest(keys[first[order]].tobytes()))

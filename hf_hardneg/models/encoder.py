@@ -1,0 +1,338 @@
+"""Encoders: transformers models with sentence-transformers files beside them, live models, callables.
+
+The vector of a text does not depend on what else is encoded with it (`encode/forward.py`), so mined rows do not change
+with the batch size of `Dataset.map`.
+
+Opening an encoder reads its files and no more; torch is imported and the model loaded when the first text is encoded.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args, runtime_checkable
+
+import numpy as np
+
+from hf_hardneg.arrays.vectors import checked_vectors
+from hf_hardneg.errors import ConfigError, DataError, ModelError
+from hf_hardneg.identity import identify
+from hf_hardneg.models.families import TEXT_ENCODERS_OF_PAIRS, UNKNOWN, check_family, family_of_folder, family_of_live
+from hf_hardneg.models.forward import check_device, in_order, load_model, passes, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.models.live import close_to, keep_settings, same_modes, save_model
+from hf_hardneg.models.live_settings import live_identity
+from hf_hardneg.models.model_files import (
+    ModelFiles,
+    NotCovered,
+    Precision,
+    changed,
+    described,
+    model_folder,
+    read_json,
+    read_model_files,
+    tell_prompts,
+)
+from hf_hardneg.models.modules import AHEAD, KINDS, OTHERWISE, Kind, SentenceTransformerEncoder, forget_modules
+from hf_hardneg.runtime.process import single_thread_in_child
+from hf_hardneg.store.directories import obtain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROBES = [
+    "Basalt is dark rock from lava.",
+    "",
+    "ÉTÉ in 東京: 3.5 % [MASK]",
+    " ".join(f"word{n} Rock" for n in range(300)),
+]
+"""Texts that show another case, language, prompt, side or length."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What retrieval asks of a model."""
+
+    @property
+    def digest(self) -> str:
+        """Identity of everything that changes a vector: weights, pooling, prompts, lengths."""
+
+    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+        """Vectors of texts, (n, d) float32."""
+
+
+def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precision: Precision = "float32") -> Encoder:
+    """The encoder behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
+
+    Args:
+        encoder (`str`, `Path`, `SentenceTransformer`, `Callable[[list[str]], array (n, d)]` or `Encoder`): the model.
+        cache_dir (`Path`): where a live model is saved once, so that workers can load it.
+        device (`str`, defaults to `"auto"`): for a path or Hub id, such as `"cuda"`; a GPU if there is one.
+        precision (`str`, defaults to `"float32"`): for a path or Hub id on a GPU, `"float16"` or `"bfloat16"`.
+
+    Raises:
+        ModelError: there is no such model, or it describes something that is not supported.
+        ConfigError: something else was passed, or a late-interaction model.
+    """
+    if isinstance(encoder, Encoder):
+        return encoder
+    check_device(device)
+    if isinstance(encoder, (str, os.PathLike)):
+        with described(os.fspath(encoder)):
+            return _of_folder(os.fspath(encoder), device, precision)
+    if family_of_live(encoder) is not None:
+        tell_prompts(vars(encoder), f"that encoder= got, a {type(encoder).__name__},")
+        return open_saved(save_live(encoder, cache_dir, check=True), str(encoder.device))
+    if callable(encoder):
+        return CallableEncoder(function=encoder, digest=identify(encoder, what="encoder"))
+    raise ConfigError(
+        f"encoder= got a {type(encoder).__name__}; allowed are a Hub id, a local path, a SentenceTransformer, "
+        "or a callable list[str] -> (n, d)."
+    )
+
+
+def _of_folder(name: str, device: str, precision: Precision) -> Encoder:
+    folder = model_folder(name, otherwise="a SentenceTransformer, or a callable")
+    check_family(family_of_folder(folder), "encoder", repr(name))
+    tell_prompts(read_json(folder / "config_sentence_transformers.json", default={}), repr(name))
+    try:
+        files = replace(read_model_files(str(folder)), precision=precision)
+    except NotCovered:
+        if importlib.util.find_spec("sentence_transformers") is None:
+            raise
+        if precision != "float32":
+            raise ConfigError(
+                f"precision={precision!r} is for models of one Transformer, Pooling and Normalize; {name!r} has other "
+                "modules and is run by sentence-transformers. Leave precision= out."
+            ) from None
+        return SentenceTransformerEncoder.of(folder, device=device)
+    return TransformersEncoder(files=files, digest=files.digest(), device=device)
+
+
+def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
+    """The folder of a live SentenceTransformer as it is now, saved once under a cache; `open_saved` opens it.
+
+    Args:
+        model (`SentenceTransformer`): may be in training.
+        cache (`Path`): where to.
+        check (`bool`, defaults to `False`): whether to compare vectors of what is saved with the model's own.
+
+    Raises:
+        ModelError: this process holds a part of the weights only, or what is saved gives other vectors.
+        ConfigError: a model of another family.
+    """
+    check_family(family_of_live(model) or UNKNOWN, "encoder", f"a {type(model).__name__}", live=True)
+
+    def save(directory: Path) -> None:
+        save_model(model, directory / "model")
+        keep_settings(model, directory / "model")
+        if check:
+            _check_saved(model, directory)
+
+    return obtain(cache, "encoder", live_identity(model), save)
+
+
+def open_saved(folder: Path, device: str) -> Encoder:
+    """The encoder that `save_live` saved into a folder: run here where its modules are covered."""
+    model = folder / "model"
+    try:
+        files = replace(read_model_files(str(model)), precision=_precision(model, device))
+    except NotCovered:
+        return SentenceTransformerEncoder.of(model, device=device, own_code=True)
+    return TransformersEncoder(files=files, digest=files.digest(), device=device)
+
+
+def _precision(model: Path, device: str) -> Precision:
+    """That in which a saved model was, where a GPU computes in it."""
+    dtype = read_json(model / "config.json", default={}).get("dtype", "float32")
+    return dtype if dtype in get_args(Precision) and device.startswith("cuda") else "float32"
+
+
+def _check_saved(model: Any, directory: Path) -> None:
+    """Raise where what was saved gives other vectors than the model that was saved.
+
+    Raises:
+        ModelError: it does, as after a `forward` was put in another's place.
+    """
+    encoder = open_saved(directory, str(model.device))
+    for kind, encode in KINDS.items():
+        with same_modes(model):
+            own = getattr(model, encode)(PROBES, show_progress_bar=False, convert_to_numpy=True)
+        if not close_to(own, encoder.encode(PROBES, kind=kind), model):
+            raise ModelError(
+                f"encoder= got a {type(model).__name__} that cannot be saved as it is: opened again, it gives other "
+                f"vectors for a {kind}. A setting or method of the live object is in no file. Save it and pass the "
+                "folder if that is what you want, or pass a callable list[str] -> (n, d), such as a function that "
+                "calls its encode()."
+            )
+    unload_models()
+
+
+class TokenVectors(NamedTuple):
+    """A text token by token, without the special tokens that a model puts around it.
+
+    Args:
+        pooled (`np.ndarray`): (d,) float32, the vector of the whole text, of unit length.
+        ids (`np.ndarray`): (n,) of its tokens.
+        vectors (`np.ndarray`): (n, d) float16, of its tokens, of unit length.
+    """
+
+    pooled: np.ndarray
+    ids: np.ndarray
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersEncoder:
+    """A transformers model with the pooling its sentence-transformers files describe.
+
+    Args:
+        files (`ModelFiles`): where it lies and what its files say.
+        digest (`str`): of the files' content; checked again when the weights are loaded.
+        device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"` or `"mps"`; a GPU if there is one.
+        batch_tokens (`int`, *optional*): padded tokens per forward pass; does not change the vectors on CPU.
+    """
+
+    files: ModelFiles
+    digest: str
+    device: str = "auto"
+    batch_tokens: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What changes a vector besides the weights, to be read by people."""
+        return {field.name: getattr(self.files, field.name) for field in fields(self.files)}
+
+    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+        """Vectors of texts, (n, d) float32.
+
+        Raises:
+            DataError: a vector is not finite.
+            ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
+            ConfigError: half precision on a CPU, or a GPU in a worker.
+        """
+        if not texts:
+            model, _, _ = self._opened()
+            return np.zeros((0, model.config.hidden_size), np.float32)[:, : self.files.truncate_dim]
+        tokens = self.tokenized(texts, kind=kind)
+        vectors = in_order(self._passes(tokens, self.files.pool))[:, : self.files.truncate_dim]
+        return checked_vectors(np.ascontiguousarray(vectors), what="encoded texts")
+
+    def encode_tokens(self, texts: Sequence[str], *, kind: Kind) -> list[TokenVectors]:
+        """Vectors of the tokens of texts, one `TokenVectors` for each text.
+
+        Raises:
+            ModelError, ConfigError: as `encode`.
+        """
+        from torch import cat
+        from torch.nn.functional import normalize
+
+        def all_of(hidden: Tensor, mask: Tensor) -> Tensor:
+            return normalize(cat([self.files.pool(hidden, mask)[:, None], hidden], 1), dim=-1)
+
+        if not texts:
+            return []
+        tokens = self.tokenized(texts, kind=kind)
+        found: dict[int, TokenVectors] = {}
+        for rows, values in self._passes(tokens, all_of):
+            for row, pooled, vectors in zip(rows.tolist(), values[:, 0], values[:, 1:], strict=True):
+                own = np.flatnonzero(np.array(tokens["special_tokens_mask"][row]) == 0)
+                ids = np.array(tokens["input_ids"][row], np.int64)[own]
+                found[row] = TokenVectors(pooled.copy(), ids, vectors[own].astype(np.float16))
+        return [found[row] for row in range(len(texts))]
+
+    def tokenized(self, texts: Sequence[str], *, kind: Kind) -> dict[str, list[list[int]]]:
+        """`input_ids` and `special_tokens_mask` of texts, one list for each, cut to the model's length."""
+        _, tokenizer, _ = self._opened()
+        prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
+        lower = str.lower if self.files.lower_case else str
+        prepared = [lower((prompt + text).strip()) for text in texts]
+        options = {"truncation": True, "max_length": self.files.max_length, "return_special_tokens_mask": True}
+        tokens = tokenizer(prepared, **options)
+        return {name: tokens[name] for name in ("input_ids", "special_tokens_mask")}
+
+    def vocabulary_size(self) -> int:
+        """How many tokens the model knows; every id is smaller."""
+        return len(self._opened()[1])
+
+    def _opened(self) -> tuple[Any, Any, str]:
+        """The model, its tokenizer and the device."""
+        device = resolved_device(self.device)
+        refuse_cuda_in_worker(device, instead=AHEAD)
+        single_thread_in_child()
+        return *_loaded(self.files, self.digest, device), device
+
+    def _passes(
+        self, tokens: dict[str, list[list[int]]], output: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """See `passes`: `output` of the last hidden states, (b, length, d), and the mask, (b, length)."""
+        model, tokenizer, device = self._opened()
+        half = _half_precision(self.files.precision, device)
+
+        def run(inputs: dict[str, Tensor]) -> Tensor:
+            with half:
+                return output(model(**inputs).last_hidden_state, inputs["attention_mask"])
+
+        ids, limit = {"input_ids": tokens["input_ids"]}, self.files.max_length
+        return passes(run, tokenizer, ids, limit=limit, device=device, batch_tokens=self.batch_tokens)
+
+
+def _half_precision(precision: Precision, device: str) -> AbstractContextManager[Any]:
+    if precision == "float32":
+        return nullcontext()
+    if not device.startswith("cuda"):
+        raise ConfigError(f'precision="{precision}" on {device}: only a GPU computes in half. Use precision="float32".')
+    import torch
+
+    return torch.autocast("cuda", dtype=getattr(torch, precision))
+
+
+def unload_models() -> None:
+    """Forget the models that this process has loaded, so that their memory is free."""
+    _loaded.cache_clear()
+    forget_modules()
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
+    if files.digest() != digest:
+        raise changed(files.folder)
+    half = read_json(Path(files.folder) / "config.json").get("model_type") in TEXT_ENCODERS_OF_PAIRS
+    return load_model(files.folder, "AutoModelForTextEncoding" if half else "AutoModel", device, otherwise=OTHERWISE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallableEncoder:
+    """Any function from texts to vectors; queries and documents are encoded alike.
+
+    Args:
+        function (`Callable[[list[str]], array (n, d)]`): must be picklable to be used with `num_proc`.
+        digest (`str`): its identity.
+    """
+
+    function: Callable[[list[str]], Any]
+    digest: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The function's name."""
+        return {"function": getattr(self.function, "__qualname__", type(self.function).__qualname__)}
+
+    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+        """Vectors of texts, (n, d) float32.
+
+        Raises:
+            DataError: the function returns something else than one finite vector per text.
+        """
+        single_thread_in_child()
+        vectors = self.function(list(texts))
+        matrix = checked_vectors(vectors, what="vectors returned by the encoder")
+        if len(matrix) != len(texts):
+            raise DataError(
+                f"The encoder returned {len(matrix)} vectors for {len(texts)} texts; return one per text, in order."
+            )
+        return matrix

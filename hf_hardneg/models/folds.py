@@ -1,0 +1,57 @@
+"""Cross-fitting: several models of one kind, each of which scores only queries it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hf_hardneg.draws import keyed_uniforms
+from hf_hardneg.models.scorers import PairScorer, ScoreKind
+from hf_hardneg.store.directories import digest_of
+
+
+def fold_of(query: str, folds: int) -> int:
+    """Which fold a query is in: a function of its text alone."""
+    return int(keyed_uniforms(0, "folds", query, [""])[0] * folds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossFitted:
+    """Scores of a query by the model of its fold, which was trained on the other folds.
+
+    Args:
+        scorers (`tuple[PairScorer, ...]`): one for each fold.
+    """
+
+    scorers: tuple[PairScorer, ...]
+
+    @property
+    def digest(self) -> str:
+        """That of all models."""
+        return digest_of({"folds": [scorer.digest for scorer in self.scorers]})
+
+    @property
+    def kind(self) -> ScoreKind:
+        """That of the models."""
+        return self.scorers[0].kind
+
+    @property
+    def device(self) -> str:
+        """Where the models run."""
+        return str(getattr(self.scorers[0], "device", "cpu"))
+
+    @property
+    def share(self) -> float | None:
+        """That of the models."""
+        return getattr(self.scorers[0], "share", None)
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+        """Scores of (query, document) pairs, (n,) float32."""
+        scores = np.empty(len(queries), np.float32)
+        fold = np.array([fold_of(query, len(self.scorers)) for query in queries], np.int64)
+        for number, scorer in enumerate(self.scorers):
+            rows = np.flatnonzero(fold == number).tolist()
+            scores[rows] = scorer.score([queries[i] for i in rows], [documents[i] for i in rows])
+        return scores

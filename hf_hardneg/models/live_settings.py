@@ -1,0 +1,141 @@
+"""Everything of a live model besides its weights that can change what it returns.
+
+What a model's class will save is not asked: attributes set on a live object, such as a tokenizer's truncation side or a
+`forward` put in another's place, count whether they are saved or not. Where it came from and where it runs do not.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_hardneg.models.live import weights_digest
+from hf_hardneg.models.model_files import IGNORED, json_digest
+from hf_hardneg.store.directories import bytes_digest, digest_of, file_digest
+from hf_hardneg.store.disk import scratch
+
+ELSEWHERE = {
+    *("training", "model_card_data", "_model_card_vars", "_model_card_text", "warnings_issued", "is_hpu_graph_enabled"),
+    *(
+        "_modules_placed",
+        "_device_map",
+        "_hf_hook",
+        "_old_forward",
+        "_is_hf_initialized",
+        "_is_torch_compile",
+        "_compiled_call_impl",
+        "_compile_kwargs",
+        *IGNORED,
+    ),
+}
+"""Attributes that change no result; importing Lightning makes `torch.compile` write `_compile_kwargs`."""
+WRITTEN = ("architectures", "dtype", "torch_dtype")
+"""Settings that `save_pretrained` writes into the configuration of a live model."""
+DEEPEST = 8
+"""How many objects within objects are looked into."""
+
+
+def live_identity(model: Any) -> dict[str, str]:
+    """Digests of a live model's weights and of everything else of it that can change a result, and its class.
+
+    Raises:
+        ModelError: this process holds a part of the weights only.
+    """
+    return {"class": _kind(model), "weights": weights_digest(model), "settings": live_settings(model)}
+
+
+def live_settings(model: Any) -> str:
+    """Hex digest of the classes, configurations, tokenizers and other attributes of all modules of a torch module."""
+    modules = {name: [_kind(module), _described(_own(module))] for name, module in model.named_modules()}
+    return digest_of({"modules": modules})
+
+
+def tokenizer_settings(tokenizer: Any) -> str:
+    """Hex digest of what a tokenizer saves, and of the sides and lengths it was given since."""
+    return digest_of({"tokenizer": _tokenizer(tokenizer)})
+
+
+def _own(module: Any) -> dict[str, Any]:
+    """The attributes of a module that are neither weights nor modules, and its hooks, where there are any."""
+    hooks = {name: list(value.values()) for name, value in vars(module).items() if name.endswith("_hooks") and value}
+    own = {name: value for name, value in vars(module).items() if name not in _internal() | ELSEWHERE}
+    return {**own, **hooks}
+
+
+@functools.cache
+def _internal() -> frozenset[str]:
+    """The names of what every torch module has, among them its weights and modules."""
+    import torch
+
+    return frozenset(vars(torch.nn.Module()))
+
+
+def _kind(thing: Any) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _described(value: Any, depth: int = 0) -> Any:
+    """A value as plain JSON; what cannot change a result, such as a device, is null."""
+    for test, describe in _describers():
+        if test(value):
+            return describe(value, depth)
+    return [_kind(value), _described(vars(value), depth + 1) if hasattr(value, "__dict__") and depth < DEEPEST else ""]
+
+
+def _describers() -> Iterator[tuple[Callable[[Any], bool], Callable[[Any, int], Any]]]:
+    import torch
+
+    yield lambda v: v is None or isinstance(v, (str, bool, int, float)), lambda v, _: v
+    yield lambda v: isinstance(v, (torch.device, Path)), lambda v, _: None
+    yield lambda v: isinstance(v, (torch.dtype, Enum, bytes, complex)), lambda v, _: str(v)
+    yield lambda v: isinstance(v, torch.nn.Module), lambda v, _: _kind(v)
+    yield lambda v: isinstance(v, (torch.Tensor, np.ndarray, np.generic)), lambda v, _: _array(v)
+    yield lambda v: isinstance(v, Mapping), _mapping
+    yield lambda v: isinstance(v, (list, tuple)), lambda v, depth: [_described(one, depth + 1) for one in v]
+    yield (
+        lambda v: isinstance(v, (set, frozenset)),
+        lambda v, depth: sorted(json.dumps(_described(one, depth + 1), sort_keys=True) for one in v),
+    )
+    yield lambda v: hasattr(v, "save_pretrained") and hasattr(v, "to_dict"), _configuration
+    yield lambda v: hasattr(v, "save_pretrained"), lambda v, _: _tokenizer(v)
+    yield lambda v: hasattr(v, "to_str"), lambda v, _: bytes_digest(v.to_str().encode())
+    yield callable, lambda v, _: _function(v)
+
+
+def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    return {str(name): _described(one, depth + 1) for name, one in value.items() if name not in IGNORED}
+
+
+def _configuration(value: Any, depth: int) -> Any:
+    """A configuration without what saving writes into it: class and type, which weights and modules tell."""
+    settings = {name: one for name, one in value.to_dict().items() if name not in WRITTEN}
+    return [_kind(value), _mapping(settings, depth)]
+
+
+def _array(value: Any) -> list[str]:
+    array = value.detach().cpu().float().numpy() if hasattr(value, "detach") else np.asarray(value)
+    return [str(value.dtype), str(array.shape), bytes_digest(np.ascontiguousarray(array).tobytes())]
+
+
+def _tokenizer(value: Any) -> list[Any]:
+    with scratch() as folder:
+        value.save_pretrained(folder)
+        files = {path.name: _file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    sides = [getattr(value, name, None) for name in ("truncation_side", "padding_side", "model_max_length")]
+    return [_kind(value), files, sides, str(getattr(value, "chat_template", None))]
+
+
+def _file(path: Path) -> str:
+    return json_digest(path) if path.suffix == ".json" else file_digest(path)
+
+
+def _function(value: Any) -> str:
+    """The name of a function; one that was put in another's place is found out when what is saved is compared."""
+    inner = getattr(value, "__func__", value)
+    return f"{getattr(inner, '__module__', '')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"

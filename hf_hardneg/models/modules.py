@@ -1,0 +1,121 @@
+"""Models of several or other modules than one Transformer, Pooling and Normalize, which sentence-transformers runs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hf_hardneg.arrays.vectors import checked_vectors
+from hf_hardneg.errors import ModelError
+from hf_hardneg.identity import identify
+from hf_hardneg.models.forward import quiet_transformers, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.models.model_files import changed, has_code, module_digests, modules_of
+from hf_hardneg.runtime.optional import require
+from hf_hardneg.runtime.process import single_thread_in_child
+from hf_hardneg.store.directories import digest_of
+
+Kind = Literal["query", "document"]
+KINDS: dict[Kind, str] = {"query": "encode_query", "document": "encode_document"}
+"""The method of sentence-transformers for each kind of text."""
+AHEAD = "encode the queries first and pass query_vector_column="
+OTHERWISE = "a complete model folder, a Hub id, a SentenceTransformer, or a callable list[str] -> (n, d)"
+OURS = "sentence_transformers."
+
+
+def modules_digest(folder: str, *, own_code: bool = False) -> str:
+    """Identity of a folder of sentence-transformers: all files of its modules, and the code of modules of the user's.
+
+    Args:
+        folder (`str`): of the model.
+        own_code (`bool`, defaults to `False`): whether modules of the user's own are wanted.
+
+    Raises:
+        ModelError: it has modules of its own, and they are not wanted.
+    """
+    types = [str(module["type"]) for module in modules_of(Path(folder))]
+    own = [name for name in types if not name.startswith(OURS)]
+    if (own or has_code(Path(folder))) and not own_code:
+        raise ModelError(
+            f"The model {folder!r} has code of its own ({', '.join(own) or 'auto_map'}), which is not run unasked. "
+            f"Where you trust it, pass encoder=SentenceTransformer({folder!r}, trust_remote_code=True)."
+        )
+    code = {name: identify(cls, what="module") for name in own if (cls := _class(name))}
+    return digest_of({"run": "sentence-transformers", "files": module_digests(folder), "code": code})
+
+
+def _class(name: str) -> Any:
+    """A class by its dotted name, where it can be imported; that of a file of the folder is among the files."""
+    import importlib
+
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceTransformerEncoder:
+    """A model of several or other modules, run by sentence-transformers; in any process it travels as a path.
+
+    Args:
+        folder (`str`): of the model.
+        digest (`str`): of the content of its files; checked again when the weights are loaded.
+        device (`str`, defaults to `"auto"`): where it runs; a GPU if there is one.
+        own_code (`bool`, defaults to `False`): whether modules of the user's own are loaded, whose code runs.
+    """
+
+    folder: str
+    digest: str
+    device: str = "auto"
+    own_code: bool = False
+
+    @classmethod
+    def of(cls, folder: Path, *, device: str, own_code: bool = False) -> SentenceTransformerEncoder:
+        """That of a folder, whose files are read and no more.
+
+        Raises:
+            ModelError: it has modules of its own, and `own_code` is not wanted.
+        """
+        digest = modules_digest(str(folder), own_code=own_code)
+        return cls(folder=str(folder), digest=digest, device=device, own_code=own_code)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Where what changes a vector can be read."""
+        return {"model": self.folder}
+
+    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+        """Vectors of texts, (n, d) float32, by `encode_query` or `encode_document`."""
+        device = resolved_device(self.device)
+        refuse_cuda_in_worker(device, instead=AHEAD)
+        single_thread_in_child()
+        model = _loaded(self.folder, self.digest, device, self.own_code)
+        if not texts:
+            return np.zeros_like(self.encode([""], kind=kind)[:0])
+        vectors = getattr(model, KINDS[kind])(list(texts), show_progress_bar=False, convert_to_numpy=True)
+        return checked_vectors(vectors, what="encoded texts")
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(folder: str, digest: str, device: str, own_code: bool) -> Any:
+    module = require("sentence_transformers", extra="sentence-transformers", needed_by=f"the model at {folder}")
+    if not own_code and modules_digest(folder) != digest:
+        raise changed(folder)
+    try:
+        with quiet_transformers():
+            return module.SentenceTransformer(folder, device=device, trust_remote_code=own_code)
+    except Exception as error:
+        raise ModelError(
+            f"The model at {folder} cannot be loaded: {type(error).__name__}: {error}. Give {OTHERWISE}."
+        ) from error
+
+
+def forget_modules() -> None:
+    """Forget the models that this process has loaded here, so that their memory is free."""
+    _loaded.cache_clear()

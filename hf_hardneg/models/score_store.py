@@ -1,0 +1,224 @@
+"""Scores that survive: shards on disk under the scorer's digest, so that no pair is scored twice.
+
+A shard is published by rename and named by the digest of its content; one that was altered or truncated is left out and
+its pairs are scored again. Several processes may add shards to one store at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.errors import StoreError, warn
+from hf_hardneg.models.scorers import PairScorer, ScoreKind
+from hf_hardneg.runtime.progress import bar
+from hf_hardneg.store import directories
+from hf_hardneg.store.disk import writing
+from hf_hardneg.store.leases import lease
+from hf_hardneg.store.locks import Lock
+from hf_hardneg.store.manifests import Manifest
+from hf_hardneg.store.named_files import describe, is_intact, publish, shards
+from hf_hardneg.store.stored_arrays import mapped_array
+from hf_hardneg.text.keys import KEY
+
+FLUSH_SECONDS = 10.0
+LAYOUT = 2
+FIRST_CHUNK = 64
+LARGEST_CHUNK = 65536
+ENTRY = np.dtype([("key", KEY), ("score", "<f4")])
+
+
+def pair_keys(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+    """Keys of (query, document) pairs, (n,) of 16 bytes: BLAKE2b of the document under a key made of the query."""
+    prefix = functools.lru_cache(maxsize=1024)(lambda query: blake2b(query.encode(), digest_size=32).digest())
+    return np.array(
+        [
+            blake2b(document.encode(), key=prefix(query), digest_size=16).digest()
+            for query, document in zip(queries, documents, strict=True)
+        ],
+        dtype=KEY,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreStore:
+    """A folder of scores of one scorer.
+
+    Args:
+        folder (`Path`): where its shards lie.
+        origin (`tuple[tuple[str, str], ...]`): what the scores were made with, to be read by people.
+    """
+
+    folder: Path
+    origin: tuple[tuple[str, str], ...]
+
+    def get(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Stored scores of pairs, (n,) float32, and which are stored, (n,) bool.
+
+        Args:
+            keys (`np.ndarray`): (n,) keys of pairs.
+        """
+        table = _table(self.folder).refreshed()
+        place, found = isin_sorted(keys, table["key"])
+        scores = np.full(len(keys), np.nan, np.float32)
+        scores[found] = table["score"][place[found]]
+        return scores, found
+
+    def add(self, keys: np.ndarray, scores: np.ndarray) -> None:
+        """Publish the scores of some pairs, all of them or nothing.
+
+        Args:
+            keys (`np.ndarray`): (n,) distinct keys of pairs.
+            scores (`np.ndarray`): (n,) float32.
+        """
+        entries = np.empty(len(keys), ENTRY)
+        entries["key"], entries["score"] = keys, scores
+        entries.sort(order="key")
+        with writing(self.folder, needed=entries.nbytes), self._locked():
+            publish(self.folder, "", entries)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Inside, the folder exists and nobody prunes it."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lease(self.folder)
+        with Lock(directories.lock_of(self.folder)):
+            self.folder.mkdir(exist_ok=True)
+            if not _has_manifest(self.folder):
+                describe(self.folder, Manifest(kind="scores", parameters=dict(self.origin), files={}))
+            yield
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        return directories.read_manifest(folder).kind == "scores"
+    except StoreError:
+        return False
+
+
+class _Table:
+    """What a process has read of a store, sorted by key; shards that others add are read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.seen = folder, set[str]()
+        self.entries = np.empty(0, ENTRY)
+
+    def refreshed(self) -> np.ndarray:
+        """All entries, (n,) of `ENTRY`, sorted by key."""
+        there = {path.stem: path for path in shards(self.folder)}
+        if not self.seen <= there.keys():
+            self.seen, self.entries = set(), np.empty(0, ENTRY)
+        new = {name: entries for name in there.keys() - self.seen if (entries := _read(there[name])) is not None}
+        if new:
+            entries = np.concatenate([self.entries, *new.values()])
+            _, first = np.unique(entries["key"], return_index=True)
+            self.entries, self.seen = entries[first], self.seen | new.keys()
+        return self.entries
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """The entries of a shard; None, and the file removed, where they are not what was written."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if is_intact(path):
+            return np.array(mapped_array(path, ENTRY))
+    if not os.path.lexists(path):
+        return None
+    warn(f"{path} was altered or truncated: its pairs are scored again. Check the disk if this happens often.")
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return None
+
+
+@functools.lru_cache(maxsize=4)
+def _table(folder: Path) -> _Table:
+    lease(folder)
+    with contextlib.suppress(OSError):
+        os.utime(folder / directories.MANIFEST)
+    return _Table(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredScorer:
+    """A scorer that scores each distinct pair once, ever: what is stored is looked up, what is missing is stored.
+
+    Missing pairs are scored in the order of their length, longest first, in chunks of about `FLUSH_SECONDS`; a kill
+    loses the chunk at work.
+
+    Args:
+        scorer (`PairScorer`): the model.
+        store (`ScoreStore`): its scores.
+    """
+
+    scorer: PairScorer
+    store: ScoreStore
+
+    @property
+    def digest(self) -> str:
+        """The scorer's."""
+        return self.scorer.digest
+
+    @property
+    def kind(self) -> ScoreKind:
+        """The scorer's."""
+        return self.scorer.kind
+
+    @property
+    def device(self) -> str:
+        """Where the scorer runs."""
+        return str(getattr(self.scorer, "device", "cpu"))
+
+    @property
+    def share(self) -> float | None:
+        """The scorer's, if it has one."""
+        return getattr(self.scorer, "share", None)
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+        """Scores of (query, document) pairs, (n,) float32; NaN where the model gives none."""
+        keys, first, place = np.unique(pair_keys(queries, documents), return_index=True, return_inverse=True)
+        scores, found = self.store.get(keys)
+        missing = np.flatnonzero(~found)
+        if len(missing):
+            size = [-(len(queries[row]) + len(documents[row])) for row in first[missing]]
+            missing = missing[np.argsort(size, kind="stable")]
+            with bar(total=len(keys), initial=int(found.sum()), desc="Scoring pairs", unit=" pairs") as progress:
+                for chunk in self._chunks(missing):
+                    rows = first[chunk]
+                    scores[chunk] = self.scorer.score([queries[i] for i in rows], [documents[i] for i in rows])
+                    self.store.add(keys[chunk], scores[chunk])
+                    progress.update(len(chunk))
+        return scores[place]
+
+    @staticmethod
+    def _chunks(missing: np.ndarray) -> Iterator[np.ndarray]:
+        """Parts that took, or by the speed of the part before will take, `FLUSH_SECONDS`."""
+        start, size = 0, FIRST_CHUNK
+        while start < len(missing):
+            began = time.perf_counter()
+            yield missing[start : start + size]
+            start += size
+            rate = size / max(time.perf_counter() - began, 1e-6)
+            size = int(np.clip(rate * FLUSH_SECONDS, FIRST_CHUNK, min(2 * size, LARGEST_CHUNK)))
+
+
+def stored(scorer: PairScorer, cache_dir: Path) -> StoredScorer:
+    """A scorer whose scores are kept in a cache.
+
+    Args:
+        scorer (`PairScorer`): the model; given back as it is if its scores are stored already.
+        cache_dir (`Path`): the cache; `hf-hardneg cache ls` shows what it holds.
+    """
+    if isinstance(scorer, StoredScorer):
+        return scorer
+    parameters = {"scorer": scorer.digest, "kind": scorer.kind, "entry": str(ENTRY), "layout": LAYOUT}
+    described = {name: str(value) for name, value in getattr(scorer, "settings", {}).items()}
+    folder = directories.place(cache_dir, "scores", parameters)
+    return StoredScorer(scorer=scorer, store=ScoreStore(folder=folder, origin=tuple(sorted(described.items()))))

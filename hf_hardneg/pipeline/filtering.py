@@ -1,0 +1,117 @@
+"""How a filter is applied: against which positive score, and what happens where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.candidates import Candidates
+from hf_hardneg.corpus.queries import Names
+from hf_hardneg.draws import keyed_uniforms_of_pairs
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.filters import Filter
+from hf_hardneg.identity import identify
+from hf_hardneg.pipeline.retrieval import Aggregate, Found
+
+MissingPositive = Literal["compute", "skip_filter", "drop_row"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filtering:
+    """The filters of a strategy, in order.
+
+    Args:
+        filters (`tuple[Filter, ...]`): applied in order.
+        positive_agg, on_missing_positive_score: see `HardNegatives`.
+        seed (`int`, *optional*): that a positive is drawn by, where `positive_agg` is `"random"`.
+    """
+
+    filters: tuple[Filter, ...]
+    positive_agg: Aggregate = "min"
+    on_missing_positive_score: MissingPositive = "compute"
+    seed: int | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the filters depend on, besides the candidates, as plain values."""
+        parts = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**parts, "filters": [[one.name, identify(one, what="filter")] for one in self.filters]}
+
+    def anchored(self, found: Found, queries: Names) -> Candidates:
+        """The candidates with the positive score that margins compare with.
+
+        Raises:
+            ConfigError: `positive_agg="per_positive"` and a row has several positives.
+        """
+        return replace(found.candidates, positive=self._anchors(found, queries))
+
+    def keep(self, stage: Filter, candidates: Candidates, queries: Names) -> np.ndarray:
+        """Mask (n,) of the candidates that a filter leaves.
+
+        Raises:
+            ConfigError: it compares with a positive's score and there is none.
+        """
+        self.check(stage.name, stage.needs_positive, candidates, queries)
+        keep = stage.keep(candidates)
+        if stage.needs_positive and self.on_missing_positive_score != "compute":
+            keep = keep | np.isnan(candidates.anchor())
+        return keep
+
+    def check(self, name: str, needed: bool, candidates: Candidates, queries: Names) -> None:
+        """Raise if a stage needs positive scores that are not there.
+
+        Raises:
+            ConfigError: naming a query.
+        """
+        missing = np.isnan(candidates.positive) & (candidates.counts() > 0)
+        if needed and self.on_missing_positive_score == "compute" and missing.any():
+            text = queries.texts[int(np.flatnonzero(missing)[0])]
+            raise ConfigError(
+                f"{name} compares with the positive's score, and {int(missing.sum())} queries of this batch have none, "
+                f"such as {text[:60]!r}. Give positives the retriever can score (in the corpus, or with encoder=), "
+                "or pass on_missing_positive_score='skip_filter' or 'drop_row'."
+            )
+
+    def _anchors(self, found: Found, queries: Names) -> np.ndarray:
+        scores, counts = found.positive_score, found.positive_counts
+        if self.positive_agg == "random":
+            return self._drawn(scores, counts, queries)
+        if self.positive_agg == "per_positive":
+            scores, counts = found.listed, found.listed_counts
+            if (counts > 1).any():
+                raise ConfigError(
+                    f"positive_agg='per_positive' got a row of {int(counts.max())} positives; it needs rows of one. "
+                    "Make one row per (query, positive) pair, or use 'min'."
+                )
+        anchors = np.full(len(counts), np.nan)
+        reduce = {"min": np.minimum, "max": np.maximum}.get(self.positive_agg, np.add)
+        some = np.flatnonzero(counts)
+        if len(some):
+            values = scores.astype(np.float64)
+            known = ~np.isnan(values)
+            neutral = {"min": np.inf, "max": -np.inf}.get(self.positive_agg, 0.0)
+            starts = (np.cumsum(counts) - counts)[some]
+            totals = reduce.reduceat(np.where(known, values, neutral), starts)
+            usable = np.add.reduceat(known.astype(np.int64), starts)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mean = totals / usable if self.positive_agg == "mean" else totals
+            anchors[some] = np.where(usable > 0, mean, np.nan)
+        return anchors
+
+    def _drawn(self, scores: np.ndarray, counts: np.ndarray, queries: Names) -> np.ndarray:
+        """The score of one positive of each query, (queries,), of those that have a score."""
+        query = np.repeat(np.arange(len(counts)), counts)
+        place = np.arange(len(scores)) - (np.cumsum(counts) - counts)[query]
+        keys = keyed_uniforms_of_pairs(cast(int, self.seed), "positive", queries.identity, query, _strings(place))
+        order = np.lexsort((keys, np.isnan(scores), query))
+        drawn, first = np.unique(query[order], return_index=True)
+        anchors = np.full(len(counts), np.nan)
+        anchors[drawn] = scores[order[first]]
+        return anchors
+
+
+def _strings(numbers: np.ndarray) -> pa.Array:
+    return pa.array(numbers).cast(pa.string())

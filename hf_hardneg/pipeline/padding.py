@@ -1,0 +1,200 @@
+"""Shortage: what fills a query's list, where that was asked for, and what may not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from hf_hardneg.candidates import Candidates
+from hf_hardneg.corpus.queries import Names, Queries, Reader
+from hf_hardneg.errors import DataError
+from hf_hardneg.filters import Filter
+from hf_hardneg.pipeline.retrieval import Found
+from hf_hardneg.retrievers import RandomSearcher
+from hf_hardneg.samplers import Uniforms
+from hf_hardneg.signals import BoundSignal
+
+Shortage = Literal["keep_fewer", "drop_row", "pad_next", "pad_tail", "pad_random", "error"]
+SPARE = 8
+"""Random documents drawn beyond those that are surely needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The negatives of a batch, flat, by query.
+
+    Args:
+        counts (`np.ndarray`): (queries,) how many each has.
+        doc (`np.ndarray`): (n,) corpus rows.
+        score (`np.ndarray`): (n,) float32, NaN where nothing was scored.
+        rank (`np.ndarray`): (n,) int32 raw ranks, -1 where it was not retrieved.
+        source (`np.ndarray`): (n,) strings: the retriever, or the rule that padded with it.
+        signals (`Mapping[str, np.ndarray]`): (n,) what rescoring said of those that were chosen.
+        removed (`dict[str, np.ndarray]`): (queries,) candidates that each stage removed, by its name.
+        kept (`np.ndarray`): (queries,) how many were chosen before any padding.
+        stays (`np.ndarray`): (queries,) whether the row stays in the output.
+        promoted (`Candidates`, *optional*): what comes out as pseudo-positives, where that was asked for.
+    """
+
+    counts: np.ndarray
+    doc: np.ndarray
+    score: np.ndarray
+    rank: np.ndarray
+    source: np.ndarray
+    signals: Mapping[str, np.ndarray]
+    removed: dict[str, np.ndarray]
+    kept: np.ndarray
+    stays: np.ndarray
+    promoted: Candidates | None = None
+
+    @classmethod
+    def of(cls, candidates: Candidates, removed: dict[str, np.ndarray], promoted: Candidates | None = None) -> Chosen:
+        """Candidates as negatives."""
+        scored = candidates.score_kind != "none"
+        score = candidates.score.astype(np.float32) if scored else np.full(len(candidates), np.nan, np.float32)
+        return cls(
+            counts=candidates.counts(),
+            doc=candidates.doc,
+            score=score,
+            rank=candidates.rank,
+            source=np.array(candidates.sources)[candidates.source],
+            signals=candidates.signals,
+            removed=removed,
+            kept=candidates.counts(),
+            stays=np.ones(candidates.queries, bool),
+            promoted=promoted,
+        )
+
+    def owner(self) -> np.ndarray:
+        """The query of each negative, (n,)."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def padded(self, more: Chosen) -> Chosen:
+        """The same with more negatives behind those of each query."""
+        order = np.argsort(np.concatenate([self.owner(), more.owner()]), kind="stable")
+        flat: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(more, name)])[order]
+            for name in ("doc", "score", "rank", "source")
+        }
+        signals = {name: np.concatenate([self.signals[name], more.signals[name]])[order] for name in self.signals}
+        return replace(self, counts=self.counts + more.counts, signals=signals, **flat)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Padding:
+    """The rule for queries with too few negatives.
+
+    No rule brings back what is in the exclusion set, what comes out as a pseudo-positive, or what a `strict` filter
+    removes.
+
+    Args:
+        rule (`str`): see `HardNegatives`.
+        size (`int`): how many negatives a query should have.
+        filters (`tuple[Filter, ...]`): of the strategy.
+        signals (`Mapping[str, BoundSignal]`): what strict ones read, for documents that were not retrieved.
+        reader (`Reader`), seed (`int`): for random documents.
+    """
+
+    rule: Shortage
+    size: int
+    filters: tuple[Filter, ...]
+    signals: Mapping[str, BoundSignal]
+    reader: Reader
+    seed: int
+
+    def relieve(self, chosen: Chosen, found: Found, tail: Candidates, queries: Names, uniforms: Uniforms) -> Chosen:
+        """The negatives with what the rule adds; for `"pad_random"` `queries` must be `Queries`.
+
+        Args:
+            chosen (`Chosen`), found (`Found`), queries (`Names`): of a batch.
+            tail (`Candidates`): those that no filter removed, but for being too deep to be scored.
+            uniforms (`Uniforms`): keyed draws.
+
+        Raises:
+            DataError: too few, and the rule is `"error"`.
+        """
+        short = chosen.counts < self.size
+        if not short.any() or self.rule in ("keep_fewer", "drop_row"):
+            return chosen
+        if self.rule == "error":
+            row = int(np.flatnonzero(short)[0])
+            raise DataError(
+                f"{int(short.sum())} queries of this batch have fewer than num_negatives={self.size}, such as "
+                f"{queries.texts[row][:60]!r} with {int(chosen.counts[row])}. "
+                "Retrieve deeper, loosen the filters, or use on_shortage='keep_fewer'."
+            )
+        if self.rule == "pad_random":
+            return chosen.padded(self._random(cast(Queries, queries), chosen))
+        free = self._free(tail if self.rule == "pad_tail" else found.candidates, chosen)
+        picked = self._drawn(free, chosen, uniforms) if self.rule == "pad_tail" else self._best(free, chosen)
+        return chosen.padded(replace(Chosen.of(picked, {}), source=np.full(len(picked), self.rule)))
+
+    def _free(self, candidates: Candidates, chosen: Chosen) -> Candidates:
+        """The candidates that may fill up."""
+        taken = [chosen.owner() * len(self.reader.corpus) + chosen.doc]
+        if chosen.promoted is not None:
+            taken.append(chosen.promoted.query * len(self.reader.corpus) + chosen.promoted.doc)
+        free = ~np.isin(candidates.query * len(self.reader.corpus) + candidates.doc, np.concatenate(taken))
+        return candidates.take(free & self._allowed(candidates))
+
+    def _allowed(self, candidates: Candidates) -> np.ndarray:
+        """Mask (n,) of what the strict filters leave."""
+        keep = np.ones(len(candidates), bool)
+        for stage in self.filters:
+            if stage.strict:
+                keep &= stage.keep(candidates)
+        return keep
+
+    def _best(self, free: Candidates, chosen: Chosen) -> Candidates:
+        return free.take(free.survivor_position() < (self.size - chosen.counts)[free.query])
+
+    def _drawn(self, free: Candidates, chosen: Chosen, uniforms: Uniforms) -> Candidates:
+        """As many as are missing of each query, drawn uniformly."""
+        order = np.lexsort((uniforms(self.rule, free), free.query))
+        place = np.empty(len(free), np.int64)
+        place[order] = free.survivor_position()
+        return free.take(place < (self.size - chosen.counts)[free.query])
+
+    def _random(self, queries: Queries, chosen: Chosen) -> Chosen:
+        """Random documents outside the exclusion set."""
+        owner, docs = chosen.owner(), [np.zeros(0, np.int64)]
+        counts = np.zeros(len(chosen.counts), np.int64)
+        for query in np.flatnonzero(chosen.counts < self.size):
+            taken = chosen.doc[owner == query]
+            if chosen.promoted is not None:
+                taken = np.append(taken, chosen.promoted.doc[chosen.promoted.query == query])
+            banned = np.append(queries.excluded_key[queries.excluded_query == query], self.reader.keys.of_rows(taken))
+            docs.append(self._documents(queries, int(query), banned, int(self.size - chosen.counts[query])))
+            counts[query] = len(docs[-1])
+        flat = np.concatenate(docs)
+        return Chosen(
+            counts=counts,
+            doc=flat,
+            score=np.full(len(flat), np.nan, np.float32),
+            rank=np.full(len(flat), -1, np.int32),
+            source=np.full(len(flat), self.rule),
+            signals={name: np.full(len(flat), np.nan) for name in chosen.signals},
+            removed={},
+            kept=counts,
+            stays=np.ones(len(counts), bool),
+        )
+
+    def _documents(self, queries: Queries, query: int, banned: np.ndarray, missing: int) -> np.ndarray:
+        """Rows (n,) of random documents for a query, at most `missing`, each text once and none of the banned keys."""
+        searcher, size = RandomSearcher(self.reader.corpus, self.seed), missing + 2 * len(banned) + SPARE
+        while True:
+            drawn = searcher.search(queries.identity, np.array([query]), np.array([size])).doc
+            keys = self.reader.keys.of_rows(drawn)
+            free = np.zeros(len(drawn), bool)
+            free[np.unique(keys, return_index=True)[1]] = True
+            table = Candidates.of([[0.0] * len(drawn)], docs=[drawn.tolist()], score_kind="none")
+            table = replace(table, queries=len(queries), query=np.full(len(drawn), query))
+            table = table.with_signals({name: signal.of(queries, table) for name, signal in self.signals.items()})
+            free &= ~np.isin(keys, banned) & ~self.reader.keys.are_blank(drawn)
+            fit = drawn[free & self._allowed(table)][:missing]
+            if len(fit) == missing or size >= len(self.reader.corpus):
+                return fit
+            size *= 2

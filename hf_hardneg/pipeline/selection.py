@@ -1,0 +1,261 @@
+"""Selection: filters, sampler and shortage rules over candidates, and the columns that come out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.candidates import Candidates
+from hf_hardneg.corpus.batches import Batch, ragged
+from hf_hardneg.corpus.queries import Names, Reader
+from hf_hardneg.draws import keyed_uniforms_of_pairs
+from hf_hardneg.errors import ColumnError
+from hf_hardneg.filters import Filter, ScoringFilter
+from hf_hardneg.identity import identify
+from hf_hardneg.pipeline.filtering import Filtering
+from hf_hardneg.pipeline.padding import Chosen, Padding, Shortage
+from hf_hardneg.pipeline.rescoring import with_columns
+from hf_hardneg.pipeline.retrieval import COUNTS, Found, from_columns
+from hf_hardneg.runtime.process import in_threads
+from hf_hardneg.samplers import Sampler, Uniforms
+from hf_hardneg.signals import BoundSignal
+from hf_hardneg.store.mapped_memory import release
+
+DRAWS = 10_000
+OF_OTHER_STEPS = ("reader", "sources", "strict")
+"""Fields that the identities of the steps before cover."""
+PSEUDO = ("pseudo_positives", "pseudo_positive_ids")
+OF_BEFORE = (*PSEUDO, "synthesis")
+WRITTEN = (
+    "negatives",
+    "negative_ids",
+    "negative_scores",
+    "negative_ranks",
+    "negative_sources",
+    "positive_scores",
+    "mining",
+)
+"""Columns that every strategy writes."""
+ROW = "row of the pairs"
+"""Beside what is selected where rows may be dropped: which row each was."""
+_SCORED = re.compile("negative_(.+)_scores")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The second half of mining, itself a map callable over the columns that `Retrieval` added.
+
+    Args:
+        reader (`Reader`): reads the batch.
+        filtering (`Filtering`): the filters, applied first.
+        sampler (`Sampler`): chooses among what is left.
+        num_negatives (`int`): at most so many.
+        on_shortage, seed: see `HardNegatives`.
+        score_kind (`str`), sources (`tuple[str, ...]`): of the retriever that made the columns.
+        search_recall (`float`, *optional*): of its search, where that is approximate.
+        generation (`int`, *optional*): of refreshed negatives; each draws anew.
+        strict (`Mapping[str, BoundSignal]`, *optional*): what strict filters read, to pad with random documents.
+    """
+
+    reader: Reader
+    filtering: Filtering
+    sampler: Sampler
+    num_negatives: int
+    on_shortage: Shortage
+    seed: int
+    score_kind: str
+    sources: tuple[str, ...]
+    search_recall: float | None = None
+    generation: int | None = None
+    strict: Mapping[str, BoundSignal] = field(default_factory=dict)
+
+    @property
+    def drops_rows(self) -> bool:
+        """Whether a rule may leave rows out."""
+        return "drop_row" in (self.on_shortage, self.filtering.on_missing_positive_score)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the choice depends on, besides the candidates, as plain values."""
+        parts = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in OF_OTHER_STEPS}
+        sampler = [self.sampler.name, identify(self.sampler, what="sampler")]
+        rows = {"rows": "numbered"} if self.drops_rows else {}
+        return {**parts, **rows, "filtering": self.filtering.identity, "sampler": sampler}
+
+    def __call__(self, batch: Any) -> Any:
+        """The columns of mined data for a batch with candidates; where rules drop rows, of those left, with `ROW`."""
+        rows = Batch.of(batch, self.reader.columns.query)
+        found = from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
+        found = with_columns(found, rows.columns)
+        needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
+        chosen = self.choose(found, needed(rows.columns))
+        added = self.columns(rows, found, chosen)
+        if self.drops_rows:
+            stays = pa.array(chosen.stays)
+            added = {name: values.filter(stays) for name, values in {ROW: rows.columns[ROW], **added}.items()}
+        release(rows.columns.values())
+        return pa.table(added)
+
+    def choose(self, found: Found, queries: Names) -> Chosen:
+        """The negatives of a batch; to pad with random ones, `queries` must be `Queries`, with the exclusion sets.
+
+        Raises:
+            ConfigError: a filter compares with a positive's score and there is none.
+            DataError: too few, and `on_shortage="error"`.
+        """
+        candidates = tail = self.filtering.anchored(found, queries)
+        removed: dict[str, np.ndarray] = {}
+        promoted = None
+        for stage in self.filtering.filters:
+            if isinstance(stage, ScoringFilter) and stage.promotes:
+                promoted = candidates.take(stage.promoted(candidates))
+            before, candidates = candidates.counts(), candidates.take(self.filtering.keep(stage, candidates, queries))
+            removed[_fresh(stage.name, removed)] = before - candidates.counts()
+            if self.on_shortage == "pad_tail":
+                tail = tail.take(self._deep(stage, tail, queries))
+        self.filtering.check(self.sampler.name, self.sampler.needs_positive, candidates, queries)
+        uniforms = self._uniforms(queries)
+        taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
+        removed["not_chosen"] = candidates.counts() - taken.counts()
+        chosen = self._padding.relieve(Chosen.of(taken, removed, promoted), found, tail, queries, uniforms)
+        return replace(chosen, stays=self._staying(chosen, np.isnan(candidates.positive)))
+
+    def _deep(self, stage: Filter, tail: Candidates, queries: Names) -> np.ndarray:
+        """Mask (n,) of what a filter leaves, or is too deep to be scored."""
+        if isinstance(stage, ScoringFilter):
+            return np.isnan(tail.signals[stage.name])
+        return self.filtering.keep(stage, tail, queries)
+
+    def _uniforms(self, queries: Names) -> Uniforms:
+        """Keyed draws for the candidates of a batch."""
+
+        def uniforms(salt: str, drawn: Candidates) -> np.ndarray:
+            salt = salt if self.generation is None else f"{salt}@{self.generation}"
+
+            def part(rows: slice) -> np.ndarray:
+                query, ids = drawn.query[rows], self.reader.corpus.ids(drawn.doc[rows])
+                first, last = query[[0, -1]] if len(query) else (0, -1)
+                named = queries.identity[first : last + 1]
+                return keyed_uniforms_of_pairs(self.seed, salt, named, query - first, ids)
+
+            return np.concatenate(in_threads(part, len(drawn), at_least=DRAWS))
+
+        return uniforms
+
+    @property
+    def _padding(self) -> Padding:
+        return Padding(
+            rule=self.on_shortage,
+            size=self.num_negatives,
+            filters=self.filtering.filters,
+            signals=self.strict,
+            reader=self.reader,
+            seed=self.seed,
+        )
+
+    def _staying(self, chosen: Chosen, unscored: np.ndarray) -> np.ndarray:
+        compares = self.sampler.needs_positive or any(stage.needs_positive for stage in self.filtering.filters)
+        stays = np.ones(len(chosen.counts), bool)
+        if compares and self.filtering.on_missing_positive_score == "drop_row":
+            stays &= ~unscored
+        if self.on_shortage == "drop_row":
+            stays &= chosen.counts >= self.num_negatives
+        return stays
+
+    def emit(self, rows: Batch, found: Found, chosen: Chosen) -> Any:
+        """The batch in the form it came, with the columns of mined data."""
+        added = self.columns(rows, found, chosen)
+        if chosen.stays.all():
+            return rows.with_columns(added, removed=replaced(rows.columns))
+        added = {name: values.filter(pa.array(chosen.stays)) for name, values in added.items()}
+        return rows.with_columns(added, removed=replaced(rows.columns), keep=chosen.stays)
+
+    def columns(self, rows: Batch, found: Found, chosen: Chosen) -> dict[str, pa.Array]:
+        """The columns of mined data, one value for each row of the batch."""
+        texts = self.reader.corpus.texts(chosen.doc)
+        short = np.maximum(self.num_negatives - chosen.kept, 0)
+        counts = {name: found.counts[:, place] for place, name in enumerate(COUNTS)}
+        counts |= {**chosen.removed, "kept": chosen.kept, "short": short}
+        added: dict[str, pa.Array] = {}
+        positives = self.reader.positive_texts(rows.columns)
+        if positives is not None:
+            added[self.reader.columns.positive] = positives
+        added |= {
+            "negatives": ragged(texts, chosen.counts),
+            "negative_ids": ragged(self.reader.corpus.ids(chosen.doc), chosen.counts),
+            "negative_scores": ragged(_nullable(chosen.score), chosen.counts),
+            "negative_ranks": ragged(pa.array(chosen.rank.astype(np.int32)), chosen.counts),
+            "negative_sources": ragged(pa.array(chosen.source.tolist(), pa.string()), chosen.counts),
+            "positive_scores": ragged(_nullable(found.listed), found.listed_counts),
+        }
+        for name, values in found.listed_signals.items():
+            added[f"negative_{name}_scores"] = ragged(_nullable(chosen.signals[name]), chosen.counts)
+            added[f"positive_{name}_scores"] = ragged(_nullable(values), found.listed_counts)
+        if chosen.promoted is not None:
+            docs, sizes = chosen.promoted.doc, chosen.promoted.counts()
+            added["pseudo_positives"] = ragged(self.reader.corpus.texts(docs), sizes)
+            added["pseudo_positive_ids"] = ragged(self.reader.corpus.ids(docs), sizes)
+        added["mining"] = self._mining(counts)
+        return added
+
+    def _mining(self, counts: dict[str, np.ndarray]) -> pa.StructArray:
+        fields = {name: pa.array(values, pa.int32()) for name, values in counts.items()}
+        if self.search_recall is not None:
+            fields["search_recall"] = pa.array(np.full(len(counts["kept"]), self.search_recall, np.float32))
+        return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+
+
+def written(filters: Sequence[Filter]) -> tuple[str, ...]:
+    """The columns that mining with some filters writes, besides the texts of positives that are given as ids."""
+    scoring = [stage for stage in filters if isinstance(stage, ScoringFilter)]
+    scores = [f"{side}_{stage.name}_scores" for stage in scoring for side in ("negative", "positive")]
+    return (*WRITTEN, *scores, *(PSEUDO if any(stage.promotes for stage in scoring) else ()))
+
+
+def check_own(present: Collection[str], names: Sequence[str], counted: Collection[str]) -> None:
+    """Raise where a user's own column would be overwritten; what an earlier mining wrote is replaced.
+
+    Args:
+        present (`Collection[str]`): columns of the pairs.
+        names (`Sequence[str]`): columns that mining writes.
+        counted (`Collection[str]`): the counts in their column `mining`.
+
+    Raises:
+        ColumnError: naming the columns and what to do.
+    """
+    own = [name for name in names if name in present]
+    is_mined = all(name in present for name in WRITTEN) and {*COUNTS, "kept", "short"} <= set(counted)
+    if own and not is_mined:
+        raise ColumnError(
+            f"The pairs have {', '.join(map(repr, own))}, which mining writes; columns of these names may only stand "
+            f"there as mining left them, all of {', '.join(WRITTEN)}. Rename yours with rename_column(), or leave "
+            "them out with remove_columns()."
+        )
+
+
+def replaced(columns: Collection[str]) -> tuple[str, ...]:
+    """Those of some columns that tell of negatives mined before, and that mining may not write again."""
+    if "mining" not in columns:
+        return ()
+    scored = [found[1] for found in map(_SCORED.fullmatch, columns) if found]
+    pairs = ((f"negative_{name}_scores", f"positive_{name}_scores") for name in scored)
+    of_scoring = [name for pair in pairs if pair[1] in columns for name in pair]
+    return (*of_scoring, *(name for name in OF_BEFORE if name in columns))
+
+
+def _nullable(scores: np.ndarray) -> pa.Array:
+    """Scores as float32, null where NaN."""
+    return pa.array(scores.astype(np.float32), mask=np.isnan(scores))
+
+
+def _fresh(name: str, taken: dict[str, np.ndarray]) -> str:
+    number = 2
+    fresh = name
+    while fresh in taken:
+        fresh, number = f"{name}_{number}", number + 1
+    return fresh

@@ -1,0 +1,108 @@
+"""Laws of cost: how the time, memory and disk of a stage grow with the corpus and the pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hf_hardneg.runtime.units import data_size, duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """How a quantity grows: `fixed + document N + sort N log2 N + row R + pair N R`, for N documents and R rows."""
+
+    fixed: float = 0.0
+    document: float = 0.0
+    sort: float = 0.0
+    row: float = 0.0
+    pair: float = 0.0
+
+    def __call__(self, documents: int, rows: int) -> float:
+        """The quantity for so many documents and rows."""
+        ordered = self.sort * documents * np.log2(max(documents, 2))
+        return float(self.fixed + self.document * documents + ordered + self.row * rows + self.pair * documents * rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of a job, and what its costs grow with.
+
+    Args:
+        name (`str`): such as `"build index"`.
+        wall, cpu (`Law`): seconds on the clock in the main process; seconds of all processors; by the best probe.
+        slow (`Law`, *optional*): seconds on the clock by the slowest probe; by default as `wall`.
+        memory, disk (`Law`): bytes.
+        basis (`str`): how the figures are known.
+        in_workers (`bool`): whether `num_proc` workers share it.
+        left (`float`): the share that is not in the cache yet.
+    """
+
+    name: str
+    wall: Law
+    cpu: Law = Law()
+    slow: Law | None = None
+    memory: Law = Law()
+    disk: Law = Law()
+    basis: str
+    in_workers: bool = False
+    left: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One line of a plan.
+
+    Args:
+        name (`str`): of the stage.
+        seconds, slow (`float`): on the clock, by the best probe and by the slowest.
+        memory, disk (`float`): bytes; beyond what the process holds at the start, and beyond what is written already.
+        reused (`bool`): whether the cache has it.
+        basis (`str`): how the figures are known.
+    """
+
+    name: str
+    seconds: float
+    slow: float
+    memory: float
+    disk: float
+    reused: bool
+    basis: str
+
+    def __str__(self) -> str:
+        if self.reused:
+            return f"  {self.name:<16} {'reused':>10} {'':>10} {'':>10}   in the cache"
+        memory, disk = (data_size(value) if value else "" for value in (self.memory, self.disk))
+        return f"  {self.name:<16} {duration(self.seconds):>10} {memory:>10} {disk:>10}   {self.basis}"
+
+
+def over_documents(points: Sequence[tuple[int, float]]) -> Law:
+    """The straight line through the last two of some (documents, quantity) points, neither falling nor below zero.
+
+    A single point gives a proportion.
+    """
+    documents, value = points[-1]
+    slope = value / documents
+    if len(points) > 1:
+        slope = float(np.clip((value - points[-2][1]) / max(documents - points[-2][0], 1), 0, slope))
+    return Law(fixed=value - slope * documents, document=slope)
+
+
+def over_rows(points: Sequence[tuple[int, float]]) -> Law:
+    """The same line for a quantity per row: part of it grows with the documents."""
+    line = over_documents(points)
+    return Law(row=line.fixed, pair=line.document)
+
+
+def sorting(points: Sequence[tuple[int, float]]) -> Law:
+    """The same with `n log n` in place of the slope."""
+    line, documents = over_documents(points), points[-1][0]
+    return Law(fixed=line.fixed, sort=line.document / np.log2(max(documents, 2)))
+
+
+def proportional(points: Sequence[tuple[int, float]]) -> Law:
+    """A proportion, through the last point: for bytes, which have no fixed part worth fitting."""
+    documents, value = points[-1]
+    return Law(document=value / documents)

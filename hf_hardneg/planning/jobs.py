@@ -1,0 +1,352 @@
+"""A mining job before it runs: what it asks for, what the cache has of it, and the stages that are left."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from hf_hardneg.corpus.documents import Corpus, missing_column, open_corpus, text_columns_of
+from hf_hardneg.corpus.positives import corpus_keys
+from hf_hardneg.errors import silenced
+from hf_hardneg.hard_negatives import HardNegatives
+from hf_hardneg.models.score_store import ENTRY
+from hf_hardneg.planning.costs import Law, Stage, over_documents, over_rows, proportional, sorting
+from hf_hardneg.planning.probes import (
+    QUERIES,
+    EncodeRate,
+    Sample,
+    Stand,
+    encode_rate,
+    samples,
+    score_rate,
+    search_rate,
+    spread,
+)
+from hf_hardneg.retrievers import Dense, Searcher, Sources, dense_part
+from hf_hardneg.retrievers.attach import load
+from hf_hardneg.store import directories
+from hf_hardneg.strategies import Strategy, resolve
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_hardneg.models.encoder import Encoder
+
+T = TypeVar("T")
+
+TEXTS = 4096
+CORPUS_OPTIONS = ("text_column", "id_column", "cache_dir")
+
+RECIPE_OPTIONS = ("safeguards", "cross_encoder")
+"""Options that change what a name stands for."""
+NOT_ON_SAMPLES = ("index_name", "encoder", "cross_encoder", "known_positives")
+CEILING = {
+    "byte": 5e-7,  # of a text: its key, its terms
+    "document": 1e-5,
+    "encode": 0.1,  # a text: a small model on one processor
+    "score": 0.1,  # a pair of texts, likewise
+    "row": 2e-3,
+    "bm25": 5e-9,  # a document and a query
+    "dense": 1e-7,
+    "random": 0.0,
+}
+"""Seconds that a unit of work hardly exceeds; they only tell which jobs are too short to be worth measuring."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cached:
+    """What the cache has of a job.
+
+    Args:
+        keys, positives (`bool`): the text keys of the corpus, the known positives of the pairs.
+        searcher (`Searcher`, *optional*): over the index, where there is one.
+        vectors (`float`): the share of the corpus that needs no encoding.
+    """
+
+    keys: bool = False
+    positives: bool = False
+    searcher: Searcher | None = None
+    vectors: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What `mine` was asked for, with the corpus opened and the model at hand.
+
+    Args:
+        dataset (`Dataset`), corpus (`Corpus`): the documents, as given and opened.
+        strategy (`Strategy`): resolved.
+        options (`Mapping`): further arguments of `HardNegatives`.
+        encoder (`Encoder`, *optional*): of a dense strategy.
+        reading, loading (`float`): seconds it took to open the corpus, and to load the model.
+    """
+
+    dataset: Dataset
+    corpus: Corpus
+    strategy: Strategy
+    options: Mapping[str, Any]
+    encoder: Encoder | None
+    reading: float
+    loading: float
+
+    @classmethod
+    def open(cls, dataset: Dataset, strategy: str | Strategy, options: Mapping[str, Any]) -> Job:
+        """The job behind the arguments of `mine`; reads the corpus once, builds nothing."""
+        start = time.perf_counter()
+        corpus = open_corpus(dataset, **{name: options[name] for name in CORPUS_OPTIONS if name in options})
+        reading = time.perf_counter() - start
+        recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
+        start = time.perf_counter()
+        encoder = load(options.get("encoder"), corpus) if recipe.uses_vectors else None
+        return cls(
+            dataset=dataset,
+            corpus=corpus,
+            strategy=recipe,
+            options=options,
+            encoder=encoder,
+            reading=reading,
+            loading=time.perf_counter() - start,
+        )
+
+    def look_up(self, splits: Sequence[Dataset]) -> Cached:
+        """What the cache has; builds nothing, save that a FAISS index of the user's is copied into it."""
+        own, vectors = self.options.get("index_name"), self.options.get("vector_column")
+        sources = self._sources()
+        with directories.without_building():
+            keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
+        with contextlib.nullcontext() if own is not None else directories.without_building():
+            searcher = _there(lambda: self.strategy.retriever.bind(sources))
+            beside = self.strategy.uses_vectors and searcher is not None and dense_part(searcher) is None
+            second = _there(lambda: Dense().bind(sources)) if beside else searcher
+        miner = None
+        if keys is not None and searcher is not None:
+            known = [*splits, *self.options.get("known_positives", ())]
+            options = {**self.options, "encoder": self.encoder, "known_positives": known}
+            with directories.without_building(), silenced():
+                miner = _there(lambda: HardNegatives(self.dataset, self.strategy, **options))
+        encoded = 1.0
+        if second is None and vectors is None and self.encoder is not None:
+            from hf_hardneg.models.embeddings import CorpusVectors
+
+            encoded = min(1.0, CorpusVectors(self.corpus, self.encoder).finished() / len(self.corpus))
+        return Cached(keys=keys is not None, positives=miner is not None, searcher=searcher, vectors=encoded)
+
+    def _sources(self) -> Sources:
+        return Sources(
+            dataset=self.dataset,
+            corpus=self.corpus,
+            encoder=self.encoder,
+            vector_column=self.options.get("vector_column"),
+            index=self.options.get("index_name"),
+            cross_encoder=self.options.get("cross_encoder"),
+            seed=self.options.get("seed", 42),
+        )
+
+    def ceiling(self, splits: Sequence[Dataset]) -> float:
+        """Seconds that what is left of the job hardly exceeds."""
+        return ceiling(self.dataset, sum(map(len, splits)), self.strategy, self.options, self.look_up(splits))
+
+    def stages(self, splits: Sequence[Dataset]) -> tuple[tuple[Stage, ...], tuple[int, int]]:
+        """What is to be done, in order, with costs measured on samples, and documents and pairs of the largest one."""
+        cached, pairs = self.look_up(splits), max(splits, key=len)
+        queries = self._rate("query", self._queries(pairs)) if self._encodes_queries() else None
+        documents = self._rate("document", self._documents()) if cached.vectors < 1 else None
+        stand_in = self._stand_in(cached, documents or queries)
+        start, taken = samples(
+            self.corpus,
+            self.dataset,
+            pairs,
+            self.strategy.unscored,
+            stand_in,
+            grow=not cached.keys or cached.searcher is None,
+        )
+        last = taken[-1]
+        if last.outside and documents is None and queries is not None:
+            documents = self._rate("document", self._documents())
+        start += self.loading + sum(rate.load for rate in (queries, documents) if rate is not None)
+        stages = [
+            Stage(name="load libraries", wall=Law(fixed=start), basis="measured; once in a process"),
+            Stage(name="read corpus", wall=Law(fixed=self.reading), basis="measured on all of it; once in a process"),
+            self._built("text keys", taken, sorting, "n log n", cached.keys),
+        ]
+        if documents is not None and cached.vectors < 1:
+            stages.append(_encoding_corpus(documents, cached.vectors))
+        stages += [
+            self._built("build index", taken, over_documents, "linear", cached.searcher is not None),
+            _per_row("known positives", last, reused=cached.positives),
+        ]
+        if queries is not None:
+            stages.append(_encoding_queries(queries, documents, last.outside))
+        writing = _per_row("write", last)
+        if not pairs.cache_files:
+            writing = replace(writing, disk=Law(), basis=f"{writing.basis}; stays in memory, as the pairs do")
+        scoring = self._scoring(pairs)
+        stages += [*self._searching(cached, taken, queries), *scoring, _per_row("select", last), writing]
+        return tuple(stages), (last.documents, last.rows)
+
+    def _scoring(self, pairs: Dataset) -> list[Stage]:
+        """What scoring filters cost at most: they stop where enough candidates have passed."""
+        stages = []
+        for stage in self.strategy.scoring:
+            scorer = stage.bind(self._sources())
+            rate = score_rate(scorer, self._queries(pairs), self._documents())
+            each = stage.scored_depth + 1
+            how = f"measured on {rate.texts} pairs; at most {each} for each query"
+            stages.append(
+                Stage(
+                    name="score pairs",
+                    wall=Law(fixed=rate.load, row=each * rate.wall),
+                    cpu=Law(row=each * rate.cpu),
+                    slow=Law(fixed=rate.load, row=each * rate.slow),
+                    memory=Law(fixed=rate.memory),
+                    disk=Law(row=each * ENTRY.itemsize),
+                    basis=how,
+                    in_workers=True,
+                )
+            )
+        return stages
+
+    def _encodes_queries(self) -> bool:
+        return self.encoder is not None and self.options.get("query_vector_column") is None
+
+    def _queries(self, pairs: Dataset) -> list[str]:
+        name = self.options.get("query_column", "query")
+        if name not in pairs.column_names:
+            raise missing_column(name, pairs.column_names, "dataset", "query_column")
+        texts: list[str] = pairs.with_format("arrow", columns=[name])[spread(len(pairs), QUERIES)][name].to_pylist()
+        return texts
+
+    def _documents(self) -> list[str]:
+        texts: list[str] = self.corpus.texts(spread(len(self.corpus), TEXTS)).to_pylist()
+        return texts
+
+    def _rate(self, kind: Literal["query", "document"], texts: list[str]) -> EncodeRate:
+        return encode_rate(cast("Encoder", self.encoder), texts, kind=kind)
+
+    def _stand_in(self, cached: Cached, encoded: EncodeRate | None) -> dict[str, Any]:
+        """Options for samples: with vectors as wide as the real ones, which take no time."""
+        options = {name: value for name, value in self.options.items() if name not in NOT_ON_SAMPLES}
+        if not self.strategy.uses_vectors:
+            return options
+        if encoded is not None:
+            return {**options, "encoder": Stand(width=encoded.vectors.shape[1])}
+        part = None if cached.searcher is None else dense_part(cached.searcher)
+        return options if part is None else {**options, "encoder": Stand(width=part.index.query_width)}
+
+    def _built(self, name: str, taken: list[Sample], law: Callable[..., Law], grows: str, reused: bool) -> Stage:
+        last = taken[-1].documents
+        how = f"measured on {last:,} documents" + (f", {grows}" if last < len(self.corpus) else "")
+        points = {what: _points(taken, name, what) for what in ("wall", "slow", "memory", "disk")}
+        return Stage(
+            name=name,
+            wall=law(points["wall"]),
+            slow=law(points["slow"]),
+            memory=proportional(points["memory"]),
+            disk=proportional(points["disk"]),
+            basis=how,
+            left=0.0 if reused else 1.0,
+        )
+
+    def _searching(self, cached: Cached, taken: list[Sample], encoded: EncodeRate | None) -> list[Stage]:
+        """Opening the index and searching it, on the index itself where there is one, else on samples."""
+        last = taken[-1]
+        cost, inner, depth = last.costs["search"], last.costs["inner search"], self._depth()
+        laws: dict[str, Any]
+        mapped = proportional(_points(taken, "build index", "disk"))
+        memory = replace(mapped, row=cost.memory / last.rows)
+        disk = Law(row=cost.disk / last.rows)
+        if cached.searcher is None:
+            how = f"{last.rows:,} queries on {last.documents:,} documents"
+            how += ", linear" if last.documents < len(self.corpus) else ""
+            laws = {what: over_rows(_points(taken, "search", what, per_row=True)) for what in ("wall", "cpu", "slow")}
+            return [Stage(name="search", **laws, memory=memory, disk=disk, basis=how, in_workers=True)]
+        queries = last.queries
+        if encoded is not None:
+            queries = replace(queries, vectors=encoded.vectors)
+        opened, rate, count = search_rate(cached.searcher, queries, depth)
+        size, around = len(self.corpus), cost.less(inner)
+        laws = {
+            what: Law(row=getattr(around, what) / last.rows, pair=getattr(rate, what) / size)
+            for what in ("wall", "cpu", "slow")
+        }
+        how = f"{count:,} queries on the index itself"
+        return [
+            Stage(name="open index", wall=Law(fixed=opened), basis="measured; once in a process"),
+            Stage(name="search", **laws, memory=memory, disk=disk, basis=how, in_workers=True),
+        ]
+
+    def _depth(self) -> int:
+        return self.strategy.depth(self.options.get("num_negatives", 4))
+
+
+def ceiling(
+    dataset: Dataset, rows: int, strategy: Strategy, options: Mapping[str, Any], cached: Cached | None = None
+) -> float:
+    """Seconds that a job hardly exceeds, from its sizes alone.
+
+    Args:
+        dataset (`Dataset`), rows (`int`), strategy (`Strategy`), options (`Mapping`): the job.
+        cached (`Cached`, *optional*): what need not be built; by default nothing is known.
+    """
+    cached = cached or Cached()
+    names = text_columns_of(dataset, options.get("text_column"))
+    size = sum(dataset.data.column(name).nbytes for name in names if name in dataset.column_names)
+    kind, documents = strategy.retriever.name, len(dataset)
+    reading = CEILING["byte"] * size + CEILING["document"] * documents
+    seconds = reading * ((not cached.keys) + (cached.searcher is None))
+    if strategy.uses_vectors and options.get("encoder") is not None:
+        encoded = 0 if options.get("vector_column") else documents * (1 - cached.vectors)
+        seconds += CEILING["encode"] * (encoded + (0 if options.get("query_vector_column") else rows))
+    seconds += CEILING["score"] * rows * sum(stage.scored_depth + 1 for stage in strategy.scoring)
+    deep = max(1.0, strategy.depth(options.get("num_negatives", 4)) / 100)
+    return seconds + rows * (CEILING["row"] * deep + CEILING.get(kind, CEILING["dense"]) * documents)
+
+
+def _there(look: Callable[[], T]) -> T | None:
+    try:
+        return look()
+    except directories.NotPublished:
+        return None
+
+
+def _points(taken: list[Sample], name: str, what: str, *, per_row: bool = False) -> list[tuple[int, float]]:
+    return [(one.documents, getattr(one.costs[name], what) / (one.rows if per_row else 1)) for one in taken]
+
+
+def _per_row(name: str, last: Sample, *, reused: bool = False) -> Stage:
+    cost = last.costs[name]
+    return Stage(
+        name=name,
+        wall=Law(row=cost.wall / last.rows),
+        cpu=Law(row=cost.cpu / last.rows),
+        slow=Law(row=cost.slow / last.rows),
+        memory=Law(row=cost.memory / last.rows),
+        disk=Law(row=cost.disk / last.rows),
+        basis=f"measured on {last.rows:,} pairs, linear",
+        in_workers=name != "known positives",
+        left=0.0 if reused else 1.0,
+    )
+
+
+def _encoding_corpus(rate: EncodeRate, encoded: float) -> Stage:
+    return Stage(
+        name="encode corpus",
+        wall=Law(document=rate.wall),
+        slow=Law(document=rate.slow),
+        memory=Law(fixed=rate.memory),
+        basis=f"measured on {rate.texts} texts stratified by length, linear",
+        left=1.0 - encoded,
+    )
+
+
+def _encoding_queries(queries: EncodeRate, documents: EncodeRate | None, outside: float) -> Stage:
+    each = {what: getattr(queries, what) for what in ("wall", "cpu", "slow")}
+    how = f"measured on {queries.texts} queries stratified by length, linear"
+    if documents is not None and outside:
+        each = {what: value + outside * getattr(documents, what) for what, value in each.items()}
+        how += f"; with {outside:.2f} positives outside the corpus each"
+    laws: dict[str, Any] = {what: Law(row=value) for what, value in each.items()}
+    return Stage(name="encode queries", **laws, memory=Law(fixed=queries.memory), basis=how, in_workers=True)

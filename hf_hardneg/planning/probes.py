@@ -1,0 +1,459 @@
+"""What a job costs, measured: the library's own stages run on a sample, in a cache that is thrown away.
+
+Samples grow until the time for probing is used up. Two sizes give a straight line over the number of documents, and
+that line is what plans extrapolate. Other programs can only slow a probe down, so each is repeated: the best repetition
+is the estimate, and the slowest tells how far to trust it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.corpus.batches import Batch
+from hf_hardneg.corpus.documents import Corpus, open_corpus
+from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
+from hf_hardneg.corpus.positives import corpus_keys
+from hf_hardneg.corpus.queries import Queries
+from hf_hardneg.errors import silenced
+from hf_hardneg.hard_negatives import HardNegatives
+from hf_hardneg.pipeline.retrieval import to_columns
+from hf_hardneg.retrievers import Searcher
+from hf_hardneg.store.disk import scratch
+from hf_hardneg.store.mapped_memory import release
+from hf_hardneg.strategies import resolve
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_hardneg.models.encoder import Encoder
+    from hf_hardneg.models.modules import Kind
+    from hf_hardneg.models.scorers import PairScorer
+
+T = TypeVar("T")
+
+REPEATS = 3
+"""How often each probe is run."""
+
+ENCODE_SECONDS = 2.0
+"""Time for encoding sampled texts, beside the two texts that load the model."""
+
+SAMPLE_SECONDS = 6.0
+"""Time for running the stages on samples of the corpus."""
+
+SEARCH_SECONDS = 1.0
+"""Time for searching an index that is there already."""
+
+STRATA, PER_STRATUM = 16, 16
+"""Texts are drawn from so many classes of length, neighbours in length within each, as real batches have them."""
+
+QUERIES, FEW = 512, 8
+FIRST_SAMPLE_BYTES = 2 << 20
+FIRST_SAMPLE, GROWTH = 2048, 4
+LENGTHS_READ, GATHERED = 100_000, 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What something took.
+
+    Args:
+        wall, cpu (`float`): seconds on the clock, and of all processors together.
+        memory (`float`): bytes by which this process grew at its peak.
+        disk (`float`): bytes written.
+        slow (`float`): seconds on the clock of the slowest repetition; `wall` and `cpu` are of the best ones.
+    """
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    memory: float = 0.0
+    disk: float = 0.0
+    slow: float = 0.0
+
+    @classmethod
+    def best(cls, costs: Sequence[Cost]) -> Cost:
+        """One cost of several repetitions."""
+        return cls(
+            wall=min(cost.wall for cost in costs),
+            cpu=min(cost.cpu for cost in costs),
+            memory=max(cost.memory for cost in costs),
+            disk=max(cost.disk for cost in costs),
+            slow=max(cost.slow for cost in costs),
+        )
+
+    def less(self, other: Cost) -> Cost:
+        """What is left of the time when a part is taken out; bytes stay."""
+        wall, cpu, slow = (max(getattr(self, n) - getattr(other, n), 0.0) for n in ("wall", "cpu", "slow"))
+        return replace(self, wall=wall, cpu=cpu, slow=max(slow, wall))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The stages of a job, run on a part of its corpus.
+
+    Args:
+        documents, rows (`int`): how much of the corpus and of the pairs.
+        costs (`Mapping[str, Cost]`): by stage.
+        outside (`float`): positives per row that are not in the corpus, which an encoder must encode.
+        queries (`Queries`): the rows, as read.
+    """
+
+    documents: int
+    rows: int
+    costs: Mapping[str, Cost]
+    outside: float
+    queries: Queries
+
+    @classmethod
+    def best(cls, samples: Sequence[Sample]) -> Sample:
+        """One sample of several runs over the same documents."""
+        costs = {name: Cost.best([sample.costs[name] for sample in samples]) for name in samples[0].costs}
+        return replace(samples[-1], costs=costs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeRate:
+    """How fast a model encodes.
+
+    Args:
+        load (`float`): seconds until the first vectors.
+        wall, cpu, slow (`float`): seconds per text after that, see `Cost`.
+        memory (`float`): bytes by which the process grew.
+        texts (`int`): how many were encoded to learn it.
+        vectors (`np.ndarray`): theirs, (texts, d) float32.
+    """
+
+    load: float
+    wall: float
+    cpu: float
+    slow: float
+    memory: float
+    texts: int
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stand:
+    """An encoder for samples only: instant vectors as wide as the model's.
+
+    Args:
+        width (`int`): of the vectors.
+    """
+
+    width: int
+    digest: str = "stands in for a model in a sample"
+
+    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+        """Vectors of texts, (n, d) float32, drawn at random."""
+        return np.random.default_rng(len(texts)).random((len(texts), self.width), np.float32) - np.float32(0.5)
+
+
+@dataclass
+class _Peak:
+    """The most memory this process held, watched from a thread."""
+
+    seen: int = 0
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self) -> None:
+        while not self.done.wait(0.002):
+            self.seen = max(self.seen, resident())
+
+
+def resident() -> int:
+    """Bytes of memory this process holds now; 0 where the system has no /proc that says it."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def measured(work: Callable[[], T], folder: Path | None = None) -> tuple[T, Cost]:
+    """The result of some work, and what it cost.
+
+    Args:
+        work (`Callable[[], T]`): runs once.
+        folder (`Path`, *optional*): where it writes.
+    """
+    size, before, peak = _size(folder), resident(), _Peak()
+    watcher = threading.Thread(target=peak.watch, daemon=True)
+    watcher.start()
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        result = work()
+    finally:
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        peak.done.set()
+        watcher.join()
+    grown = max(peak.seen, resident()) - before
+    return result, Cost(wall=wall, cpu=cpu, memory=max(grown, 0), disk=_size(folder) - size, slow=wall)
+
+
+def repeated(work: Callable[[], T]) -> tuple[T, Cost]:
+    """The result of work that can be done again, and what it cost in `REPEATS` repetitions."""
+    runs = [measured(work) for _ in range(REPEATS)]
+    return runs[-1][0], Cost.best([cost for _, cost in runs])
+
+
+def _size(folder: Path | None) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder else 0
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars inside."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+def spread(total: int, wanted: int) -> np.ndarray:
+    """Up to `wanted` row numbers out of `total`, evenly spaced, ascending."""
+    return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
+
+
+def lengths(corpus: Corpus, rows: np.ndarray) -> np.ndarray:
+    """Bytes of the texts of some rows, (n,) int64."""
+    return pc.binary_length(corpus.texts(rows)).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def stratified(sizes: np.ndarray, strata: int, each: int) -> np.ndarray:
+    """Positions of `strata * each` texts: neighbours in length around the middle of each class of equal size.
+
+    Args:
+        sizes (`np.ndarray`): (n,) lengths.
+        strata, each (`int`): classes, and texts of each.
+    """
+    order = np.argsort(sizes, kind="stable")
+    edges = np.linspace(0, len(order), min(strata, len(order)) + 1).astype(np.int64)
+    middles = (edges[:-1] + edges[1:]) // 2
+    starts = np.clip(middles - each // 2, edges[:-1], np.maximum(edges[1:] - each, edges[:-1]))
+    return np.concatenate([order[start : min(start + each, end)] for start, end in zip(starts, edges[1:], strict=True)])
+
+
+def encode_rate(encoder: Encoder, texts: Sequence[str], *, kind: Kind, seconds: float = ENCODE_SECONDS) -> EncodeRate:
+    """How fast an encoder is on texts like these.
+
+    Args:
+        encoder (`Encoder`): the model.
+        texts (`Sequence[str]`): a sample of what is to be encoded.
+        kind (`str`): `"query"` or `"document"`.
+        seconds (`float`): about how long to encode.
+    """
+    sizes = np.array([len(text.encode()) for text in texts])
+    middle = [texts[row] for row in np.argsort(sizes, kind="stable")[len(sizes) // 2 :][:2]]
+    _, first = measured(lambda: encoder.encode(middle, kind=kind))
+    _, pilot = measured(lambda: encoder.encode(middle, kind=kind))
+    affordable = seconds / REPEATS * len(middle) / max(pilot.wall, 1e-6)
+    each = int(np.clip(affordable / STRATA, 1, PER_STRATUM))
+    chosen = [texts[row] for row in stratified(sizes, min(STRATA, max(1, int(affordable))), each)]
+    vectors, cost = repeated(lambda: encoder.encode(chosen, kind=kind))
+    count = len(chosen)
+    return EncodeRate(
+        load=max(first.wall - pilot.wall, 0.0),
+        wall=cost.wall / count,
+        cpu=cost.cpu / count,
+        slow=cost.slow / count,
+        memory=first.memory + cost.memory,
+        texts=count,
+        vectors=vectors,
+    )
+
+
+def score_rate(scorer: PairScorer, queries: Sequence[str], documents: Sequence[str]) -> EncodeRate:
+    """How fast a cross-encoder is on pairs like these; nothing is stored.
+
+    Args:
+        scorer (`PairScorer`): the model.
+        queries, documents (`Sequence[str]`): samples of both.
+    """
+    plain = getattr(scorer, "scorer", scorer)
+    query = sorted(queries, key=len)[len(queries) // 2]
+
+    class Paired:
+        digest = plain.digest
+
+        def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
+            return plain.score([query] * len(texts), texts)[:, None]
+
+    return encode_rate(Paired(), documents, kind="document")
+
+
+def samples(
+    corpus: Corpus, dataset: Dataset, pairs: Dataset, strategy: Any, options: Mapping[str, Any], *, grow: bool
+) -> tuple[float, list[Sample]]:
+    """Seconds of loading and compiling, then the stages on samples of growing size, until the time is used up.
+
+    Args:
+        corpus (`Corpus`): the opened corpus.
+        dataset, pairs (`Dataset`), strategy (`str` or `Strategy`): as given to `mine`.
+        options (`Mapping`): of `HardNegatives`; what encodes must be instant.
+        grow (`bool`): whether costs that depend on the size of the corpus are asked for; else one sample will do.
+    """
+    few = _gathered(pairs, spread(len(pairs), QUERIES))
+    needed = _needed(corpus, few, options)
+    mean = max(float(lengths(corpus, spread(len(corpus), 1000)).mean()), 1.0)
+    size = int(np.clip(FIRST_SAMPLE_BYTES / mean, 64, FIRST_SAMPLE))
+    with quiet():
+        run = _Runner(corpus=corpus, dataset=dataset, needed=needed, strategy=strategy, options=options)
+        _, start = measured(lambda: run(min(size, len(corpus)) // 8 + 1, _dataset(few.slice(0, FEW))))
+        taken: list[Sample] = []
+        spent: list[float] = []
+        while True:
+            began = time.perf_counter()
+            taken.append(Sample.best([run(min(size, len(corpus)), _dataset(few)) for _ in range(REPEATS)]))
+            spent.append(time.perf_counter() - began)
+            growth = spent[-1] - spent[-2] if len(spent) > 1 else spent[-1] / GROWTH
+            if size >= len(corpus) or not grow or spent[-1] + GROWTH * growth > SAMPLE_SECONDS - sum(spent):
+                return start.wall, taken
+            size *= GROWTH
+
+
+def _gathered(dataset: Dataset, rows: np.ndarray) -> pa.Table:
+    """Some rows of a dataset, read in parts, so that little of its files is held at a time."""
+    plain, parts = dataset.with_format("arrow"), []
+    for start in range(0, len(rows), GATHERED):
+        part = plain[rows[start : start + GATHERED]]
+        parts.append(part.combine_chunks())
+        release(part.columns)
+    return pa.concat_tables(parts)
+
+
+def _dataset(table: pa.Table) -> Dataset:
+    from datasets import Dataset
+    from datasets.table import InMemoryTable
+
+    return Dataset(InMemoryTable(table), fingerprint="sample")
+
+
+def _needed(corpus: Corpus, few: pa.Table, options: Mapping[str, Any]) -> np.ndarray:
+    """Rows of the documents that the sampled pairs name, by id or by text; without them they cannot be read."""
+    columns = named_columns(few)
+    names = [options.get(f"{name}_column", name) for name in ("positive_ids", "exclude_ids", "positive")]
+    ids, excluded, texts = (_flat(columns[name], name) if name in columns else [] for name in names)
+    found = [np.zeros(0, np.int64)]
+    wanted = pa.array([*ids, *excluded], pa.string()), pa.array(texts, pa.string())
+    for start in range(0, len(corpus), LENGTHS_READ):
+        rows = np.arange(start, min(start + LENGTHS_READ, len(corpus)))
+        for values, asked in zip((corpus.ids, corpus.texts), wanted, strict=True):
+            if len(asked):
+                found.append(rows[pc.is_in(values(rows), asked).to_numpy(zero_copy_only=False)])
+    return np.unique(np.concatenate(found))
+
+
+def _flat(column: pa.ChunkedArray, name: str) -> list[str]:
+    texts = as_text(column, name)
+    values: list[str] = (texts.flatten() if is_listed(texts.type) else texts).drop_null().to_pylist()
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Runner:
+    """Runs every stage on the first documents of an even spread, in its own cache."""
+
+    corpus: Corpus
+    dataset: Dataset
+    needed: np.ndarray
+    strategy: Any
+    options: Mapping[str, Any]
+
+    def __call__(self, size: int, pairs: Dataset) -> Sample:
+        rows = np.union1d(self.needed, spread(len(self.corpus), size))
+        dataset = self._documents(rows)
+        options = {**self.options, "id_column": self.corpus.id_column}
+        with silenced(), scratch("hf_hardneg-plan-") as folder:
+            return self._stages(dataset, pairs, {**options, "cache_dir": str(folder)}, folder)
+
+    def _documents(self, rows: np.ndarray) -> Dataset:
+        names = [*self.corpus.text_columns]
+        if self.options.get("vector_column"):
+            names.append(self.options["vector_column"])
+        if self.options.get("parent_column"):
+            names.append(self.options["parent_column"])
+        table = _gathered(self.dataset.select_columns(list(dict.fromkeys(names))), rows)
+        if self.corpus.id_column is not None and self.corpus.id_column not in names:
+            table = table.append_column(self.corpus.id_column, self.corpus.ids(rows))
+        return _dataset(table)
+
+    def _stages(self, dataset: Dataset, pairs: Dataset, options: dict[str, Any], folder: Path) -> Sample:
+        names = ("text_column", "id_column", "cache_dir")
+        opened = open_corpus(dataset, **{name: options[name] for name in names if name in options})
+        costs = {}
+        _, costs["text keys"] = measured(lambda: corpus_keys(opened, options.get("dedupe", "normalized")), folder)
+        strategy = resolve(self.strategy, safeguards=options.get("safeguards", True))
+        strategy = replace(strategy, sampler=strategy.sampler.for_one_query())
+        alone = {**options, "symmetric": None}
+        built, costs["build index"] = measured(lambda: HardNegatives(dataset, strategy, **alone), folder)
+        searcher = built.retrieval.searcher
+        make = {"known_positives": [pairs], **options}
+        miner, costs["known positives"] = measured(lambda: HardNegatives(dataset, strategy, **make), folder)
+        table = pairs.with_format("arrow")[:]
+        columns = Batch.of(table, miner.query_column).columns
+        miner(table.slice(0, FEW))
+        queries, read = measured(lambda: miner.retrieval.reader.read(columns))
+        found, search = measured(lambda: miner.retrieval.search(queries))
+        mined, whole = measured(lambda: miner(table))
+        prepared, every = searcher.prepare(queries), np.arange(len(queries))
+        deep = np.full(len(queries), miner.retrieval.depth)
+        _, costs["inner search"] = measured(lambda: searcher.search(prepared, every, deep))
+        costs["search"] = Cost(
+            wall=read.wall + search.wall,
+            cpu=read.cpu + search.cpu,
+            slow=read.slow + search.slow,
+            memory=search.memory,
+            disk=_bytes(to_columns(found)),
+        )
+        costs["select"] = whole.less(search)
+        _, costs["write"] = measured(lambda: _write(folder / "mined.arrow", mined), folder)
+        outside = sum(text is not None for text in queries.positives.text) / max(len(queries), 1)
+        return Sample(documents=len(opened), rows=len(queries), costs=costs, outside=outside, queries=queries)
+
+
+def search_rate(searcher: Searcher, queries: Queries, depth: int) -> tuple[float, Cost, int]:
+    """How fast an index searches: seconds until it is open, the cost per query, and how many queries were asked.
+
+    Args:
+        searcher (`Searcher`): over the index.
+        queries (`Queries`): a sample; as many of them are asked as there is time for.
+        depth (`int`): hits for each.
+    """
+    prepared = searcher.prepare(queries)
+    total = len(queries) if queries.vectors is None else len(queries.vectors)
+
+    def ask(count: int) -> Cost:
+        rows, deep = np.arange(count), np.full(count, depth)
+        return repeated(lambda: searcher.search(prepared, rows, deep))[1]
+
+    count = min(FEW, total)
+    _, first = measured(lambda: searcher.search(prepared, np.arange(count), np.full(count, depth)))
+    cost = ask(count)
+    more = int(min(total, SEARCH_SECONDS / REPEATS * count / max(cost.wall, 1e-6)))
+    if more > 2 * count:
+        count, cost = more, ask(more)
+    opened = max(first.wall - cost.wall * min(FEW, total) / count, 0.0)
+    return opened, Cost(wall=cost.wall / count, cpu=cost.cpu / count, slow=cost.slow / count), count
+
+
+def _bytes(columns: Mapping[str, pa.Array]) -> int:
+    return sum(array.nbytes for array in columns.values())
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)

@@ -1,0 +1,1 @@
+"""How a dataset was mined, written down so that it can be mined again."""

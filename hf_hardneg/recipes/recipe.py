@@ -1,0 +1,360 @@
+"""`Recipe`: how a mined dataset was made, as plain values that travel with it and can be written on a card.
+
+A recipe is JSON: names of known classes with their arguments, digests, versions. Nothing of it is ever evaluated. It
+lies as one line in the `description` of the dataset's `DatasetInfo`, which `datasets` hands on through maps, views,
+`save_to_disk` and `concatenate_datasets`; it is lost in `to_iterable_dataset` and in files of other formats, where
+`Recipe.from_json` and cards keep it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+from hf_hardneg.errors import DataError
+from hf_hardneg.hard_negatives import HardNegatives
+from hf_hardneg.recipes.provenance import (
+    Model,
+    Source,
+    index_of,
+    model_of,
+    origin_of,
+    read_source,
+    searchers_of,
+    source_of,
+)
+from hf_hardneg.recipes.recipe_text import check_sizes, described, in_card, in_description, values_of
+from hf_hardneg.recipes.serialization import CLASSES, CUSTOM, expression, literal, names, plain, rebuilt
+from hf_hardneg.runtime.arguments import Range, check_fields, checked
+from hf_hardneg.runtime.versions import installed
+from hf_hardneg.store import directories
+from hf_hardneg.strategies import Strategy
+from hf_hardneg.text.masking import scrubbed
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+FORMAT = 1
+NOT_OPTIONS = ("strategy", "safeguards", "cache_dir")
+"""Arguments of `HardNegatives` that the resolved strategy holds, or that decide no row."""
+MODELS = ("encoder", "cross_encoder")
+ADOPTED = "faiss-"
+"""How the identity of a user's own index begins."""
+COLUMNS = (
+    *("query_column", "query_id_column", "query_vector_column", "positive_column", "positive_ids_column"),
+    *("exclude_ids_column", "answer_column"),
+)
+"""Options that name what mining reads of pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a mined dataset was made. `mine()` attaches one to what it returns; `recipe_of` reads it.
+
+    Tokens and absolute paths are taken out of every text in it.
+
+    Args:
+        versions (`dict[str, str]`): of this library, Python, and the packages that decide rows, as they were when the
+            rows were made; several where stored steps of `mine()` were run with different ones.
+        strategy (`dict`): the resolved strategy: `class`, and its arguments by name; see `serialization.CLASSES`.
+        options (`dict`): the arguments of `HardNegatives` that decide rows.
+        corpus (`Source`): the documents.
+        pairs (`dict[str, Source]`): by split, `""` where there are none; empty where not known.
+        known (`tuple[str, ...]`): digests of the datasets whose positives were excluded beyond each row's own.
+        encoder, cross_encoder (`Model`, *optional*): the models.
+        indexes (`tuple[dict, ...]`): kind, identity, and the measured recall where search is approximate.
+
+    Example:
+        >>> recipe = recipe_of(mined)
+        >>> recipe.options["num_negatives"]
+        2
+    """
+
+    versions: dict[str, str]
+    strategy: dict[str, Any]
+    options: dict[str, Any]
+    corpus: Source
+    pairs: dict[str, Source] = field(default_factory=dict)
+    known: tuple[str, ...] = ()
+    encoder: Model | None = None
+    cross_encoder: Model | None = None
+    indexes: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @classmethod
+    @checked
+    def of(
+        cls,
+        miner: HardNegatives,
+        *,
+        pairs: Dataset | DatasetDict | None = None,
+        corpus: Dataset | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> Recipe:
+        """The recipe of what a miner makes; `mine()` attaches it, for `pairs.map(miner, batched=True)` pass it on.
+
+        Args:
+            miner (`HardNegatives`): as it was mapped.
+            pairs (`Dataset` or `DatasetDict`, *optional*): what it was mapped over.
+            corpus (`Dataset`, *optional*): as the miner got it, for where it came from.
+            versions (`Mapping[str, str]`, *optional*): those with which rows were made; by default what is installed.
+        """
+        reader, searchers = miner.retrieval.reader, searchers_of(miner)
+        documents, scorers = reader.corpus, list(miner.rescoring.scorers.values())
+        splits = pairs if isinstance(pairs, Mapping) else {} if pairs is None else {"": pairs}
+        known = () if reader.known is None else directories.parameters_of(reader.known.directory)["pairs"]
+        made = cls(
+            versions=dict(versions or installed()),
+            strategy=plain(miner.strategy),
+            options=_options(miner, documents.text_columns),
+            corpus=Source(
+                rows=len(documents),
+                digest=documents.digest,
+                columns=documents.columns,
+                **origin_of(corpus),
+            ),
+            pairs={name: source_of(split, reader.columns) for name, split in splits.items()},
+            known=tuple(known),
+            encoder=next((model_of(one.encoder) for one in searchers if getattr(one, "encoder", None)), None),
+            cross_encoder=model_of(scorers[0]) if scorers else None,
+            indexes=tuple(map(index_of, searchers)),
+        )
+        return made.scrubbed()
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe in what `to_json` wrote.
+
+        Raises:
+            DataError: it is none, or one of a later version of this library.
+        """
+        try:
+            return _read(values_of(text))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise DataError(
+                f"This is no recipe that can be read ({type(error).__name__}: {str(error)[:200]}): {str(text)[:80]!r}. "
+                f"Give what Recipe.to_json() wrote, in format {FORMAT}; a later format needs a later hf_hardneg."
+            ) from error
+
+    @classmethod
+    @checked
+    def from_card(cls, text: str, config: str | None = None) -> Recipe:
+        """The recipe in the text of a rendered card.
+
+        Args:
+            text (`str`): of the card.
+            config (`str`, *optional*): what was made by it; by default what was pushed last.
+
+        Raises:
+            DataError: the card holds none of it, or one that cannot be read.
+        """
+        found = [block for configs, block in in_card(text) if config is None or config in configs]
+        if not found:
+            raise DataError(
+                f"The card holds no recipe{f' of the config {config!r}' if config else ''}. Give the text of a card "
+                "that hf_hardneg rendered, of data that carried its recipe."
+            )
+        return cls.from_json(found[0])
+
+    @checked
+    def to_json(self, *, indent: Annotated[int, Range(least=0, most=16, such_as=1)] | None = None) -> str:
+        """Canonical JSON: equal recipes are equal text, of ASCII, without back ticks, `<`, `>` and `&`."""
+        return _json({"format": FORMAT, **asdict(self)}, sort_keys=True, allow_nan=False, indent=indent)
+
+    def scrubbed(self) -> Recipe:
+        """The same without tokens and absolute paths; `of` returns it so."""
+        return _made(_scrubbed(asdict(self)))
+
+    def rebuilt(self) -> Strategy:
+        """The strategy, made of the classes in `serialization.CLASSES`.
+
+        Raises:
+            ConfigError: it holds a class of the user's own, or arguments that this version does not know.
+        """
+        return rebuilt(self.strategy)
+
+    @property
+    def uses_mine(self) -> bool:
+        """Whether the positives of exactly these pairs were excluded across rows, as `mine()` does."""
+        return bool(self.known) and sorted(self.known) == sorted(one.digest for one in self.pairs.values() if one.rows)
+
+    @property
+    def uses_own_index(self) -> bool:
+        """Whether documents were searched in an index that the user brought."""
+        return any(str(one.get("identity", "")).startswith(ADOPTED) for one in self.indexes)
+
+    @checked
+    def code(self, loading: Mapping[str, str] | None = None) -> str:
+        """How it was made, as Python; where rows or models are not on the Hub as they were, it says what to put in.
+
+        Args:
+            loading (`Mapping[str, str]`, *optional*): expressions that load such rows: `corpus`, `pairs`, or of one of
+                several splits `pairs train`.
+        """
+        return _code(self, loading or {})
+
+
+@checked
+def recipe_of(dataset: Dataset | DatasetDict) -> Recipe | None:
+    """The recipe that a mined dataset carries; `None` where it carries none.
+
+    Raises:
+        DataError: it was put together from several, or what it carries cannot be read.
+    """
+    splits = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
+    found = {line for split in splits for line in in_description(split.info.description or "")}
+    if len(found) > 1:
+        raise DataError(
+            f"The dataset carries {len(found)} recipes, of parts that were mined differently; one is needed. Push the "
+            "parts as configs of their own, or pass the one that counts as recipe=."
+        )
+    return Recipe.from_json(found.pop()) if found else None
+
+
+def recipe_block(recipe: Recipe, configs: Sequence[str]) -> str:
+    """The JSON that a card shows of a recipe: `Recipe.to_json`, and the configs that were made by it."""
+    return _json({"configs": configs, **json.loads(recipe.to_json())}, sort_keys=True, indent=1)
+
+
+def recipes_on(card: str) -> list[tuple[list[str], Recipe]]:
+    """The recipes in the text of a card, each after the configs that were made by it; without what cannot be read."""
+    found = []
+    for configs, block in in_card(card):
+        with contextlib.suppress(DataError):
+            found.append((configs, Recipe.from_json(block)))
+    return found
+
+
+def attach(dataset: Dataset, recipe: Recipe) -> None:
+    """Puts a recipe into the description of a dataset, in place of one that is there; rows and fingerprint stay."""
+    dataset.info.description = described(dataset.info.description or "", recipe.to_json())
+
+
+def _json(value: Any, **options: Any) -> str:
+    """JSON of ASCII, without back ticks, `<`, `>` and `&`."""
+    return re.sub("[<>&`\x7f]", lambda one: f"\\u{ord(one.group()):04x}", json.dumps(value, **options))
+
+
+def _read(values: dict[str, Any]) -> Recipe:
+    """A recipe of plain values that somebody else may have written.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: they are those of no recipe.
+    """
+    if values.get("format", FORMAT) != FORMAT:
+        raise ValueError(f"format {values['format']!r}")
+    strategy, unknown = values["strategy"], values["options"].keys() - set(_option_names())
+    parts = {"class", *(one.name for one in fields(Strategy))}
+    if unknown or set(strategy) != parts or strategy["class"] != Strategy.__name__:
+        raise ValueError(f"options {sorted(unknown)}, strategy {strategy!r}"[:200])
+    check_sizes([strategy, values["options"]])
+    if not all(isinstance(values["options"].get(name), str | None) for name in COLUMNS):
+        raise TypeError("names of columns are strings")
+    return _made(values)
+
+
+def _made(values: dict[str, Any]) -> Recipe:
+    models = {name: Model(**values[name]) for name in MODELS if values[name]}
+    return Recipe(
+        versions=dict(values["versions"]),
+        strategy=values["strategy"],
+        options=values["options"],
+        corpus=read_source(values["corpus"]),
+        pairs={name: read_source(one) for name, one in values["pairs"].items()},
+        known=tuple(values["known"]),
+        indexes=tuple(dict(one) for one in values["indexes"]),
+        **models,
+    )
+
+
+def _scrubbed(value: Any) -> Any:
+    """The same with every string scrubbed."""
+    if isinstance(value, str):
+        return scrubbed(value)
+    if isinstance(value, Mapping):
+        return {scrubbed(key): _scrubbed(one) for key, one in value.items()}
+    return [_scrubbed(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _options(miner: HardNegatives, texts: tuple[str, ...]) -> dict[str, Any]:
+    """The arguments that decide rows, with the text columns that the corpus was read by."""
+    options = {name: plain(getattr(miner, name)) for name in _option_names()}
+    return {**options, "text_column": plain(texts) if len(texts) > 1 else texts[0]}
+
+
+def _option_names() -> list[str]:
+    return [one.name for one in fields(HardNegatives) if one.init and one.name not in NOT_OPTIONS]
+
+
+def _code(recipe: Recipe, loading: Mapping[str, str]) -> str:
+    parts = [f"{name}={expression(recipe.strategy[name])}," for name in ("retrievers", "filters", "sampler")]
+    own = "  # put classes of your own where dots are" if CUSTOM in names(recipe.strategy) else ""
+    made = [f"strategy = Strategy({own}", *(f"    {part}" for part in parts), ")"]
+    arguments = [f"    {one}" for one in _arguments(recipe)]
+    if recipe.uses_mine:
+        last = ["mined = mine(", "    pairs,", "    corpus,", "    strategy,", *arguments, ")"]
+    else:
+        last = ["miner = HardNegatives(", "    corpus,", "    strategy,", *arguments, ")"]
+        last.append("mined = pairs.map(miner, batched=True)")
+    corpus = _loading("corpus", recipe.corpus, loading.get("corpus"))
+    code = "\n".join([f"corpus = {corpus}", *_pairs(recipe.pairs, loading), *made, *last])
+    return f"{_imports(recipe, code)}\n\n{code}\n"
+
+
+def _imports(recipe: Recipe, code: str) -> str:
+    entry = "mine" if recipe.uses_mine else "HardNegatives"
+    ours = sorted(
+        {one for one in names(recipe.strategy) if one in CLASSES and re.search(rf"\b{one}\(", code)} | {entry}
+    )
+    theirs = [name for name in ("DatasetDict", "load_dataset", "load_from_disk") if f"{name}(" in code]
+    lines = [f"from datasets import {', '.join(theirs)}", f"from hf_hardneg import {', '.join(ours)}"]
+    if "snapshot_download(" in code:
+        lines.append("from huggingface_hub import snapshot_download")
+    return "\n".join(lines)
+
+
+def _loading(name: str, source: Source | None, expression: str | None = None) -> str:
+    if source is None:
+        return f'load_from_disk("{name}")  # yours'
+    told = f"{source.rows:,} rows, digest {literal(source.digest)}"
+    if source.hub_id is None:
+        return f"{expression}  # {told}" if expression else f'load_from_disk("{name}")  # yours: {told}'
+    config = [literal(source.config)] if source.config not in (None, "default") else []
+    options = [f"{key}={literal(getattr(source, key))}" for key in ("split", "revision") if getattr(source, key)]
+    return f"load_dataset({', '.join([literal(source.hub_id), *config, *options])})  # {told}"
+
+
+def _pairs(pairs: Mapping[str, Source], loading: Mapping[str, str]) -> list[str]:
+    if list(pairs) in ([], [""]):
+        return [f"pairs = {_loading('pairs', pairs.get(''), loading.get('pairs'))}"]
+    lines = ["pairs = DatasetDict()"]
+    return lines + [
+        f"pairs[{literal(name)}] = {_loading(f'pairs-{place}', one, loading.get(f'pairs {name}'))}"
+        for place, (name, one) in enumerate(pairs.items())
+    ]
+
+
+def _arguments(recipe: Recipe) -> list[str]:
+    defaults = {one.name: plain(one.default) for one in fields(HardNegatives)}
+    shown = {name: value for name, value in recipe.options.items() if value != defaults.get(name)}
+    shown |= {name: recipe.options[name] for name in ("num_negatives", "seed") if name in recipe.options}
+    lines = [f"{name}={expression(value)}," for name, value in sorted(shown.items())]
+    lines += [_model_argument(name, getattr(recipe, name)) for name in MODELS if getattr(recipe, name)]
+    if recipe.known and not recipe.uses_mine:
+        lines.append(f"known_positives=[...],  # datasets of digest {', '.join(map(literal, recipe.known))}")
+    if recipe.uses_own_index:
+        lines.append("index_name=...,  # your own index")
+    return lines
+
+
+def _model_argument(name: str, model: Model) -> str:
+    called, digest = literal(model.name), literal(model.digest)
+    if model.kind == "hub" and model.revision:
+        return f"{name}=snapshot_download({called}, revision={literal(model.revision)}),  # digest {digest}"
+    return f"{name}={'...' if model.kind == 'live' else called},  # your copy of {called}, digest {digest}"

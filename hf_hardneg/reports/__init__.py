@@ -1,0 +1,1 @@
+"""What was mined, in figures."""

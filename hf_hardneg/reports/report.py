@@ -1,0 +1,255 @@
+"""`report`: what mining did, computed from the columns of a mined dataset alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.arrays.statistics import infonce
+from hf_hardneg.errors import ColumnError, DataError, shown
+from hf_hardneg.recipes.recipe import recipe_of
+from hf_hardneg.reports.estimates import FalseNegatives, false_negatives
+from hf_hardneg.reports.hardness import Comparison, Hardness, best_scores, compare
+from hf_hardneg.runtime.arguments import AboveZero, checked
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BATCH = 10_000
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+RECALL = "search_recall"
+SYNTHESIS = "synthesis"
+TEMPERATURE = 0.05
+NEEDED = ("negatives", "negative_scores", "negative_ranks", "negative_sources", "positive_scores", "mining")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Figures of a mined dataset; `str()` renders them.
+
+    Args:
+        rows (`int`): rows of the dataset.
+        negatives (`int`): negatives in all.
+        funnel (`dict[str, int]`): candidates retrieved, removed under each reason, and kept, over all rows.
+        sources (`dict[str, int]`): negatives by where they came from.
+        negative_scores, positive_scores, margins, ranks (`dict[float, float]`): quantiles; a margin is the positive's
+            score minus a negative's. The positive is the best-scored one of the query.
+        hardness (`Hardness`): negatives by `(s+ - s) / |s+|` against the same positive, of those with a score on both
+            sides. High scores are no evidence of unlabelled positives, see `hf_hardneg.reports.hardness`.
+        short_rows, empty_rows (`int`): rows with fewer negatives than asked, and with none.
+        repeated_negatives (`int`): rows in which one text stands twice among the negatives.
+        search_recall (`float`, *optional*): share of the exact nearest documents that an approximate search finds, as
+            it measured itself; mean over rows. `None` where all search was exact.
+        gradient_shares (`dict[float, float]`): quantiles of InfoNCE's `p` of each negative, its share of the largest
+            gradient it could get, against the same positive and the row's other negatives. Empty without temperature.
+        synthesis (`dict[str, int]`): what `SyntheticNegatives` asked, accepted, and rejected under each reason.
+        false_negatives (`FalseNegatives`, *optional*): what the cross-encoder that denoised the negatives expects;
+            `None` where no score of one is stored, since nothing else here can tell.
+    """
+
+    rows: int
+    negatives: int
+    funnel: dict[str, int]
+    sources: dict[str, int]
+    negative_scores: dict[float, float]
+    positive_scores: dict[float, float]
+    margins: dict[float, float]
+    ranks: dict[float, float]
+    hardness: Hardness
+    short_rows: int
+    empty_rows: int
+    repeated_negatives: int
+    search_recall: float | None = None
+    gradient_shares: dict[float, float] = field(default_factory=dict)
+    synthesis: dict[str, int] = field(default_factory=dict)
+    false_negatives: FalseNegatives | None = None
+
+    def __str__(self) -> str:
+        retrieved = max(self.funnel["retrieved"], 1)
+        lines = [f"{self.rows:,} rows, {self.negatives:,} negatives, {self.negatives / max(self.rows, 1):.2f} per row"]
+        for name, count in self.funnel.items():
+            lines.append(f"  {name:<20} {count:>12,}  {100 * count / retrieved:6.2f} %")
+        for name in ("ranks", "negative_scores", "positive_scores", "margins", "gradient_shares"):
+            values = getattr(self, name)
+            if values:
+                listed = "  ".join(f"{int(100 * q)}%: {value:.4g}" for q, value in values.items())
+                lines.append(f"  {name:<20} {listed}")
+        lines.append(f"  {'sources':<20} " + ", ".join(f"{name}: {count:,}" for name, count in self.sources.items()))
+        if self.hardness.compared:
+            lines.append(f"  against the best positive of the query: {self.hardness}")
+        unknown = "not estimated; scores of retrieval cannot tell, a cross-encoder or a judge can"
+        lines.append(f"  false negatives      {self.false_negatives or unknown}")
+        lines.append(f"  short rows {self.short_rows:,}, of which empty {self.empty_rows:,}")
+        if self.repeated_negatives:
+            lines.append(f"  rows with a repeated negative {self.repeated_negatives:,}")
+        if self.search_recall is not None:
+            lines.append(f"  recall of approximate search {self.search_recall:.4f}")
+        if self.synthesis:
+            listed = ", ".join(f"{name}: {count:,}" for name, count in self.synthesis.items() if count)
+            lines.append(f"  {SYNTHESIS:<20} {listed}")
+        return shown("\n".join(lines))
+
+
+@checked
+def report(dataset: Dataset, *, temperature: AboveZero | None = None) -> Report:
+    """The figures of a mined dataset.
+
+    Args:
+        dataset (`Dataset`): what `mine()` or `HardNegatives` returned, in the `list` layout.
+        temperature (`float`, *optional*): that of the InfoNCE loss to come, for `gradient_shares`. By default 0.05
+            where all scores lie in [-1, 1] as cosines do, and no shares for others.
+
+    Raises:
+        ColumnError: it lacks the columns of mined data.
+        ConfigError: it is no `Dataset`, or the temperature is not above 0.
+
+    Example:
+        >>> print(report(mined))
+        4 rows, 8 negatives, 2.00 per row
+          retrieved                      19  100.00 %
+          known_positive                  4   21.05 %
+          duplicate                       0    0.00 %
+          not_a_number                    0    0.00 %
+          blank                           0    0.00 %
+          near_query                      0    0.00 %
+          too_similar                     0    0.00 %
+          not_chosen                      7   36.84 %
+          kept                            8   42.11 %
+          ranks                5%: 0  25%: 0.75  50%: 1  75%: 2  95%: 2
+          negative_scores      5%: 0.5442  25%: 0.5945  50%: 0.7552  75%: 0.9751  95%: 1.237
+          positive_scores      5%: 0.5549  25%: 0.7065  50%: 1.295  75%: 1.906  95%: 2.113
+          margins              5%: -0.2652  25%: -0.05593  50%: 0.4155  75%: 0.9606  95%: 1.449
+          sources              bm25: 8
+          against the best positive of the query: easy 25.00 %, moderate 25.00 %, hard 50.00 % (25.00 % above it), of 8
+          false negatives      not estimated; scores of retrieval cannot tell, a cross-encoder or a judge can
+          short rows 0, of which empty 0
+    """
+    missing = [name for name in NEEDED if name not in dataset.column_names]
+    if missing:
+        raise ColumnError(
+            f"report() needs the columns of mined data and {', '.join(map(repr, missing))} are missing; it has "
+            f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, before to_format()."
+        )
+    names = [*NEEDED, *(name for name in (SYNTHESIS,) if name in dataset.column_names)]
+    parts = [_part(table) for table in dataset.with_format("arrow", columns=names).iter(BATCH)]
+    figures = _joined(parts or [_part(dataset.data.select(names).slice(0, 0))], temperature)
+    return replace(figures, false_negatives=_estimate(dataset))
+
+
+def _estimate(dataset: Dataset) -> FalseNegatives | None:
+    """What the cross-encoder says; nothing where the dataset carries no recipe, or more than one."""
+    try:
+        return false_negatives(dataset, recipe_of(dataset))
+    except DataError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The figures of a batch: counts to add up, and the numbers whose quantiles are asked."""
+
+    per_row: np.ndarray
+    short: np.ndarray
+    counts: dict[str, int]
+    sources: Counter[str]
+    numbers: dict[str, np.ndarray]
+    compared: np.ndarray
+    hardness: Hardness
+    repeated: int
+    synthesis: dict[str, int]
+
+
+def _part(table: pa.Table) -> _Part:
+    columns = {name: _one(table.column(name)) for name in NEEDED}
+    counts = dict(zip((entry.name for entry in columns["mining"].type), columns["mining"].flatten(), strict=True))
+    recalls = counts.pop(RECALL, pa.nulls(0, pa.float32()))
+    sources = pc.value_counts(columns["negative_sources"].flatten()).to_pylist()
+    rows, compared = table.num_rows, _compared(columns["positive_scores"], columns["negative_scores"])
+    return _Part(
+        per_row=pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False),
+        short=counts["short"].to_numpy(zero_copy_only=False),
+        counts={name: int(pc.sum(values).as_py() or 0) for name, values in counts.items() if name != "short"},
+        sources=Counter({entry["values"]: entry["counts"] for entry in sources}),
+        numbers={
+            "ranks": _numbers(columns["negative_ranks"]),
+            "negative_scores": _numbers(columns["negative_scores"]),
+            "positive_scores": _numbers(columns["positive_scores"]),
+            "margins": compared.margin,
+            RECALL: recalls.drop_null().to_numpy(zero_copy_only=False).astype(np.float64),
+        },
+        compared=np.bincount(compared.row, minlength=rows),
+        hardness=Hardness.of(compared.relative),
+        repeated=_repeated(columns["negatives"]),
+        synthesis=_totals(_one(table.column(SYNTHESIS))) if SYNTHESIS in table.column_names else {},
+    )
+
+
+def _totals(counts: pa.StructArray) -> dict[str, int]:
+    """The sum of each field."""
+    fields = zip(counts.type, counts.flatten(), strict=True)
+    return {entry.name: int(pc.sum(values).as_py() or 0) for entry, values in fields}
+
+
+def _joined(parts: list[_Part], temperature: float | None) -> Report:
+    per_row, short = (np.concatenate([getattr(part, name) for part in parts]) for name in ("per_row", "short"))
+    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers}
+    sources = sum((part.sources for part in parts), Counter[str]())
+    compared = np.concatenate([part.compared for part in parts])
+    margin, recalls = numbers["margins"], numbers.pop(RECALL)
+    if temperature is None and all(
+        (np.abs(numbers[f"{one}_scores"]) < 1.001).all() for one in ("negative", "positive")
+    ):
+        temperature = TEMPERATURE
+    if temperature is not None:
+        rows = np.repeat(np.arange(len(compared)), compared)
+        numbers["gradient_shares"] = infonce(np.zeros(len(compared)), -margin, rows, temperature=temperature)[1]
+    quantiles_of: dict[str, Any] = {name: quantiles(values) for name, values in numbers.items()}
+    return Report(
+        rows=len(per_row),
+        negatives=int(per_row.sum()),
+        funnel={name: sum(part.counts[name] for part in parts) for name in parts[0].counts},
+        sources=dict(sorted(sources.items())),
+        **quantiles_of,
+        hardness=sum((part.hardness for part in parts), Hardness()),
+        short_rows=int((short > 0).sum()),
+        empty_rows=int((per_row == 0).sum()),
+        repeated_negatives=sum(part.repeated for part in parts),
+        search_recall=float(recalls.mean()) if len(recalls) else None,
+        synthesis={name: sum(part.synthesis[name] for part in parts) for name in parts[0].synthesis},
+    )
+
+
+def _compared(positives: pa.ListArray, negatives: pa.ListArray) -> Comparison:
+    (row, scores), (owner, others) = map(_flat, (positives, negatives))
+    return compare(best_scores(len(positives), row, scores), owner, others)
+
+
+def _flat(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
+    """Which list each number is of, (n,) int64, and the numbers, (n,) float64."""
+    owner = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    return owner, lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+
+
+def _one(column: pa.ChunkedArray) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _numbers(lists: pa.ListArray) -> np.ndarray:
+    return lists.flatten().drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
+
+
+def quantiles(values: np.ndarray) -> dict[float, float]:
+    """The finite values at `QUANTILES`; empty without values."""
+    values = values[np.isfinite(values)]
+    return {q: float(np.quantile(values, q)) for q in QUANTILES} if len(values) else {}
+
+
+def _repeated(negatives: pa.ListArray) -> int:
+    pairs = pa.table({"row": pc.list_parent_indices(negatives), "text": negatives.flatten()})
+    counts = pairs.group_by(["row", "text"]).aggregate([([], "count_all")])
+    return len(pc.unique(counts.filter(pc.field("count_all") > 1).column("row")))

@@ -1,0 +1,106 @@
+"""`sweep`: what other settings would yield, from candidates that are already there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.errors import ConfigError, check_keywords, silenced, unknown_name
+from hf_hardneg.filters import FILTERS, Filter
+from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
+from hf_hardneg.mining import KEYWORDS
+from hf_hardneg.reports.report import Report, report
+from hf_hardneg.runtime.arguments import checked
+from hf_hardneg.steps import Steps
+from hf_hardneg.strategies import Strategy
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One line of a sweep; `str()` renders it.
+
+    Args:
+        filters (`tuple[Filter, ...]`): what was applied.
+        report (`Report`): its figures: yield, starving queries, quantiles.
+    """
+
+    filters: tuple[Filter, ...]
+    report: Report
+
+    def __str__(self) -> str:
+        made = self.report
+        return (
+            f"{', '.join(map(repr, self.filters)):<60} {made.negatives:>9,} negatives  "
+            f"{made.short_rows:>7,} short rows  {made.empty_rows:>7,} empty"
+        )
+
+
+@checked
+def sweep(
+    pairs: Dataset,
+    corpus: Dataset,
+    strategy: str | Strategy = "dense",
+    *,
+    options: dict[str, Any] | None = None,
+    **grid: Sequence[Any],
+) -> list[Setting]:
+    """The figures of every combination of filter settings, from one retrieval.
+
+    Candidates are retrieved once, as deep as the most demanding combination asks (or taken from the cache); each
+    combination then only runs the selection.
+
+    Args:
+        pairs, corpus (`Dataset`), strategy (`str` or `Strategy`): as for `mine`.
+        options (`dict`, *optional*): further arguments of `mine`.
+        grid: a filter's name, and the values of its first field to try, such as `relative_margin=[0.0, 0.05, 0.1]`.
+
+    Returns:
+        One `Setting` for each combination, in the order of the grid.
+
+    Raises:
+        UnknownNameError: no such filter.
+
+    Example:
+        >>> for setting in sweep(pairs, corpus, "bm25", relative_margin=[0.0, 0.5]):
+        ...     print(setting)
+        RelativeMargin(margin=0.0)                                    12 negatives        3 short rows        0 empty
+        RelativeMargin(margin=0.5)                                     6 negatives        3 short rows        1 empty
+    """
+    for name in grid:
+        if name in OPTIONS | KEYWORDS:
+            raise ConfigError(
+                f"sweep({name}=) is no filter: settings to try are {', '.join(sorted(FILTERS))}. Give an argument of "
+                f"mine() as options={{{name!r}: ...}}."
+            )
+        if name not in FILTERS:
+            raise unknown_name("filter", name, FILTERS)
+        if not isinstance(grid[name], list | tuple | range):
+            raise ConfigError(
+                f"sweep({name}={grid[name]!r}) is no list of settings; give those to try, such as {name}=[0.0, 0.05]."
+            )
+    if not grid:
+        raise ConfigError("sweep() got no settings to try; give at least one, such as relative_margin=[0.0, 0.05].")
+    options = dict(options or {})
+    check_keywords("sweep(options=)", options, OPTIONS)
+    options["known_positives"] = [pairs, *options.get("known_positives", ())]
+    base = HardNegatives(corpus, strategy, **options)
+    combinations = [_filters(grid, values) for values in itertools.product(*grid.values())]
+    made: Any = base.strategy
+    recipes = [replace(made, filters=(*made.filters, *one)) for one in combinations]
+    deepest = max(recipe.depth(base.num_negatives) for recipe in recipes)
+    steps, settings = Steps.of(base), []
+    for filters, recipe in zip(combinations, recipes, strict=True):
+        with silenced():
+            miner = HardNegatives(corpus, recipe, **options)
+        settings.append(Setting(filters=filters, report=report(steps.negatives(pairs, miner, deepest))))
+    return settings
+
+
+def _filters(grid: dict[str, Sequence[Any]], values: tuple[Any, ...]) -> tuple[Filter, ...]:
+    makers: list[Any] = [FILTERS[name] for name in grid]
+    return tuple(make(value) for make, value in zip(makers, values, strict=True))

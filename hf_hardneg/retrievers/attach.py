@@ -1,0 +1,121 @@
+"""Attaching indexes to the corpus dataset, so that `datasets`' own search verbs work on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hf_hardneg.corpus.batches import matrix
+from hf_hardneg.corpus.documents import Corpus, missing_column, open_corpus, rows_digest
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
+from hf_hardneg.index.bm25.weights import BM25Config
+from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity, build_dense
+from hf_hardneg.runtime.arguments import Name, checked
+from hf_hardneg.store.mapped_memory import release
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datasets import Dataset
+
+    from hf_hardneg.models.encoder import Encoder
+
+ENCODE_BLOCK = 1024
+
+
+@checked
+def attach_bm25(
+    dataset: Dataset, *, index_name: Name = "bm25", config: BM25Config | None = None, **corpus_options: Any
+) -> Dataset:
+    """The corpus with a BM25 index attached, built once and reused from the cache.
+
+    Args:
+        dataset (`Dataset`): the corpus.
+        index_name (`str`, defaults to `"bm25"`): its name in `dataset.search_batch(name, texts, k)`.
+        config (`BM25Config`, *optional*): weights and text analysis.
+        **corpus_options: `text_column`, `id_column`, `cache_dir`, as for `HardNegatives`.
+
+    Example:
+        >>> corpus = attach_bm25(corpus)
+        >>> scores, rows = corpus.search("bm25", "red light", k=2)
+        >>> corpus[rows]["_id"]
+        ['sea', 'sunset']
+    """
+    from hf_hardneg.retrievers.bm25_search import BM25Search
+
+    config = config or BM25Config()
+    index = BM25Index(directory=build_bm25(open_corpus(dataset, **corpus_options), config), config=config)
+    attached = dataset.with_format(**dataset.format)
+    attached._indexes[index_name] = BM25Search(index)
+    return attached
+
+
+@checked
+def attach_dense(
+    dataset: Dataset,
+    *,
+    encoder: Any = None,
+    vector_column: Name | None = None,
+    index_name: Name = "dense",
+    similarity: Literal["cosine", "dot"] = "cosine",
+    **corpus_options: Any,
+) -> Dataset:
+    """The corpus with a memory-mapped exact FAISS index attached, built once and reused from the cache.
+
+    Args:
+        dataset (`Dataset`): the corpus.
+        encoder (`str`, `SentenceTransformer` or callable, *optional*): what encodes the texts.
+        vector_column (`str`, *optional*): a column of vectors, instead of an encoder.
+        index_name (`str`, defaults to `"dense"`): its name in `dataset.search_batch(name, vectors, k)`.
+        similarity (`str`, defaults to `"cosine"`): `"cosine"` or `"dot"`.
+        **corpus_options: `text_column`, `id_column`, `cache_dir`, as for `HardNegatives`.
+    """
+    corpus = open_corpus(dataset, **corpus_options)
+    index = index_corpus(dataset, corpus, load(encoder, corpus), vector_column, similarity)
+    attached = dataset.with_format(**dataset.format)
+    attached.add_faiss_index_from_external_arrays(
+        np.empty((0, index.width), np.float32), index_name, custom_index=index.faiss_index()
+    )
+    return attached
+
+
+def load(encoder: Any, corpus: Corpus) -> Encoder | None:
+    """The encoder behind a Hub id, path, model or callable; `None` for none."""
+    if encoder is None:
+        return None
+    from hf_hardneg.models.encoder import load_encoder
+
+    return load_encoder(encoder, cache_dir=corpus.cache)
+
+
+def index_corpus(
+    dataset: Dataset, corpus: Corpus, encoder: Encoder | None, vector_column: str | None, similarity: Similarity
+) -> DenseIndex:
+    """The exact index of a corpus' vectors, from a column or an encoder.
+
+    Raises:
+        ConfigError: neither an encoder nor a column of vectors is given, or both.
+        ColumnError: the column is missing.
+    """
+    if vector_column is not None:
+        if vector_column not in dataset.column_names:
+            raise missing_column(vector_column, dataset.column_names, "corpus", "vector_column")
+        blocks, digest = _column(dataset, vector_column), rows_digest(dataset, [vector_column])
+        return build_dense(corpus, blocks, vectors_digest=digest, similarity=similarity)
+    if encoder is None:
+        raise ConfigError(
+            "A dense strategy needs vectors and got none. Pass encoder= (Hub id, path, SentenceTransformer, callable), "
+            "or vector_column= with query_vector_column=."
+        )
+    from hf_hardneg.models.embeddings import CorpusVectors
+
+    with CorpusVectors(corpus, encoder) as vectors:
+        return build_dense(corpus, vectors, vectors_digest=encoder.digest, similarity=similarity)
+
+
+def _column(dataset: Dataset, name: str) -> Iterator[np.ndarray]:
+    for table in dataset.with_format("arrow", columns=[name]).iter(ENCODE_BLOCK):
+        yield matrix(table[name])
+        release(table.columns)

@@ -1,0 +1,1 @@
+"""Processes, threads, ranks, progress, optional packages, versions, units, checked arguments."""

@@ -1,1 +1,0 @@
-"""Scores of (query, document) pairs by models that read both together."""

@@ -1,0 +1,61 @@
+"""Arrow files of published directories, checked before anybody follows the offsets in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from hf_hardneg.store import directories
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def check_arrow(directory: Path, *names: str, stream: bool = True) -> None:
+    """Check files of a published directory, large ones also that their offsets lie within them.
+
+    Args:
+        directory (`Path`): what was published.
+        *names (`str`): of its Arrow files.
+        stream (`bool`, defaults to `True`): whether they are in Arrow's format of streams, as `datasets` writes them.
+
+    Raises:
+        StoreError: one is not listed, missing or altered.
+    """
+    listed = directories.check(directory, foreign=True).files
+    for name in names:
+        if name not in listed:
+            raise directories.altered(directory, directories.MANIFEST, f"it does not list {name}")
+        if listed[name].size > directories.LARGE:
+            try:
+                _mapped(directory / name, stream).validate(full=True)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise directories.altered(directory, name, str(error)) from error
+
+
+def stored_rows(directory: Path) -> list[Dataset]:
+    """The Arrow files of a published directory as datasets, in the order of their names; see `check_arrow`."""
+    from datasets import Dataset
+
+    names = sorted(name for name in directories.read_manifest(directory).files if name.endswith(".arrow"))
+    check_arrow(directory, *names)
+    rows = []
+    for name in names:
+        try:
+            rows.append(Dataset.from_file(str(directory / name)))
+        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise directories.altered(directory, name, f"its features cannot be read ({str(error)[:200]})") from error
+    return rows
+
+
+def read_arrow(directory: Path, name: str, *, stream: bool = True) -> pa.Table:
+    """The table in an Arrow file of a published directory, mapped; see `check_arrow`."""
+    check_arrow(directory, name, stream=stream)
+    return _mapped(directory / name, stream)
+
+
+def _mapped(path: Path, stream: bool) -> pa.Table:
+    with pa.memory_map(str(path)) as file:
+        return (pa.ipc.open_stream if stream else pa.ipc.open_file)(file).read_all()

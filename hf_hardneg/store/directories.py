@@ -1,0 +1,340 @@
+"""Directories on disk that are built once, published whole, and checked before use.
+
+A directory `<kind>-<digest>/` holds data files and `manifest.json`, which records what it was built from and the size,
+time and checksum of each file. It is built in a temporary sibling, synced, and renamed into place under a file lock:
+a killed build leaves nothing that is later taken for an index, and a second process waits and reuses.
+
+What is read is what was published: readers take the files that `check` found in the manifest, never what a folder
+happens to hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shlex
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from hf_hardneg.errors import StoreError
+from hf_hardneg.store.disk import published, writing
+from hf_hardneg.store.leases import lease
+from hf_hardneg.store.locks import Lock
+from hf_hardneg.store.manifests import LARGEST, Manifest, Recorded
+from hf_hardneg.store.manifests import MANIFEST as MANIFEST
+from hf_hardneg.store.owners import check_owners
+from hf_hardneg.store.regular_files import json_of
+
+logger = logging.getLogger(__name__)
+
+SMALL, LARGE = 1 << 20, 1 << 30
+"""Bytes of a file whose checksum takes a millisecond, and a second."""
+
+_may_build: ContextVar[bool] = ContextVar("_may_build", default=True)
+_verified: ContextVar[set[Path] | None] = ContextVar("_verified", default=None)
+
+
+class NotPublished(StoreError):
+    """Nothing is published under those parameters, and building is not wanted here."""
+
+
+@contextlib.contextmanager
+def without_building() -> Iterator[None]:
+    """Inside, `obtain` opens what is published and raises `NotPublished` where it would build."""
+    token = _may_build.set(False)
+    try:
+        yield
+    finally:
+        _may_build.reset(token)
+
+
+@contextlib.contextmanager
+def verifying(wanted: bool = True) -> Iterator[None]:
+    """Inside, `check` reads all content, once for each directory, whatever its times; `False` changes nothing."""
+    before = _verified.get()
+    token = _verified.set(set() if wanted and before is None else before)
+    try:
+        yield
+    finally:
+        _verified.reset(token)
+
+
+def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where indexes live: `cache_dir`, or `hf_hardneg` under the datasets cache.
+
+    The path is absolute, since miners travel as paths to processes that may work in another folder; `~` is the home.
+
+    Raises:
+        StoreError: a file is there, or the path is relative to a folder that is gone.
+    """
+    if cache_dir is None:
+        from datasets import config
+
+        return Path(os.path.abspath(config.HF_DATASETS_CACHE)) / "hf_hardneg"
+    try:
+        root = Path(os.path.abspath(os.path.expanduser(cache_dir)))
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"cache_dir={os.fspath(cache_dir)!r} is relative, and the working folder is gone. Give an absolute path."
+        ) from error
+    if root.is_file():
+        raise StoreError(f"cache_dir={os.fspath(cache_dir)!r} is a file; indexes are kept in a folder. Give one.")
+    return root
+
+
+def digest_of(parameters: Mapping[str, Any]) -> str:
+    """Hex digest (32 characters) of plain parameters, independent of their order."""
+    text = json.dumps(parameters, sort_keys=True, ensure_ascii=False)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def place(root: Path, kind: str, parameters: Mapping[str, Any]) -> Path:
+    """Where `obtain` puts what is built from some parameters."""
+    return root / f"{kind}-{digest_of(parameters)}"
+
+
+def lock_of(directory: Path) -> Path:
+    """The file of the lock under which a directory is written, or taken away."""
+    return directory.with_name(f".{directory.name}.lock")
+
+
+def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> Path:
+    """The checked directory of `kind` for `parameters`, built first if it does not exist.
+
+    Args:
+        root (`Path`): the cache.
+        kind (`str`): such as `"bm25"`; first part of the directory's name.
+        parameters (`Mapping`): everything the content depends on, as plain JSON values.
+        build (`Callable[[Path], object]`): writes the data files into the given empty directory.
+
+    Raises:
+        StoreError: the directory exists and its files are missing, truncated or altered.
+        NotPublished: it does not exist, `without_building()`.
+    """
+    target = place(root, kind, parameters)
+    lease(target)
+    if target.exists():
+        return _reused(target, parameters)
+    if not _may_build.get():
+        raise NotPublished(f"{target} does not exist, and here only what exists is opened. Build it first.")
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with Lock(lock_of(target)):
+            lease(target)
+            if target.exists():
+                return _reused(target, parameters)
+            publish(target, kind, parameters, build)
+    return target
+
+
+def _reused(target: Path, parameters: Mapping[str, Any]) -> Path:
+    if check(target).parameters != parameters:
+        raise StoreError(f"{target} was built for another corpus, encoder or setting. {rebuild(target)}")
+    logger.info("reusing %s", target)
+    with contextlib.suppress(OSError):
+        os.utime(target / MANIFEST)
+    return target
+
+
+def publish(target: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
+    """Build a directory in a sibling and rename it into place, whole and synced, or leave nothing.
+
+    Args:
+        target (`Path`): must not exist.
+        kind, parameters, build: as for `obtain`, whose lock is not taken here.
+
+    Raises:
+        StoreError: the disk is full or closed; what was written is taken away again.
+    """
+    with writing(target.parent), published(target) as partial:
+        partial.mkdir()
+        build(partial)
+        written = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+        files = {str(path.relative_to(partial)): _describe(path) for path in written}
+        manifest = Manifest(kind=kind, parameters=parameters, files=files)
+        (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        for path in [*partial.rglob("*"), partial]:
+            sync(path)
+    sync(target.parent)
+
+
+def _describe(path: Path) -> Recorded:
+    status = path.stat()
+    return Recorded(size=status.st_size, mtime_ns=status.st_mtime_ns, blake2b=file_digest(path))
+
+
+def file_digest(path: Path) -> str:
+    """Hex BLAKE2b digest (32 characters) of a file's content."""
+    digest = blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def bytes_digest(*parts: Any) -> str:
+    """Hex BLAKE2b digest (32 characters) of buffers, one after the other."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(memoryview(part))
+    return digest.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the entries of a directory, written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a published directory.
+
+    Raises:
+        StoreError: there is none, or it is not what this library writes.
+    """
+    path = directory / MANIFEST
+    try:
+        return Manifest.read(path)
+    except FileNotFoundError as error:
+        if not directory.exists():
+            raise StoreError(
+                f"{directory} is not there: the cache was cleaned, or the miner was made on another machine, and "
+                "miners travel as paths. Construct the miner again here, which builds what is missing."
+            ) from error
+        raise StoreError(f"{path} is missing. {rebuild(directory)}") from error
+    except PermissionError as error:
+        raise StoreError(f"{path} may not be read by this user ({error}). {_readable(directory)}") from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error}. {rebuild(directory)}") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is no manifest: {error}. {rebuild(directory)}") from error
+
+
+def check(directory: Path, *, foreign: bool = False) -> Manifest:
+    """Raise if a file of a published directory is missing, truncated, altered or foreign; returns its manifest.
+
+    Files must be regular ones, of the size that was recorded. The checksum of their content is compared for files of up
+    to `SMALL` bytes, for larger ones whose time is not the recorded one, as after an edit or a copy, and for all inside
+    `verifying`. So content of a large file that changed under its old size and time is found by verifying alone.
+
+    Args:
+        directory (`Path`): what was published.
+        foreign (`bool`, defaults to `False`): whether software reads it that follows what it finds in a file without
+            looking; then files of up to `LARGE` bytes count as small.
+
+    Raises:
+        StoreError: naming the file and how to rebuild.
+    """
+    lease(directory)
+    manifest, verified = read_manifest(directory), _verified.get()
+    everything, most = verified is not None and directory not in verified, LARGE if foreign else SMALL
+    statuses = {name: _status(directory, name) for name in (MANIFEST, *manifest.files)}
+    check_owners(directory, {status.st_uid for status in statuses.values()})
+    for name, recorded in manifest.files.items():
+        path, status = directory / name, statuses[name]
+        if status.st_size != recorded.size:
+            size = f"{status.st_size:,} bytes where {recorded.size:,} were written"
+            raise StoreError(f"{path} is truncated or altered: {size}. {rebuild(directory)}")
+        is_read = everything or recorded.size <= most or status.st_mtime_ns != recorded.mtime_ns
+        if is_read and _digest_there(path) != recorded.blake2b:
+            raise StoreError(f"{path} was altered: its checksum is not the recorded one. {rebuild(directory)}")
+    if verified is not None:
+        verified.add(directory)
+    return manifest
+
+
+def parameters_of(directory: Path) -> Mapping[str, Any]:
+    """What a published directory was built from, which its name must be a digest of.
+
+    Raises:
+        StoreError: its manifest is not what was published under that name.
+    """
+    manifest = read_manifest(directory)
+    if directory.name != place(directory.parent, manifest.kind, manifest.parameters).name:
+        raise StoreError(f"{directory / MANIFEST} is of something else, or was altered. {rebuild(directory)}")
+    return manifest.parameters
+
+
+def read_object(directory: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a small file of a published directory.
+
+    Raises:
+        StoreError: it holds something else.
+    """
+    if name not in read_manifest(directory).files:
+        raise altered(directory, MANIFEST, f"it does not list {name}")
+    try:
+        said = json_of(directory / name, LARGEST)
+    except (OSError, ValueError) as error:
+        raise altered(directory, name, str(error)) from error
+    if not isinstance(said, dict):
+        raise altered(directory, name, "it holds no JSON object")
+    return said
+
+
+def altered(directory: Path, name: str, why: str) -> StoreError:
+    """The error for a file of a published directory that does not hold what was written."""
+    return StoreError(f"{directory / name} was altered: {why}. {rebuild(directory)}")
+
+
+def refuse_unlisted(directory: Path) -> None:
+    """Raise if a published directory holds files that its manifest does not list.
+
+    For directories that other software opens as a folder, such as those of models.
+
+    Raises:
+        StoreError: naming one.
+    """
+    listed = {MANIFEST, *read_manifest(directory).files}
+    for folder, folders, names in os.walk(directory):
+        for name in [*names, *(one for one in folders if os.path.islink(os.path.join(folder, one)))]:
+            path = Path(folder, name)
+            if str(path.relative_to(directory).as_posix()) not in listed:
+                raise StoreError(
+                    f"{path} was not published: the manifest of its directory does not list it, and who loads the "
+                    f"folder would read it. Remove that file. {rebuild(directory)}"
+                )
+
+
+def _status(directory: Path, name: str) -> os.stat_result:
+    """The status of a listed file, which must be a regular one, in folders that are no links."""
+    path = directory / name
+    try:
+        for folder in path.relative_to(directory).parents:
+            if folder != Path() and not stat.S_ISDIR(os.lstat(directory / folder).st_mode):
+                raise NotADirectoryError
+        status = os.lstat(path)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing. {rebuild(directory)}") from error
+    except PermissionError as error:
+        raise StoreError(f"{path} may not be read by this user ({error}). {_readable(directory)}") from error
+    except OSError as error:
+        raise StoreError(f"{path} is not in a folder of its directory. {rebuild(directory)}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{path} is a link, a folder or a device, not the file that was written. {rebuild(directory)}")
+    return status
+
+
+def _digest_there(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error}. {_readable(path.parent)}") from error
+
+
+def rebuild(directory: Path) -> str:
+    """What to do about a damaged directory, for messages."""
+    return f"Delete the directory to rebuild it on the next run: rm -r {shlex.quote(str(directory))}"
+
+
+def _readable(directory: Path) -> str:
+    return f"Have its owner open it to you, or give another cache_dir= than {directory.parent}."

@@ -1,0 +1,236 @@
+"""What lies in the cache, and taking it out again: published directories, shards of vectors, remains of dead builds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hf_hardneg.errors import StoreError, shown, unknown_name
+from hf_hardneg.runtime.units import data_size
+from hf_hardneg.store.directories import lock_of, read_manifest
+from hf_hardneg.store.leases import users
+from hf_hardneg.store.locks import UNNAMED, Lock, holder_of
+from hf_hardneg.store.manifests import MANIFEST
+
+PARTIAL = ".partial"
+SHARDS = "vectors"
+SHARDED = (SHARDS, "scores")
+"""Kinds whose files name their digests; their manifest comes after the first."""
+DAY = 86400.0
+SHOWN_VALUE = 24
+_NAME = re.compile(r"\.?(?P<kind>[a-z0-9]+)-[0-9a-f]{32}(?P<partial>(\.[0-9]+)?\.partial)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One directory of the cache; `str()` renders a line.
+
+    Args:
+        path (`Path`): the directory.
+        kind (`str`): such as `"bm25"`; `"partial"` for what a build that died, or is running, left behind.
+        size (`int`): bytes of its files.
+        used (`float`): when it was last built or reused, in seconds since the epoch.
+        built_from (`str`): the parameters it depends on, shortened.
+        used_by (`str`, defaults to `""`): a process that has it open, or builds it, where `prune` met one.
+    """
+
+    path: Path
+    kind: str
+    size: int
+    used: float
+    built_from: str
+    used_by: str = ""
+
+    def __str__(self) -> str:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.used))
+        return f"{self.kind:<10} {data_size(self.size):>8}  {when}  {self.path.name}  {self.built_from}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What `prune` did; `str()` renders it.
+
+    Args:
+        removed (`tuple[Entry, ...]`): taken out.
+        in_use (`tuple[Entry, ...]`): asked for, and left because other processes build them or have them open.
+        dry_run (`bool`): whether `removed` only would have been.
+    """
+
+    removed: tuple[Entry, ...]
+    in_use: tuple[Entry, ...]
+    dry_run: bool
+
+    def __str__(self) -> str:
+        freed = data_size(sum(entry.size for entry in self.removed))
+        verb = "would free" if self.dry_run else "freed"
+        lines = [*map(str, self.removed), *(f"{entry}  in use by {entry.used_by}, kept" for entry in self.in_use)]
+        return "\n".join([*lines, f"{verb} {freed} in {len(self.removed)} directories"])
+
+
+def inventory(root: Path) -> list[Entry]:
+    """Every entry of a cache, the one used longest ago first.
+
+    Args:
+        root (`Path`): the cache; may not exist. Jobs may write to it meanwhile.
+    """
+    entries = []
+    for path in _folders(root):
+        with contextlib.suppress(FileNotFoundError):  # a job or another prune was quicker
+            entries.append(entry_of(path))
+    return sorted(entries, key=lambda entry: (entry.used, entry.path))
+
+
+def _folders(root: Path) -> list[Path]:
+    """The directories that were made by this library: the cache may lie in a folder that holds other things."""
+    try:
+        folders = sorted(Path(one.path) for one in os.scandir(root) if one.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{root} cannot be read as a cache: {error}. Give the cache_dir= of your runs.") from error
+    return [path for path in folders if _is_ours(path)]
+
+
+def _is_ours(path: Path) -> bool:
+    named = _NAME.fullmatch(path.name)
+    return named is not None and bool(named["partial"] or named["kind"] in SHARDED or os.path.lexists(path / MANIFEST))
+
+
+def entry_of(path: Path) -> Entry:
+    """The entry of a directory.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    statuses = _statuses(path)
+    kind, built_from = path.name.partition("-")[0], ""
+    used = max((status.st_mtime for status in statuses.values()), default=path.stat().st_mtime)
+    if path.name.startswith("."):
+        kind, built_from = "partial", f"an unfinished build of {kind.removeprefix('.')}"
+    elif path / MANIFEST in statuses or kind not in SHARDED:
+        used = statuses[path / MANIFEST].st_mtime if path / MANIFEST in statuses else used
+        built_from = _described(path)
+    size = sum(status.st_size for status in statuses.values())
+    return Entry(path=path, kind=kind, size=size, used=used, built_from=built_from)
+
+
+def _statuses(path: Path) -> dict[Path, os.stat_result]:
+    """The files under a directory, links not followed; those that vanish or may not be seen are left out."""
+    statuses = {}
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                statuses[Path(folder, name)] = os.lstat(os.path.join(folder, name))
+    return statuses
+
+
+def _described(path: Path) -> str:
+    try:
+        parameters = read_manifest(path).parameters
+    except StoreError as error:
+        return f"damaged: {error}"
+    return ", ".join(f"{_short(name)}={_short(value)}" for name, value in sorted(parameters.items()))
+
+
+def _short(value: Any) -> str:
+    """A value of a manifest on a line."""
+    return shown(str(value)[:SHOWN_VALUE]).replace("\n", " ").replace("\t", " ")
+
+
+def prune(
+    root: Path,
+    *,
+    older_than: float | None = None,
+    kinds: Sequence[str] = (),
+    everything: bool = False,
+    dry_run: bool = False,
+) -> Pruned:
+    """Take entries out of a cache: those that meet all conditions given, and always the remains of dead builds.
+
+    What another process builds, or has opened since it began, stays. What only this process has opened goes: it keeps
+    what it has mapped, on POSIX systems. Lock files that killed processes left behind go too.
+
+    Args:
+        root (`Path`): the cache.
+        older_than (`float`, *optional*): days since the last use, at least.
+        kinds (`Sequence[str]`): only of these kinds; all by default.
+        everything (`bool`): whether to take all entries when no other condition is given.
+        dry_run (`bool`): whether only to tell.
+
+    Raises:
+        UnknownNameError: the cache has nothing of such a kind.
+    """
+    entries = inventory(root)
+    present = {entry.kind for entry in entries}
+    for kind in kinds:
+        if kind not in present:
+            raise unknown_name("kind", kind, present)
+    conditions = everything or older_than is not None or bool(kinds)
+    oldest = time.time() - (older_than or 0.0) * DAY
+    chosen = [
+        entry
+        for entry in entries
+        if entry.kind == "partial" or (conditions and entry.used <= oldest and (not kinds or entry.kind in kinds))
+    ]
+    removed: list[Entry] = []
+    in_use: list[Entry] = []
+    for entry in chosen:
+        user = _took_out(entry, dry_run=dry_run)
+        if user:
+            in_use.append(replace(entry, used_by=user))
+        else:
+            removed.append(entry)
+    if not dry_run:
+        _take_out_locks(root)
+    return Pruned(removed=tuple(removed), in_use=tuple(in_use), dry_run=dry_run)
+
+
+def _took_out(entry: Entry, *, dry_run: bool) -> str:
+    """Take an entry out, unless another process is at work on it or has it open: the name of that one.
+
+    It is renamed before one looks for the last time, so that nobody finds half a directory, and who has seen it whole
+    has said so before.
+    """
+    name = re.sub(rf"(\.[0-9]+)?{re.escape(PARTIAL)}$", "", entry.path.name.removeprefix("."))
+    target = entry.path.with_name(name)
+    hidden = target.with_name(f".{name}{PARTIAL}") if entry.path == target else entry.path
+    lock = Lock(lock_of(target))
+    if not lock.try_acquire():
+        return str(holder_of(lock.path) or UNNAMED)
+    try:
+        user = _user(entry)
+        if user or dry_run:
+            return user
+        if entry.path != hidden:
+            shutil.rmtree(hidden, ignore_errors=True)
+            target.rename(hidden)
+            user = _user(entry)
+            if user:
+                hidden.rename(target)
+                return user
+        shutil.rmtree(hidden)
+    except FileNotFoundError:  # another prune was quicker
+        pass
+    finally:
+        lock.release()
+    return ""
+
+
+def _user(entry: Entry) -> str:
+    return users(entry.path.parent).get(entry.path.name, "")
+
+
+def _take_out_locks(root: Path) -> None:
+    """Take out the files of locks that nobody holds, as a process leaves behind that is killed."""
+    for path in root.glob(".*.lock"):
+        with contextlib.suppress(StoreError):
+            lock = Lock(path)
+            lock.try_acquire()
+            lock.release()

@@ -1,0 +1,110 @@
+"""`manifest.json`: what a published directory holds and what it was built from, read and written in one place."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_hardneg.store.regular_files import json_of
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+LARGEST = 1 << 22
+"""Bytes of a manifest; real ones have a few thousand."""
+MOST_FILES = 10_000
+
+_KIND = re.compile(r"[a-z0-9]{1,64}")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a manifest says of a file.
+
+    Args:
+        size (`int`): bytes.
+        mtime_ns (`int`): when it was written, in nanoseconds since the epoch.
+        blake2b (`str`): hex digest (32 characters) of its content.
+    """
+
+    size: int
+    mtime_ns: int
+    blake2b: str
+
+    @classmethod
+    def of(cls, said: Any) -> Recorded:
+        """What the JSON value of a file says; a `ValueError` names what is wrong."""
+        if not isinstance(said, dict) or set(said) != {"size", "mtime_ns", "blake2b"}:
+            raise ValueError("a file's entry has other fields than size, mtime_ns and blake2b")
+        for name in ("size", "mtime_ns"):
+            if type(said[name]) is not int or not (0 if name == "size" else -(1 << 63)) <= said[name] < 1 << 63:
+                raise ValueError(f"the {name} of a file is no whole number of 64 bits")
+        if not isinstance(said["blake2b"], str) or not _DIGEST.fullmatch(said["blake2b"]):
+            raise ValueError("the blake2b of a file is no digest of 32 hex digits")
+        return cls(**said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a published directory holds.
+
+    Args:
+        kind (`str`): such as `"bm25"`.
+        parameters (`Mapping`): everything its content depends on, as plain JSON values.
+        files (`Mapping[str, Recorded]`): its data files by their path in it; empty where files name their own digests.
+    """
+
+    kind: str
+    parameters: Mapping[str, Any]
+    files: Mapping[str, Recorded]
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        files = {name: asdict(recorded) for name, recorded in self.files.items()}
+        said = {"format": FORMAT, "kind": self.kind, "parameters": dict(self.parameters), "files": files}
+        return json.dumps(said, indent=1, sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """What a manifest says.
+
+        Raises:
+            OSError: it is not there, or no regular file.
+            ValueError: it is no manifest; the message says what is wrong with it.
+        """
+        try:
+            said = json_of(path, LARGEST)
+        except ValueError as error:
+            raise ValueError(f"it is not readable JSON ({error}): it was truncated or altered") from error
+        if not isinstance(said, dict):
+            raise ValueError("it holds no JSON object")
+        if type(said.get("format")) is not int or said["format"] != FORMAT:
+            raise ValueError(f"it has format {_short(said.get('format'))}; this version reads {FORMAT}")
+        kind, parameters, files = said.get("kind"), said.get("parameters"), said.get("files")
+        if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+            raise ValueError(f"its kind is {_short(kind)}, no name of letters and digits")
+        if not isinstance(parameters, dict):
+            raise ValueError("its parameters are no JSON object")
+        if not isinstance(files, dict) or len(files) > MOST_FILES:
+            raise ValueError(f"its files are no JSON object of at most {MOST_FILES:,} entries")
+        for name in files:
+            _check_name(name)
+        return cls(kind=kind, parameters=parameters, files={name: Recorded.of(one) for name, one in files.items()})
+
+
+def _check_name(name: str) -> None:
+    """Raise unless a file of that name lies in the directory, on every system."""
+    parts = name.split("/")
+    if not name.isprintable() or set(name) & set('\\:*?"<>|') or name == MANIFEST:
+        raise ValueError(f"it lists a file of the name {_short(name)}")
+    if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts) or len(parts) > 16:
+        raise ValueError(f"it lists a file of the name {_short(name)}, which is no place in its directory")
+
+
+def _short(value: Any) -> str:
+    text = ascii(value) if isinstance(value, str | int | float | bool | None) else f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,64 @@
+"""Files that name the digest of their content: shards that several processes add to one folder, each published whole.
+
+A folder of them has a manifest without files; what is reused is what was written, since every reader compares.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from hf_hardneg.store import directories
+from hf_hardneg.store.disk import npy, replacing, writing
+from hf_hardneg.store.manifests import Manifest
+from hf_hardneg.store.regular_files import opened
+
+NAME = re.compile(r"(?P<number>[0-9]{6}-)?(?P<digest>[0-9a-f]{32})\.npy")
+"""A shard: its number, where they are in order, and the digest of its content."""
+
+
+def publish(folder: Path, prefix: str, array: np.ndarray) -> None:
+    """Write a shard, all of it or nothing.
+
+    Args:
+        folder (`Path`): where to.
+        prefix (`str`): what its name begins with, such as `"000001-"`.
+        array (`np.ndarray`): what it holds.
+
+    Raises:
+        StoreError: the disk refuses it.
+    """
+    content = npy(array)
+    path = folder / f"{prefix}{directories.bytes_digest(*content)}.npy"
+    with writing(folder, needed=array.nbytes), replacing(path) as stream:
+        stream.writelines(content)
+
+
+def describe(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a folder of shards, in the place of the one that is there.
+
+    Raises:
+        StoreError: the disk refuses it.
+    """
+    with writing(folder), replacing(folder / directories.MANIFEST) as stream:
+        stream.write(manifest.to_json().encode())
+
+
+def shards(folder: Path) -> list[Path]:
+    """The shards of a folder by their names alone, in order; what is called otherwise is none."""
+    try:
+        return sorted(Path(entry.path) for entry in os.scandir(folder) if NAME.fullmatch(entry.name))
+    except FileNotFoundError:
+        return []
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a shard is a regular file of the content that its name tells."""
+    try:
+        opened(path).close()
+        return path.stem.rpartition("-")[2] == directories.file_digest(path)
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""Text alone: words, stems, analysis for BM25, keys, masking of secrets."""
