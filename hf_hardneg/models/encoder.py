@@ -1,6 +1,6 @@
 """Encoders: transformers models with sentence-transformers files beside them, live models, callables.
 
-The vector of a text does not depend on what else is encoded with it (`encode/forward.py`), so mined rows do not change
+The vector of a text does not depend on what else is encoded with it (`models/forward.py`), so mined rows do not change
 with the batch size of `Dataset.map`.
 
 Opening an encoder reads its files and no more; torch is imported and the model loaded when the first text is encoded.

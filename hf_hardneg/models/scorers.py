@@ -2,7 +2,7 @@
 
 What is returned and stored are raw logits wherever the model gives them, never probabilities: a sigmoid squashes just
 the differences that distillation needs. `probabilities` converts where a threshold is met. A score does not depend on
-what is scored with it (`encode/forward.py`).
+what is scored with it (`models/forward.py`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Dense:
         factory (`str`, defaults to `"auto"`): `"exact"`, or a FAISS factory string for an approximate index that
             proposes documents; they are scored exactly. `"auto"` is exact search while the corpus has at most 200,000
             documents or its 8-bit codes fill at most half of the memory: it outran every approximate index we
-            measured (`index/approximate.py`).
+            measured (`index/dense/approximate.py`).
         recall (`float`, defaults to 0.98): share of the 100 nearest documents that an approximate index must find; its
             search effort is raised until it does, on `sample`.
         sample (`Sequence`, *optional*): queries like those to come, texts or vectors; 512 are used. Without, documents

@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from hf_hardneg import audit
 from hf_hardneg.arrays.statistics import wilson_interval
+from hf_hardneg.audits import audited_rows
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 
 SIZE = 60

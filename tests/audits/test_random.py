@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_hardneg import audit, from_format, mine, to_format
-from hf_hardneg.audits import CHECKS
+from hf_hardneg.audits import CHECKS, audited_rows
 from hf_hardneg.formats import LAYOUTS
 from tests.audits.oracle import BEYOND, compared, counted
 from tests.worlds import SMALL, needed, world

@@ -1,4 +1,4 @@
-"""Taking a user's own FAISS index apart, once, into what `index/adopted.py` opens.
+"""Taking a user's own FAISS index apart, once, into what `index/dense/adopted.py` opens.
 
 Transforms before the index (L2norm, PCA, OPQ) are kept to be applied to queries; its labels become rows of the corpus;
 what is left, the core, keeps the search settings the user gave it. A flat core is copied in the order of the corpus and
