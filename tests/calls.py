@@ -1,6 +1,6 @@
 """A valid call of every public function, class and method, for tests that put odd values into each argument.
 
-A new public name without an entry here fails `tests/test_arguments.py`.
+A new public name without an entry here fails `tests/runtime/test_arguments.py`.
 """
 
 import functools
@@ -75,7 +75,7 @@ from hf_hardneg.training import (
 )
 from hf_hardneg.training.denoiser import Training
 from tests.cross_encoders import MINILM, cross_encoder
-from tests.test_encoder import tiny
+from tests.models.test_encoder import tiny
 from tests.training.world import live_model, refresher
 from tests.worlds import encode, world
 

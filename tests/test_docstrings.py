@@ -21,7 +21,7 @@ import hf_hardneg.hub
 import hf_hardneg.training
 from hf_hardneg import mine
 from hf_hardneg.training import Refresher, cross_batch_loss
-from tests.test_encoder import tiny
+from tests.models.test_encoder import tiny
 
 PACKAGE = Path(hf_hardneg.__file__).parent
 DOCUMENTS = {

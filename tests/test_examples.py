@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_encoder import tiny
+from tests.models.test_encoder import tiny
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ import pytest
 
 from hf_hardneg.models.embedding_shards import Shards
 from tests.distributed.job import SHARD, TEXTS, build
-from tests.test_encoder import tiny
+from tests.models.test_encoder import tiny
 from tests.worlds import encode
 
 ROOT = Path(__file__).parents[2]

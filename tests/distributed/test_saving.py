@@ -11,7 +11,7 @@ from hf_hardneg.runtime.ranks import launched_ranks
 from hf_hardneg.training.snapshots import snapshot
 from tests.distributed.job import TEXTS, build
 from tests.distributed.test_ranks import index_bytes
-from tests.test_encoder import tiny
+from tests.models.test_encoder import tiny
 from tests.training.test_ranks import launch
 from tests.training.world import live_model
 

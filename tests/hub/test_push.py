@@ -22,7 +22,7 @@ from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.store import directories
 from tests.calls import Given
 from tests.hub.conftest import ADA, BOB
-from tests.test_arguments import ON_THE_HUB, walk
+from tests.runtime.test_arguments import ON_THE_HUB, walk
 
 HAND_WRITTEN = """---
 license: mit

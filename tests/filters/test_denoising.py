@@ -15,7 +15,7 @@ from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.samplers import Uniform
 from hf_hardneg.strategies import resolve
 from tests.cross_encoders import cross_encoder
-from tests.test_filters import table
+from tests.filters.test_filters import table
 from tests.worlds import encode, needed, shared_words, world
 
 PROBABILITIES = np.array([0.95, 0.05, 0.50, 0.099, 0.10, 0.02, 0.901, 0.90])

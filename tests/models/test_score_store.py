@@ -89,14 +89,14 @@ JOB = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from tests.test_score_store import Counting, DOCUMENTS, QUERIES, stored
+from tests.models.test_score_store import Counting, DOCUMENTS, QUERIES, stored
 stored(Counting({log!r}, seconds=0.01), Path({cache!r})).score(QUERIES, DOCUMENTS)
 """
 
 
 def test_a_kill_in_the_middle_loses_only_the_chunk_at_work(tmp_path, monkeypatch):
     log, cache = tmp_path / "log", tmp_path / "cache"
-    code = JOB.format(root=str(Path(__file__).parents[1]), log=str(log), cache=str(cache))
+    code = JOB.format(root=str(Path(__file__).parents[2]), log=str(log), cache=str(cache))
     job = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
     deadline = time.monotonic() + 60
     while not list(cache.glob("scores-*/*.npy")) and time.monotonic() < deadline:

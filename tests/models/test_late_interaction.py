@@ -17,7 +17,7 @@ from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.models.folds import CrossFitted, fold_of
 from hf_hardneg.models.late_interaction import LateInteraction, LateInteractionScorer, fit
 from hf_hardneg.training.denoiser import Training, train_denoiser
-from tests.test_training import data, encoder  # noqa: F401
+from tests.training.test_denoiser import data, encoder  # noqa: F401
 
 TEXTS = ["", "the wing", "a jet wakes the slab the slab", "shock " * 40, "cone plate immunohistochemistry 東京"]
 QUERIES = ["which wing", "slab slab", "", "東京 cone", "shock"]

@@ -29,7 +29,7 @@ from hf_hardneg.errors import ConfigError, HardNegWarning, ModelError
 from hf_hardneg.generate.generators import LocalGenerator
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.encoder import load_encoder
-from tests.test_model_identity import QUERIES, TEXTS, small, small_body
+from tests.models.test_model_identity import QUERIES, TEXTS, small, small_body
 
 VOCABULARY = 5 + 2 * 94 + 2
 T5 = {"vocab_size": VOCABULARY, "d_model": 32, "d_ff": 64, "num_layers": 1, "num_heads": 2, "d_kv": 16}

@@ -247,7 +247,7 @@ def test_a_killed_run_keeps_its_replies(tmp_path):
     """The process dies without a chance to clean up, in the middle of a batch."""
     code = f"""
 import os, sys
-from tests.test_endpoint import SyntheticNegatives, generator, rows
+from tests.generate.test_endpoint import SyntheticNegatives, generator, rows
 make = SyntheticNegatives(generator(sys.argv[1], concurrency=1), rate=1, cache_dir={str(tmp_path)!r})
 rows(8).map(make, batched=True)
 """

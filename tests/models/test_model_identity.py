@@ -193,7 +193,7 @@ def test_what_changes_the_output_of_a_live_model_changes_its_digest(tmp_path, fo
     shutil.copytree(place, moved)
     (moved / "README.md").write_text("Another card.")
     code = (
-        "import json, sys; from pathlib import Path; from tests.test_model_identity import FAMILIES\n"
+        "import json, sys; from pathlib import Path; from tests.models.test_model_identity import FAMILIES\n"
         f"changes, opened = FAMILIES[{family!r}]\n"
         f"step, place, cache = {4 if family == 'encoder' else 3}, *map(Path, sys.argv[1:])\n"
         "names = list(changes)[::step]\n"

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from hf_hardneg import mine
-from tests.test_encoder import tiny
+from tests.models.test_encoder import tiny
 
 TEXTS = [f"document {word}" for word in ["red", "green", "blue", "yellow", "black", "white", "grey", "brown"]]
 
