@@ -1,9 +1,9 @@
 """Dense indexes: FAISS files on disk, opened memory-mapped, searched with scores that do not depend on the batch.
 
 A flat inner product index is a FAISS file, so that `datasets` can search it, with 8-bit codes of its vectors beside it,
-with which we search it faster (`index/dense/exact.py`), or in torch where there is a GPU (`index/dense/gpu.py`). Any other index is
-searched by FAISS, which chooses other kernels for other batch shapes, so the scores of its hits are computed again
-where it stores the vectors.
+with which we search it faster (`index/dense/exact.py`), or in torch where there is a GPU (`index/dense/gpu.py`). Any
+other index is searched by FAISS, which chooses other kernels for other batch shapes, so the scores of its hits are
+computed again where it stores the vectors.
 """
 
 from __future__ import annotations
