@@ -25,7 +25,7 @@ from hf_hardneg.recipes.serialization import expression
 from hf_hardneg.reports.estimates import false_negatives
 from hf_hardneg.reports.hardness import EASY, HARD
 from hf_hardneg.reports.report import QUANTILES, Report, report
-from hf_hardneg.runtime.arguments import Name, checked
+from hf_hardneg.runtime.arguments import checked
 from hf_hardneg.text.masking import masked
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class MinedDatasetCard(DatasetCard):
 def mined_dataset_card(
     mined: Dataset | DatasetDict,
     *,
-    repo_id: Name,
+    repo_id: str,
     configs: Mapping[str, Dataset | DatasetDict] | None = None,
     recipe: Recipe | None = None,
     previous: str | None = None,

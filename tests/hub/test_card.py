@@ -212,7 +212,9 @@ def test_half_a_character_is_replaced():
 def test_only_mined_data_has_a_card():
     with pytest.raises(ColumnError, match="needs the columns of mined data"):
         card(Dataset.from_dict({"query": ["x"]}))
-    with pytest.raises(ConfigError, match="got a dict without rows to describe"):
+    with pytest.raises(ConfigError, match="got a DatasetDict without rows to describe"):
+        card(DatasetDict({}))
+    with pytest.raises(ConfigError, match="mined=.*of type dict"):
         card({})
 
 
