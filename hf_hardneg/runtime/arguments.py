@@ -306,7 +306,7 @@ def _of_class(owner: type) -> dict[str, Any]:
     """The annotation of each field that says something; those of the user's own classes are not evaluated."""
     kinds: dict[str, Any] = {}
     for base in reversed(owner.__mro__):
-        if base.__module__.startswith(f"{__package__}."):
+        if base.__module__.startswith("hf_hardneg."):
             kinds |= _evaluated(inspect.get_annotations(base), base.__module__)
     return kinds
 
