@@ -23,7 +23,7 @@ def keep_compiled_code() -> None:
     A place that others may write is never taken, since numba executes what it finds there. `NUMBA_CACHE_DIR`, where it
     is set, is left alone.
     """
-    package = Path(__file__).parent / "index" / "__pycache__"
+    package = Path(__file__).parents[1] / "index" / "__pycache__"
     if os.environ.get(VARIABLE) or _is_open(package) or _is_open(_users_cache()):
         return
     try:

@@ -17,7 +17,7 @@ IMPORTED = (
     "    if dir is not None and closed in str(dir): raise PermissionError(13, 'Permission denied', str(dir))\n"
     "    return real(*args, dir=dir, **more)\n"
     "tempfile.TemporaryFile = refuse\n"
-    "import hf_hardneg; from hf_hardneg import BM25Config; from hf_hardneg.index import bm25_build\n"
+    "import hf_hardneg; from hf_hardneg import BM25Config; from hf_hardneg.index.bm25 import building\n"
     "import numba; print(numba.config.CACHE_DIR)"
 )
 
@@ -39,7 +39,7 @@ def test_the_package_is_imported_where_nothing_of_it_can_be_written(tmp_path):
     environment = {**os.environ, "HOME": str(file), "TMPDIR": str(tmp_path)}
     for name in (compiled.VARIABLE, "XDG_CACHE_HOME"):
         environment.pop(name, None)
-    asked = [sys.executable, "-c", IMPORTED, str(Path(compiled.__file__).parent)]
+    asked = [sys.executable, "-c", IMPORTED, str(Path(compiled.__file__).parents[1])]
     said = subprocess.run(asked, env=environment, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     assert said.stdout.strip() == str(compiled_folder(tmp_path))
