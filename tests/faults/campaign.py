@@ -21,6 +21,7 @@ import numpy as np
 MODULES: tuple[str, ...] = (
     "arguments",
     "disks",
+    "hostile",
     "kills",
     "manifests",
     "mutations",
@@ -37,12 +38,14 @@ class Row:
         trials (`int`): how many a whole campaign tries.
         trial (`Callable`): takes a generator of random numbers and an empty folder; returns what went wrong, or None.
         unavailable (`Callable`, defaults to never): says why this machine cannot try it, or returns None.
+        figures (`Callable`, defaults to none): what was measured in the trials so far.
     """
 
     name: str
     trials: int
     trial: Callable[[np.random.Generator, Path], str | None]
     unavailable: Callable[[], str | None] = lambda: None
+    figures: Callable[[], str] = str
 
 
 def rows() -> Iterator[Row]:
@@ -78,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
         trials = max(1, round(row.trials * options.share))
         failed = list(failures(row, options.seed, trials))
         total += len(failed)
-        print(f"{row.name:56} {trials:6} {trials - len(failed):8} {len(failed):6}", *failed, sep="\n  ", flush=True)
+        print(f"{row.name:56} {trials:6} {trials - len(failed):8} {len(failed):6}  {row.figures()}".rstrip())
+        print(*(f"  {said}" for said in failed), sep="\n", end="\n" * bool(failed), flush=True)
     return int(total > 0)
 
 
