@@ -35,7 +35,7 @@ _MODULES = {
     "BM25": "retrievers",
     "BM25Config": "index.bm25.weights",
     "Candidates": "candidates",
-    "CrossEncoderDenoiser": "filters.denoising",
+    "CrossEncoderDenoiser": "filters.denoised",
     "Dense": "retrievers",
     "Disagreement": "filters",
     "DistanceWeighted": "samplers",

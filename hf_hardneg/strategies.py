@@ -19,7 +19,7 @@ from hf_hardneg.filters import (
     SemiHard,
     TooSimilar,
 )
-from hf_hardneg.filters.denoising import CrossEncoderDenoiser
+from hf_hardneg.filters.denoised import CrossEncoderDenoiser
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever
 from hf_hardneg.runtime.arguments import AtLeastOne, check_parts, checked
 from hf_hardneg.samplers import (

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
 from hf_hardneg.filters import AbsoluteMargin, Disagreement, NearDuplicate
-from hf_hardneg.filters.denoising import CrossEncoderDenoiser
+from hf_hardneg.filters.denoised import CrossEncoderDenoiser
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random
 from hf_hardneg.samplers import DistanceWeighted, Importance, SimANS, TopicNegatives, Uniform, UnReMix
 from hf_hardneg.strategies import STRATEGIES, resolve

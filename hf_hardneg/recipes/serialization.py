@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import FILTERS
-from hf_hardneg.filters.denoising import CrossEncoderDenoiser
+from hf_hardneg.filters.denoised import CrossEncoderDenoiser
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.retrievers import RETRIEVERS
 from hf_hardneg.samplers import SAMPLERS

@@ -9,7 +9,7 @@ import numpy as np
 
 from hf_hardneg.arrays.statistics import wilson_interval
 from hf_hardneg.corpus.batches import flat
-from hf_hardneg.filters.denoising import THRESHOLD, CrossEncoderDenoiser
+from hf_hardneg.filters.denoised import THRESHOLD, CrossEncoderDenoiser
 from hf_hardneg.models.scorers import probabilities
 from hf_hardneg.recipes.recipe import Recipe
 

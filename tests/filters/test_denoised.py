@@ -10,7 +10,7 @@ from datasets import Dataset
 from hf_hardneg import BM25, Dense, HardNegatives, RankWindow, RelativeMargin, Strategy, mine, plan, to_format
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.filters import of_positive
-from hf_hardneg.filters.denoising import CrossEncoderDenoiser
+from hf_hardneg.filters.denoised import CrossEncoderDenoiser
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.samplers import Uniform
 from hf_hardneg.strategies import resolve

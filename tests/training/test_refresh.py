@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from hf_hardneg import HardNegatives, Strategy, mine
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
-from hf_hardneg.filters.denoising import CrossEncoderDenoiser
+from hf_hardneg.filters.denoised import CrossEncoderDenoiser
 from hf_hardneg.retrievers import Dense
 from hf_hardneg.samplers import Uniform
 from hf_hardneg.store import directories
