@@ -26,7 +26,7 @@ from sentence_transformers.util import mine_hard_negatives
 
 from hf_hardneg import (
     BM25,
-    CrossEncoderDenoiser,
+    Denoised,
     Dense,
     Disagreement,
     Hybrid,
@@ -109,7 +109,7 @@ def ours(denoiser, cross_encoder):
     rules = [("share", share) for share in (0.1, 0.2, 0.3, 0.4, 0.5)]
     rules += [("threshold", threshold) for threshold in (0.1, 0.05, 0.02)]
     for name, value in rules if denoiser else ():
-        stage = CrossEncoderDenoiser(denoiser, **{name: value})
+        stage = Denoised(denoiser, **{name: value})
         strategy = Strategy(safe.retrievers, [*safe.filters, stage])
         yield f"dense, denoised, {name}", f"dense+denoised, {name} {value}", strategy, {}
 

@@ -8,8 +8,8 @@
     - retrievers: `BM25` (`BM25Config`, `Analyzer`), `Dense`, `Hybrid`, `Random`; their indexes: `attach_bm25`,
       `attach_dense`
     - filters by rank and score: `RankWindow`, `AbsoluteMargin`, `RelativeMargin`, `ScoreBounds`, `SemiHard`
-    - filters of likely positives: `NearQueryPositive`, `TooSimilar`, `Disagreement`, `NearDuplicate`, `AnswerOverlap`,
-      `OtherParent`, `CrossEncoderDenoiser` (`load_cross_encoder`, `train_denoiser`)
+    - filters of likely positives: `NearQuery`, `TooSimilar`, `Disagreement`, `NearDuplicate`, `ContainsAnswer`,
+      `SameParent`, `Denoised` (`load_cross_encoder`, `train_denoiser`)
     - samplers: `Top`, `Uniform`, `RankZone`, `SimANS`, `Importance`, `DistanceWeighted`, `TopicNegatives`, `UnReMix`
     - of your own: filters and samplers see `Candidates`; `Candidates.of` makes some to try one on
 - Negatives written by a model: `SyntheticNegatives`, `EndpointGenerator`, `LocalGenerator`, `Prompt`, `Validation`,
@@ -31,11 +31,11 @@ from hf_hardneg.runtime.compiled import keep_compiled_code
 _MODULES = {
     "AbsoluteMargin": "filters",
     "Analyzer": "text.analysis",
-    "AnswerOverlap": "filters",
+    "ContainsAnswer": "filters",
     "BM25": "retrievers",
     "BM25Config": "index.bm25.weights",
     "Candidates": "candidates",
-    "CrossEncoderDenoiser": "filters.denoised",
+    "Denoised": "filters",
     "Dense": "retrievers",
     "Disagreement": "filters",
     "DistanceWeighted": "samplers",
@@ -45,8 +45,8 @@ _MODULES = {
     "Importance": "samplers",
     "LocalGenerator": "generate.generators",
     "NearDuplicate": "filters",
-    "NearQueryPositive": "filters",
-    "OtherParent": "filters",
+    "NearQuery": "filters",
+    "SameParent": "filters",
     "Prompt": "generate.prompts",
     "Random": "retrievers",
     "RankWindow": "filters",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from hf_hardneg.arrays.grouping import position_in_group
 from hf_hardneg.errors import DataError
 from hf_hardneg.runtime.arguments import AtLeastZero, check_fields, checked
+
+Basis = Literal["no_positives", "raw", "survivors"]
+"""What a rank is counted among: the hits outside the exclusion set, all hits, or the candidates still in the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +136,11 @@ class Candidates:
         """The positive score each candidate is compared with, (n,) float64."""
         return self.positive[self.query]
 
-    def survivor_position(self) -> np.ndarray:
-        """Position of each candidate among those still in the table for its query, (n,) int64."""
-        return np.arange(len(self)) - self.offsets()[self.query]
+    def ranks(self, basis: Basis) -> np.ndarray:
+        """The rank of each candidate within its query on a basis, (n,) int64, 0 first."""
+        if basis == "survivors":
+            return position_in_group(self.query)
+        return (self.rank if basis == "raw" else self.position).astype(np.int64)
 
 
 def _flat(lists: Sequence[Sequence[Any]], dtype: type) -> np.ndarray:

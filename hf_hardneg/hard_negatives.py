@@ -13,7 +13,7 @@ from hf_hardneg.corpus.positives import corpus_keys
 from hf_hardneg.corpus.queries import Columns, Reader, known_positives_of, no_ids
 from hf_hardneg.corpus.sides import warn_of_pairs
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.filters import AnswerOverlap, Filter, OtherParent, ScoringFilter
+from hf_hardneg.filters import ContainsAnswer, Filter, SameParent, ScoringFilter
 from hf_hardneg.identity import identify, is_of_user, one_run
 from hf_hardneg.pipeline.filtering import Filtering, MissingPositive
 from hf_hardneg.pipeline.padding import Shortage
@@ -46,7 +46,7 @@ class HardNegatives:
         num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
         encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts.
         cross_encoder (*optional*): the model of a denoiser, see `load_cross_encoder`; one that is given is always used:
-            where the strategy has no `CrossEncoderDenoiser`, it is the last filter.
+            where the strategy has no `Denoised`, it is the last filter.
         safeguards (`bool`, defaults to `True`): whether a strategy given by name first removes what is likely an
             unlabelled positive, see `hf_hardneg.strategies.SAFEGUARDS`. A `Strategy` is used as it is written.
         text_column (`str` or `Sequence[str]`, *optional*): in the corpus; several are joined by a space, without those
@@ -269,9 +269,9 @@ class HardNegatives:
 
     def _completed(self, strategy: Strategy) -> Strategy:
         """The strategy with the filters that other arguments ask for, first."""
-        added: list[Filter] = [AnswerOverlap()] if self.answer_column is not None else []
+        added: list[Filter] = [ContainsAnswer()] if self.answer_column is not None else []
         if self.parent_column is not None:
-            added.append(OtherParent(self.parent_column))
+            added.append(SameParent(self.parent_column))
         return replace(strategy, filters=(*(one for one in added if one not in strategy.filters), *strategy.filters))
 
     def _check_used(self, strategy: Strategy, models: Mapping[str, Any]) -> None:
@@ -295,7 +295,7 @@ class HardNegatives:
         if self.on_shortage == "pad_tail" and not any(stage.scored_depth < depth for stage in strategy.scoring):
             raise ConfigError(
                 "on_shortage='pad_tail' draws from candidates too deep to be scored, and no filter scores fewer than "
-                f"the {depth} of {strategy!r}. Retrieve deeper than the scored_depth of a CrossEncoderDenoiser, or pad "
+                f"the {depth} of {strategy!r}. Retrieve deeper than the scored_depth of a Denoised, or pad "
                 "with 'pad_next' or 'pad_random'."
             )
 

@@ -10,16 +10,16 @@ from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import (
     FILTERS,
     AbsoluteMargin,
+    Denoised,
     Disagreement,
     Filter,
-    NearQueryPositive,
+    NearQuery,
     RankWindow,
     RelativeMargin,
     ScoringFilter,
     SemiHard,
     TooSimilar,
 )
-from hf_hardneg.filters.denoised import CrossEncoderDenoiser
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever
 from hf_hardneg.runtime.arguments import AtLeastOne, check_parts, checked
 from hf_hardneg.samplers import (
@@ -264,7 +264,7 @@ NAMED: dict[str, NamedStrategy] = {
         "Cormack et al. 2009",
     ),
     "denoised": NamedStrategy(
-        Strategy([BM25(100)], [CrossEncoderDenoiser()]),
+        Strategy([BM25(100)], [Denoised()]),
         "the best by BM25 that a cross-encoder gives a probability below 0.1",
         "cross-encoder",
         "scoring up to 50 pairs a query, once",
@@ -337,9 +337,9 @@ TRAINING_TIME = {
 
 
 SAFEGUARDS: dict[str, tuple[Filter, ...]] = {
-    "bm25": (NearQueryPositive(), TooSimilar()),
-    "dense": (NearQueryPositive(), TooSimilar(), Disagreement()),
-    "hybrid": (NearQueryPositive(), TooSimilar(), Disagreement()),
+    "bm25": (NearQuery(), TooSimilar()),
+    "dense": (NearQuery(), TooSimilar(), Disagreement()),
+    "hybrid": (NearQuery(), TooSimilar(), Disagreement()),
 }
 """Filters that a strategy given by name begins with, by its retriever: against unlabelled positives, without a model
 beyond the index. On Cranfield they take proven false negatives from 28 to 6 % (`benchmarks/quality.py`)."""
@@ -365,9 +365,9 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder:
             nothing, being a second retriever.
     """
     found = _named(strategy, safeguards)
-    if cross_encoder is None or any(isinstance(stage, CrossEncoderDenoiser) for stage in found.filters):
+    if cross_encoder is None or any(isinstance(stage, Denoised) for stage in found.filters):
         return found
-    return replace(found, filters=(*found.filters, CrossEncoderDenoiser()))
+    return replace(found, filters=(*found.filters, Denoised()))
 
 
 def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:

@@ -182,10 +182,10 @@ def part(name):
 
 
 SCORES = Candidates.of([[0.9, 0.6, 0.5], [0.8]], positive=[0.7, 0.7])
-PARTS = ("AbsoluteMargin", "Analyzer", "AnswerOverlap", "BM25", "BM25Config", "CrossEncoderDenoiser", "Dense")
-PARTS += ("Disagreement", "DistanceWeighted", "Hybrid", "Importance", "NearDuplicate", "NearQueryPositive", "Random")
+PARTS = ("AbsoluteMargin", "Analyzer", "ContainsAnswer", "BM25", "BM25Config", "Denoised", "Dense")
+PARTS += ("Disagreement", "DistanceWeighted", "Hybrid", "Importance", "NearDuplicate", "NearQuery", "Random")
 PARTS += (
-    "OtherParent",
+    "SameParent",
     "Prompt",
     "RankWindow",
     "RankZone",

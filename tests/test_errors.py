@@ -254,7 +254,7 @@ def test_a_users_tokenizer_and_a_recipe_that_prints():
     assert run(PAIRS | {"query": ["tam"]}, strategy=strategy)[0]["negative_ids"] == ["d", "b"]
     shown = repr(HardNegatives(Dataset.from_dict(CORPUS), "bm25+rank_zone", seed=7))
     assert shown.startswith(
-        "HardNegatives(strategy=Strategy(retrievers=(BM25(),), filters=(NearQueryPositive(),TooSimilar(),), "
+        "HardNegatives(strategy=Strategy(retrievers=(BM25(),), filters=(NearQuery(),TooSimilar(),), "
         "sampler=RankZone()), id_column='_id', seed=7"
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_hardneg import BM25, CrossEncoderDenoiser, HardNegatives, Strategy, mine
+from hf_hardneg import BM25, Denoised, HardNegatives, Strategy, mine
 from hf_hardneg.filters import AbsoluteMargin, Filter, RelativeMargin
 from hf_hardneg.pipeline.selection import ROW
 from hf_hardneg.retrievers import Dense
@@ -259,6 +259,6 @@ def test_a_filter_whose_code_changed_is_another_one_also_before_a_cross_encoder(
     one, other = every_other(0), every_other(1)
     assert repr(one) == repr(other)
     for stage in (one, other):
-        strategy = Strategy([BM25(20)], [stage, CrossEncoderDenoiser(shared_words, scored_depth=20)])
+        strategy = Strategy([BM25(20)], [stage, Denoised(shared_words, scored_depth=20)])
         rows, fresh = (mined(folder, pairs, corpus, strategy) for folder in (cache, cache / f"fresh {stage is one}"))
         assert rows[:] == fresh[:] and sum(map(len, rows["negatives"])) > 0

@@ -7,8 +7,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
-from hf_hardneg.filters import AbsoluteMargin, Disagreement, NearDuplicate
-from hf_hardneg.filters.denoised import CrossEncoderDenoiser
+from hf_hardneg.filters import AbsoluteMargin, Denoised, Disagreement, NearDuplicate
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random
 from hf_hardneg.samplers import DistanceWeighted, Importance, SimANS, TopicNegatives, Uniform, UnReMix
 from hf_hardneg.strategies import STRATEGIES, resolve
@@ -54,7 +53,7 @@ SMALL = {
     "topic_negatives": Strategy([Dense(20)], [], TopicNegatives(1)),
     "ance_offline": Strategy([Dense(20)], [], Uniform(20)),
     "hybrid": Strategy([BM25(20), Dense(20)]),
-    "denoised": Strategy([BM25(20)], [CrossEncoderDenoiser(shared_words, scored_depth=10)]),
+    "denoised": Strategy([BM25(20)], [Denoised(shared_words, scored_depth=10)]),
     "random": Strategy([Random()]),
     "quotas": Strategy([Hybrid([BM25(20), Dense(20), Random()], quotas=(2, 2, 1))]),
     "safe bm25": resolve("bm25"),

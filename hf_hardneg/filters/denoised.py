@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.filters import ScoringFilter, of_positive, share_of
+from hf_hardneg.filters.base import ScoringFilter, of_positive, share_of
 from hf_hardneg.models.cross_encoder import Activation, Length, load_cross_encoder
 from hf_hardneg.models.forward import check_device
 from hf_hardneg.models.score_store import stored
@@ -24,7 +24,7 @@ THRESHOLD = 0.1
 
 
 @dataclass(frozen=True)
-class CrossEncoderDenoiser(ScoringFilter):
+class Denoised(ScoringFilter):
     """Keep a candidate only where a cross-encoder is confident that it is not relevant: `p < threshold`.
 
     Or, with `share`, where the model does not rate it among the highest of the query's best candidates. That asks a
@@ -78,18 +78,16 @@ class CrossEncoderDenoiser(ScoringFilter):
             self._check_share(self.share)
         if self.share is None and self.promote_above < self.limit:
             raise ConfigError(
-                f"CrossEncoderDenoiser(threshold={self.limit}, promote_above={self.promote_above}) would promote "
+                f"Denoised(threshold={self.limit}, promote_above={self.promote_above}) would promote "
                 "what it keeps as a negative; give promote_above at least threshold, such as 0.9."
             )
 
     def _check_share(self, share: float) -> None:
         if self.threshold is not None:
-            raise ConfigError(
-                f"CrossEncoderDenoiser(threshold={self.threshold}, share={share}) has two rules; give one of them."
-            )
+            raise ConfigError(f"Denoised(threshold={self.threshold}, share={share}) has two rules; give one of them.")
         if self.scored_depth < SMALLEST_POOL:
             raise ConfigError(
-                f"CrossEncoderDenoiser(share={share}, scored_depth={self.scored_depth}) is no part of a pool; give a "
+                f"Denoised(share={share}, scored_depth={self.scored_depth}) is no part of a pool; give a "
                 f"scored_depth of at least {SMALLEST_POOL}."
             )
 
@@ -114,7 +112,7 @@ class CrossEncoderDenoiser(ScoringFilter):
         cache = sources.corpus.cache
         return stored(load_cross_encoder(model, cache_dir=cache, **options), cache)
 
-    def fitted(self, scorer: PairScorer) -> CrossEncoderDenoiser:
+    def fitted(self, scorer: PairScorer) -> Denoised:
         """The same, with what the model's scores are and its own rule; a live model is only named from here on."""
         named = None if self.model is None else _name(self.model)
         share = self.share

@@ -149,13 +149,13 @@ class Padding:
         return keep
 
     def _best(self, free: Candidates, chosen: Chosen) -> Candidates:
-        return free.take(free.survivor_position() < (self.size - chosen.counts)[free.query])
+        return free.take(free.ranks("survivors") < (self.size - chosen.counts)[free.query])
 
     def _drawn(self, free: Candidates, chosen: Chosen, uniforms: Uniforms) -> Candidates:
         """As many as are missing of each query, drawn uniformly."""
         order = np.lexsort((uniforms(self.rule, free), free.query))
         place = np.empty(len(free), np.int64)
-        place[order] = free.survivor_position()
+        place[order] = free.ranks("survivors")
         return free.take(place < (self.size - chosen.counts)[free.query])
 
     def _random(self, queries: Queries, chosen: Chosen) -> Chosen:

@@ -110,7 +110,7 @@ class Rescoring:
 
     def _of(self, stage: ScoringFilter, alive: Candidates, queries: Queries, enough: int | None) -> np.ndarray:
         """Scores of the candidates, best first, NaN beyond the filter's depth and where a query has enough."""
-        scores, order = np.full(len(alive), np.nan), alive.survivor_position()
+        scores, order = np.full(len(alive), np.nan), alive.ranks("survivors")
         start, width = 0, enough or stage.scored_depth
         satisfied = np.zeros(alive.queries, bool)
         while start < stage.scored_depth and not satisfied.all():

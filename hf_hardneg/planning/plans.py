@@ -202,7 +202,7 @@ def plan(
     Example:
         >>> costs = plan(pairs, corpus, "dense", encoder=model)
         >>> print(costs)
-        Strategy(retrievers=(Dense(),), filters=(NearQueryPositive(),TooSimilar(),Disagreement(),), sampler=Top())
+        Strategy(retrievers=(Dense(),), filters=(NearQuery(),TooSimilar(),Disagreement(),), sampler=Top())
         13 documents, 4 pairs: about ... s, ... of memory, ... of disk
           step                   time     memory       disk   known from
         ...

@@ -12,19 +12,18 @@ import numpy as np
 
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import FILTERS
-from hf_hardneg.filters.denoised import CrossEncoderDenoiser
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.retrievers import RETRIEVERS
 from hf_hardneg.samplers import SAMPLERS
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.text.analysis import Analyzer
 
-_PARTS: tuple[Any, ...] = (CrossEncoderDenoiser, BM25Config, Analyzer, Strategy)
+_PARTS: tuple[Any, ...] = (BM25Config, Analyzer, Strategy)
 CLASSES: dict[str, Any] = {one.__name__: one for table in (RETRIEVERS, FILTERS, SAMPLERS) for one in table.values()} | {
     one.__name__: one for one in _PARTS
 }
 """The only classes that are written and read."""
-LEFT_OUT = {"CrossEncoderDenoiser": ("model", "device"), "Dense": ("sample", "device")}
+LEFT_OUT = {"Denoised": ("model", "device"), "Dense": ("sample", "device")}
 """Arguments that are no plain values, or name what lies on this machine: no recipe writes or chooses them."""
 CUSTOM, FLOAT = "custom", "float"
 MOST_PARTS, LONGEST_NUMBER = 100, 7

@@ -9,7 +9,7 @@ import numpy as np
 
 from hf_hardneg.arrays.statistics import wilson_interval
 from hf_hardneg.corpus.batches import flat
-from hf_hardneg.filters.denoised import THRESHOLD, CrossEncoderDenoiser
+from hf_hardneg.filters.denoised import THRESHOLD, Denoised
 from hf_hardneg.models.scorers import probabilities
 from hf_hardneg.recipes.recipe import Recipe
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BATCH = 10_000
 CONFIDENCE = 0.95
-JUDGED = f"negative_{CrossEncoderDenoiser.name}_scores"
+JUDGED = f"negative_{Denoised.name}_scores"
 
 
 class FalseNegatives(NamedTuple):
@@ -69,7 +69,7 @@ def false_negatives(mined: Dataset, recipe: Recipe | None) -> FalseNegatives | N
 
 def _denoiser(recipe: Recipe | None) -> Mapping[str, Any] | None:
     stages = [] if recipe is None else recipe.strategy["filters"]
-    return next((one for one in stages if one.get("class") == CrossEncoderDenoiser.__name__), None)
+    return next((one for one in stages if one.get("class") == Denoised.__name__), None)
 
 
 def finite_numbers(mined: Dataset, column: str) -> np.ndarray:

@@ -7,9 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from hf_hardneg.candidates import Candidates
+from hf_hardneg.candidates import Basis, Candidates
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.filters import Basis, rank_by
 from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 from hf_hardneg.samplers.base import POOL, Sampler, Uniforms, uniform_sample
 
@@ -38,7 +37,7 @@ class RankZone(Sampler):
 
     def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
         """Positions of a keyed uniform sample of the zone of each query."""
-        rank = rank_by(candidates, self.basis).astype(np.int64)
+        rank = candidates.ranks(self.basis)
         in_reach = np.ones(len(candidates), bool)
         if self.anchor == "positive_rank":
             origin = candidates.positive_rank[candidates.query]

@@ -19,7 +19,7 @@ class Top(Sampler):
 
     def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
         """Positions of the first `size` candidates of each query."""
-        return np.flatnonzero(candidates.survivor_position() < size)
+        return np.flatnonzero(candidates.ranks("survivors") < size)
 
     def depth(self, num_negatives: int) -> int:
         """The request."""

@@ -28,7 +28,7 @@ class Uniform(Sampler):
 
     def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
         """Positions of a keyed uniform sample of each query."""
-        inside = np.flatnonzero(candidates.survivor_position() < (self.pool or np.inf))
+        inside = np.flatnonzero(candidates.ranks("survivors") < (self.pool or np.inf))
         return inside[uniform_sample(candidates.take(inside), size, self.name, uniforms)]
 
     def depth(self, num_negatives: int) -> int:

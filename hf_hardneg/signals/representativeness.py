@@ -12,7 +12,7 @@ from hf_hardneg.arrays.statistics import squared_distances
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.index.dense.dense_index import DenseIndex
-from hf_hardneg.signals import BoundSignal, Context
+from hf_hardneg.signals.base import BoundSignal, Context
 from hf_hardneg.signals.topics import OfDocument, of_corpus
 
 REFERENCES = 256

@@ -16,7 +16,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries, sampled_queries
 from hf_hardneg.index.dense.dense_index import load_faiss
 from hf_hardneg.retrievers import DenseSearcher
-from hf_hardneg.signals import BoundSignal, Context
+from hf_hardneg.signals.base import BoundSignal, Context
 from hf_hardneg.store import directories
 from hf_hardneg.store.disk import save_array
 from hf_hardneg.store.stored_arrays import Schema, Stored

@@ -10,7 +10,7 @@ from datasets import Dataset
 from hf_hardneg import BM25, Dense, HardNegatives, RankWindow, RelativeMargin, Strategy, mine, plan, to_format
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.filters import of_positive
-from hf_hardneg.filters.denoised import CrossEncoderDenoiser
+from hf_hardneg.filters.denoised import Denoised
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.samplers import Uniform
 from hf_hardneg.strategies import resolve
@@ -35,17 +35,17 @@ def test_published_vector(kind):
         inside = np.where(scores == 0.9, 0.9 - 1e-6, np.where(scores == 0.1, 0.1 + 1e-6, scores))
         scores = np.log(inside / (1 - inside))
     candidates = scored(scores)
-    assert candidates.rank[CrossEncoderDenoiser(kind=kind).keep(candidates)].tolist() == [1, 3, 5]
+    assert candidates.rank[Denoised(kind=kind).keep(candidates)].tolist() == [1, 3, 5]
     for which, expected in (("best", [0]), ("all", [0, 6])):
-        promoting = CrossEncoderDenoiser(pseudo_positives=which, kind=kind)
+        promoting = Denoised(pseudo_positives=which, kind=kind)
         assert candidates.rank[promoting.promoted(candidates)].tolist() == expected
 
 
 def test_margin_to_the_positive_and_what_has_no_score():
     scores = [0.05, 0.02, np.nan, -np.inf]
-    assert CrossEncoderDenoiser(kind="ce_prob").keep(scored(scores[:3])).tolist() == [True, True, False]
-    assert CrossEncoderDenoiser(kind="ce_logit").keep(scored([-3.0, *scores[2:]])).tolist() == [True, False, False]
-    near = CrossEncoderDenoiser(prob_margin=0.04, kind="ce_prob")
+    assert Denoised(kind="ce_prob").keep(scored(scores[:3])).tolist() == [True, True, False]
+    assert Denoised(kind="ce_logit").keep(scored([-3.0, *scores[2:]])).tolist() == [True, False, False]
+    near = Denoised(prob_margin=0.04, kind="ce_prob")
     assert near.keep(scored(scores[:2], positive=0.07)).tolist() == [False, True]
     assert near.keep(scored(scores[:2])).tolist() == [True, True]
 
@@ -57,7 +57,7 @@ def test_a_share_of_the_best_candidates_goes_whatever_other_filters_remove(share
     options = {"encoder": encode, "num_negatives": 20}
     ranked = mine(pairs, corpus, Strategy([Dense(20)]), **options)
     left = mine(pairs, corpus, Strategy([Dense(20)], before), **options)
-    stage = CrossEncoderDenoiser(shared_words, share=share, scored_depth=20)
+    stage = Denoised(shared_words, share=share, scored_depth=20)
     mined = mine(pairs, corpus, Strategy([Dense(20)], [*before, stage]), **options)
     for row, pool, others in zip(mined, ranked, left, strict=True):
         scores = shared_words([row["query"]] * len(pool["negatives"]), pool["negatives"])
@@ -74,14 +74,14 @@ def test_a_share_is_the_models_own_unless_a_rule_is_given():
         def score(self, queries, documents):
             return shared_words(queries, documents)
 
-    scorer = CrossEncoderDenoiser(Model()).bind(SimpleNamespace(corpus=SimpleNamespace(cache=Path("none"))))
+    scorer = Denoised(Model()).bind(SimpleNamespace(corpus=SimpleNamespace(cache=Path("none"))))
     for given, share in (({}, 0.4), ({"share": 0.2}, 0.2), ({"threshold": 0.1}, None)):
-        assert CrossEncoderDenoiser(**given).fitted(scorer).share == share
+        assert Denoised(**given).fitted(scorer).share == share
 
 
 def test_best_is_one_for_each_query():
     candidates = scored([0.95, 0.99, 0.99])
-    assert CrossEncoderDenoiser(pseudo_positives="best").promoted(candidates).tolist() == [False, True, False]
+    assert Denoised(pseudo_positives="best").promoted(candidates).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_best_is_one_for_each_query():
 )
 def test_bad_parameters(options, text):
     with pytest.raises(ConfigError, match=text):
-        CrossEncoderDenoiser(**options)
+        Denoised(**options)
 
 
 @pytest.mark.parametrize("strategy", ["denoised", "bm25+denoised", "margin+denoised", "hybrid+denoised", "rocketqa"])
@@ -124,7 +124,7 @@ def test_a_cross_encoder_that_is_passed_is_always_used():
     mined = mine(pairs, corpus, "bm25", cross_encoder=shared_words)
     assert sum(row["denoised"] for row in mined["mining"]) > 0
     miner = HardNegatives(corpus, "bm25", cross_encoder=shared_words)
-    assert miner.strategy.filters[-1] == CrossEncoderDenoiser(kind="ce_logit")
+    assert miner.strategy.filters[-1] == Denoised(kind="ce_logit")
 
 
 def test_a_cross_encoder_on_a_gpu_and_several_processes_are_refused_before_work(tmp_path):
@@ -148,13 +148,13 @@ def test_logits_taken_for_probabilities_are_an_error():
 
     with pytest.raises(DataError, match=r"outside \[0, 1\], .*activation=\"sigmoid\""):
         mine(pairs, corpus, "denoised", cross_encoder=logits)
-    strategy = Strategy([BM25(20)], [CrossEncoderDenoiser(logits, activation="sigmoid")])
+    strategy = Strategy([BM25(20)], [Denoised(logits, activation="sigmoid")])
     assert len(mine(pairs, corpus, strategy)) == len(pairs)
 
 
 def test_pseudo_positives_come_out_in_columns_of_their_own():
     pairs, corpus = world(3, queries=3)
-    stage = CrossEncoderDenoiser(shared_words, pseudo_positives="all", promote_above=0.6)
+    stage = Denoised(shared_words, pseudo_positives="all", promote_above=0.6)
     mined = mine(pairs, corpus, Strategy([BM25(20)], [stage]))
     assert sum(map(len, mined["pseudo_positives"])) > 0
     for row in mined:
@@ -175,13 +175,13 @@ def test_only_survivors_are_scored_and_no_more_than_needed():
     counting.digest = "counting"
     pairs, corpus = world(3, queries=3)
     positives = sum(map(len, pairs["positive"]))
-    mine(pairs, corpus, Strategy([BM25(20)], [CrossEncoderDenoiser(counting, scored_depth=20)]), num_negatives=2)
+    mine(pairs, corpus, Strategy([BM25(20)], [Denoised(counting, scored_depth=20)]), num_negatives=2)
     assert 0 < len(asked) <= positives + 2 * len(pairs)
     before = len(asked)
     mine(
         pairs,
         corpus,
-        Strategy([BM25(20)], [CrossEncoderDenoiser(counting, scored_depth=20)], Uniform()),
+        Strategy([BM25(20)], [Denoised(counting, scored_depth=20)], Uniform()),
         num_negatives=2,
     )
     assert len(asked) > before and len(set(asked)) == len(asked)
@@ -196,7 +196,7 @@ def test_logits_reach_distillation_as_they_are():
     logits.kind, logits.digest = "ce_logit", "a teacher"
     pairs = Dataset.from_dict({"query": ["x wing slab"], "positive": ["plate"]})
     corpus = Dataset.from_dict({"_id": ["1", "2", "3"], "text": ["plate", "wing x", "slab x"]})
-    strategy = Strategy([BM25(20)], [CrossEncoderDenoiser(logits, threshold=0.8)])
+    strategy = Strategy([BM25(20)], [Denoised(logits, threshold=0.8)])
     mined = mine(pairs, corpus, strategy, num_negatives=2)
     (short,) = to_format(mined, "list", num_negatives=1)
     assert len(short["negatives"]) == len(short["negative_denoised_scores"]) == 1
@@ -215,7 +215,7 @@ def test_logits_reach_distillation_as_they_are():
 
 def test_names():
     for name in ("denoised", "ce_denoise", "rocketqa"):
-        assert resolve(name, safeguards=False) == Strategy([BM25(100)], [CrossEncoderDenoiser()])
+        assert resolve(name, safeguards=False) == Strategy([BM25(100)], [Denoised()])
     assert [stage.name for stage in resolve("margin+denoised", safeguards=False).filters] == [
         "rank_window",
         "absolute_margin",
@@ -237,13 +237,13 @@ def test_a_plan_knows_what_scoring_costs_and_scores_nothing_else():
     (step,) = [step for step in costs.steps if step.name == "score pairs"]
     assert 0.8 < step.seconds / (len(pairs) * 51 * 0.002) < 3
     assert step.disk == len(pairs) * 51 * (16 + 4), "a key and a score are kept of every pair"
-    assert "CrossEncoderDenoiser" in costs.recipe and len(asked) < 400
+    assert "Denoised" in costs.recipe and len(asked) < 400
 
 
 @pytest.mark.parametrize("rule", ["pad_next", "pad_random"])
 def test_pseudo_positives_are_no_padding(rule):
     pairs, corpus = world(0)
-    stage = CrossEncoderDenoiser(shared_words, scored_depth=20, pseudo_positives="all", promote_above=0.3)
+    stage = Denoised(shared_words, scored_depth=20, pseudo_positives="all", promote_above=0.3)
     mined = mine(pairs, corpus, Strategy([BM25(20)], [stage]), num_negatives=15, on_shortage=rule)
     assert sum(map(len, mined["pseudo_positives"])) > 0
     for row in mined:
@@ -253,7 +253,7 @@ def test_pseudo_positives_are_no_padding(rule):
 def test_the_tail_fills_up_unscored_and_marked():
     """What RocketQA's code does: random ones of the candidates beyond those that the cross-encoder saw."""
     pairs, corpus = world(0)
-    strategy = Strategy([BM25(20)], [RankWindow(2, 20), CrossEncoderDenoiser(shared_words, scored_depth=6)])
+    strategy = Strategy([BM25(20)], [RankWindow(2, 20), Denoised(shared_words, scored_depth=6)])
     plain = mine(pairs, corpus, strategy, num_negatives=5)
     padded = mine(pairs, corpus, strategy, num_negatives=5, on_shortage="pad_tail")
     every = mine(pairs, corpus, Strategy([BM25(20)], [RankWindow(2, 20)]), num_negatives=20)
@@ -275,7 +275,7 @@ def test_the_tail_fills_up_unscored_and_marked():
 
 def test_nothing_of_an_earlier_mining_is_left_beside_new_negatives():
     pairs, corpus = world(0)
-    stage = CrossEncoderDenoiser(shared_words, scored_depth=10, pseudo_positives="best")
+    stage = Denoised(shared_words, scored_depth=10, pseudo_positives="best")
     first = mine(pairs, corpus, Strategy([BM25(20)], [stage]))
     first = first.add_column("positive_note_scores", [[1.0]] * len(first))
     again = mine(first, corpus, Strategy([BM25(20)]))

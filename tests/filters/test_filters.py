@@ -118,7 +118,8 @@ def test_contract(name):
     """Every filter is named as its table says and gives a mask and a depth."""
     stage = ScoreBounds(max_score=0.7) if name == "score_bounds" else FILTERS[name]()
     candidates = table(SCORES, 0.80, excluded=(2,))
-    candidates = candidates.with_signals({signal.name: np.linspace(0, 1, 10) for signal in stage.signals})
+    read = [signal.name for signal in stage.signals] or [name]
+    candidates = candidates.with_signals({signal: np.linspace(0, 1, 10) for signal in read})
     assert stage.name == name
     assert stage.keep(candidates).shape == (10,) and stage.keep(candidates).dtype == bool
     assert stage.depth(3) >= 3

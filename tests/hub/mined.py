@@ -27,7 +27,7 @@ ROWS = {
 """Relative margins are 0.04 and 0.5, 0.5 and 0.125, -0.1; margins 0.4 and 5, 4 and 1, -0.4."""
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-DENOISER = {"class": "CrossEncoderDenoiser", "threshold": 0.1, "kind": "ce_prob"}
+DENOISER = {"class": "Denoised", "threshold": 0.1, "kind": "ce_prob"}
 RECIPE = Recipe(
     versions={"hf_hardneg": "0.1.0", "numpy": "2.4.6"},
     strategy={

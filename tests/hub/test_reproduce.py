@@ -260,8 +260,8 @@ def test_a_card_cannot_make_it_read_or_write_elsewhere(hub, name, data, again, t
 
 
 CHOSEN = {
-    "a model": ("filters", [{"class": "CrossEncoderDenoiser", "model": "evil/judge"}], "the model; a recipe chooses"),
-    "a device": ("filters", [{"class": "CrossEncoderDenoiser", "device": "cuda"}], "the device; a recipe chooses"),
+    "a model": ("filters", [{"class": "Denoised", "model": "evil/judge"}], "the model; a recipe chooses"),
+    "a device": ("filters", [{"class": "Denoised", "device": "cuda"}], "the device; a recipe chooses"),
     "where vectors are compared": ("retrievers", [{"class": "Dense", "device": "cuda"}], "gives Dense the device"),
     "a huge index": ("retrievers", [{"class": "Dense", "factory": "IVF123456789,Flat"}], "numbers of at most 7 digits"),
     "many parts": ("retrievers", [{"class": "BM25"}] * 101, "parts; 100 are allowed"),

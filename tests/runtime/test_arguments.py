@@ -23,7 +23,7 @@ from hf_hardneg.training.denoiser import Training
 from tests.calls import CALLS, Given
 
 ODD = (None, True, -1, 0, 1.5, float("nan"), float("inf"), 10**12, 10**30, "", "no such", [], {}, object())
-PARTS = (BM25Config, Training, CrossBatchLoss, MoCHi, Schedule, hf_hardneg.CrossEncoderDenoiser, hf_hardneg.Validation)
+PARTS = (BM25Config, Training, CrossBatchLoss, MoCHi, Schedule, hf_hardneg.Validation)
 NEEDED = {"ScoreBounds": {"min_score": 0.1}}
 
 
@@ -90,7 +90,7 @@ def given(tmp_path_factory):
 
 
 ODD_ARGUMENTS = (None, True, -1, 0, 1.5, float("nan"), 10**12, "", "no such", [], {}, object(), b"x")
-UNREAD = {"CrossEncoderDenoiser.model"}
+UNREAD = {"Denoised.model"}
 """Arguments that may be any object: what they are is looked at when they are bound."""
 ON_THE_HUB = {"hub.push_mined_dataset", "hub.reproduce"}
 """Calls that need a Hub; `tests/hub/test_push.py` walks them."""

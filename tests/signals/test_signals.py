@@ -10,14 +10,14 @@ from datasets import Dataset
 
 from hf_hardneg import (
     BM25,
-    AnswerOverlap,
+    ContainsAnswer,
     Dense,
     Disagreement,
     HardNegatives,
     Hybrid,
     NearDuplicate,
-    NearQueryPositive,
-    OtherParent,
+    NearQuery,
+    SameParent,
     Strategy,
     TooSimilar,
     mine,
@@ -114,7 +114,7 @@ def test_positives_of_a_query_of_the_same_words():
     pairs = Dataset.from_dict(
         {"query": ["The iPhone: reset!", "reset iphone", "reset"], "positive_ids": [["a"], ["b"], ["d"]]}
     )
-    mined = mine(pairs, corpus, Strategy([Dense()], [NearQueryPositive()]), encoder=encode)
+    mined = mine(pairs, corpus, Strategy([Dense()], [NearQuery()]), encoder=encode)
     assert [sorted(row["negative_ids"]) for row in mined] == [["c", "d"], ["c", "d"], ["a", "b", "c"]]
     assert [row["mining"]["near_query"] for row in mined] == [1, 1, 0]
 
@@ -131,7 +131,7 @@ def test_candidates_with_an_answer():
     with pytest.raises(ColumnError, match="has no column 'answer'.*answer_column="):
         mine(pairs, corpus, "bm25", answer_column="answer")
     with pytest.raises(ConfigError, match="no column of them is named; pass answer_column="):
-        mine(pairs, corpus, Strategy([BM25()], [AnswerOverlap()]))
+        mine(pairs, corpus, Strategy([BM25()], [ContainsAnswer()]))
 
 
 def test_parts_of_a_positives_document():
@@ -142,7 +142,7 @@ def test_parts_of_a_positives_document():
     row = mine(pairs, corpus, "bm25", parent_column="page")[0]
     assert row["negative_ids"] == ["b", "d"] and row["mining"]["same_parent"] == 1
     with pytest.raises(ColumnError, match="corpus has no column 'pages'.*parent_column="):
-        mine(pairs, corpus, Strategy([BM25()], [OtherParent("pages")]))
+        mine(pairs, corpus, Strategy([BM25()], [SameParent("pages")]))
 
 
 def test_parents_may_be_several_or_none():
@@ -252,7 +252,7 @@ def test_similarities_are_the_same_in_blocks_of_any_size(retriever, monkeypatch,
     pairs, corpus = world(4)
     strategy = Strategy([retriever], [TooSimilar(0.5, 10)])
     whole = mine(pairs, corpus, strategy, **needed(strategy), cache_dir=str(tmp_path / "whole"))
-    monkeypatch.setattr("hf_hardneg.signals.PAIRS", 50)
+    monkeypatch.setattr("hf_hardneg.signals.positive_similarity.PAIRS", 50)
     assert mine(pairs, corpus, strategy, **needed(strategy), cache_dir=str(tmp_path / "blocks"))[:] == whole[:]
 
 
@@ -264,7 +264,7 @@ def test_many_positives_of_one_query_are_held_in_parts():
     positives = ids[:400]
     pairs = Dataset.from_dict({"query": ["q"] * 400, "positive_ids": positives, "qv": [vectors[0]] * 400})
     options = {"vector_column": "v", "query_vector_column": "qv", "known_positives": [pairs]}
-    miner = HardNegatives(corpus, Strategy([Dense(60)], [NearQueryPositive(), TooSimilar()]), **options)
+    miner = HardNegatives(corpus, Strategy([Dense(60)], [NearQuery(), TooSimilar()]), **options)
     tracemalloc.start()
     pairs.with_format("arrow").map(miner, batched=True)
     peak = tracemalloc.get_traced_memory()[1]

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from hf_hardneg import HardNegatives, Strategy, mine
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
-from hf_hardneg.filters.denoised import CrossEncoderDenoiser
+from hf_hardneg.filters.denoised import Denoised
 from hf_hardneg.retrievers import Dense
 from hf_hardneg.samplers import Uniform
 from hf_hardneg.store import directories
@@ -422,7 +422,7 @@ def test_scores_of_a_fixed_scorer_are_kept_for_the_next_refresh(tmp_path):
 
     scorer.kind, scorer.digest = "ce_logit", "shared words"
     pairs, corpus = world(3, documents=70, queries=14)
-    strategy = Strategy([Dense(12)], [CrossEncoderDenoiser(share=0.9)], Uniform(12))
+    strategy = Strategy([Dense(12)], [Denoised(share=0.9)], Uniform(12))
     live = live_model()
     made = Refresher(pairs, corpus, strategy, encoder=live, directory=tmp_path / "run", cross_encoder=scorer)
     for step in (10, 20, 30):
