@@ -58,10 +58,10 @@ def _copy(random: np.random.Generator, folder: Path) -> tuple[Path, str, list[li
 
 def _chosen(random: np.random.Generator, cache: Path) -> Path:
     """A published file, of each directory as likely."""
-    directories = sorted(
+    published = sorted(
         path.parent for path in cache.glob("*/manifest.json") if directories.read_manifest(path.parent).files
     )
-    directory = directories[random.integers(len(directories))]
+    directory = published[random.integers(len(published))]
     return directory / str(random.choice(sorted(directories.read_manifest(directory).files)))
 
 

@@ -184,8 +184,8 @@ def test_ranks_that_accelerate_does_not_know_are_refused(tmp_path):
     def work(rank):
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
             del os.environ[name]
-        directories = f"file://{tmp_path / 'store'}"
-        torch.distributed.init_process_group("gloo", init_method=directories, rank=rank, world_size=2)
+        meeting = f"file://{tmp_path / 'store'}"
+        torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
         refresher(tmp_path / "run", live_model()).at(10, TEN)
 
     assert launch(tmp_path / "log", work)[0] == [1, 1]
