@@ -15,6 +15,7 @@ import re
 import sys
 import sysconfig
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,24 +24,14 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BUILT_IN = (builtins, itertools, math, sys, time)
-SKIPPED = {
-    "test",
-    "tests",
-    "idle_test",
-    "idlelib",
-    "lib2to3",
-    "site-packages",
-    "turtledemo",
-    "__pycache__",
-    "ensurepip",
-}
+SKIPPED = {"test", "tests", "idle_test", "idlelib", "lib2to3", "site-packages", "turtledemo", "ensurepip"}
 MIN_QUERY_WORDS = 3
 
 _SENTENCE = re.compile(r"(?s)(.+?[.!?])(?:\s+|$)(.*)")
 
 
 def standard_library() -> tuple[Dataset, Dataset]:
-    """Pairs and corpus of the running interpreter's standard library.
+    """Return pairs and corpus of the running interpreter's standard library.
 
     Returns:
         pairs (`query_id`, `query`, `positive_ids`) and corpus (`_id`, `text`). Objects that share a first
@@ -74,7 +65,7 @@ def standard_library() -> tuple[Dataset, Dataset]:
 
 
 def _objects() -> Iterator[tuple[str, str, str]]:
-    """Qualified name, signature and docstring of every documented object."""
+    """Yield the qualified name, signature and docstring of every documented object."""
     root = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
@@ -87,8 +78,7 @@ def _objects() -> Iterator[tuple[str, str, str]]:
 
 
 def _parsed(path: Path) -> ast.Module | None:
-    import warnings
-
+    """Parse a file; `None` for one that is broken on purpose, as some of the library's tests are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -129,13 +119,13 @@ def _inspected(owner: Any, name: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _is_standard(value: Any) -> bool:
-    """Whether it is the interpreter's own: shells such as IPython put theirs into `builtins` and `sys`."""
+    """Say whether a thing is the interpreter's: shells such as IPython put theirs into `builtins` and `sys`."""
     module = getattr(value, "__module__", None) or "builtins"
     return module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _split(docstring: str) -> tuple[str, str]:
-    """The first sentence on one line, and the rest."""
+    """Split a docstring into its first sentence, on one line, and the rest."""
     paragraph, _, rest = docstring.strip().partition("\n\n")
     match = _SENTENCE.fullmatch(paragraph)
     first, tail = match.groups() if match else (paragraph, "")

@@ -101,7 +101,7 @@ class HardNegWarning(UserWarning):
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """No `HardNegWarning` inside: what is done there was warned of already, or is a trial on a part of the data."""
+    """Show no `HardNegWarning` inside, where all was warned of already, or is tried on a part of the data."""
     token = _silent.set(True)
     try:
         yield
@@ -124,31 +124,31 @@ def warn(message: str, *, always: bool = False) -> None:
     warnings.warn(shown(message), HardNegWarning, stacklevel=level)
 
 
-def check_keywords(verb: str, given: Iterable[str], known: Iterable[str]) -> None:
+def check_keywords(function: str, keywords: Iterable[str], known: Iterable[str]) -> None:
     """Raise for a keyword that a function does not take.
 
     Args:
-        verb (`str`): the function, such as `"mine()"`.
-        given, known (`Iterable[str]`): keywords.
+        function (`str`): its name, such as `"mine()"`.
+        keywords, known (`Iterable[str]`): what the user passed, and what it takes.
 
     Raises:
-        UnknownNameError: naming it, all that there are and the nearest one.
+        UnknownNameError: naming the keyword, all known ones and the nearest one.
     """
     known = set(known)
-    for name in given:
+    for name in keywords:
         if name not in known:
-            raise unknown_name(f"argument of {verb}", name, known)
+            raise unknown_name(f"argument of {function}", name, known)
 
 
-def unknown_name(what: str, given: str, known: Iterable[str]) -> UnknownNameError:
-    """An error naming what was given, all known names and the nearest one.
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Return an error that quotes an unknown name, all known names and the nearest one.
 
     Args:
         what (`str`): the family, such as `"strategy"`.
-        given (`str`): the name nobody knows.
+        name (`str`): the unknown name.
         known (`Iterable[str]`): the names of the family.
     """
-    names, quoted = sorted(known), str(given)[:LONGEST_NAME]
+    names, quoted = sorted(known), str(name)[:LONGEST_NAME]
     near = difflib.get_close_matches(quoted.lower(), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UnknownNameError(f"Unknown {what} {quoted!r}; known are {', '.join(names)}.{hint}")
@@ -163,7 +163,7 @@ line besides, and half surrogates. Joiners stay: scripts and emoji are spelled w
 
 
 def shown(text: str) -> str:
-    r"""The text, with an escape in the place of each character that a terminal would obey or not show.
+    r"""Return a text with an escape in the place of each character that a terminal would obey or not show.
 
     Everything from outside goes through here before it is printed: rows, cards, names of files and ids, replies, and
     what errors and warnings quote of them.
@@ -173,8 +173,4 @@ def shown(text: str) -> str:
         >>> shown("a name\x1b[2J\r")
         'a name\\x1b[2J\\r'
     """
-    return _UNSEEN.sub(_escape, text)
-
-
-def _escape(character: re.Match[str]) -> str:
-    return character.group().encode("unicode_escape").decode("ascii")
+    return _UNSEEN.sub(lambda unseen: unseen.group().encode("unicode_escape").decode("ascii"), text)

@@ -9,6 +9,7 @@ of `datasets`, and protocols let everything pass: what reads such an argument ch
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import inspect
 import math
@@ -66,7 +67,7 @@ class Filled:
     such_as: ClassVar[None] = None
 
     def __contains__(self, text: str) -> bool:
-        return bool(text.strip()) and "\0" not in text and not any("\ud800" <= one <= "\udfff" for one in text)
+        return bool(text.strip()) and "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
     def __str__(self) -> str:
         return "that is not blank and holds no NUL and no half of a surrogate pair"
@@ -79,7 +80,7 @@ AboveZero = Annotated[float, Range(above=0, such_as=0.1)]
 Share = Annotated[float, Range(least=0, most=1, such_as=0.5)]
 ShareAboveZero = Annotated[float, Range(above=0, most=1, such_as=0.5)]
 Seed = Annotated[int, Range(least=0, most=2**31 - 1, such_as=42)]
-"""Of k-means, which takes 31 bits."""
+"""A seed of k-means takes 31 bits."""
 Processes = Annotated[int, Range(least=0, most=4096, such_as=2)]
 Negatives = Annotated[int, Range(least=1, most=1_000_000, such_as=4)]
 Name = Annotated[str, Filled()]
@@ -102,36 +103,34 @@ class _Names(dict[str, Any]):
         return getattr(builtins, name, sys.modules.get(name, Any))
 
 
-def check_fields(made: Any, **initial: Any) -> None:
+def check_fields(instance: Any, **initial: Any) -> None:
     """Raise for a field of a dataclass that is not what its annotation allows; NumPy's scalars become Python's.
 
     Args:
-        made (dataclass): all its fields are set.
-        initial: those that are `InitVar`.
+        instance (dataclass): all its fields are set.
+        initial: the values of its `InitVar`s, by name.
 
     Raises:
         ConfigError: what was given, what is allowed, what to do.
         UnknownNameError: a value that is none of a few names.
     """
-    made_of: Any = type(made)
-    owner, kinds = made_of.__name__, _of_class(made_of)
+    cls: type = type(instance)
+    kinds = _kinds_of_class(cls)
     for name, value in initial.items():
-        fit(owner, name, value, kinds.get(name, object))
-    for one in fields(made):
-        if one.init and one.name in kinds:
-            value = getattr(made, one.name)
-            checked_value = fit(owner, one.name, value, kinds[one.name], one.default)
-            if checked_value is not value:
-                object.__setattr__(made, one.name, checked_value)
+        fit(cls.__name__, name, value, kinds.get(name, object))
+    for field in fields(instance):
+        if field.init and field.name in kinds:
+            value = fit(cls.__name__, field.name, getattr(instance, field.name), kinds[field.name], field.default)
+            object.__setattr__(instance, field.name, value)
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, which raises for arguments that are not what their annotations allow; see `check_fields`."""
+    """Have a function raise for arguments that are not what their annotations allow; see `check_fields`."""
     owner = function.__qualname__.removesuffix(".__init__").rpartition(".<locals>.")[2]
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        signature, kinds = _of_function(function)
+        signature, kinds = _kinds_of_function(function)
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
@@ -145,21 +144,19 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def fit(owner: str, name: str, value: Any, kind: Any, default: Any = None) -> Any:
-    """A value as an annotation asks for it.
+    """Return a value as an annotation asks for it.
 
     Args:
-        owner, name (`str`): of what, and which argument.
-        value (`object`): what was given.
+        owner, name (`str`): the class or function, and its argument.
+        value (`object`): what the user passed.
         kind (`object`): the annotation.
-        default (`object`, *optional*): proposed instead, where it is a number or name.
+        default (`object`, *optional*): what the error proposes, where it is a number or name.
 
     Raises:
-        ConfigError, UnknownNameError: it is not allowed.
+        ConfigError, UnknownNameError: the value is not allowed.
     """
-    try:
+    with contextlib.suppress(_Refused):
         return _fitted(value, kind)
-    except _Refused:
-        pass
     parts = [part for part in _members(kind) if part is not types.NoneType]
     if isinstance(value, str) and all(get_origin(part) is Literal for part in parts):
         raise unknown_name(name, value, [choice for part in parts for choice in get_args(part)])
@@ -170,7 +167,7 @@ def fit(owner: str, name: str, value: Any, kind: Any, default: Any = None) -> An
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it: on one line, and short."""
+    """Return a value as an error shows it: on one line, and short."""
     try:
         text = " ".join(repr(value).split())
     except Exception:
@@ -179,7 +176,7 @@ def shown(value: object) -> str:
 
 
 def described(kind: Any) -> str:
-    """What an annotation allows, in words."""
+    """Say in words what an annotation allows."""
     words: dict[Any, str] = {
         int: "a whole number",
         float: "a number",
@@ -190,21 +187,22 @@ def described(kind: Any) -> str:
     origin = get_origin(kind)
     if origin is Annotated:
         return f"{described(kind.__origin__)} {kind.__metadata__[0]}".strip()
-    if origin in (Union, types.UnionType):
-        return " or ".join(map(described, get_args(kind)))
+    if len(parts := _members(kind)) > 1:
+        return " or ".join(map(described, parts))
     if origin is Literal:
         return " or ".join(map(repr, get_args(kind)))
     if origin is tuple and Ellipsis not in get_args(kind):
         return f"({', '.join(map(described, get_args(kind)))})"
     if origin in (Mapping, dict):
-        named = [described(part) for part in get_args(kind) if _is_checked(part)]
-        return f"a mapping from {' to '.join(named)}" if len(named) == 2 else "a mapping"
+        sides = [described(part) for part in get_args(kind) if _is_checked(part)]
+        return f"a mapping from {' to '.join(sides)}" if len(sides) == 2 else "a mapping"
     if origin in (Sequence, list, tuple):
         return f"a list, each {described(get_args(kind)[0])}" if _is_checked(get_args(kind)[0]) else "a list"
     return words.get(kind, f"a {getattr(origin or kind, '__name__', str(kind))}")
 
 
 def _proposal(value: Any, kind: Any, default: Any) -> str:
+    """Say what to pass instead of a value."""
     if "Dataset" in described(kind):
         near = {
             "Dataset": "it in a list, [dataset]",
@@ -215,8 +213,8 @@ def _proposal(value: Any, kind: Any, default: Any) -> str:
     if isinstance(default, bool | int | float | str):
         return f"one of those, such as {default!r}"
     examples = [part.__metadata__[0].such_as for part in _members(kind) if get_origin(part) is Annotated]
-    usual = next((one for one in examples if one is not None), None)
-    return "one of those" if usual is None else f"one of those, such as {usual!r}"
+    named = [f", such as {example!r}" for example in examples if example is not None]
+    return "".join(["one of those", *named[:1]])
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
@@ -231,12 +229,15 @@ def _is_checked(kind: Any) -> bool:
 def _fitted(value: Any, kind: Any) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return _first_fitted(value, parts)
+        for part in parts:
+            with contextlib.suppress(_Refused):
+                return _fitted(value, part)
+        raise _Refused
     if origin is Annotated:
         value = _fitted(value, kind.__origin__)
         return _kept(value, value in kind.__metadata__[0])
     if origin is Literal:
-        return _kept(value, any(type(value) is type(one) and value == one for one in parts))
+        return _kept(value, any(type(value) is type(choice) and value == choice for choice in parts))
     if kind in (int, float):
         return _number(value, kind)
     if kind is bool:
@@ -245,20 +246,10 @@ def _fitted(value: Any, kind: Any) -> Any:
         return _listed(value, parts)
     if origin in (Mapping, dict):
         return _mapped(value, parts)
-    if isinstance(kind, type) and _is_checked(kind):
-        return _kept(value, isinstance(value, kind))
-    if isinstance(origin, type):
-        return _kept(value, isinstance(value, origin))
+    for allowed in (kind, origin):
+        if isinstance(allowed, type) and _is_checked(allowed):
+            return _kept(value, isinstance(value, allowed))
     return _kept(value, value is not None or kind is not types.NoneType)
-
-
-def _first_fitted(value: Any, kinds: Sequence[Any]) -> Any:
-    for kind in kinds:
-        try:
-            return _fitted(value, kind)
-        except _Refused:
-            continue
-    raise _Refused
 
 
 def _kept(value: Any, allowed: bool) -> Any:
@@ -276,17 +267,16 @@ def _number(value: Any, kind: type) -> Any:
 
 
 def _mapped(value: Any, kinds: tuple[Any, ...]) -> Any:
-    """A mapping; its keys and values are looked at where the annotation says what they are."""
+    """Check a mapping, and its keys and values where the annotation says what they are."""
     _kept(value, isinstance(value, Mapping))
-    for kind, found in zip(kinds, (value.keys(), value.values()), strict=True):
-        if _is_checked(kind):
-            for one in found:
-                _fitted(one, kind)
+    for kind, entries in zip(kinds, (value.keys(), value.values()), strict=True):
+        for entry in entries if _is_checked(kind) else ():
+            _fitted(entry, kind)
     return value
 
 
 def _listed(value: Any, kinds: tuple[Any, ...]) -> Any:
-    """A list, tuple, array or column; elements are looked at in lists and tuples."""
+    """Check a list, tuple, array or column, and the elements of lists and tuples."""
     no_list = isinstance(value, str | bytes | Mapping | type) or hasattr(value, "column_names")
     if no_list or not (hasattr(value, "__len__") and hasattr(value, "__iter__")):
         raise _Refused
@@ -296,28 +286,30 @@ def _listed(value: Any, kinds: tuple[Any, ...]) -> Any:
         kinds = (kinds[0],) * len(value) if _is_checked(kinds[0]) else ()
     elif len(kinds) != len(value):
         raise _Refused
-    elements = [_fitted(one, kind) for one, kind in zip(value, kinds, strict=False)]
+    elements = [_fitted(element, kind) for element, kind in zip(value, kinds, strict=False)]
     changed = any(new is not old for new, old in zip(elements, value, strict=False))
     return type(value)(elements) if changed else value
 
 
 @functools.cache
-def _of_class(owner: type) -> dict[str, Any]:
-    """The annotation of each field that says something; those of the user's own classes are not evaluated."""
+def _kinds_of_class(cls: type) -> dict[str, Any]:
+    """Return the annotation of each field that says something; those of the user's own classes are not evaluated."""
     kinds: dict[str, Any] = {}
-    for base in reversed(owner.__mro__):
+    for base in reversed(cls.__mro__):
         if base.__module__.startswith("hf_hardneg."):
             kinds |= _evaluated(inspect.get_annotations(base), base.__module__)
     return kinds
 
 
 @functools.cache
-def _of_function(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+def _kinds_of_function(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
     signature = inspect.signature(function)
     written = {
-        name: f"tuple[{each.annotation}, ...]" if each.kind == each.VAR_POSITIONAL else each.annotation
-        for name, each in signature.parameters.items()
-        if each.annotation is not each.empty and each.kind != each.VAR_KEYWORD
+        name: f"tuple[{parameter.annotation}, ...]"
+        if parameter.kind == parameter.VAR_POSITIONAL
+        else parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if parameter.annotation is not parameter.empty and parameter.kind != parameter.VAR_KEYWORD
     }
     return signature, _evaluated(written, function.__module__)
 
@@ -331,12 +323,13 @@ def _evaluated(written: Mapping[str, Any], module: str) -> dict[str, Any]:
 
 
 def check_parts(parts: Sequence[object], what: str, method: str, such_as: str) -> None:
-    """Raise for what is no instance with a method, such as a class or a name.
+    """Raise for a part that is no instance with the method, such as a class or a name.
 
     Raises:
-        ConfigError: naming it.
+        ConfigError: naming the part.
     """
     for part in parts:
-        if isinstance(part, type) or not callable(getattr(part, method, None)):
-            lacks = "it is a class" if isinstance(part, type) else f"it has no {method}()"
+        is_class = isinstance(part, type)
+        if is_class or not callable(getattr(part, method, None)):
+            lacks = "it is a class" if is_class else f"it has no {method}()"
             raise ConfigError(f"{shown(part)} is not a {what}: {lacks}. Give instances such as {such_as}.")

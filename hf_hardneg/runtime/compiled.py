@@ -18,7 +18,7 @@ VARIABLE = "NUMBA_CACHE_DIR"
 
 
 def keep_compiled_code() -> None:
-    """Name a folder of this user's under that of temporary files, where numba would find none that it may write.
+    """Name a folder of this user's among the temporary files, where numba would find none that it may write.
 
     A place that others may write is never taken, since numba executes what it finds there. `NUMBA_CACHE_DIR`, where it
     is set, is left alone.
@@ -27,7 +27,7 @@ def keep_compiled_code() -> None:
     if os.environ.get(VARIABLE) or _is_open(package) or _is_open(_users_cache()):
         return
     try:
-        place = str(_own_folder())
+        place = str(_users_folder())
     except OSError as error:
         logger.warning("compiled code can be kept nowhere (%s): name a folder with the variable %s", error, VARIABLE)
         return
@@ -38,14 +38,14 @@ def keep_compiled_code() -> None:
 
 
 def _users_cache() -> Path:
-    """What numba takes beside the package's folders."""
+    """Return the folder that numba takes where it cannot write beside the code."""
     if sys.platform == "darwin":
         return Path(os.path.expanduser("~/Library/Caches/numba"))
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "numba")
 
 
 def _is_open(folder: Path) -> bool:
-    """Whether files can be written in a folder, which is made where it does not exist."""
+    """Say whether files can be written in a folder, which is made where it does not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -54,8 +54,8 @@ def _is_open(folder: Path) -> bool:
     return True
 
 
-def _own_folder() -> Path:
-    """A folder that only this user can write: the same in every process, or a new one where somebody else took that."""
+def _users_folder() -> Path:
+    """Return a folder that only this user can write: the same in every process, or a new one where that is taken."""
     user = os.geteuid() if hasattr(os, "geteuid") else ""
     folder = Path(tempfile.gettempdir(), f"hf_hardneg-compiled-{user}")
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -9,7 +9,7 @@ from hf_hardneg.errors import MissingExtraError
 
 
 def require(module: str, *, extra: str, needed_by: str) -> ModuleType:
-    """The imported module, or an error with the pip line that installs it.
+    """Import a module, or raise an error with the pip line that installs it.
 
     Args:
         module (`str`): the name to import, such as `"faiss"`.

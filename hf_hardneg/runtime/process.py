@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from hf_hardneg.runtime.units import processors
+
 T = TypeVar("T")
 
 _IMPORTED_IN = os.getpid()
@@ -47,7 +49,7 @@ def single_thread_in_child() -> None:
 
 
 def end_with(parent: int) -> None:
-    """Have this process end within a second of the one that started it, in whatever way that ends."""
+    """Have this process end within a second of the one that started it, in whatever way that one ends."""
 
     def watch() -> None:
         above = os.getppid()
@@ -72,32 +74,28 @@ def end_with_pool() -> None:
 def _is_there(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
 def _process_modules() -> list[Any]:
-    """Those that are loaded of the standard library's and of the one that `datasets` uses."""
+    """List what is loaded of the two modules of processes: the standard library's, and the one `datasets` uses."""
     return [sys.modules[name] for name in ("multiprocess.process", "multiprocessing.process") if name in sys.modules]
 
 
 def threads() -> int:
-    """How many threads a search may use here: one in a worker, all of the machine's in the main process."""
-    if in_child():
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many threads a search may use here: one in a worker, all of the machine's in the main process."""
+    return 1 if in_child() else processors()
 
 
 def in_threads(work: Callable[[slice], T], size: int, *, at_least: int) -> list[T]:
-    """What `work` returns for consecutive parts of `size` things, one part for each thread.
+    """Run `work` over consecutive parts of `size` things, one part in each thread, and list what it returns.
 
     Args:
-        work (`Callable[[slice], T]`): called with parts; worth it where it spends its time outside the interpreter.
-        size (`int`): how many things.
-        at_least (`int`): things that are worth a thread.
+        work (`Callable[[slice], T]`): gets a part; threads pay where it spends its time outside the interpreter.
+        size (`int`): how many things there are.
+        at_least (`int`): how many things are worth a thread.
     """
     count = max(1, min(threads(), size // at_least))
     bounds = [size * number // count for number in range(count + 1)]
@@ -110,7 +108,7 @@ def in_threads(work: Callable[[slice], T], size: int, *, at_least: int) -> list[
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of `count` threads, in each of which torch computes alone.
+    """Open a pool of `count` threads, in each of which torch computes alone.
 
     The threads stay, idle: one that ends still holds a lock of MKL for a moment after Python has joined it, and a
     process forked in that moment waits for that lock for ever.

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def bar(**options: Any) -> Any:
-    """A `datasets` progress bar, silent on every rank but the first.
+    """Open a `datasets` progress bar, silent on every rank but the first.
 
     Args:
         options: passed on to `tqdm`, such as `total=` and `desc=`.

@@ -26,7 +26,7 @@ class Ranks:
     world: int = 1
 
     def decided(self, decision: bool = False) -> bool:
-        """What rank 0 decided, on every rank; every rank must call it."""
+        """Return what rank 0 decided; every rank must call it."""
         if self.world == 1:
             return decision
         from accelerate.utils import broadcast_object_list
@@ -46,17 +46,17 @@ class Ranks:
         """Return when every rank has come here, if all bring the same value.
 
         Raises:
-            RanksError: they do not; names what differs, and the value of each rank.
+            RanksError: they bring others; it names what differs, and the value of each rank.
         """
         if self.world == 1:
             return
         from accelerate.utils import gather_object
 
         with self._together():
-            found = gather_object([value])
-        if len(set(found)) > 1:
+            values = gather_object([value])
+        if len(set(values)) > 1:
             raise RanksError(
-                f"The {what} differ between the {self.world} processes: {', '.join(found)}. All must have the same; "
+                f"The {what} differ between the {self.world} processes: {', '.join(values)}. All must have the same; "
                 "give every process the same data, seeds and weights, and one shared folder."
             )
 
@@ -72,7 +72,7 @@ class Ranks:
 
 
 def launched_ranks() -> Ranks:
-    """The ranks of this launch, as its environment and Accelerate say; one where there is no launch."""
+    """Return the ranks of this launch, as its environment and Accelerate say; a single one where there is no launch."""
     launched = int(os.environ.get("WORLD_SIZE") or 1)
     if launched == 1:
         return Ranks()

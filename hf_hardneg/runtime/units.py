@@ -6,26 +6,25 @@ import os
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def duration(seconds: float) -> str:
-    """A time such as `"3 min 20 s"`, in at most two units."""
+    """Write a time as in `"3 min 20 s"`, in at most two units."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
     if whole < 100 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return f"{minutes // 60} h {minutes % 60} min"
     return f"{whole / 86400:,.0f} days"
 
 
 def data_size(size: float) -> str:
-    """A size such as `"1.2 GB"`, in powers of 1000."""
+    """Write a size as in `"1.2 GB"`, in powers of 1000."""
     for unit in ("B", "kB", "MB"):
         if size < 999.5:
             return f"{size:.0f} {unit}"

@@ -1,7 +1,8 @@
-"""Versions of what decides rows."""
+"""The versions of the packages that decide which rows come out."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import platform
 from collections.abc import Iterable, Mapping
@@ -14,20 +15,18 @@ PACKAGES = ("datasets", "numpy", "torch", "transformers", "bm25s", "faiss-cpu", 
 
 @functools.cache
 def installed() -> dict[str, str]:
-    """Versions of this library, Python, and those of `PACKAGES` that are here."""
-    found = {"hf_hardneg": hf_hardneg.__version__, "python": platform.python_version()}
+    """Return the versions of this library, of Python, and of those of `PACKAGES` that are installed."""
+    versions = {"hf_hardneg": hf_hardneg.__version__, "python": platform.python_version()}
     for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
 
 
 def joined(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """All versions of each package, such as `"0.1.0, 0.2.0"` where parts of the work were done by different ones."""
-    found: dict[str, dict[str, None]] = {}
+    """Join the versions of each package, as in `"0.1.0, 0.2.0"`, where different ones did parts of the work."""
+    joint: dict[str, dict[str, None]] = {}
     for versions in parts:
         for package, version in versions.items():
-            found.setdefault(package, {})[version] = None
-    return {package: ", ".join(versions) for package, versions in found.items()}
+            joint.setdefault(package, {})[version] = None
+    return {package: ", ".join(versions) for package, versions in joint.items()}

@@ -26,21 +26,21 @@ POLL, GRACE = 0.1, 5.0
 
 
 class _InWorker(Exception):
-    """Where in a worker an error came up."""
+    """The traceback of an error in its worker; the error is raised from it."""
 
 
 def map_rows(
     rows: Dataset, function: Callable[[Any], Any], folder: Path, *, batch_size: int, num_proc: int | None, desc: str
 ) -> None:
-    """Map batches of rows, and leave what comes as Arrow files, in the order of their names.
+    """Map batches of rows, and write the results as Arrow files, whose names sort in the order of the rows.
 
     Args:
-        rows (`Dataset`): at least one.
-        function (`Callable`): of a batch, as `Dataset.map` takes it; pickled where there are workers.
-        folder (`Path`): for the files, `rows.arrow` or one for each worker.
+        rows (`Dataset`): at least one row.
+        function (`Callable`): maps a batch, as for `Dataset.map`; it is pickled where there are workers.
+        folder (`Path`): where the files go: `rows.arrow`, or one file for each worker.
         batch_size (`int`): rows at a time.
         num_proc (`int`, *optional*): worker processes, each of which maps one part of the rows.
-        desc (`str`): what is done, for the bar and errors.
+        desc (`str`): the name of the work, for the bar and errors.
 
     Raises:
         WorkerError: a worker died.
@@ -70,7 +70,7 @@ def map_rows(
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """What one worker does: the shard `number` of `count`, and how to map it."""
+    """The work of one worker: the shard `number` of `count`, and how to map it."""
 
     function: bytes
     how: dict[str, Any]
@@ -106,7 +106,7 @@ class _Worker:
     pipe: Any
 
     def has_finished(self, desc: str) -> bool:
-        """Whether it has; raises what it raised."""
+        """Say whether the worker has finished; raise what it raised."""
         code = self.process.exitcode
         try:
             error, text = self.pipe.recv() if self.pipe.poll() else (None, "")
@@ -135,28 +135,27 @@ class _Worker:
 
 @contextmanager
 def _started(parts: list[_Part], done: Any) -> Iterator[list[_Worker]]:
-    """Workers for some parts; none is left afterwards."""
+    """Start a worker for each part; none is left afterwards."""
     import multiprocess
 
     workers = []
     try:
         for part in parts:
-            ours, its = multiprocess.Pipe(duplex=False)
-            process = multiprocess.Process(target=_work, args=(part, its, done), daemon=True)
+            received, sent = multiprocess.Pipe(duplex=False)
+            process = multiprocess.Process(target=_work, args=(part, sent, done), daemon=True)
             process.start()
-            its.close()
-            workers.append(_Worker(part, process, ours))
+            sent.close()
+            workers.append(_Worker(part, process, received))
         yield workers
     finally:
         for worker in workers:
-            if not worker.pipe.closed:
-                worker.pipe.close()
+            worker.pipe.close()
             worker.process.kill()
             worker.process.join()
 
 
 def _work(part: _Part, pipe: Any, done: Any) -> None:
-    """What a worker process runs; it ends with its parent, which alone hears of Ctrl-C."""
+    """Run a part in a worker process, which ends with its parent; the parent alone hears of Ctrl-C."""
     end_with(part.parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -170,7 +169,7 @@ def _work(part: _Part, pipe: Any, done: Any) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """An error as another process can read it."""
+    """Return an error as another process can read it."""
     import dill
 
     try:
