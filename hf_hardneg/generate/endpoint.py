@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -32,7 +33,7 @@ TRY_AGAIN = (408, 409, 425, 429)
 TOO_MANY = 429
 PROMPT_REFUSED = (400, 413, 422)
 NO_COMPLETION = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-"""What reading a body raises that is no chat completion."""
+"""The errors of reading a body that is no chat completion."""
 SHORT = Annotated[float, Range(above=0, most=86_400, such_as=60)]
 """Seconds, up to a day."""
 
@@ -41,7 +42,7 @@ STRUCTURED = {
 }
 CHAT = "/chat/completions"
 VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
-"""What an environment variable is called, and a key is not."""
+"""The form of an environment variable's name, which a key has not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +104,10 @@ class EndpointGenerator:
         return {name: getattr(self, name) for name in names}
 
     def generate(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Answer]]:
-        """See `Generator`.
+        """Ask the endpoint, as `Generator` says.
 
         Raises:
-            EndpointError: the endpoint is down or refuses; what it answered before has been handed on.
+            EndpointError: the endpoint is down or refuses; the answers that came before have been yielded.
             ConfigError: a worker would have a budget or rate of its own.
         """
         connection, run, failed = self._connection, _Run(), None
@@ -161,10 +162,10 @@ class EndpointGenerator:
         )
 
     def _key(self) -> str | None:
-        """The key, from the environment; Hugging Face's own hosts get the Hub's.
+        """Read the key from the environment; Hugging Face's own hosts get that of the Hub.
 
         Raises:
-            ConfigError: there is none, or it would go where others read it.
+            ConfigError: there is no key, or others could read it on its way.
         """
         url = urlsplit(self.base_url)
         if self.api_key_env is None:
@@ -193,29 +194,26 @@ class EndpointGenerator:
 
     @property
     def _connection(self) -> _Connection:
-        """That of this process: a fork has neither the threads of its parent nor its connections."""
+        """The connection of this process: a fork has neither the threads of its parent nor its connections."""
         opened: _Connection | None = self.__dict__.get("_opened")
         if opened is None or opened.process != os.getpid():
-            opened = self._open()
+            limits = (self.requests_per_minute, self.max_requests, self.max_total_tokens)
+            if in_child() and any(limit is not None for limit in limits):
+                raise ConfigError(
+                    "num_proc > 1 with a budget or rate: each worker would have its own. Use num_proc=1 and "
+                    "concurrency=: the endpoint does the work."
+                )
+            opened = _Connection(self)
             object.__setattr__(self, "_opened", opened)
         return opened
 
-    def _open(self) -> _Connection:
-        limits = (self.requests_per_minute, self.max_requests, self.max_total_tokens)
-        if in_child() and any(limit is not None for limit in limits):
-            raise ConfigError(
-                "num_proc > 1 with a budget or rate: each worker would have its own. Use num_proc=1 and concurrency=: "
-                "the endpoint does the work."
-            )
-        return _Connection(self)
-
     def __getstate__(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        return {setting.name: getattr(self, setting.name) for setting in fields(self)}
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What stops the requests of one call: `stop` all that are not under way, `left` those too."""
+    """The events that end one call: `stop` keeps requests from being sent, `left` breaks off those under way."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
@@ -223,7 +221,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Trouble:
-    """Why a request brought nothing, whether to send it again, after how many seconds, and whether all should wait."""
+    """A failed request: why, whether to send it again, after how many seconds, and whether all requests should wait."""
 
     what: str
     again: bool = True
@@ -232,7 +230,7 @@ class _Trouble:
 
 
 class _Connection:
-    """The client of one process, and what it has spent. Opening it makes sure that somebody answers."""
+    """The client of one process, with what it has spent. Opening it makes sure that the endpoint answers."""
 
     def __init__(self, settings: EndpointGenerator) -> None:
         self.settings, self.process, self.key = settings, os.getpid(), settings._key()
@@ -249,12 +247,12 @@ class _Connection:
             ) from None
 
     def _quoted(self, said: object) -> str:
-        """What an endpoint or an error says, without keys."""
+        """Return what an endpoint or an error says, without keys."""
         text = str(said) if isinstance(said, str) else f"{type(said).__name__}: {said}"
         return shown(masked(text.replace(self.key, MASK) if self.key else text))
 
     def ask(self, ask: Ask, left: threading.Event) -> tuple[Answer, int | None, _Trouble | None]:
-        """The answer, the tokens it took where the endpoint says so, and what went wrong.
+        """Send a request; return the answer, the tokens it took where the endpoint says so, and what went wrong.
 
         Raises:
             EndpointError: the endpoint will refuse every request.
@@ -308,10 +306,10 @@ class _Connection:
 
 
 def _completion(body: bytes) -> tuple[Answer, int | None]:
-    """The reply in the body of a chat completion, and the tokens that it says were used.
+    """Read the reply in the body of a chat completion, and how many tokens were used.
 
     Raises:
-        NO_COMPLETION: it is none.
+        NO_COMPLETION: the body is none.
     """
     said = json.loads(body)
     text, used = said["choices"][0]["message"].get("content") or "", (said.get("usage") or {}).get("total_tokens")
@@ -322,7 +320,7 @@ def _completion(body: bytes) -> tuple[Answer, int | None]:
 
 @dataclass
 class _Meter:
-    """What was spent, and when the next request may go; shared by threads."""
+    """The requests and tokens spent so far, and when the next request may go; all threads share it."""
 
     requests_per_minute: float | None
     max_requests: int | None
@@ -333,11 +331,10 @@ class _Meter:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reserve(self, tokens: int) -> bool:
-        """Whether a request of at most so many tokens fits the budget; if so, it is counted."""
+        """Say whether a request of at most so many tokens fits the budget, and count it if so."""
         with self.lock:
-            if self.max_requests is not None and self.requests >= self.max_requests:
-                return False
-            if self.max_total_tokens is not None and self.tokens + tokens > self.max_total_tokens:
+            most_requests, most_tokens = self.max_requests or math.inf, self.max_total_tokens or math.inf
+            if self.requests >= most_requests or self.tokens + tokens > most_tokens:
                 return False
             self.requests += 1
             self.tokens += tokens
@@ -363,15 +360,10 @@ class _Meter:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The seconds of a `Retry-After` header, which holds a number or a date."""
-    if retry_after is None:
-        return None
-    try:
-        seconds = float(retry_after)
+    """Read the seconds of a `Retry-After` header, which holds a number or a date."""
+    with contextlib.suppress(TypeError, ValueError):
+        seconds = float(retry_after or "")
         return None if math.isnan(seconds) else max(seconds, 0.0)
-    except ValueError:
-        pass
-    try:
-        return max((parsedate_to_datetime(retry_after) - datetime.now(timezone.utc)).total_seconds(), 0.0)
-    except (TypeError, ValueError):
-        return None
+    with contextlib.suppress(TypeError, ValueError):
+        return max((parsedate_to_datetime(retry_after or "") - datetime.now(timezone.utc)).total_seconds(), 0.0)
+    return None

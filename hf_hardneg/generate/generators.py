@@ -1,4 +1,4 @@
-"""Generators: what answers prompts. Here a callable and a model on this machine; endpoints have their own module."""
+"""Generators answer prompts. Here are a callable and a model on this machine; endpoints have their own module."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FAILURES = (BUDGET, ENDPOINT)
 
 @dataclass(frozen=True)
 class Ask:
-    """One request.
+    """A request to the model.
 
     Args:
-        prompt (`str`): what the model is asked.
+        prompt (`str`): the text that the model gets.
         draw (`int`): number of the draft: the same prompt is asked again under another number.
     """
 
@@ -34,12 +34,12 @@ class Ask:
 
     @functools.cached_property
     def key(self) -> str:
-        """Digest of both."""
+        """Digest of the prompt and the draw."""
         return digest_of({"prompt": self.prompt, "draw": self.draw})
 
     @property
     def seed(self) -> int:
-        """31 bits for the model's sampling, a function of both."""
+        """31 bits for the model's sampling, a function of prompt and draw."""
         return int(self.key[:8], 16) >> 1
 
 
@@ -58,21 +58,21 @@ class Answer:
 
 @runtime_checkable
 class Generator(Protocol):
-    """What `SyntheticNegatives` asks of a model."""
+    """The interface to a model, as `SyntheticNegatives` uses it."""
 
     @property
     def identity(self) -> Mapping[str, Any] | None:
-        """What replies depend on besides the ask, as plain values; `None` where nothing tells, so nothing is stored."""
+        """Plain values on which replies depend besides the ask; `None` where they are unknown, so nothing is stored."""
 
     def generate(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Answer]]:
-        """Positions in `asks` and their answers, in any order, each as soon as it is there."""
+        """Yield positions in `asks` and their answers, in any order, each as soon as it is there."""
 
 
 def load_generator(generator: Any) -> Generator:
-    """The generator behind what a user passes.
+    """Make a generator of what a user passes.
 
     Raises:
-        ConfigError: it is neither a generator nor callable.
+        ConfigError: that is neither a generator nor callable.
     """
     if isinstance(generator, Generator):
         return generator
@@ -102,7 +102,7 @@ class CallableGenerator:
         return {"callable": digest} if isinstance(digest, str) else None
 
     def generate(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Answer]]:
-        """See `Generator`.
+        """Call the function, as `Generator` says.
 
         Raises:
             DataError: the function did not return one string for each prompt.
@@ -156,7 +156,7 @@ class LocalGenerator:
         }
 
     def generate(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Answer]]:
-        """See `Generator`."""
+        """Sample the replies, as `Generator` says."""
         single_thread_in_child()
         on_cpu = resolved_device(self.device) == "cpu"
         _ = self._loaded
@@ -170,13 +170,10 @@ class LocalGenerator:
         model, tokenizer = self._loaded
         prompt = taken_apart(ask.prompt, tokenizer.all_special_tokens)
         if tokenizer.chat_template:
-            turn = [{"role": "user", "content": prompt}]
-            inputs = tokenizer.apply_chat_template(
-                turn, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-            )
+            turn, options = [{"role": "user", "content": prompt}], {"add_generation_prompt": True, "return_dict": True}
+            inputs = tokenizer.apply_chat_template(turn, return_tensors="pt", **options).to(model.device)
         else:
-            inputs = tokenizer(prompt, return_tensors="pt")
-        inputs = inputs.to(model.device)
+            inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
         noise = _Noise(torch.Generator(device=model.device).manual_seed(ask.seed), self.temperature)
         with torch.inference_mode():
             output = model.generate(
@@ -212,11 +209,11 @@ class LocalGenerator:
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {setting.name: getattr(self, setting.name) for setting in fields(self)}
 
 
 def taken_apart(prompt: str, special: Sequence[str]) -> str:
-    """A prompt with a space in each special token, so that it is read as text."""
+    """Put a space into each special token of a prompt, so that it is read as text."""
     for token in special:
         prompt = prompt.replace(token, f"{token[:1]} {token[1:]}")
     return prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
 from pathlib import Path
@@ -41,10 +41,10 @@ KNOWN = Schema.of({KEYS: Stored(KEY, "positives")})
 
 @dataclass(kw_only=True)
 class _Row:
-    """A row while it is worked on.
+    """A row while it gets its negatives.
 
     Args:
-        query, identity (`str`), positives (`tuple[str, ...]`): as given.
+        query, identity (`str`), positives (`tuple[str, ...]`): as the batch holds them.
         shown (`str`): the positive that the model sees.
         chosen (`bool`): whether the row gets synthetic negatives.
         easiest (`float`, *optional*): lowest score of its negatives.
@@ -65,18 +65,12 @@ class _Row:
     counts: Counter[str] = field(default_factory=Counter)
 
     def draft(self, reply: str, echoes: frozenset[tuple[str, ...]]) -> Draft:
-        """A reply with what it must not be."""
-        return Draft(
-            reply=reply,
-            query=self.query,
-            shown=self.shown,
-            positives=self.positives,
-            echoes=echoes,
-            easiest=self.easiest,
-        )
+        """Put a reply beside what it must not be."""
+        row = {name: getattr(self, name) for name in ("query", "shown", "positives", "easiest")}
+        return Draft(reply=reply, echoes=echoes, **row)
 
     def why_known(self, key: bytes, positive_somewhere: bool) -> str | None:
-        """Whether a text with this key is a known positive or a negative already."""
+        """Say whether a text with this key is a known positive or a negative already; `None` where it is neither."""
         if positive_somewhere or key in self.forbidden:
             return "known_positive"
         return "duplicate" if key in self.taken else None
@@ -149,22 +143,21 @@ class SyntheticNegatives:
     def __post_init__(self, known_positives: Sequence[Dataset]) -> None:
         check_fields(self, known_positives=known_positives)
         object.__setattr__(self, "generator", load_generator(self.generator))
-        found = self._published(known_positives) if known_positives else None
-        object.__setattr__(self, "known", found)
+        object.__setattr__(self, "known", self._published(known_positives) if known_positives else None)
 
     def __call__(self, batch: Any) -> Any:
-        """The batch in the form it came, with synthetic negatives first and the column `synthesis`.
+        """Return the batch in the form it came, with synthetic negatives first and the column `synthesis`.
 
         Raises:
             ColumnError, DataError: the rows cannot be read.
             EndpointError: the endpoint does not answer; the replies it gave are stored.
         """
         end_with_pool()
-        given = Batch.of(batch, self.query_column)
-        rows = self._read(given.columns)
+        mined = Batch.of(batch, self.query_column)
+        rows = self._read(mined.columns)
         for slot in range(self.n_synthetic):
             self._fill([row for row in rows if row.chosen], slot)
-        return given.with_columns(_columns(rows, given.columns))
+        return mined.with_columns(_columns(rows, mined.columns))
 
     def _fill(self, wanting: list[_Row], slot: int) -> None:
         """Ask for one more negative for each row, again where a draft is rejected."""
@@ -172,38 +165,39 @@ class SyntheticNegatives:
             row.counts["asked"] += 1
         for attempt in range(self.max_retries + 1):
             draw = slot * (self.max_retries + 1) + attempt
-            asks = [Ask(self._prompt(row, draw), draw) for row in wanting]
+            prompts = [
+                self.prompt.render(row.query, row.shown, seed=self.seed, identity=row.identity, draw=draw)
+                for row in wanting
+            ]
+            asks = [Ask(prompt, draw) for prompt in prompts]
             answers = self._answers(asks)
-            asked = [(row, answers[ask.key]) for row, ask in zip(wanting, asks, strict=True)]
-            for row, answer in asked:
+            answered = [(row, answers[ask.key]) for row, ask in zip(wanting, asks, strict=True)]
+            for row, answer in answered:
                 if answer.failure:
                     row.counts[answer.failure] += 1
-            wanting = self._judge([(row, answer.text) for row, answer in asked if not answer.failure])
-
-    def _prompt(self, row: _Row, draw: int) -> str:
-        return self.prompt.render(row.query, row.shown, seed=self.seed, identity=row.identity, draw=draw)
+            wanting = self._judge([(row, answer.text) for row, answer in answered if not answer.failure])
 
     def _answers(self, asks: Sequence[Ask]) -> dict[str, Answer]:
-        """The answer under the key of each ask: from the store where it is there, else from the generator."""
+        """Return the answer under the key of each ask: from the store where it is there, else from the generator."""
         wanted = {ask.key: ask for ask in asks}
         with self._replies.opened() if self._replies else nullcontext() as store_of_replies:
             stored = known(store_of_replies, list(wanted)) if store_of_replies else {}
-            found = {key: Answer(text) for key, text in stored.items()}
-            new = [ask for key, ask in wanted.items() if key not in found]
+            answers = {key: Answer(text) for key, text in stored.items()}
+            new = [ask for key, ask in wanted.items() if key not in answers]
             for place, answer in self.generator.generate(new) if new else ():
                 answer = Answer(answer.text[: LONGEST + 1], answer.failure)
                 if store_of_replies and not answer.failure:
                     keep(store_of_replies, new[place].key, answer.text)
-                found[new[place].key] = answer
-        return found
+                answers[new[place].key] = answer
+        return answers
 
     def _judge(self, replied: list[tuple[_Row, str]]) -> list[_Row]:
-        """Take what passes validation; the rows whose draft did not."""
+        """Accept the drafts that pass validation; return the rows whose draft did not."""
 
         def known_texts(texts: list[str]) -> list[str | None]:
             keys = text_keys(texts, "normalized")
             anywhere = isin_sorted(keys, self._known_keys)[1]
-            return [row.why_known(key, there) for (row, _), key, there in zip(replied, keys, anywhere, strict=True)]
+            return [row.why_known(key, known) for (row, _), key, known in zip(replied, keys, anywhere, strict=True)]
 
         verdicts = self.validation.verdicts([row.draft(reply, self._echoes) for row, reply in replied], known_texts)
         rejected = []
@@ -230,8 +224,7 @@ class SyntheticNegatives:
             columns[name].to_pylist() if name in columns else [[] for _ in queries]
             for name in ("negatives", "negative_scores")
         )
-        parts = zip(queries, identities, positives, negatives, scores, strict=True)
-        return [self._row(*part) for part in parts]
+        return [self._row(*part) for part in zip(queries, identities, positives, negatives, scores, strict=True)]
 
     def _row(
         self, query: str, identity: str, positives: list[str], negatives: list[str], scores: list[float | None]
@@ -250,7 +243,7 @@ class SyntheticNegatives:
         )
 
     def _published(self, datasets: Sequence[Dataset]) -> Path:
-        """The sorted text keys of all positives of some datasets, on disk."""
+        """Return the folder with the sorted text keys of all positives of some datasets."""
         for dataset in datasets:
             if self.positive_column not in dataset.column_names:
                 raise missing_column(self.positive_column, dataset.column_names, "dataset", "positive_column")
@@ -269,9 +262,7 @@ class SyntheticNegatives:
 
     @functools.cached_property
     def _known_keys(self) -> np.ndarray:
-        if self.known is None:
-            return text_keys([], "normalized")
-        return KNOWN.opened(self.known)[KEYS]
+        return text_keys([], "normalized") if self.known is None else KNOWN.opened(self.known)[KEYS]
 
     @functools.cached_property
     def _replies(self) -> Replies | None:
@@ -283,30 +274,27 @@ class SyntheticNegatives:
         return echoes_of(self.prompt.fixed_parts())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Its fields and the identity of its code, so that `Dataset.map` stores what other code makes as other rows."""
+        """Return the fields and the identity of the code, so that `Dataset.map` stores the rows of each code apart."""
         code = identify((self.generator, self.prompt, self.validation), what="generator")
-        return {**{one.name: getattr(self, one.name) for one in fields(self)}, "code": code}
+        return {**{setting.name: getattr(self, setting.name) for setting in fields(self)}, "code": code}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({name: value for name, value in state.items() if name != "code"})
 
 
-def _columns(rows: Sequence[_Row], given: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.Array]:
-    """The columns of negatives, synthetic ones first, and the counts."""
-    accepted = [row.accepted for row in rows]
-    made: dict[str, tuple[pa.DataType, list[list[Any]]]] = {
-        "negatives": (pa.string(), accepted),
-        "negative_ids": (
-            pa.string(),
-            [[f"{SOURCE}:{directories.bytes_digest(one.encode())}" for one in own] for own in accepted],
-        ),
-        "negative_scores": (pa.float32(), [[None] * len(own) for own in accepted]),
-        "negative_ranks": (pa.int32(), [[-1] * len(own) for own in accepted]),
-        "negative_sources": (pa.string(), [[SOURCE] * len(own) for own in accepted]),
+def _columns(rows: Sequence[_Row], mined: Mapping[str, pa.ChunkedArray]) -> dict[str, pa.Array]:
+    """Return the columns of negatives, synthetic ones first, and the counts."""
+    of_text: dict[str, tuple[pa.DataType, Callable[[str], object]]] = {
+        "negatives": (pa.string(), str),
+        "negative_ids": (pa.string(), lambda text: f"{SOURCE}:{directories.bytes_digest(text.encode())}"),
+        "negative_scores": (pa.float32(), lambda text: None),
+        "negative_ranks": (pa.int32(), lambda text: -1),
+        "negative_sources": (pa.string(), lambda text: SOURCE),
     }
     added = {}
-    for name, (kind, first) in made.items():
-        rest = given[name].to_pylist() if name in given else [[] for _ in rows]
-        added[name] = pa.array([[*new, *old] for new, old in zip(first, rest, strict=True)], pa.list_(kind))
+    for name, (kind, value) in of_text.items():
+        rest = mined[name].to_pylist() if name in mined else [[] for _ in rows]
+        lists = [[*map(value, row.accepted), *old] for row, old in zip(rows, rest, strict=True)]
+        added[name] = pa.array(lists, pa.list_(kind))
     counts = [pa.array([row.counts[name] for row in rows], pa.int32()) for name in COUNTS]
     return {**added, "synthesis": pa.StructArray.from_arrays(counts, names=list(COUNTS))}

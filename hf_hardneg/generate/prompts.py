@@ -1,4 +1,4 @@
-"""Prompts: an editable template, and what is drawn for it on each call."""
+"""Prompts: an editable template, and the attributes that are drawn for it on each call."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _MARK = "\x00"
 
 @functools.cache
 def default_template() -> str:
-    """The template that ships with the package, with the persona, constraints and reflection of arXiv 2412.17250."""
+    """Read the template of the package, with the persona, constraints and reflection of arXiv 2412.17250."""
     return files("hf_hardneg.generate").joinpath("prompt.txt").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """What the model is asked.
+    """The prompt for the model.
 
     Args:
         template (`str`, *optional*): in the form of `string.Template`, with `$query` and `$positive`, and, where
@@ -65,8 +65,8 @@ class Prompt:
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("domains", "difficulties", "lengths"):
-            if not getattr(self, name):
-                raise ConfigError(f"{name}={getattr(self, name)!r} leaves nothing to draw; give a tuple of phrases.")
+            if not (phrases := getattr(self, name)):
+                raise ConfigError(f"{name}={phrases!r} leaves nothing to draw; give a tuple of phrases.")
         try:
             filled = self._filled("query" + _MARK, "positive" + _MARK, "", "", "")
         except (KeyError, ValueError) as error:
@@ -80,7 +80,7 @@ class Prompt:
 
     @checked
     def render(self, query: str, positive: str, *, seed: int, identity: str, draw: AtLeastZero) -> str:
-        """The prompt of one draft; the same for the same arguments.
+        """Write the prompt of a draft; it is the same for the same arguments.
 
         Args:
             query, positive (`str`): the texts to show.
@@ -96,7 +96,7 @@ class Prompt:
         return self._filled(query, positive, *(drawn(name, phrases) for name, phrases in attributes))
 
     def fixed_parts(self) -> list[str]:
-        """The template's own words, between placeholders."""
+        """List the template's words between its placeholders."""
         return self._filled(_MARK, _MARK, _MARK, _MARK, _MARK).replace(json.dumps(_MARK), _MARK).split(_MARK)
 
     def _filled(self, query: str, positive: str, domain: str, difficulty: str, length: str) -> str:

@@ -33,7 +33,7 @@ class RetrieverScorer:
 
     @checked
     def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores (n,) float32 of n queries and documents, pair by pair; NaN where the retriever cannot score."""
+        """Score n queries and documents pair by pair, (n,) float32; NaN where the retriever cannot score."""
         if len(queries) != len(documents):
             raise ConfigError(
                 f"RetrieverScorer got {len(queries)} queries and {len(documents)} documents; it scores pairs. Give two "
@@ -41,7 +41,7 @@ class RetrieverScorer:
             )
         none = np.zeros(0, np.int64)
         nothing = PositiveList(query=none, key=text_keys([], "exact"), row=none, text=[])
-        asked = Queries(
+        batch = Queries(
             texts=list(queries),
             identity=list(queries),
             positives=nothing,
@@ -50,10 +50,10 @@ class RetrieverScorer:
             excluded_query=none,
             excluded_key=nothing.key,
         )
-        given = PositiveList(
+        pairs = PositiveList(
             query=np.arange(len(documents)),
             key=text_keys(documents, "exact"),
             row=np.full(len(documents), -1),
             text=list(documents),
         )
-        return self.searcher.score_positives(self.searcher.prepare(asked), given)
+        return self.searcher.score_positives(self.searcher.prepare(batch), pairs)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
 import json
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from hf_hardneg.errors import ConfigError
 
+T = TypeVar("T")
 LARGEST = 2 * 1024 * 1024
 """Bytes of an answer; a reply that may be used has at most 64 KiB."""
 MOST_REDIRECTS = 3
@@ -58,10 +60,10 @@ class Reply:
 
 
 def checked_url(base_url: str) -> SplitResult:
-    """The parts of an endpoint's URL.
+    """Split an endpoint's URL into its parts.
 
     Raises:
-        ConfigError: it is none, or holds what would be stored and shown.
+        ConfigError: it is no URL, or holds secrets, which would be stored and shown.
     """
     try:
         url = urlsplit(base_url)
@@ -79,7 +81,7 @@ def checked_url(base_url: str) -> SplitResult:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host is this machine: `localhost`, or an address of the loopback network."""
+    """Say whether a host is this machine: `localhost`, or an address of the loopback network."""
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
@@ -87,7 +89,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 class Client:
-    """Connections to one endpoint, which are kept open, of one process.
+    """Connections of one process to one endpoint, which are kept open.
 
     Requests run in the event loop of one thread of the process, where each can be broken off at any point: an endpoint
     that sends a byte a minute, in its headers or its body, holds nobody up for longer than `total`. Proxies of the
@@ -120,7 +122,7 @@ class Client:
         self._run(self._status(), self.total, threading.Event())
 
     def post(self, path: str, content: Mapping[str, Any], left: threading.Event) -> Reply:
-        """What comes back.
+        """Send JSON, and return the answer.
 
         Args:
             path (`str`): after the URL of the endpoint.
@@ -132,10 +134,9 @@ class Client:
             Left: nobody waits any more.
         """
         body = json.dumps(content).encode()
-        reply: Reply = self._run(self._sent(f"{self.base}{path}", body), self.total, left)
-        return reply
+        return self._run(self._sent(f"{self.base}{path}", body), self.total, left)
 
-    def _run(self, work: Any, seconds: float, left: threading.Event) -> Any:
+    def _run(self, work: Coroutine[Any, Any, T], seconds: float, left: threading.Event) -> T:
         future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), _loop(os.getpid()))
         while not wait([future], LOOK).done:
             if left.is_set():
@@ -165,7 +166,7 @@ class Client:
 
 @functools.lru_cache(maxsize=1)
 def _loop(process: int) -> asyncio.AbstractEventLoop:
-    """The event loop of a process, in a thread of its own."""
+    """Return the event loop of a process, which runs in a thread by itself."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="hf_hardneg endpoints").start()
     return loop
@@ -178,10 +179,10 @@ def _close(http: Any, process: int) -> None:
 
 
 async def _content(response: Any) -> bytes:
-    """The body of an answer.
+    """Read the body of an answer.
 
     Raises:
-        Refused: it is packed, or larger than `LARGEST`.
+        Refused: the body is packed, or larger than `LARGEST`.
     """
     packed = response.headers.get("content-encoding", "identity")
     if packed.lower() != "identity":
@@ -195,22 +196,20 @@ async def _content(response: Any) -> bytes:
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of a URL; no endpoint has those of one whose port is no number."""
     parts = urlsplit(url)
     try:
-        port = parts.port
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
         return "", None, None
-    return parts.scheme, parts.hostname, port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def said_by(body: bytes, status: int) -> str:
-    """What an error's answer says, on one line of at most 300 characters."""
+    """Return what an error's answer says, on one line of at most 300 characters: a message in JSON, or the text."""
     text = body[: 64 * 1024].decode("utf-8", "replace")
-    try:
-        found: Any = json.loads(text)
+    with contextlib.suppress(ValueError, RecursionError):  # a body that is no JSON is quoted as it came
+        message: Any = json.loads(text)
         for name in ("error", "message", "detail"):
-            found = found.get(name, found) if isinstance(found, dict) else found
-        text = found if isinstance(found, str) else text
-    except (ValueError, RecursionError):
-        pass
+            message = message.get(name, message) if isinstance(message, dict) else message
+        text = message if isinstance(message, str) else text
     return " ".join(text.split())[:300] or f"status {status}"

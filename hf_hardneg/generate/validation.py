@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -24,21 +25,10 @@ Pairwise = Callable[[list[str], list[str]], Any]
 
 LONGEST = 64 * 1024
 REASONS = (
-    "size",
-    "parse",
-    "control",
-    "empty",
-    "refusal",
-    "length",
-    "language",
-    "known_positive",
-    "duplicate",
-    "near_copy",
-    "echo",
-    "easy",
-    "relevant",
+    *("size", "parse", "control", "empty", "refusal", "length", "language", "known_positive"),
+    *("duplicate", "near_copy", "echo", "easy", "relevant"),
 )
-"""Why a draft is rejected, in the order in which it is looked at; see `Validation`."""
+"""The reasons to reject a draft, in the order in which they are checked; see `Validation`."""
 
 ECHO = 8
 SHARE = 0.1
@@ -142,7 +132,7 @@ class Validation:
             raise ConfigError(f"length_ratio={self.length_ratio} lets nothing through; give (low, high), as (0.5, 2).")
 
     def verdicts(self, drafts: Sequence[Draft], known: Callable[[list[str]], list[str | None]]) -> list[Verdict]:
-        """What becomes of some drafts.
+        """Judge some drafts.
 
         Args:
             drafts (`Sequence[Draft]`): n.
@@ -180,14 +170,14 @@ class Validation:
 
     def _copies(self, text: str, words: list[str], positive: str) -> bool:
         theirs = _words(positive)
-        both, either = set(words) & set(theirs), set(words) | set(theirs)
-        if either and len(both) / len(either) >= self.near_copy:
+        either = {*words, *theirs}
+        if either and len({*words} & {*theirs}) / len(either) >= self.near_copy:
             return True
         inner, outer = f" {' '.join(theirs)} ", f" {' '.join(words)} "
         return bool(theirs) and (inner in outer or outer in inner)
 
     def _score(self, drafts: Sequence[Draft], texts: list[str], reasons: list[str | None]) -> None:
-        """Reject, in place, what is not hard, and what may be relevant."""
+        """Reject, in place, passages that are not hard, and those that may be relevant."""
         hard = [i for i, reason in enumerate(reasons) if reason is None and drafts[i].easiest is not None]
         for i, score in zip(hard, _numbers("scorer", self.scorer, drafts, texts, hard), strict=True):
             if score < (drafts[i].easiest or 0.0):
@@ -207,11 +197,10 @@ class Validation:
 def _numbers(
     name: str, function: Pairwise | None, drafts: Sequence[Draft], texts: list[str], places: list[int]
 ) -> np.ndarray:
-    """What a function says of the drafts at some places, (n,) float64; without one, what passes any check."""
+    """Return a function's numbers for the drafts at some places, (n,) float64; without one, numbers that pass."""
     if function is None or not places:
         return np.full(len(places), np.inf if name == "scorer" else -np.inf)
-    given = function([drafts[i].query for i in places], [texts[i] for i in places])
-    numbers = np.asarray(given, np.float64)
+    numbers = np.asarray(function([drafts[i].query for i in places], [texts[i] for i in places]), np.float64)
     if numbers.shape != (len(places),) or np.isnan(numbers).any():
         raise ConfigError(
             f"{name}= returned shape {numbers.shape} with {int(np.isnan(numbers).sum())} NaN for {len(places)} pairs; "
@@ -221,64 +210,56 @@ def _numbers(
 
 
 def parsed(reply: str) -> tuple[str, str | None]:
-    """The passage of a reply, and why it cannot be read."""
+    """Return the passage of a reply, and why it cannot be read, if so."""
     if len(reply) > LONGEST or len(reply.encode(errors="surrogatepass")) > LONGEST:
         return "", "size"
     reply = _THOUGHT.sub("", reply)
     fenced = _FENCED.search(reply)
     inner = reply[reply.find("{") : reply.rfind("}") + 1]
     for candidate in (reply, fenced[1] if fenced else "", inner):
-        try:
-            found = json.loads(candidate)
-        except (ValueError, RecursionError):
-            continue
-        if (
-            not isinstance(found, dict)
-            or set(found) != set(KEYS)
-            or not all(isinstance(one, str) for one in found.values())
-        ):
-            return "", "parse"
-        text = found[PASSAGE].strip()
-        return (text, None) if printable(text) else ("", "control")
-    return "", "parse"
+        with contextlib.suppress(ValueError, RecursionError):  # no JSON: the next candidate may be
+            content = json.loads(candidate)
+            break
+    else:
+        return "", "parse"
+    if not isinstance(content, dict) or {*content} != {*KEYS} or {*map(type, content.values())} != {str}:
+        return "", "parse"
+    text = content[PASSAGE].strip()
+    return (text, None) if printable(text) else ("", "control")
 
 
 def printable(text: str) -> bool:
-    """Whether a text holds nothing but characters to be read, and line breaks and tabs."""
+    """Say whether a text holds nothing but characters to be read, and line breaks and tabs."""
     allowed = "\n\r\t"
     return not any(
-        (unicodedata.category(one) in ("Cc", "Cs", "Cn", "Co") and one not in allowed) or one in _BIDIRECTIONAL
-        for one in text
+        (unicodedata.category(char) in ("Cc", "Cs", "Cn", "Co") and char not in allowed) or char in _BIDIRECTIONAL
+        for char in text
     )
 
 
 def _meta(text: str, others: Sequence[str]) -> bool:
-    """Whether a text refuses or talks about the task, in words that the row's own texts do not have."""
+    """Say whether a text refuses or talks about the task, in words that the row's own texts do not have."""
     theirs = " ".join(others).casefold()
     said = {words[0].casefold() for words in _META.finditer(text)}
     return bool(_REFUSAL.match(text)) or any(words not in theirs for words in said)
 
 
 def runs(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
-    """Every run of `ECHO` words."""
+    """Return every run of `ECHO` words."""
     return frozenset(tuple(words[i : i + ECHO]) for i in range(len(words) - ECHO + 1))
 
 
 def echoes_of(parts: Sequence[str]) -> frozenset[tuple[str, ...]]:
-    """The runs of words in the fixed parts of a prompt."""
+    """Return the runs of words in the fixed parts of a prompt."""
     return frozenset[tuple[str, ...]]().union(*(runs(_words(part)) for part in parts))
 
 
 def in_another_script(text: str, model: str) -> bool:
-    """Whether most letters of a text are in a script that less than a tenth of another text's letters are in."""
-    scripts, expected = (Counter(_script(one) for one in _letters(given)) for given in (text, model))
+    """Say whether most letters of a text are in a script that less than a tenth of another text's letters are in."""
+    scripts, expected = (Counter(map(_script, filter(str.isalpha, compatible(each)))) for each in (text, model))
     if not scripts or not expected:
         return False
     return expected[scripts.most_common(1)[0][0]] < SHARE * expected.total()
-
-
-def _letters(text: str) -> list[str]:
-    return [one for one in compatible(text) if one.isalpha()]
 
 
 @functools.lru_cache(maxsize=4096)
