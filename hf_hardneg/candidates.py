@@ -118,6 +118,11 @@ class Candidates:
         signals = {name: values[keep] for name, values in self.signals.items()}
         return replace(self, **columns, signals=signals)
 
+    def rows_in(self, table: Candidates) -> np.ndarray:
+        """Where in a table that has all of them the candidates stand, (n,) int64."""
+        width = int(table.rank.max(initial=0)) + 1
+        return np.searchsorted(table.query * width + table.rank, self.query * width + self.rank)
+
     @checked
     def with_signals(self, added: Mapping[str, np.ndarray]) -> Candidates:
         """The same with further signals, (n,) each, rounded to float32, as they are stored."""

@@ -15,10 +15,10 @@ from hf_hardneg.corpus.sides import warn_of_pairs
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import ContainsAnswer, Filter, SameParent, ScoringFilter
 from hf_hardneg.identity import identify, is_of_user, one_run
-from hf_hardneg.pipeline.filtering import Filtering, MissingPositive
+from hf_hardneg.pipeline.filtering import Aggregate, Filtering, MissingPositive
 from hf_hardneg.pipeline.padding import Shortage
 from hf_hardneg.pipeline.rescoring import Rescoring
-from hf_hardneg.pipeline.retrieval import Aggregate, Retrieval
+from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import Selection, check_own, written
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.runtime.arguments import Folder, Name, Negatives, check_fields

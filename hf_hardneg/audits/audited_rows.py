@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arrays.grouping import spread
 from hf_hardneg.audits.lookups import Lookup
 from hf_hardneg.corpus.batches import ragged
 from hf_hardneg.formats.importing import columns_of
@@ -242,8 +243,7 @@ def _aligned(lists: pa.ListArray, counts: np.ndarray) -> tuple[Any, np.ndarray]:
     if np.array_equal(own, counts):
         return lists.flatten(), np.zeros(len(counts), bool)
     fits = own == counts
-    owner = np.repeat(np.arange(len(counts)), counts)
-    within = np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
+    owner, within = spread(counts)
     place = (np.cumsum(own) - own)[owner] + within
     flat = lists.flatten().take(pa.array(place, mask=~fits[owner]))
     return flat, ~fits

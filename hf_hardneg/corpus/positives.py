@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.arrays.grouping import isin_sorted, spread
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.ids import ROW_NUMBER
 from hf_hardneg.errors import DataError
@@ -88,8 +88,7 @@ class CorpusKeys:
         table, keys = self._array("sorted_keys"), self.of_rows(rows)
         first = np.searchsorted(table, keys)
         counts = np.searchsorted(table, keys, side="right") - first
-        owner = np.repeat(np.arange(len(rows)), counts)
-        inside = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        owner, inside = spread(counts)
         return owner, self._array("by_key")[first[owner] + inside]
 
     def row_of_keys(self, keys: np.ndarray) -> np.ndarray:
@@ -240,9 +239,7 @@ class KnownPositives:
         position, found = isin_sorted(groups, table)
         place = arrays["classes"][position] if len(table) else position
         counts = np.where(found, offsets[np.minimum(place + 1, len(offsets) - 1)] - offsets[place], 0)
-        owner = np.repeat(np.arange(len(groups)), counts)
-        ends = np.cumsum(counts)
-        inside = np.arange(len(owner)) - np.repeat(ends - counts, counts)
+        owner, inside = spread(counts)
         members = arrays["members"][offsets[place[owner]] + inside]
         rows, outside = arrays["rows"][members], arrays["outside"][members]
         if documents is not None and rows.max(initial=-1) >= documents:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arrays.grouping import spread
 from hf_hardneg.corpus.batches import ragged
 from hf_hardneg.formats.rows import lengths, listed, one
 
@@ -91,8 +92,7 @@ def _equal_neighbours(column: pa.Array) -> np.ndarray:
     codes = lists.flatten().dictionary_encode().indices.fill_null(-1).to_numpy()
     begins = np.cumsum(counts) - counts
     same = counts[1:] == counts[:-1]
-    owner = np.repeat(np.arange(len(counts)), counts)
-    inner = np.arange(len(codes)) - begins[owner]
+    owner, inner = spread(counts)
     check = (owner > 0) & np.append(False, same)[owner]
     differs = codes[check] != codes[begins[owner[check] - 1] + inner[check]]
     same[owner[check][differs] - 1] = False

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hf_hardneg.arrays.grouping import position_in_group
+
 
 class Hits(NamedTuple):
     """Search results of a batch, flat, sorted by (query, -score, document).
@@ -39,6 +41,5 @@ def best_first(hits: Hits, k: np.ndarray) -> Hits:
     """
     order = np.lexsort((hits.doc, -hits.score.astype(np.float64), hits.query))
     query = hits.query[order]
-    starts = np.searchsorted(query, np.arange(len(k)))
-    order = order[np.arange(len(order)) - starts[query] < k[query]]
+    order = order[position_in_group(query) < k[query]]
     return Hits(hits.query[order], hits.doc[order], hits.score[order])

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hf_hardneg.arrays.grouping import position_in_group
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
@@ -41,10 +43,10 @@ def measures(judged: Judged, cuts: Iterable[int], *, relevance_level: float = 1.
     n = judged.queries
     best = np.lexsort((-judged.all_grade, judged.all_query))
     ideal_query, ideal_grade = judged.all_query[best], judged.all_grade[best]
-    ideal_rank = _places(ideal_query)
+    ideal_rank = position_in_group(ideal_query)
     relevant = judged.grade >= relevance_level
     query, rank = judged.query[relevant], judged.rank[relevant]
-    number = _places(query) + 1
+    number = position_in_group(query) + 1
     total = np.bincount(judged.all_query[judged.all_grade >= relevance_level], minlength=n)
     found: dict[str, np.ndarray] = {}
     for k in cuts:
@@ -61,11 +63,6 @@ def measures(judged: Judged, cuts: Iterable[int], *, relevance_level: float = 1.
         found[f"precision@{k}"] = count / k
         found[f"map@{k}"] = _share(np.bincount(inside, number[near] / (rank[near] + 1), minlength=n), total)
     return found
-
-
-def _places(owner: np.ndarray) -> np.ndarray:
-    """Position of each within its owner, owners being sorted."""
-    return np.arange(len(owner)) - np.searchsorted(owner, owner)
 
 
 def _discounted(query: np.ndarray, rank: np.ndarray, grade: np.ndarray, k: int, n: int) -> np.ndarray:

@@ -1,21 +1,24 @@
-"""How a filter is applied: against which positive score, and what happens where there is none."""
+"""How filters are applied: in which order, against which positive score, and what happens where there is none."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arrays.grouping import spread
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Names
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.filters import Filter
+from hf_hardneg.filters import Filter, ScoringFilter
 from hf_hardneg.identity import identify
-from hf_hardneg.pipeline.retrieval import Aggregate, Found
+from hf_hardneg.pipeline.found import Found
 
+Aggregate = Literal["min", "max", "mean", "random", "per_positive"]
 MissingPositive = Literal["compute", "skip_filter", "drop_row"]
 
 
@@ -40,13 +43,44 @@ class Filtering:
         parts = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**parts, "filters": [[one.name, identify(one, what="filter")] for one in self.filters]}
 
-    def anchored(self, found: Found, queries: Names) -> Candidates:
+    def passing(
+        self,
+        candidates: Candidates,
+        queries: Names,
+        score: Callable[[ScoringFilter, Candidates], Candidates] | None = None,
+    ) -> Iterator[tuple[Filter, Candidates, Candidates]]:
+        """Runs the filters: yields each, in their order, with the candidates before and after it.
+
+        Args:
+            candidates (`Candidates`): anchored.
+            queries (`Names`): of the batch.
+            score (`Callable`, *optional*): returns the candidates that a `ScoringFilter` is about to look at with its
+                scores; by default they have them.
+
+        Raises:
+            ConfigError: a filter compares with a positive's score and there is none.
+        """
+        for stage in self.filters:
+            if score is not None and isinstance(stage, ScoringFilter):
+                candidates = score(stage, candidates)
+            after = candidates.take(self.keep(stage, candidates, queries))
+            yield stage, candidates, after
+            candidates = after
+
+    def tail(self, candidates: Candidates, queries: Names) -> Candidates:
+        """The candidates that no filter removes, but for being too deep to be scored."""
+        stages = [TooDeep(stage.name) if isinstance(stage, ScoringFilter) else stage for stage in self.filters]
+        for _, _, after in replace(self, filters=tuple(stages)).passing(candidates, queries):
+            candidates = after
+        return candidates
+
+    def anchored(self, retrieved: Found, queries: Names) -> Candidates:
         """The candidates with the positive score that margins compare with.
 
         Raises:
             ConfigError: `positive_agg="per_positive"` and a row has several positives.
         """
-        return replace(found.candidates, positive=self._anchors(found, queries))
+        return replace(retrieved.candidates, positive=self._anchors(retrieved, queries))
 
     def keep(self, stage: Filter, candidates: Candidates, queries: Names) -> np.ndarray:
         """Mask (n,) of the candidates that a filter leaves.
@@ -75,12 +109,12 @@ class Filtering:
                 "or pass on_missing_positive_score='skip_filter' or 'drop_row'."
             )
 
-    def _anchors(self, found: Found, queries: Names) -> np.ndarray:
-        scores, counts = found.positive_score, found.positive_counts
+    def _anchors(self, retrieved: Found, queries: Names) -> np.ndarray:
+        scores, counts = retrieved.positive_score, retrieved.positive_counts
         if self.positive_agg == "random":
             return self._drawn(scores, counts, queries)
         if self.positive_agg == "per_positive":
-            scores, counts = found.listed, found.listed_counts
+            scores, counts = retrieved.listed, retrieved.listed_counts
             if (counts > 1).any():
                 raise ConfigError(
                     f"positive_agg='per_positive' got a row of {int(counts.max())} positives; it needs rows of one. "
@@ -103,9 +137,9 @@ class Filtering:
 
     def _drawn(self, scores: np.ndarray, counts: np.ndarray, queries: Names) -> np.ndarray:
         """The score of one positive of each query, (queries,), of those that have a score."""
-        query = np.repeat(np.arange(len(counts)), counts)
-        place = np.arange(len(scores)) - (np.cumsum(counts) - counts)[query]
-        keys = keyed_uniforms_of_pairs(cast(int, self.seed), "positive", queries.identity, query, _strings(place))
+        query, place = spread(counts)
+        places = pa.array(place).cast(pa.string())
+        keys = keyed_uniforms_of_pairs(cast(int, self.seed), "positive", queries.identity, query, places)
         order = np.lexsort((keys, np.isnan(scores), query))
         drawn, first = np.unique(query[order], return_index=True)
         anchors = np.full(len(counts), np.nan)
@@ -113,5 +147,17 @@ class Filtering:
         return anchors
 
 
-def _strings(numbers: np.ndarray) -> pa.Array:
-    return pa.array(numbers).cast(pa.string())
+@dataclass(frozen=True)
+class TooDeep(Filter):
+    """Keep what was too deep for a scoring filter.
+
+    Args:
+        scores (`str`): the name of that filter.
+    """
+
+    scores: str
+    name: ClassVar[str] = "too_deep"
+
+    def keep(self, candidates: Candidates) -> np.ndarray:
+        """Mask (n,) of the candidates without a score."""
+        return np.isnan(candidates.signals[self.scores])

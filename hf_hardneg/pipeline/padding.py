@@ -12,7 +12,6 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Names, Queries, Reader
 from hf_hardneg.errors import DataError
 from hf_hardneg.filters import Filter
-from hf_hardneg.pipeline.retrieval import Found
 from hf_hardneg.retrievers import RandomSearcher
 from hf_hardneg.samplers import Uniforms
 from hf_hardneg.signals import BoundSignal
@@ -105,12 +104,12 @@ class Padding:
     reader: Reader
     seed: int
 
-    def relieve(self, chosen: Chosen, found: Found, tail: Candidates, queries: Names, uniforms: Uniforms) -> Chosen:
+    def relieve(self, chosen: Chosen, spare: Candidates, queries: Names, uniforms: Uniforms) -> Chosen:
         """The negatives with what the rule adds; for `"pad_random"` `queries` must be `Queries`.
 
         Args:
-            chosen (`Chosen`), found (`Found`), queries (`Names`): of a batch.
-            tail (`Candidates`): those that no filter removed, but for being too deep to be scored.
+            chosen (`Chosen`), queries (`Names`): of a batch.
+            spare (`Candidates`): what may fill up: for `"pad_tail"` what is too deep to be scored, else all.
             uniforms (`Uniforms`): keyed draws.
 
         Raises:
@@ -128,7 +127,7 @@ class Padding:
             )
         if self.rule == "pad_random":
             return chosen.padded(self._random(cast(Queries, queries), chosen))
-        free = self._free(tail if self.rule == "pad_tail" else found.candidates, chosen)
+        free = self._free(spare, chosen)
         picked = self._drawn(free, chosen, uniforms) if self.rule == "pad_tail" else self._best(free, chosen)
         return chosen.padded(replace(Chosen.of(picked, {}), source=np.full(len(picked), self.rule)))
 

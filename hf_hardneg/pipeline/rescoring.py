@@ -10,16 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.corpus.batches import Batch, flat, ragged
+from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.queries import Queries, Reader
 from hf_hardneg.filters import ScoringFilter, of_positive, share_of
 from hf_hardneg.models.scorers import PairScorer
 from hf_hardneg.pipeline.filtering import Filtering
-from hf_hardneg.pipeline.retrieval import Found, from_columns
+from hf_hardneg.pipeline.found import Found
 from hf_hardneg.signals import BoundSignal, shares_of_pool
 from hf_hardneg.store.mapped_memory import release
-
-OF_CANDIDATES, OF_POSITIVES = "signal of candidates: ", "signal of positives: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,53 +60,53 @@ class Rescoring:
     def __call__(self, batch: Any) -> Any:
         """The values of a batch that has candidates, as a table with a row for each of its rows."""
         rows = Batch.of(batch, self.reader.columns.query)
-        found = from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
-        added = pa.table(to_columns(self.add(found, self.reader.read(rows.columns))))
+        retrieved = Found.from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
+        added = pa.table(self.add(retrieved, self.reader.read(rows.columns)).signal_columns())
         release(rows.columns.values())
         return added
 
-    def add(self, found: Found, queries: Queries) -> Found:
-        """What retrieval found, with the signals of candidates and positives."""
+    def add(self, retrieved: Found, queries: Queries) -> Found:
+        """What was retrieved, with the signals of candidates and positives."""
         if not self.needed:
-            return found
-        candidates = found.candidates
+            return retrieved
+        candidates = retrieved.candidates
         values = {name: signal.of(queries, candidates) for name, signal in self.signals.items()}
-        found = replace(found, candidates=candidates.with_signals(values))
-        return self._scored(found, queries) if self.scorers else found
+        retrieved = replace(retrieved, candidates=candidates.with_signals(values))
+        return self._scored(retrieved, queries) if self.scorers else retrieved
 
-    def _scored(self, found: Found, queries: Queries) -> Found:
-        place, alive = np.arange(len(found.candidates)), self.filtering.anchored(found, queries)
-        everything = alive
+    def _scored(self, retrieved: Found, queries: Queries) -> Found:
+        """What was retrieved, with the scores of each scoring filter for what the filters before it leave."""
+        candidates = self.filtering.anchored(retrieved, queries)
+        listed = {name: self._positives(name, queries) for name in self.scorers}
+        lowest = {name: _lowest(scores, retrieved.listed_counts) for name, scores in listed.items()}
         last = list(self.scorers)[-1]
         values: dict[str, np.ndarray] = {}
-        listed: dict[str, np.ndarray] = {}
-        for stage in self.filtering.filters:
+
+        def score(stage: ScoringFilter, before: Candidates) -> Candidates:
+            name = stage.name
+            before = before.with_signals({of_positive(name): lowest[name][before.query]})
+            if not stage.compares:
+                enough = self.enough if name == last else None
+                return before.with_signals({name: self._scores(stage, before, queries, enough)})
+            scores, rows = self._scores(stage, candidates, queries, None), before.rows_in(candidates)
+            shares = shares_of_pool(scores, candidates, stage.scored_depth)
+            return before.with_signals({name: scores[rows], share_of(name): shares[rows]})
+
+        for stage, before, _ in self.filtering.passing(candidates, queries, score):
             if isinstance(stage, ScoringFilter):
-                listed[stage.name] = self._positives(stage.name, queries)
-                lowest = _lowest(listed[stage.name], found.listed_counts)
-                alive = alive.with_signals({of_positive(stage.name): lowest[alive.query]})
-                names = [stage.name, of_positive(stage.name)]
-                if stage.compares:
-                    scores = self._of(stage, everything, queries, None)
-                    shares = shares_of_pool(scores, everything, stage.scored_depth)
-                    names.append(share_of(stage.name))
-                    alive = alive.with_signals({stage.name: scores[place], share_of(stage.name): shares[place]})
-                else:
-                    scores = self._of(stage, alive, queries, self.enough if stage.name == last else None)
-                    alive = alive.with_signals({stage.name: scores})
-                for name in names:
-                    values[name] = np.full(len(found.candidates), np.nan)
-                    values[name][place] = alive.signals[name]
-            keep = self.filtering.keep(stage, alive, queries)
-            place, alive = place[keep], alive.take(keep)
-        return replace(found, candidates=found.candidates.with_signals(values), listed_signals=listed)
+                rows = before.rows_in(candidates)
+                names = (stage.name, of_positive(stage.name), share_of(stage.name))
+                for name in (name for name in names if name in before.signals):
+                    values[name] = np.full(len(candidates), np.nan)
+                    values[name][rows] = before.signals[name]
+        return replace(retrieved, candidates=retrieved.candidates.with_signals(values), listed_signals=listed)
 
     def _positives(self, name: str, queries: Queries) -> np.ndarray:
         texts = queries.positives.texts(self.reader.corpus)
         owner = queries.positives.query[queries.listed]
         return self.scorers[name].score([queries.texts[i] for i in owner], [texts[i] for i in queries.listed])
 
-    def _of(self, stage: ScoringFilter, alive: Candidates, queries: Queries, enough: int | None) -> np.ndarray:
+    def _scores(self, stage: ScoringFilter, alive: Candidates, queries: Queries, enough: int | None) -> np.ndarray:
         """Scores of the candidates, best first, NaN beyond the filter's depth and where a query has enough."""
         scores, order = np.full(len(alive), np.nan), alive.ranks("survivors")
         start, width = 0, enough or stage.scored_depth
@@ -129,27 +127,3 @@ def _lowest(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
     lowest = np.full(len(counts), np.nan)
     np.fmin.at(lowest, np.repeat(np.arange(len(counts)), counts), scores)
     return lowest
-
-
-def to_columns(found: Found) -> dict[str, pa.Array]:
-    """The signals of what was found, a column of lists for each."""
-    parts = (
-        (OF_CANDIDATES, found.candidates.signals, found.candidates.counts()),
-        (OF_POSITIVES, found.listed_signals, found.listed_counts),
-    )
-    return {
-        f"{prefix}{name}": ragged(pa.array(values.astype(np.float32)), counts)
-        for prefix, signals, counts in parts
-        for name, values in signals.items()
-    }
-
-
-def with_columns(found: Found, columns: Mapping[str, Any]) -> Found:
-    """The inverse of `to_columns`."""
-
-    def read(prefix: str) -> dict[str, np.ndarray]:
-        names = [name for name in columns if name.startswith(prefix)]
-        return {name.removeprefix(prefix): flat(columns[name], np.float64)[0] for name in names}
-
-    candidates = found.candidates.with_signals(read(OF_CANDIDATES))
-    return replace(found, candidates=candidates, listed_signals=read(OF_POSITIVES))

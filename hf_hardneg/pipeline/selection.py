@@ -18,9 +18,8 @@ from hf_hardneg.errors import ColumnError
 from hf_hardneg.filters import Filter, ScoringFilter
 from hf_hardneg.identity import identify
 from hf_hardneg.pipeline.filtering import Filtering
+from hf_hardneg.pipeline.found import COUNTS, Found
 from hf_hardneg.pipeline.padding import Chosen, Padding, Shortage
-from hf_hardneg.pipeline.rescoring import with_columns
-from hf_hardneg.pipeline.retrieval import COUNTS, Found, from_columns
 from hf_hardneg.runtime.process import in_threads
 from hf_hardneg.samplers import Sampler, Uniforms
 from hf_hardneg.signals import BoundSignal
@@ -90,46 +89,37 @@ class Selection:
     def __call__(self, batch: Any) -> Any:
         """The columns of mined data for a batch with candidates; where rules drop rows, of those left, with `ROW`."""
         rows = Batch.of(batch, self.reader.columns.query)
-        found = from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
-        found = with_columns(found, rows.columns)
+        retrieved = Found.from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
         needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
-        chosen = self.choose(found, needed(rows.columns))
-        added = self.columns(rows, found, chosen)
+        chosen = self.choose(retrieved, needed(rows.columns))
+        added = self.columns(rows, retrieved, chosen)
         if self.drops_rows:
             stays = pa.array(chosen.stays)
             added = {name: values.filter(stays) for name, values in {ROW: rows.columns[ROW], **added}.items()}
         release(rows.columns.values())
         return pa.table(added)
 
-    def choose(self, found: Found, queries: Names) -> Chosen:
+    def choose(self, retrieved: Found, queries: Names) -> Chosen:
         """The negatives of a batch; to pad with random ones, `queries` must be `Queries`, with the exclusion sets.
 
         Raises:
             ConfigError: a filter compares with a positive's score and there is none.
             DataError: too few, and `on_shortage="error"`.
         """
-        candidates = tail = self.filtering.anchored(found, queries)
+        everything = candidates = self.filtering.anchored(retrieved, queries)
         removed: dict[str, np.ndarray] = {}
         promoted = None
-        for stage in self.filtering.filters:
+        for stage, before, candidates in self.filtering.passing(everything, queries):
             if isinstance(stage, ScoringFilter) and stage.promotes:
-                promoted = candidates.take(stage.promoted(candidates))
-            before, candidates = candidates.counts(), candidates.take(self.filtering.keep(stage, candidates, queries))
-            removed[_fresh(stage.name, removed)] = before - candidates.counts()
-            if self.on_shortage == "pad_tail":
-                tail = tail.take(self._deep(stage, tail, queries))
+                promoted = before.take(stage.promoted(before))
+            removed[_fresh(stage.name, removed)] = before.counts() - candidates.counts()
         self.filtering.check(self.sampler.name, self.sampler.needs_positive, candidates, queries)
         uniforms = self._uniforms(queries)
         taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
         removed["not_chosen"] = candidates.counts() - taken.counts()
-        chosen = self._padding.relieve(Chosen.of(taken, removed, promoted), found, tail, queries, uniforms)
+        spare = self.filtering.tail(everything, queries) if self.on_shortage == "pad_tail" else everything
+        chosen = self._padding.relieve(Chosen.of(taken, removed, promoted), spare, queries, uniforms)
         return replace(chosen, stays=self._staying(chosen, np.isnan(candidates.positive)))
-
-    def _deep(self, stage: Filter, tail: Candidates, queries: Names) -> np.ndarray:
-        """Mask (n,) of what a filter leaves, or is too deep to be scored."""
-        if isinstance(stage, ScoringFilter):
-            return np.isnan(tail.signals[stage.name])
-        return self.filtering.keep(stage, tail, queries)
 
     def _uniforms(self, queries: Names) -> Uniforms:
         """Keyed draws for the candidates of a batch."""
@@ -167,19 +157,19 @@ class Selection:
             stays &= chosen.counts >= self.num_negatives
         return stays
 
-    def emit(self, rows: Batch, found: Found, chosen: Chosen) -> Any:
+    def emit(self, rows: Batch, retrieved: Found, chosen: Chosen) -> Any:
         """The batch in the form it came, with the columns of mined data."""
-        added = self.columns(rows, found, chosen)
+        added = self.columns(rows, retrieved, chosen)
         if chosen.stays.all():
             return rows.with_columns(added, removed=replaced(rows.columns))
         added = {name: values.filter(pa.array(chosen.stays)) for name, values in added.items()}
         return rows.with_columns(added, removed=replaced(rows.columns), keep=chosen.stays)
 
-    def columns(self, rows: Batch, found: Found, chosen: Chosen) -> dict[str, pa.Array]:
+    def columns(self, rows: Batch, retrieved: Found, chosen: Chosen) -> dict[str, pa.Array]:
         """The columns of mined data, one value for each row of the batch."""
         texts = self.reader.corpus.texts(chosen.doc)
         short = np.maximum(self.num_negatives - chosen.kept, 0)
-        counts = {name: found.counts[:, place] for place, name in enumerate(COUNTS)}
+        counts = {name: retrieved.counts[:, place] for place, name in enumerate(COUNTS)}
         counts |= {**chosen.removed, "kept": chosen.kept, "short": short}
         added: dict[str, pa.Array] = {}
         positives = self.reader.positive_texts(rows.columns)
@@ -191,11 +181,11 @@ class Selection:
             "negative_scores": ragged(_nullable(chosen.score), chosen.counts),
             "negative_ranks": ragged(pa.array(chosen.rank.astype(np.int32)), chosen.counts),
             "negative_sources": ragged(pa.array(chosen.source.tolist(), pa.string()), chosen.counts),
-            "positive_scores": ragged(_nullable(found.listed), found.listed_counts),
+            "positive_scores": ragged(_nullable(retrieved.listed), retrieved.listed_counts),
         }
-        for name, values in found.listed_signals.items():
+        for name, values in retrieved.listed_signals.items():
             added[f"negative_{name}_scores"] = ragged(_nullable(chosen.signals[name]), chosen.counts)
-            added[f"positive_{name}_scores"] = ragged(_nullable(values), found.listed_counts)
+            added[f"positive_{name}_scores"] = ragged(_nullable(values), retrieved.listed_counts)
         if chosen.promoted is not None:
             docs, sizes = chosen.promoted.doc, chosen.promoted.counts()
             added["pseudo_positives"] = ragged(self.reader.corpus.texts(docs), sizes)
@@ -242,7 +232,7 @@ def replaced(columns: Collection[str]) -> tuple[str, ...]:
     """Those of some columns that tell of negatives mined before, and that mining may not write again."""
     if "mining" not in columns:
         return ()
-    scored = [found[1] for found in map(_SCORED.fullmatch, columns) if found]
+    scored = [match[1] for match in map(_SCORED.fullmatch, columns) if match]
     pairs = ((f"negative_{name}_scores", f"positive_{name}_scores") for name in scored)
     of_scoring = [name for pair in pairs if pair[1] in columns for name in pair]
     return (*of_scoring, *(name for name in OF_BEFORE if name in columns))

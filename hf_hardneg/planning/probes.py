@@ -27,7 +27,6 @@ from hf_hardneg.corpus.positives import corpus_keys
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import silenced
 from hf_hardneg.hard_negatives import HardNegatives
-from hf_hardneg.pipeline.retrieval import to_columns
 from hf_hardneg.retrievers import Searcher
 from hf_hardneg.store.disk import scratch
 from hf_hardneg.store.mapped_memory import release
@@ -417,7 +416,7 @@ class _Runner:
             cpu=read.cpu + search.cpu,
             slow=read.slow + search.slow,
             memory=search.memory,
-            disk=_bytes(to_columns(found)),
+            disk=_bytes(found.to_columns()),
         )
         costs["select"] = whole.less(search)
         _, costs["write"] = measured(lambda: _write(folder / "mined.arrow", mined), folder)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from hf_hardneg.arrays.grouping import position_in_group
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.positives import PositiveList
 from hf_hardneg.corpus.queries import Queries
@@ -168,7 +169,7 @@ def fused(
     pairs = np.empty(sum(len(hits.doc) for hits in found), dtype=[("query", np.int64), ("doc", np.int64)])
     pairs["query"] = np.concatenate([hits.query for hits in found])
     pairs["doc"] = np.concatenate([hits.doc for hits in found])
-    rank = np.concatenate([np.arange(len(hits.query)) - np.searchsorted(hits.query, hits.query) for hits in found])
+    rank = np.concatenate([position_in_group(hits.query) for hits in found])
     member = np.repeat(np.arange(len(found)), [len(hits.doc) for hits in found])
     unique, where = np.unique(pairs, return_inverse=True)
     source, order = np.zeros(len(unique), np.int8), np.zeros(len(unique))
@@ -181,5 +182,5 @@ def fused(
         np.minimum.at(order, where, rank // quota * sum(quotas) + before + rank % quota)
     best = np.lexsort((unique["doc"], order, unique["query"]))
     query = unique["query"][best]
-    best = best[np.arange(len(best)) - np.searchsorted(query, query) < k[query]]
+    best = best[position_in_group(query) < k[query]]
     return unique["query"][best], unique["doc"][best], source[best]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.arrays.grouping import among
+from hf_hardneg.arrays.grouping import among, spread
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.documents import content_digest, missing_column
 from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
@@ -81,8 +81,7 @@ class _ParentMatch:
         arrays = PARENTS.opened(self.directory)
         offsets = arrays["offsets"]
         counts = offsets[rows + 1] - offsets[rows]
-        place = np.repeat(np.arange(len(rows)), counts)
-        inside = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
+        place, inside = spread(counts)
         return place, arrays["codes"][offsets[rows][place] + inside]
 
 

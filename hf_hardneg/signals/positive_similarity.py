@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from hf_hardneg.arrays.grouping import spread
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.queries import Queries
@@ -63,6 +64,5 @@ def paired(candidates: Candidates, owners: np.ndarray, queries: int) -> tuple[np
     """
     counts = np.bincount(owners, minlength=queries)
     repeats = counts[candidates.query]
-    candidate = np.repeat(np.arange(len(candidates)), repeats)
-    within = np.arange(len(candidate)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    candidate, within = spread(repeats)
     return candidate, (np.cumsum(counts) - counts)[candidates.query[candidate]] + within

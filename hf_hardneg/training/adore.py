@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_hardneg.arrays.grouping import position_in_group
 from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.queries import Queries, Reader
 from hf_hardneg.errors import ConfigError
@@ -116,7 +117,7 @@ class StepRetrieval:
         first[np.unique(code, return_index=True)[1]] = True
         keep = first & (relevant | (judged(read, hits, self.reader.keys) == ALLOWED))
         query, doc, relevant = hits.query[keep], hits.doc[keep], relevant[keep]
-        top = np.arange(len(query)) - np.searchsorted(query, query) < self.neg_topk
+        top = position_in_group(query) < self.neg_topk
         query, doc, relevant = query[top], doc[top], relevant[top]
         missing = known[~np.isin(known // size, query[relevant])]
         order = np.argsort(np.concatenate([query, missing // size]), kind="stable")
@@ -125,7 +126,7 @@ class StepRetrieval:
 
     def _padded(self, size: int, query: np.ndarray, doc: np.ndarray, relevant: np.ndarray, like: Tensor) -> Retrieved:
         counts = np.bincount(query, minlength=size)
-        place = np.arange(len(query)) - np.searchsorted(query, query)
+        place = position_in_group(query)
         rows = np.full((size, int(counts.max())), -1, np.int64)
         labels = np.zeros(rows.shape, bool)
         rows[query, place], labels[query, place] = doc, relevant
