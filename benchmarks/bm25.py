@@ -142,8 +142,9 @@ def main():
         corpus, config = open_corpus(dataset, cache_dir=cache), BM25Config()
         index = BM25Index(directory=build_bm25(corpus, config), config=config)
         first = fresh(FIRST_ANSWER, index.directory)
-        peer = bm25s.BM25.load(str(index.directory), mmap=True)
-        peer.backend = "numba"
+        peer = bm25s.BM25(k1=config.k1, b=config.b, method=config.variant, backend="numba")
+        peer.load_scores(index.directory, mmap=True, num_docs=len(dataset))
+        peer.vocab_dict, peer.unique_token_ids_set = {}, set(range(len(peer.scores["indptr"]) - 1))
         searched = compare(Queries(dataset, corpus, index, peer, options.queries))
         miner = HardNegatives(dataset, Strategy([BM25(TOP)]), cache_dir=cache)
         mapped = compare_map(Queries(dataset, corpus, index, peer, options.map_queries), miner)

@@ -6,56 +6,58 @@ The answer therefore does not depend on batch size, row order, worker count, pro
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from hf_hardneg.arrays.blake2 import digests
+from hf_hardneg.arrays.hashing import GOLDEN, mixed, numbers_of, string_hashes
 
 
 def keyed_uniforms(seed: int, salt: str, query: str, documents: Iterable[str]) -> np.ndarray:
-    """Uniform draws strictly inside (0, 1), one per document.
-
-    `u = (n + 0.5) * 2**-52` with `n` the upper 52 bits of the 64-bit BLAKE2b digest of the four parts joined by the
-    unit separator. 52 bits, so that `n + 0.5` is exact and `log(-log u)` is always finite.
+    """Draws uniformly inside (0, 1) for documents of one query, as `keyed_uniforms_of_pairs` does for many.
 
     Args:
         seed (`int`): the user's seed.
         salt (`str`): the strategy's name, plus `#<draw>` for several independent draws.
         query (`str`): the query's identity.
-        documents (`Iterable[str]`): the documents' identities.
+        documents (`Iterable[str]`): the n documents' identities.
 
     Returns:
         `np.ndarray` of shape (n,), float64.
     """
-    prefix = f"{seed}\x1f{salt}\x1f{query}\x1f".encode()
-    base = blake2b(prefix, digest_size=8)
-    numbers = []
-    for document in documents:
-        digest = base.copy()
-        digest.update(document.encode())
-        numbers.append(int.from_bytes(digest.digest(), "big") >> 12)
-    return (np.array(numbers, dtype=np.float64) + 0.5) * 2.0**-52
+    names = pa.array(list(documents), pa.large_string())
+    return keyed_uniforms_of_pairs(seed, salt, [query], np.zeros(len(names), np.int64), names)
 
 
 def keyed_uniforms_of_pairs(
     seed: int, salt: str, queries: Sequence[str], query: np.ndarray, documents: pa.Array
 ) -> np.ndarray:
-    """`keyed_uniforms` of many (query, document) pairs at once, (n,) float64.
+    """Draws uniformly inside (0, 1) for (query, document) pairs, (n,) float64.
 
     Args:
-        seed (`int`), salt (`str`): as there.
+        seed (`int`), salt (`str`): as for `keyed_uniforms`.
         queries (`Sequence[str]`): identities of the queries.
         query (`np.ndarray`): (n,) int64, which of them each pair is of.
         documents (`pa.Array`): (n,) strings without nulls, identities of the documents.
     """
-    prefixes = [f"{seed}\x1f{salt}\x1f{one}\x1f".encode() for one in queries]
-    large = documents.cast(pa.large_string())
-    _, offsets, data = large.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[large.offset : large.offset + len(large) + 1]
-    numbers = digests(prefixes, query, bounds, np.frombuffer(data or b"", np.uint8)) >> np.uint64(12)
+    keys = string_hashes(pa.array(queries, pa.large_string()))
+    return uniforms_of_keys(seed, salt, keys[query], string_hashes(documents))
+
+
+def uniforms_of_keys(seed: int, salt: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """Draws uniformly inside (0, 1) for pairs of 64-bit keys, (n,) float64.
+
+    A hash of seed, salt and query is where SplitMix64 begins, the document's key is the place of the number in that
+    stream. The draw is `(m + 0.5) * 2**-52` with `m` the upper 52 bits of the number: `m + 0.5` is exact then, and
+    `log(-log u)` is always finite.
+
+    Args:
+        seed (`int`), salt (`str`): as for `keyed_uniforms`.
+        queries, documents (`np.ndarray`): uint64 of shapes that broadcast to (n,): hashes, or numbers of rows.
+    """
+    base = string_hashes(pa.array([f"{seed}\x1f{salt}"]))[0]
+    numbers = numbers_of(mixed(base ^ mixed(queries + GOLDEN)), documents) >> np.uint64(12)
     return (numbers.astype(np.float64) + 0.5) * 2.0**-52
 
 

@@ -110,3 +110,21 @@ def test_every_public_name_resolves_and_is_documented(package):
 def test_only_gathering_talks_to_other_ranks():
     users = [path.stem for path in PACKAGE.glob("training/*.py") if "import torch.distributed" in path.read_text()]
     assert users == ["gather"]
+
+
+def test_there_are_two_families_of_hashes():
+    """BLAKE2b of 128 bits names what is on disk; SplitMix64, in a file of its own, is for draws and sets in memory."""
+    for path in PACKAGE.rglob("*.py"):
+        tree, name = ast.parse(path.read_text()), str(path.relative_to(PACKAGE))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "hashlib":
+                assert [alias.name for alias in node.names] == ["blake2b"], name
+            if isinstance(node, ast.Call) and "blake2b" in (getattr(node.func, f, "") for f in ("id", "attr")):
+                sizes = [word.value.value for word in node.keywords if word.arg == "digest_size"]
+                assert sizes == [16], f"{name}:{node.lineno}"
+            others = ("zlib", "xxhash", "md5", "sha1", "sha256", "crc32", "hash")
+            called = getattr(node, "func", None)
+            assert not (isinstance(called, ast.Name) and called.id in others), f"{name}:{node.lineno}"
+            assert not (isinstance(called, ast.Attribute) and called.attr in others[1:-1]), f"{name}:{node.lineno}"
+            wide = isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value >> 56
+            assert not wide or name in ("arrays/hashing.py", "index/bm25/kernel.py"), f"{name}:{node.lineno}"

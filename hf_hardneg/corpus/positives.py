@@ -7,8 +7,10 @@ a 128-bit BLAKE2b digest. Both tables are memory-mapped, so a worker holds a pat
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -186,6 +188,21 @@ class PositiveList:
     row: np.ndarray
     text: list[str | None]
 
+    @classmethod
+    def outside(cls, query: np.ndarray, texts: list[str], dedupe: Dedupe) -> PositiveList:
+        """Lists texts that no corpus is asked for, of the given queries (n,)."""
+        return cls(query=query, key=text_keys(texts, dedupe), row=np.full(len(texts), -1), text=list(texts))
+
+    @classmethod
+    def joined(cls, parts: Sequence[PositiveList]) -> PositiveList:
+        """Joins lists one behind the other; at least one."""
+        return cls(
+            query=np.concatenate([part.query for part in parts]),
+            key=np.concatenate([part.key for part in parts]),
+            row=np.concatenate([part.row for part in parts]),
+            text=[text for part in parts for text in part.text],
+        )
+
     def take(self, keep: np.ndarray) -> PositiveList:
         """Those under a mask (n,), in their order."""
         text = [self.text[place] for place in np.flatnonzero(keep)]
@@ -250,18 +267,59 @@ class KnownPositives:
         return owner, arrays["keys"][members], rows, text
 
 
-def save_known_positives(
-    directory: Path, groups: np.ndarray, positives: PositiveList, *, symmetric: bool = False
-) -> None:
-    """Write the table that `KnownPositives` reads.
+@dataclass(frozen=True)
+class Listing:
+    """What a batch of rows tells of its positives, to be entered in the table of known ones.
 
     Args:
-        directory (`Path`): empty.
-        groups (`np.ndarray`): (n,) group key of each entry.
-        positives (`PositiveList`): (n,) entries; `query` is not used.
-        symmetric (`bool`, defaults to `False`): whether entries that share a group or a text, directly or over others,
-            are one class, whose groups have all its texts.
+        groups (`list[np.ndarray]`): group keys of its queries (q,), once for each way in which rows are one query.
+        listed (`PositiveList`): the n positives that the rows list.
+        themselves (`PositiveList`): its q queries as positives.
+        own (`np.ndarray`): (n,) group keys of the listed texts, were they queries.
     """
+
+    groups: list[np.ndarray]
+    listed: PositiveList
+    themselves: PositiveList
+    own: np.ndarray
+
+    def entries(self, *, symmetric: bool) -> Iterator[tuple[np.ndarray, PositiveList]]:
+        """Yields group keys and positives, equally long.
+
+        Where pairs are symmetric, each query and each positive is of a group too, so that the groups link up.
+        """
+        for group in self.groups:
+            yield group[self.listed.query], self.listed
+            if symmetric:
+                yield group, self.themselves
+        if symmetric:
+            yield self.own, self.listed
+
+
+def obtain_positives(
+    cache: Path, listings: Callable[[], Iterable[Listing]], parameters: Mapping[str, Any], *, symmetric: bool
+) -> KnownPositives:
+    """Builds the table of known positives of some rows once; see `KnownPositives`.
+
+    Args:
+        cache (`Path`): where it is stored.
+        listings (`Callable`): returns what the rows list, at least one batch; called where the table must be built.
+        parameters (`Mapping[str, Any]`): what that depends on.
+        symmetric (`bool`): whether entries that share a group or a text, directly or over others, are one class, whose
+            groups have all its texts.
+    """
+
+    def build(directory: Path) -> None:
+        entries = (entry for listing in listings() for entry in listing.entries(symmetric=symmetric))
+        groups, parts = zip(*entries, strict=True)
+        _save_positives(directory, np.concatenate(groups), PositiveList.joined(parts), symmetric=symmetric)
+
+    parameters = {**parameters, "symmetric": symmetric, "layout": TABLE}
+    return KnownPositives(directory=directories.obtain(cache, "positives", parameters, build))
+
+
+def _save_positives(directory: Path, groups: np.ndarray, positives: PositiveList, *, symmetric: bool) -> None:
+    """Writes the table that `KnownPositives` reads, of entries (n,) under their group keys (n,)."""
     keys, first, member = np.unique(positives.key, return_index=True, return_inverse=True)
     table, place, number = np.unique(groups, return_index=True, return_inverse=True)
     label = _linked(number, len(table) + member, len(table) + len(keys)) if symmetric else number

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from multiprocessing import parent_process
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,9 +15,8 @@ from hf_hardneg.corpus.batches import matrix
 from hf_hardneg.corpus.documents import Corpus, dataset_digest, missing_column
 from hf_hardneg.corpus.encodings import plain
 from hf_hardneg.corpus.ids import ROW_NUMBER, flat_texts, id_texts, is_listed, is_text, named_columns, refuse_nulls
-from hf_hardneg.corpus.positives import TABLE, CorpusKeys, KnownPositives, PositiveList, save_known_positives
+from hf_hardneg.corpus.positives import CorpusKeys, KnownPositives, Listing, PositiveList, obtain_positives
 from hf_hardneg.errors import ColumnError, warn
-from hf_hardneg.store import directories
 from hf_hardneg.text.analysis import Analyzer
 from hf_hardneg.text.keys import Dedupe, text_keys
 
@@ -342,52 +340,32 @@ def known_positives_of(
     if not digests:
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
 
-    def entries() -> Iterator[tuple[np.ndarray, PositiveList]]:
+    def listings() -> Iterator[Listing]:
         for split in splits:
             start = 0
             for table in split.with_format("arrow").iter(batch_size=BATCH):
-                yield from _entries(named_columns(table), reader, by, start)
+                yield _listing(named_columns(table), reader, by, start)
                 start += table.num_rows
-
-    def build(directory: Path) -> None:
-        groups, found = zip(*entries(), strict=True)
-        joined = PositiveList(
-            query=np.concatenate([part.query for part in found]),
-            key=np.concatenate([part.key for part in found]),
-            row=np.concatenate([part.row for part in found]),
-            text=[text for part in found for text in part.text],
-        )
-        save_known_positives(directory, np.concatenate(groups), joined, symmetric=reader.symmetric)
 
     parameters = {
         "pairs": digests,
         "columns": [columns.query, columns.query_id, columns.positive, columns.positive_ids],
         "keys": reader.keys.directory.name,
         "dedupe": reader.keys.dedupe,
-        "layout": TABLE,
-        **({"by": by} if by != "query" else {}),
-        **({"symmetric": True} if reader.symmetric else {}),
+        "by": by,
     }
-    return KnownPositives(directory=directories.obtain(reader.corpus.cache, "positives", parameters, build))
+    return obtain_positives(reader.corpus.cache, listings, parameters, symmetric=reader.symmetric)
 
 
-def _entries(
-    rows: Mapping[str, pa.ChunkedArray], reader: Reader, by: Literal["query", "words"], start: int
-) -> Iterator[tuple[np.ndarray, PositiveList]]:
-    """The positives of a batch (n,) beside their group keys (n,), for each way in which rows are one query.
-
-    Where pairs are symmetric, each query and each positive is of a group too, so that the groups link up. The batch
-    begins at the row `start`.
-    """
+def _listing(rows: Mapping[str, pa.ChunkedArray], reader: Reader, by: Literal["query", "words"], start: int) -> Listing:
+    """The positives of a batch that begins at the row `start`."""
     names, listed = reader.names(rows, start), reader.listed_positives(rows, start)
-    texts, themselves = names.texts, reader.themselves(names.texts)
+    themselves = reader.themselves(names.texts)
+    if by == "words":
+        own = word_keys(listed.texts(reader.corpus)) if reader.symmetric else listed.key
+        return Listing([word_keys(names.texts)], listed, themselves, own)
     ids = names.identity if reader.columns.query_id in rows else None
-    for group in [word_keys(texts)] if by == "words" else group_keys(themselves.key, ids):
-        yield group[listed.query], listed
-        if reader.symmetric:
-            yield group, themselves
-    if reader.symmetric:
-        yield word_keys(listed.texts(reader.corpus)) if by == "words" else listed.key, listed
+    return Listing(group_keys(themselves.key, ids), listed, themselves, listed.key)
 
 
 def sampled_queries(known: Sequence[Dataset], reader: Reader, size: int) -> Queries:

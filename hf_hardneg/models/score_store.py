@@ -31,7 +31,7 @@ from hf_hardneg.store.stored_arrays import mapped_array
 from hf_hardneg.text.keys import KEY
 
 FLUSH_SECONDS = 10.0
-LAYOUT = 2
+LAYOUT = 3
 FIRST_CHUNK = 64
 LARGEST_CHUNK = 65536
 ENTRY = np.dtype([("key", KEY), ("score", "<f4")])
@@ -39,7 +39,7 @@ ENTRY = np.dtype([("key", KEY), ("score", "<f4")])
 
 def pair_keys(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
     """Keys of (query, document) pairs, (n,) of 16 bytes: BLAKE2b of the document under a key made of the query."""
-    prefix = functools.lru_cache(maxsize=1024)(lambda query: blake2b(query.encode(), digest_size=32).digest())
+    prefix = functools.lru_cache(maxsize=1024)(lambda query: blake2b(query.encode(), digest_size=16).digest())
     return np.array(
         [
             blake2b(document.encode(), key=prefix(query), digest_size=16).digest()

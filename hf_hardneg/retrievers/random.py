@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 
+from hf_hardneg.arrays.hashing import string_hashes
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.positives import PositiveList
 from hf_hardneg.corpus.queries import Queries
-from hf_hardneg.draws import keyed_uniforms
+from hf_hardneg.draws import uniforms_of_keys
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers.base import Searcher, Sources
 from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
@@ -57,22 +59,32 @@ class RandomSearcher:
 
     def search(self, prepared: list[str], rows: np.ndarray, k: np.ndarray) -> Hits:
         """See `Searcher`; hits are in the order drawn."""
-        drawn = [self._draw(prepared[row], int(limit)) for row, limit in zip(rows, k, strict=True)]
-        docs = np.concatenate([np.zeros(0, np.int64), *drawn])
-        query = np.repeat(np.arange(len(rows)), [len(one) for one in drawn])
-        return Hits(query, docs, np.zeros(len(docs), np.float32))
+        queries = string_hashes(pa.array([prepared[row] for row in rows], pa.large_string()))
+        total, ids = len(self.corpus), np.zeros(0, np.uint64)
+        if k.max(initial=0) > total // 4:
+            ids = string_hashes(self.corpus.ids(np.arange(total)))
+        docs, sizes = [np.zeros(0, np.int64)], []
+        for i, size in enumerate(k):
+            query = queries[i : i + 1]
+            docs.append(self._best(query, ids)[:size] if size > total // 4 else self._first(query, int(size)))
+            sizes.append(len(docs[-1]))
+        flat = np.concatenate(docs)
+        return Hits(np.repeat(np.arange(len(rows)), sizes), flat, np.zeros(len(flat), np.float32))
 
-    def _draw(self, identity: str, k: int) -> np.ndarray:
-        total = len(self.corpus)
-        if k > total // 4:
-            ids = self.corpus.ids(np.arange(total)).to_pylist()
-            return np.argsort(keyed_uniforms(self.seed, "random", identity, ids), kind="stable")[:k]
-        chosen: dict[int, None] = {}
-        draw = 0
-        while len(chosen) < k:
-            chosen[int(keyed_uniforms(self.seed, f"random#{draw}", identity, [""])[0] * total)] = None
-            draw += 1
-        return np.fromiter(chosen, np.int64)
+    def _best(self, query: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """All rows, in the order of the draws of their ids."""
+        return np.argsort(uniforms_of_keys(self.seed, "random", query, ids), kind="stable")
+
+    def _first(self, query: np.ndarray, size: int) -> np.ndarray:
+        """The first `size` different rows of the query's own stream of rows."""
+        number = 2 * size + 8
+        while True:
+            places = np.arange(number, dtype=np.uint64)
+            stream = uniforms_of_keys(self.seed, "random#stream", query, places) * len(self.corpus)
+            rows, first = np.unique(stream.astype(np.int64), return_index=True)
+            if len(rows) >= size:
+                return rows[np.argsort(first)[:size]]
+            number *= 2
 
     def score_positives(self, prepared: list[str], positives: PositiveList) -> np.ndarray:
         """NaN: nothing is scored."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hf_hardneg.signals.answer_match import AnswerMatch
 from hf_hardneg.signals.base import BoundSignal, Context, Signal
-from hf_hardneg.signals.overlap import Overlap, word_grams, words
+from hf_hardneg.signals.overlap import Overlap, words
 from hf_hardneg.signals.parent_match import ParentMatch
 from hf_hardneg.signals.pool_share import POOL, SMALLEST_POOL, PoolShare, shares_of_pool
 from hf_hardneg.signals.positive_similarity import PositiveSimilarity
@@ -35,6 +35,5 @@ __all__ = [
     "Signal",
     "Uncertainty",
     "shares_of_pool",
-    "word_grams",
     "words",
 ]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.signals.base import BoundSignal, Context
-from hf_hardneg.signals.positive_similarity import paired
+from hf_hardneg.text.hashes import largest_jaccard, word_grams
 from hf_hardneg.text.words import UNSPACED, compatible
 
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
@@ -38,21 +39,10 @@ class _Overlap:
         return "overlap"
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
-        docs, place = np.unique(candidates.doc, return_inverse=True)
-        grams = [word_grams(text) for text in self.corpus.texts(docs).to_pylist()]
-        known = [word_grams(text) for text in queries.positives.texts(self.corpus)]
-        largest = np.zeros(len(candidates))
-        for candidate, positive in zip(*paired(candidates, queries.positives.query, len(queries)), strict=True):
-            one, other = grams[place[candidate]], known[positive]
-            both = len(one & other)
-            largest[candidate] = max(largest[candidate], both / max(len(one) + len(other) - both, 1))
-        return largest
-
-
-def word_grams(text: str) -> frozenset[str]:
-    """A text's word 3-grams; all its words where it has fewer, and none where it has no word, as `+`."""
-    found = words(text).split()
-    return frozenset(" ".join(found[i : i + 3]) for i in range(max(len(found) - 2, min(len(found), 1))))
+        positives = pa.array(queries.positives.texts(self.corpus), pa.large_string())
+        starts = np.searchsorted(queries.positives.query, np.arange(len(queries) + 1))
+        grams = word_grams(self.corpus.texts(candidates.doc), words)
+        return largest_jaccard(grams, candidates.offsets(), word_grams(positives, words), starts)
 
 
 def words(text: str) -> str:

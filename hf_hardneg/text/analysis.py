@@ -98,7 +98,7 @@ class Analyzer:
         tables = sorted(_stop_words(self.language))
         if self.stem and self.language != "english" and self.language in _stemmed():
             tables.append(version("PyStemmer"))
-        read = hashlib.blake2b("\n".join(tables).encode(), digest_size=8).hexdigest()
+        read = hashlib.blake2b("\n".join(tables).encode(), digest_size=16).hexdigest()
         return f"{self!r} {ANALYSIS} {read}"
 
 

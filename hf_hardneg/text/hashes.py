@@ -1,7 +1,6 @@
-"""64-bit keys of texts, ids and pairs, whole Arrow arrays at once: what rows are compared by in place of their texts.
+"""64-bit keys of texts, ids and pairs, whole Arrow arrays at once: rows are compared by them in place of their texts.
 
-That two of ten million different texts share a key has a chance of 1 in 370,000; of a billion, 1 in 37. Who makes texts
-to collide can: keys are no digests. `NONE` stands for a text or id that is null or empty, and equals no other.
+They are hashes of `hf_hardneg.arrays.hashing`. `NONE` is that of a text or id that is null or empty.
 """
 
 from __future__ import annotations
@@ -14,39 +13,34 @@ import pyarrow.compute as pc
 from numba import njit
 
 from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.arrays.hashing import GOLDEN, characters, hashes_within, mixed, string_hash, string_hashes
 from hf_hardneg.text.keys import normalized
 
 NONE = np.uint64(0)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def exact_keys(texts: pa.Array) -> np.ndarray:
-    """Keys of texts by their characters, (n,) uint64."""
-    return _keyed(texts, characters(texts), seed=1, fold=False)
+    """Keys texts by their characters, (n,) uint64."""
+    return string_hashes(texts, seed=1)
 
 
 def normalized_keys(texts: pa.Array) -> np.ndarray:
-    """Keys of what of texts a reader sees (`positives.normalized`), (n,) uint64."""
-    return _keyed(texts, characters(only_ascii_as_it_is(texts, normalized)), seed=2, fold=True)
+    """Keys texts by what of them a reader sees (`keys.normalized`), (n,) uint64."""
+    bounds, folded = _folded(*characters(only_ascii_as_it_is(texts, normalized)))
+    keys = hashes_within(bounds, folded, np.uint64(2))
+    keys[texts.is_null().to_numpy(zero_copy_only=False)] = NONE
+    return keys
 
 
 def id_keys(ids: pa.Array) -> np.ndarray:
-    """Keys of ids, (n,) uint64; others than those of texts."""
-    return _keyed(ids, characters(ids), seed=3, fold=False)
+    """Keys ids, (n,) uint64; the key of an id is not that of the same text."""
+    return string_hashes(ids, seed=3)
 
 
 def pair_keys(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Keys of pairs of keys, (n,) uint64; `NONE` where one is."""
-    made = _mixed(_mixed(first.astype(np.uint64) + _GOLDEN) ^ second)
-    return np.where((first == NONE) | (second == NONE), NONE, made)
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _mixed(value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """SplitMix64's finaliser, one to one; of a number or an array."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    """Keys pairs of keys, (n,) uint64; `NONE` where one of both is."""
+    keys = mixed(mixed(first.astype(np.uint64) + GOLDEN) ^ second)
+    return np.where((first == NONE) | (second == NONE), NONE, keys)
 
 
 def contained(keys: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -55,14 +49,6 @@ def contained(keys: np.ndarray, table: np.ndarray) -> np.ndarray:
     found = np.empty(len(keys), bool)
     found[order] = isin_sorted(keys[order], table)[1]
     return found & (keys != NONE)
-
-
-def characters(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Where the strings begin and end, (n + 1,) int64, and their bytes."""
-    large = texts.cast(pa.large_string())
-    _, offsets, data = large.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[large.offset : large.offset + len(large) + 1] if len(large) else [0]
-    return np.asarray(bounds, np.int64), np.frombuffer(data or b"", np.uint8)
 
 
 def only_ascii_as_it_is(texts: pa.Array, otherwise: Callable[[str], str]) -> pa.Array:
@@ -74,39 +60,24 @@ def only_ascii_as_it_is(texts: pa.Array, otherwise: Callable[[str], str]) -> pa.
     return pc.replace_with_mask(texts, other, made)
 
 
-def _keyed(texts: pa.Array, where: tuple[np.ndarray, np.ndarray], *, seed: int, fold: bool) -> np.ndarray:
-    keys = _hashed(*where, np.uint64(seed), fold)
-    if texts.null_count:
-        keys[texts.is_null().to_numpy(zero_copy_only=False)] = NONE
-    return keys
-
-
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _hashed(bounds, data, seed, fold):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Keys of strings; with `fold` of their ASCII letters lowered, runs of white space one space, none at the ends."""
-    keys = np.empty(len(bounds) - 1, np.uint64)
-    for text in range(len(keys)):
-        key, word, size, gap = _mixed(seed), np.uint64(0), 0, False
+def _folded(bounds, data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Strings with their ASCII letters lowered, runs of white space one space, none at the ends: bounds and bytes."""
+    ends, folded, filled = np.zeros(len(bounds), np.int64), np.empty(bounds[-1] - bounds[0], np.uint8), 0
+    for text in range(len(bounds) - 1):
+        start, gap = filled, False
         for byte in data[bounds[text] : bounds[text + 1]]:
-            value = np.uint64(byte)
-            if fold:
-                if byte == 32 or 9 <= byte <= 13 or 28 <= byte <= 31:
-                    gap = size > 0
-                    continue
-                if gap:
-                    word |= np.uint64(32) << np.uint64(8 * (size % 8))
-                    size += 1
-                    gap = False
-                    if size % 8 == 0:
-                        key, word = _mixed(key ^ word), np.uint64(0)
-                if 65 <= byte <= 90:
-                    value += np.uint64(32)
-            word |= value << np.uint64(8 * (size % 8))
-            size += 1
-            if size % 8 == 0:
-                key, word = _mixed(key ^ word), np.uint64(0)
-        keys[text] = _mixed(_mixed(key ^ word) + np.uint64(size)) if size else NONE
-    return keys
+            if byte == 32 or 9 <= byte <= 13 or 28 <= byte <= 31:
+                gap = filled > start
+                continue
+            if gap:
+                folded[filled] = 32
+                filled += 1
+                gap = False
+            folded[filled] = byte + 32 if 65 <= byte <= 90 else byte
+            filled += 1
+        ends[text + 1] = filled
+    return ends, folded
 
 
 def word_grams(texts: pa.Array, words: Callable[[str], str]) -> tuple[np.ndarray, np.ndarray]:
@@ -129,26 +100,27 @@ def _room(most: int) -> int:
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _grams(bounds, data, room):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    offset, prime = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
     out = np.empty((bounds[-1] - bounds[0]) // 2 + 2 * len(bounds), np.uint64)
     ends, filled = np.zeros(len(bounds), np.int64), 0
     slots, stamps = np.empty(room, np.uint64), np.full(room, -1)
+    letters, size = np.empty(bounds[-1] - bounds[0], np.uint8), 0
     for text in range(len(bounds) - 1):
-        seen, inside, word = 0, False, offset
-        older, old = np.uint64(0), np.uint64(0)
+        seen, older, old = 0, np.uint64(0), np.uint64(0)
         for place in range(bounds[text], bounds[text + 1] + 1):
             byte = data[place] if place < bounds[text + 1] else np.uint8(32)
             lower = byte + 32 if 65 <= byte <= 90 else byte
             if 97 <= lower <= 122 or 48 <= lower <= 57 or lower >= 128:
-                word, inside = (word ^ np.uint64(lower)) * prime, True
-            elif inside:
-                seen += 1
+                letters[size] = lower
+                size += 1
+            elif size:
+                word = string_hash(letters, 0, size, np.uint64(4))
+                seen, size = seen + 1, 0
                 if seen >= 3:
-                    out[filled] = _mixed(_mixed(_mixed(older) + old) + word)
+                    out[filled] = mixed(mixed(mixed(older) + old) + word)
                     filled += _added(slots, stamps, text, out[filled])
-                older, old, word, inside = old, word, offset, False
+                older, old = old, word
         if 0 < seen < 3:
-            out[filled] = _mixed(_mixed(_mixed(older) + old) + np.uint64(seen))
+            out[filled] = mixed(mixed(mixed(older) + old) + np.uint64(seen))
             filled += 1
         ends[text + 1] = filled
     return ends, out[:filled]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hf_hardneg.corpus.documents import content_digest, missing_column
-from hf_hardneg.corpus.positives import TABLE, KnownPositives, PositiveList, save_known_positives
+from hf_hardneg.corpus.positives import KnownPositives, Listing, PositiveList, obtain_positives
 from hf_hardneg.corpus.queries import group_keys
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.runtime.arguments import AtLeastOne, Folder, Name, Range, check_fields, checked
@@ -211,8 +210,12 @@ def known_positives(
 
     Raises:
         ColumnError: a column is missing.
-        DataError: a text is null.
+        DataError: a text is null, or there is no row.
     """
+    if not any(map(len, pairs)):
+        raise DataError(
+            "known_positives() got 0 rows; it needs at least one. Give pairs, or leave out known=."
+        )
     columns = []
     for rows in pairs:
         for name, option in ((query_column, "query_column"), (positive_column, "positive_column")):
@@ -222,28 +225,23 @@ def known_positives(
     plain = [rows.with_format("arrow", columns=names) for rows, names in zip(pairs, columns, strict=True)]
     digests = [content_digest(rows, names) for rows, names in zip(plain, columns, strict=True)]
 
-    def build(directory: Path) -> None:
-        groups, texts = list[np.ndarray](), list[str]()
-        for rows in plain:
-            for table in rows.iter(batch_size=BATCH):
-                queries = table.column(query_column).to_pylist()
-                ids = query_id_column in table.column_names
-                names = [str(one) for one in table.column(query_id_column).to_pylist()] if ids else None
-                listed = [[one] if isinstance(one, str) else one for one in table.column(positive_column).to_pylist()]
-                owner = np.repeat(np.arange(len(listed)), [len(own) for own in listed])
-                flat = [text for own in listed for text in own]
-                for group in group_keys(text_keys(queries, dedupe), names):
-                    groups += [group[owner], *([group] if symmetric else [])]
-                    texts += [*flat, *(queries if symmetric else [])]
-                groups += [text_keys(flat, dedupe)] if symmetric else []
-                texts += flat if symmetric else []
-        outside = np.full(len(texts), -1)
-        found = PositiveList(query=outside, key=text_keys(texts, dedupe), row=outside, text=list(texts))
-        save_known_positives(directory, np.concatenate(groups), found, symmetric=symmetric)
+    def listings() -> Iterator[Listing]:
+        for table in (table for rows in plain for table in rows.iter(batch_size=BATCH)):
+            queries = table.column(query_column).to_pylist()
+            ids = query_id_column in table.column_names
+            names = [str(name) for name in table.column(query_id_column).to_pylist()] if ids else None
+            texts = [[row] if isinstance(row, str) else row for row in table.column(positive_column).to_pylist()]
+            owner = np.repeat(np.arange(len(texts)), [len(of_row) for of_row in texts])
+            listed = PositiveList.outside(owner, [text for of_row in texts for text in of_row], dedupe)
+            themselves = PositiveList.outside(np.arange(len(queries)), queries, dedupe)
+            yield Listing(group_keys(themselves.key, names), listed, themselves, listed.key)
 
-    names = [query_column, query_id_column, positive_column]
-    origin = {"pairs": digests, "dedupe": dedupe, "layout": TABLE, "columns": names, "symmetric": symmetric}
-    return KnownPositives(directory=directories.obtain(directories.cache_root(cache_dir), "positives", origin, build))
+    parameters = {
+        "pairs": digests,
+        "dedupe": dedupe,
+        "columns": [query_column, query_id_column, positive_column],
+    }
+    return obtain_positives(directories.cache_root(cache_dir), listings, parameters, symmetric=symmetric)
 
 
 def _listed(scores: Any) -> Any:

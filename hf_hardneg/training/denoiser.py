@@ -21,7 +21,7 @@ from hf_hardneg.hard_negatives import OPTIONS, usable
 from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.models.encoder import TransformersEncoder
 from hf_hardneg.models.families import FOLDS, check_family, family_of_folder
-from hf_hardneg.models.folds import fold_of
+from hf_hardneg.models.folds import folds_of
 from hf_hardneg.models.forward import LENGTH_STEP, quiet_transformers, resolved_device
 from hf_hardneg.models.late_interaction import LateInteraction, copy_encoder, fit, save
 from hf_hardneg.models.model_files import ModelFiles, model_folder, read_model_files
@@ -172,7 +172,8 @@ def train_denoiser(
         )
     parts = {"": rows}
     if folds > 1:
-        parts = {f"fold-{n}": [row for row in rows if fold_of(row.query, folds) != n] for n in range(folds)}
+        fold = folds_of([row.query for row in rows], folds)
+        parts = {f"fold-{n}": [rows[i] for i in np.flatnonzero(fold != n)] for n in range(folds)}
     if not all(any(row.hard or row.random for row in part) for part in parts.values()):
         raise ConfigError(f"folds={folds} leaves nothing to train on for {len(rows)} rows; give fewer folds.")
     with writing(target, other="output_dir="), published(target) as partial:

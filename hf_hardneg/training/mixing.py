@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_hardneg.draws import keyed_uniforms_of_pairs
+from hf_hardneg.draws import uniforms_of_keys
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Range, check_fields, checked
 from hf_hardneg.training.similarity import all_scores, at_least_single
@@ -102,11 +101,10 @@ class MoCHi:
         return mixed, usable & (mixed.norm(dim=-1) > 0)
 
     def _uniforms(self, rows: int, number: int, step: int, first: int) -> Tensor:
-        """Keyed draws, (rows, number) float64."""
-        queries = [str(first + row) for row in range(rows)]
-        owner = np.repeat(np.arange(rows), number)
-        names = pa.array([str(draw) for draw in range(number)] * rows, pa.large_string())
-        draws = keyed_uniforms_of_pairs(self.seed, f"mochi@{step}", queries, owner, names)
+        """Keyed draws, (rows, number) float64, for the row `first` and those behind it."""
+        row = np.repeat(np.arange(first, first + rows, dtype=np.uint64), number)
+        place = np.tile(np.arange(number, dtype=np.uint64), rows)
+        draws = uniforms_of_keys(self.seed, f"mochi@{step}", row, place)
         return torch.from_numpy(draws).view(rows, number)
 
 

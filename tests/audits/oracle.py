@@ -4,8 +4,14 @@ import math
 from collections import Counter
 
 from hf_hardneg.audits import CHECKS
-from hf_hardneg.signals import word_grams
+from hf_hardneg.signals import words
 from hf_hardneg.text.keys import normalized
+
+
+def word_grams(text):
+    """A text's word 3-grams; all its words where it has fewer, and none where it has no word, as `+`."""
+    spoken = words(text).split()
+    return frozenset(" ".join(spoken[i : i + 3]) for i in range(max(len(spoken) - 2, min(len(spoken), 1))))
 
 
 def of(row, what):

@@ -14,7 +14,7 @@ from hf_hardneg.errors import ConfigError, ModelError, UnknownNameError
 from hf_hardneg.models import late_interaction
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.encoder import load_encoder
-from hf_hardneg.models.folds import CrossFitted, fold_of
+from hf_hardneg.models.folds import CrossFitted, folds_of
 from hf_hardneg.models.late_interaction import LateInteraction, LateInteractionScorer, fit
 from hf_hardneg.training.denoiser import Training, train_denoiser
 from tests.training.test_denoiser import data, encoder  # noqa: F401
@@ -150,9 +150,10 @@ def test_with_folds_they_share_one_encoder(data, encoder, tmp_path):  # noqa: F8
     assert type(scorer) is CrossFitted and scorer.share == 0.3
     assert len(list(folder.rglob("*.safetensors"))) == 1
     assert sorted(one.name for one in folder.iterdir()) == ["encoder", "fold-0", "fold-1", "folds.json"]
-    kept = [row for row in data[0] if fold_of(row["query"], 2) != 0]
+    folds = folds_of(data[0]["query"][:], 2)
+    kept = [row for row, fold in zip(data[0], folds, strict=True) if fold != 0]
     alone = train((Dataset.from_list(kept), data[1]), encoder, tmp_path / "alone")
-    asked = [row["query"] for row in data[0] if fold_of(row["query"], 2) == 0]
+    asked = [row["query"] for row, fold in zip(data[0], folds, strict=True) if fold == 0]
     expected = load_cross_encoder(alone, cache_dir=tmp_path).score(asked, ["the wing"] * len(asked))
     assert np.array_equal(scorer.score(asked, ["the wing"] * len(asked)), expected)
 

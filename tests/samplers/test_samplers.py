@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset
 
 from hf_hardneg import BM25, AbsoluteMargin, Dense, HardNegatives, Random, RankZone, Strategy, Top, Uniform, mine
+from hf_hardneg.arrays.hashing import string_hashes
 from hf_hardneg.arrays.statistics import intrinsic_dimension
 from hf_hardneg.draws import (
     effective_sample_sizes,
@@ -16,6 +17,7 @@ from hf_hardneg.draws import (
     keyed_uniforms_of_pairs,
     probabilities,
     sample_without_replacement,
+    uniforms_of_keys,
 )
 from hf_hardneg.errors import ConfigError, HardNegWarning
 from hf_hardneg.index.dense.dense_index import normalized
@@ -57,11 +59,12 @@ def test_uniform_draws_from_the_best_of_the_pool_only():
     assert len(Uniform(4).choose(candidates, 9, uniforms)) == 4
 
 
-def test_random_matches_the_published_vector():
+def test_random_takes_the_least_draws_where_many_are_wanted():
     corpus = Dataset.from_dict({"_id": list("abcde"), "text": ["t a", "t b", "t c", "t d", "t e"]})
     pairs = Dataset.from_dict({"query_id": ["q1"], "query": ["who"], "positive_ids": [["d"]]})
     mined = pairs.map(HardNegatives(corpus, "random", num_negatives=2), batched=True)
-    assert mined[0]["negative_ids"] == ["e", "c"]
+    draws = dict(zip("abcde", keyed_uniforms(42, "random", "q1", "abcde"), strict=True))
+    assert mined[0]["negative_ids"] == sorted("abce", key=draws.get)[:2]
     assert mined[0]["negative_scores"] == [None, None]
 
 
@@ -70,7 +73,8 @@ def test_random_stream_of_a_large_corpus_is_the_keyed_one():
     pairs = Dataset.from_dict({"query": ["who"], "positive_ids": [["7"]]})
     miner = HardNegatives(corpus, Strategy([Random()]), num_negatives=5, id_column="row_number")
     mined = pairs.map(miner, batched=True)
-    stream = [int(keyed_uniforms(42, f"random#{t}", "who", [""])[0] * 400) for t in range(40)]
+    who, places = string_hashes(pa.array(["who"])), np.arange(40, dtype=np.uint64)
+    stream = (uniforms_of_keys(42, "random#stream", who, places) * 400).astype(int).tolist()
     expected = [str(doc) for doc in dict.fromkeys(stream) if doc != 7][:5]
     assert mined[0]["negative_ids"] == expected
 
@@ -146,13 +150,27 @@ def test_simans_scaled_by_the_spread_of_the_query():
     assert shares(SimANS(score_scale="auto"), table([0.5] * 3, 0.8)) == close([1 / 3] * 3)
 
 
+def test_random_documents_are_drawn_evenly():
+    corpus = Dataset.from_dict({"text": [f"text {i}" for i in range(50)]})
+    pairs = Dataset.from_dict({"query": [f"query {i}" for i in range(2_000)], "positive_ids": [["0"]] * 2_000})
+    for number in (5, 30):
+        miner = HardNegatives(corpus, "random", num_negatives=number, id_column="row_number")
+        mined = pairs.map(miner, batched=True)
+        counts = Counter(document for ids in mined["negative_ids"] for document in ids)
+        assert len(counts) == 49 and all(len(set(ids)) == number for ids in mined["negative_ids"])
+        expected = 2_000 * number / 49
+        assert max(abs(count - expected) for count in counts.values()) < 5 * np.sqrt(expected)
+
+
 def test_simans_draws_the_published_samples():
     candidates = replace(table(DOTS, 70.0), doc=np.arange(5))
     keys = [-6.365389637, -0.6252663765, 0.2325903921, -3.167425812, -50.1651545]
-    draws = keyed_uniforms(42, "simans", "q1", "abcde")
+    draws = np.array(
+        [0.8228113336505066, 0.32192060330268035, 0.6183737243908017, 0.9920656555135946, 0.3074092528232016]
+    )
     offsets = candidates.offsets()
     assert gumbel_keys(SimANS().log_weights(candidates), draws) == close(keys)
-    assert SimANS().choose(candidates, 2, lambda salt, _: keyed_uniforms(42, salt, "q1", "abcde")).tolist() == [1, 2]
+    assert SimANS().choose(candidates, 2, lambda *_: draws).tolist() == [1, 2]
     given = np.array([0.5, 0.9, 0.1, 0.3, 0.7])
     keys = [-7.633487079, 1.750367327, -1.334032445, -8.185626759, -48.96906957]
     assert gumbel_keys(SimANS().log_weights(candidates), given) == close(keys)

@@ -25,7 +25,8 @@ from hf_hardneg import (
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers import fused
-from hf_hardneg.signals import word_grams, words
+from hf_hardneg.signals import words
+from tests.audits.oracle import word_grams
 from tests.worlds import encode, needed, world
 
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_hardneg.audits import facts
-from hf_hardneg.signals import word_grams, words
+from hf_hardneg.signals import words
 from hf_hardneg.text import hashes
 from hf_hardneg.text.keys import normalized
+from tests.audits.oracle import word_grams
 
 CHARACTERS = " \t\n\x0b\x1c\u00a0\u2003aAbB1_-.ßﬁÄéé中、" + string.ascii_uppercase[:4]
 texts = st.lists(st.one_of(st.text(CHARACTERS, max_size=20), st.text(max_size=12)), min_size=1, max_size=12)

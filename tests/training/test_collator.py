@@ -170,6 +170,8 @@ def test_missing_scores_say_so(tmp_path):
         collator([{**ROWS[0], "ps": [1.0], "ns": [1.0, None]}])
     with pytest.raises(ColumnError, match="positive_column="):
         known_positives(Dataset.from_dict({"query": ["a"]}), cache_dir=tmp_path)
+    with pytest.raises(DataError, match="0 rows"):
+        known_positives(Dataset.from_dict({"query": [], "positive": []}), cache_dir=tmp_path)
 
 
 def test_scores_of_one_text_may_be_one_number():

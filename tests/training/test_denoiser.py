@@ -12,7 +12,7 @@ from hf_hardneg import mine
 from hf_hardneg.cli import main
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.models.cross_encoder import load_cross_encoder
-from hf_hardneg.models.folds import CrossFitted, fold_of
+from hf_hardneg.models.folds import CrossFitted, folds_of
 from hf_hardneg.training.denoiser import Training, train_denoiser
 from tests.cross_encoders import MINILM
 
@@ -81,7 +81,7 @@ def test_with_folds_a_query_is_scored_by_a_model_that_has_not_seen_it(tmp_path, 
     scorer = load_cross_encoder(folder, cache_dir=tmp_path)
     assert type(scorer) is CrossFitted and scorer.kind == "ce_logit"
     queries = data[0]["query"][:]
-    folds = np.array([fold_of(query, 2) for query in queries])
+    folds = folds_of(queries, 2)
     assert set(folds) == {0, 1}
     members = [load_cross_encoder(folder / f"fold-{n}", cache_dir=tmp_path) for n in (0, 1)]
     scores = np.stack([member.score(queries, ["the wing"] * len(queries)) for member in members])

@@ -1,6 +1,6 @@
 """BM25 over a corpus: an index on disk, memory-mapped, searched by an exact kernel.
 
-The index can be opened with `bm25s` too. The build is ours because it streams; the search because mining needs what a
+The postings are those of `bm25s`. The build is ours because it streams; the search because mining needs what a
 top-k call does not give: ties cut in corpus order, no documents that share no term, another depth for each query,
 scores of chosen pairs, and threads that survive a fork.
 """
@@ -32,7 +32,7 @@ from hf_hardneg.store import directories
 from hf_hardneg.store.mapped_memory import drop
 from hf_hardneg.text.analysis import tokenizer_digest
 
-LAYOUT = 3
+LAYOUT = 4
 """Of the files on disk, and of the order in which a score is summed."""
 
 PIECES = 4

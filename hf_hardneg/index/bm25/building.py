@@ -1,4 +1,4 @@
-"""Builds a BM25 index from a stream of text batches; `bm25s` reads the same files.
+"""Builds a BM25 index from a stream of text batches; its postings are those of `bm25s`, file by file.
 
 The first pass counts the terms of each document and spills the counts to a file. The second weighs them and sorts them
 by term straight into memory-mapped files. Memory holds the vocabulary, one batch of texts and one of counts.
@@ -10,7 +10,6 @@ import json
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,7 +92,6 @@ def write_index(directory: Path, batches: Iterable[pa.Array], documents: int, co
     _save_bitmaps(directory, rows, starts, documents)
     save_vocabulary(directory, counted.terms)
     (directory / STATISTICS).write_text(json.dumps({"mean_length": mean, "documents": documents}))
-    _save_for_bm25s(directory, counted, config)
 
 
 def _count(spill: Path, batches: Iterable[pa.Array], documents: int, tokenizer: Tokenizer) -> Counted:
@@ -180,21 +178,3 @@ def _fill_bitmap(rows, bits, before):  # type: ignore[no-untyped-def]  # noqa: A
         while place < len(rows) and rows[place] >> 6 == word:
             bits[word] |= np.uint64(1) << np.uint64(rows[place] & 63)
             place += 1
-
-
-def _save_for_bm25s(directory: Path, counted: Counted, config: BM25Config) -> None:
-    vocabulary = {term: number for number, term in enumerate(counted.terms)}
-    (directory / "vocab.index.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-    parameters = {
-        "k1": config.k1,
-        "b": config.b,
-        "delta": 0.5,
-        "method": config.variant,
-        "idf_method": config.variant,
-        "dtype": "float32",
-        "int_dtype": "int32",
-        "num_docs": counted.documents,
-        "version": version("bm25s"),
-        "backend": "numpy",
-    }
-    (directory / "params.index.json").write_text(json.dumps(parameters, indent=4))

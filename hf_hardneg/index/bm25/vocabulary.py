@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from hf_hardneg.arrays.hashing import characters, string_hash
 from hf_hardneg.store import directories
 from hf_hardneg.store.disk import save_array
 from hf_hardneg.store.stored_arrays import Schema, Stored
 
+SEED = np.uint64(5)
 NAMES = ("bytes", "ends", "slots")
 SCHEMA = Schema.of(
     {
@@ -40,12 +42,12 @@ class Vocabulary(NamedTuple):
 
     def ids(self, terms: Sequence[str]) -> np.ndarray:
         """Ids of terms, (n,) int64, -1 for those that are not in the vocabulary."""
-        return _ids(self, *_utf8(terms))
+        return _ids(self, *characters(pa.array(terms, pa.large_string())))
 
 
 def save_vocabulary(directory: Path, terms: Sequence[str]) -> None:
     """Write the tables `open_vocabulary` maps; ids are positions in `terms`, which are distinct."""
-    text, ends = _utf8(terms)
+    ends, text = characters(pa.array(terms, pa.large_string()))
     slots = np.full(1 << (2 * len(terms)).bit_length(), -1, np.int32)
     _fill(text, ends, slots)
     for name, values in zip(NAMES, (text, ends, slots), strict=True):
@@ -68,26 +70,11 @@ def open_vocabulary(directory: Path, terms: int) -> Vocabulary:
     return vocabulary
 
 
-def _utf8(terms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    _, ends, text = pa.array(terms, pa.large_string()).buffers()
-    ends = np.frombuffer(ends, np.int64, len(terms) + 1) if len(terms) else np.zeros(1, np.int64)
-    return np.frombuffer(text or b"", np.uint8), ends
-
-
-@njit(cache=True, nogil=True)
-def _hash(text, start, stop):
-    """FNV-1a, its high bits folded into the low ones."""
-    value = np.uint64(0xCBF29CE484222325)
-    for i in range(start, stop):
-        value = (value ^ np.uint64(text[i])) * np.uint64(0x100000001B3)
-    return value ^ (value >> np.uint64(32))
-
-
 @njit(cache=True, nogil=True)
 def _fill(text, ends, slots):
     mask = np.uint64(len(slots) - 1)
     for term in range(len(ends) - 1):
-        place = _hash(text, ends[term], ends[term + 1]) & mask
+        place = string_hash(text, ends[term], ends[term + 1], SEED) & mask
         while slots[place] >= 0:
             place = (place + np.uint64(1)) & mask
         slots[place] = term
@@ -104,11 +91,11 @@ def _same(text, start, stop, other, other_start, other_stop):
 
 
 @njit(cache=True, nogil=True)
-def _ids(vocabulary, text, ends):
+def _ids(vocabulary, ends, text):
     mask = np.uint64(len(vocabulary.slots) - 1)
     ids = np.full(len(ends) - 1, -1, np.int64)
     for i in range(len(ids)):
-        place = _hash(text, ends[i], ends[i + 1]) & mask
+        place = string_hash(text, ends[i], ends[i + 1], SEED) & mask
         while vocabulary.slots[place] >= 0:
             term = vocabulary.slots[place]
             bounds = vocabulary.ends[term], vocabulary.ends[term + 1]
