@@ -213,9 +213,7 @@ def known_positives(
         DataError: a text is null, or there is no row.
     """
     if not any(map(len, pairs)):
-        raise DataError(
-            "known_positives() got 0 rows; it needs at least one. Give pairs, or leave out known=."
-        )
+        raise DataError("known_positives() got 0 rows; it needs at least one. Give pairs, or leave out known=.")
     columns = []
     for rows in pairs:
         for name, option in ((query_column, "query_column"), (positive_column, "positive_column")):
