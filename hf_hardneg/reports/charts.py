@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.reports.templates import rendered
 
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 72, 36, 44, 48
@@ -57,20 +57,25 @@ def histogram(
     """
     _check(edges, counts)
     places = np.linspace(LEFT, WIDTH - RIGHT, len(edges))
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{HEIGHT}"'
-        f' viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11" fill="{INK}">',
-        f"<title>{_safe(title)}</title>",
-        f"<desc>{_safe(_in_words(edges, counts, x_label, marked))}</desc>",
-        _text(LEFT, 18, title, anchor="start", size=14),
-        *(_band(edges, places, marked) if marked else ()),
-        *_axes(max(counts)),
-        *_bars(edges, counts, places),
-        *_labels(edges, places),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_label),
-        "</svg>",
-    ]
-    return "\n".join(parts) + "\n"
+    return rendered(
+        "hf_hardneg.reports",
+        "histogram.svg.jinja",
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=WIDTH - RIGHT,
+        top=TOP,
+        below=BOTTOM,
+        ink=INK,
+        color=BAR,
+        title=_printable(title),
+        described=_printable(_in_words(edges, counts, x_label, marked)),
+        x_label=_printable(x_label),
+        band=_band(edges, places, marked) if marked else None,
+        most=max(counts),
+        bars=_bars(edges, counts, places),
+        edges=_labelled(edges, places),
+    )
 
 
 def _check(edges: Sequence[float], counts: Sequence[int]) -> None:
@@ -101,34 +106,19 @@ def _span(low: float, high: float) -> str:
     return f"from {low:.4g}" if high == np.inf else f"{low:.4g} to {high:.4g}"
 
 
-def _band(edges: Sequence[float], places: np.ndarray, marked: Marked) -> list[str]:
-    """The shaded range and its legend; where its end lies within a bin, it is drawn in proportion."""
+def _band(edges: Sequence[float], places: np.ndarray, marked: Marked) -> dict[str, Any]:
+    """Where the shaded range begins and stops, and its legend; an end within a bin is drawn in proportion."""
     drawn = np.array(edges, dtype=np.float64)
-    drawn[0], drawn[-1] = (
-        np.nan_to_num(one, posinf=drawn[-2] + 1, neginf=drawn[1] - 1) for one in (edges[0], edges[-1])
-    )
+    drawn[0], drawn[-1] = np.nan_to_num(drawn[0], neginf=drawn[1] - 1), np.nan_to_num(drawn[-1], posinf=drawn[-2] + 1)
     start, stop = np.interp([marked.low, marked.high], drawn, places)
-    size = f'height="{HEIGHT - TOP - BOTTOM}" fill="{BAND}" fill-opacity="0.25"'
-    return [
-        f'<rect x="{start:.1f}" y="{TOP}" width="{stop - start:.1f}" {size}/>',
-        f'<rect x="{LEFT}" y="26" width="10" height="10" fill="{BAND}" fill-opacity="0.25"/>',
-        _text(LEFT + 15, 35, marked.label, anchor="start"),
-    ]
+    return {"start": start, "stop": stop, "label": _printable(marked.label), "color": BAND}
 
 
-def _axes(most: int) -> list[str]:
-    lines = []
-    for y, count in ((HEIGHT - BOTTOM, 0), (TOP, most)):
-        lines.append(f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="{INK}" stroke-opacity="0.6"/>')
-        lines.append(_text(LEFT - 6, y + 4, f"{count:,}", anchor="end"))
-    return lines if most else lines[:2]
-
-
-def _bars(edges: Sequence[float], counts: Sequence[int], places: np.ndarray) -> list[str]:
+def _bars(edges: Sequence[float], counts: Sequence[int], places: np.ndarray) -> list[dict[str, Any]]:
+    """Every bin in which something was counted, at least a pixel tall."""
     heights = np.maximum(np.array(counts) * ((HEIGHT - TOP - BOTTOM) / max(*counts, 1)), 1)
     return [
-        f'<rect x="{start + 1:.1f}" y="{HEIGHT - BOTTOM - height:.1f}" width="{stop - start - 2:.1f}"'
-        f' height="{height:.1f}" fill="{BAR}"><title>{_span(low, high)}: {count:,}</title></rect>'
+        {"x": start + 1, "width": stop - start - 2, "height": height, "span": _span(low, high), "count": count}
         for (low, high), (start, stop), count, height in zip(
             pairwise(edges), pairwise(places), counts, heights, strict=True
         )
@@ -136,15 +126,12 @@ def _bars(edges: Sequence[float], counts: Sequence[int], places: np.ndarray) -> 
     ]
 
 
-def _labels(edges: Sequence[float], places: np.ndarray) -> list[str]:
+def _labelled(edges: Sequence[float], places: np.ndarray) -> list[tuple[float, float]]:
+    """The places of the edges that have a label, and the edges."""
     step = -(-len(edges) // MOST_LABELS)
-    shown = [(edge, place) for edge, place in zip(edges, places, strict=True) if np.isfinite(edge)][::step]
-    return [_text(place, HEIGHT - BOTTOM + 16, f"{edge:.4g}") for edge, place in shown]
+    return [(place, edge) for edge, place in zip(edges, places, strict=True) if np.isfinite(edge)][::step]
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "middle", size: int = 11) -> str:
-    return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" font-size="{size}">{_safe(text)}</text>'
-
-
-def _safe(text: str) -> str:
-    return escape(_NOT_XML.sub("\ufffd", text))
+def _printable(text: str) -> str:
+    """A text without characters that no XML document may hold."""
+    return _NOT_XML.sub("\ufffd", text)
