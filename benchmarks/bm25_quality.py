@@ -106,7 +106,7 @@ def compared(data, name, splits, folder):
         part: load_dataset("parquet", data_files=str(data / name / f"{part}.parquet"), split="train")
         for part in ("corpus", *splits)
     }
-    corpus = open_corpus(read["corpus"], text_column=["title", "text"], cache_dir=str(folder))
+    corpus = open_corpus(read["corpus"], columns={"text": ["title", "text"]}, cache_dir=str(folder))
     texts = [f"{row['title']} {row['text']}" for row in read["corpus"]]
     rows = {id_: row for row, id_ in enumerate(read["corpus"]["_id"])}
     peer = Anserini(texts, folder)

@@ -87,8 +87,8 @@ def mined_with(margin, pairs, corpus, cache):
     from hf_hardneg import Dense, RankWindow, RelativeMargin, Strategy, Uniform, mine
 
     strategy = Strategy([Dense()], [RankWindow(FIRST, LAST), RelativeMargin(margin)], Uniform())
-    columns = {"vector_column": "vector", "query_vector_column": "vector"}
-    return mine(pairs, corpus, strategy, num_negatives=NEGATIVES, cache_dir=str(cache), **columns)
+    columns = {"vector": "vector", "query_vector": "vector"}
+    return mine(pairs, corpus, strategy, num_negatives=NEGATIVES, cache_dir=str(cache), columns=columns)
 
 
 def unchanged(folder):

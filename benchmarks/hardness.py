@@ -45,7 +45,7 @@ def main():
     nothing = {"documents": None, "queries": np.zeros((len(queries), 0))}
     lines = []
     with tempfile.TemporaryDirectory() as cache:
-        common = {"num_negatives": WANTED, "text_column": ["title", "text"], "cache_dir": cache}
+        common = {"num_negatives": WANTED, "columns": {"text": ["title", "text"]}, "cache_dir": cache}
         for strategy in ("bm25", "dense"):
             for safeguards in (True, False):
                 counts, above = np.zeros(4, np.int64), []

@@ -85,7 +85,7 @@ def measure_dense(dataset, queries, width, workers):
             corpus = open_corpus(documents, cache_dir=cache)
             index = build_dense(corpus, synthetic(len(corpus), width), vectors_digest="synthetic")
             path = str(index.directory / "index.faiss")
-            miner = HardNegatives(documents, "dense", index_name=path, query_vector_column="vector", cache_dir=cache)
+            miner = HardNegatives(documents, "dense", index=path, columns={"query_vector": "vector"}, cache_dir=cache)
             measured = measure(queries, miner, workers)
             size = os.path.getsize(path)
         yield {"documents": len(documents), "width": width, "index_megabytes": size / 2**20, **measured}

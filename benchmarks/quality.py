@@ -194,8 +194,8 @@ def main():
         for seed in options.seeds:
             protocol = Protocol(corpus, queries, seed, vectors)
             pairs = protocol.pairs.add_column("vector", list(protocol.queries))
-            given = {"vector_column": "vector", "query_vector_column": "vector", "cache_dir": folder}
-            given["text_column"] = ["title", "text"]
+            columns = {"vector": "vector", "query_vector": "vector", "text": ["title", "text"]}
+            given = {"columns": columns, "cache_dir": folder}
             place = Path(folder) / f"denoiser-{seed}"
             denoiser = train_denoiser(pairs, corpus, encoder=MODEL, output_dir=place, **given) if denoised else None
             for family, label, strategy, more in ours(denoiser, options.cross_encoder):

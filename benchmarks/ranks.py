@@ -36,7 +36,7 @@ def rank(corpus, documents, cache):
     dataset = dataset.select(range(0, len(dataset), len(dataset) // documents)).select(range(documents))
     accelerate.PartialState().wait_for_everyone()
     start = time.perf_counter()
-    attach_dense(dataset, encoder=MODEL, text_column=["title", "text"], cache_dir=cache)
+    attach_dense(dataset, encoder=MODEL, columns={"text": ["title", "text"]}, cache_dir=cache)
     if os.environ["RANK"] == "0":
         Path(cache, "seconds").write_text(str(time.perf_counter() - start))
 

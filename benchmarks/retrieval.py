@@ -47,7 +47,7 @@ def main():
         load_dataset("parquet", data_files=str(options.data / f"{name}.parquet"), split="train")
         for name in ("corpus", "test")
     )
-    corpus = open_corpus(dataset, text_column=["title", "text"])
+    corpus = open_corpus(dataset, columns={"text": ["title", "text"]})
     row = {one: place for place, one in enumerate(dataset["_id"])}
     relevant = [{row[one] for one in ids} for ids in queries["positive_ids"]]
     texts, k = queries["query"][:], np.full(len(queries), 10)

@@ -73,9 +73,10 @@ class Bench:
         return found
 
     def mined(self, strategy, model, pairs, **options):
-        given = {"vector_column": "vector", "query_vector_column": "vector", "cache_dir": self.work}
+        columns = {"vector": "vector", "query_vector": "vector", "text": TEXT}
         pairs, corpus = self.with_vectors(model, pairs)
-        return mine(pairs, corpus, strategy, text_column=TEXT, num_negatives=NEGATIVES, **given, **options)
+        options |= {"num_negatives": NEGATIVES, "cache_dir": self.work}
+        return mine(pairs, corpus, strategy, columns=columns, **options)
 
     def peer(self, pairs):
         """What sentence-transformers mines with the start model, as our columns."""

@@ -1,6 +1,7 @@
 """Hard-negative mining that lives inside Hugging Face `datasets`.
 
 - Mine: `mine`, or `HardNegatives` for any verb of `datasets`; `plan` says first what it costs, `sweep` tries settings.
+- Columns that are called otherwise: `Columns`.
 - Look at the result: `report`, `audit`, `hf_hardneg.metrics`.
 - Hand it to a trainer: `to_format`, `from_format`, `save_format`; negatives that keep up: `hf_hardneg.training`.
 - Publish it: `hf_hardneg.hub`. How it was made: `recipe_of`, `Recipe`.
@@ -34,6 +35,7 @@ _MODULES = {
     "BM25": "retrievers",
     "BM25Config": "index.bm25.weights",
     "Candidates": "candidates",
+    "Columns": "corpus.columns",
     "ContainsAnswer": "filters",
     "Denoised": "filters",
     "Dense": "retrievers",

@@ -7,9 +7,11 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
+from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.errors import ConfigError, HardNegError, shown
+from hf_hardneg.runtime.arguments import fit
 from hf_hardneg.runtime.units import data_size, duration
 
 if TYPE_CHECKING:
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+    from hf_hardneg.corpus.queries import PairColumns
+
 SHOWN_ROWS = 3
-IDS = "corpus column, or row_number (default: the one that is called as id columns are, such as _id, id or docid)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +82,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--overwrite", action="store_true", help="replace the dataset that --out holds")
     mine.add_argument("--confirm-cost", action="store_true", help="run a job whose plan is above an hour")
     index.add_argument("--kind", choices=("bm25", "dense"), default="bm25")
-    index.add_argument("--vector-column", help="corpus column of vectors, instead of an encoder")
     _cache_parser(commands.add_parser("cache", help="what lies in the cache"))
     _push_parser(commands.add_parser("push", help="push a mined dataset to the Hub, with its card"))
     _reproduce_parser(commands.add_parser("reproduce", help="mine a pushed dataset again from its card, and compare"))
@@ -91,9 +93,6 @@ def _pairs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pairs", required=True, help="rows of query with positive and / or positive_ids: file or Hub id"
     )
-    command.add_argument("--query-column", default="query")
-    command.add_argument("--positive-column", default="positive")
-    command.add_argument("--positive-ids-column", default="positive_ids")
     command.add_argument(
         "--symmetric",
         action=argparse.BooleanOptionalAction,
@@ -105,11 +104,19 @@ def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument("--corpus", required=True, help="rows of id and text: file or Hub id")
     command.add_argument("--split", default="train", help="split of what is read (default: train)")
     command.add_argument("--encoder", help="Hub id or path of the model of dense strategies")
-    command.add_argument(
-        "--text-column", nargs="+", action="extend", help="corpus columns, joined by a space (default: title and text)"
-    )
-    command.add_argument("--id-column", help=IDS)
+    _columns(command)
     command.add_argument("--cache-dir", help="where indexes lie (default: under the datasets cache)")
+
+
+def _columns(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--columns",
+        nargs="+",
+        action="extend",
+        metavar="ROLE=NAME",
+        help="columns that are called otherwise, such as query=question positive=answer id=docid; text=title text=body "
+        f"joins two; roles are {', '.join(Columns.__annotations__)}",
+    )
 
 
 def _training(train: argparse.ArgumentParser) -> None:
@@ -148,7 +155,7 @@ def _push_parser(push: argparse.ArgumentParser) -> None:
         "--corpus", help="documents, to be the config corpus: file or Hub id (default: the card refers to them)"
     )
     push.add_argument("--split", default="train", help="split of the corpus that is read (default: train)")
-    push.add_argument("--id-column", help="corpus column (default: the one that was mined with)")
+    _columns(push)
     push.add_argument("--index", help="folder of an index to go along, as hf-hardneg index prints it")
     push.add_argument("--private", action="store_true", default=None, help="make a new repository private")
     push.add_argument("--revision", help="branch (default: main)")
@@ -182,10 +189,7 @@ def _audit_parser(audit: argparse.ArgumentParser) -> None:
         "--qrels", help="judgements: query-id, corpus-id, score as BEIR's .tsv, another file or a Hub id"
     )
     audit.add_argument("--test", help="queries of a test set, to be absent from the rows: file or Hub id")
-    audit.add_argument(
-        "--text-column", nargs="+", action="extend", help="corpus columns, joined by a space (default: title and text)"
-    )
-    audit.add_argument("--id-column", help=IDS)
+    _columns(audit)
     audit.add_argument("--judge", help="Hub id or path of a cross-encoder that estimates false negatives")
     audit.add_argument("--sample", type=int, default=500, help="pairs that the judge is asked (default: 500)")
     audit.add_argument("--threshold", type=float, default=0.5, help="probability from which it says relevant")
@@ -195,7 +199,7 @@ def _audit_parser(audit: argparse.ArgumentParser) -> None:
 def _mine(options: argparse.Namespace) -> None:
     _check(options)
     pairs, corpus = _tables(options)
-    _run(pairs, corpus, options, confirm_cost=options.confirm_cost, **_columns(options))
+    _run(pairs, corpus, options, confirm_cost=options.confirm_cost, **_options(options))
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -214,7 +218,7 @@ def _audit(options: argparse.Namespace) -> int:
 
     path = Path(options.dataset)
     in_files = path.exists() and not is_saved(path)
-    names = ("layout", "split", "sample", "threshold", "id_column", "text_column")
+    names = ("layout", "split", "sample", "threshold")
     found = audit(
         read_format(path, options.layout) if in_files else load_splits(options.dataset, split=options.split),
         corpus=table(options.corpus),
@@ -222,6 +226,7 @@ def _audit(options: argparse.Namespace) -> int:
         judge=options.judge,
         queries=table(options.queries),
         test_queries=table(options.test),
+        columns=_roles(options),
         **{name: getattr(options, name) for name in names},
     )
     _say(found)
@@ -234,8 +239,8 @@ def _plan(options: argparse.Namespace) -> None:
     from hf_hardneg.planning.plans import plan
 
     pairs, corpus = _tables(options)
-    _say(plan(pairs, corpus, options.strategy, **_shared(options), **_columns(options)))
-    _say(f"  {_ids_of(corpus, options.id_column)}")
+    _say(plan(pairs, corpus, options.strategy, **_shared(options), **_options(options)))
+    _say(f"  {_ids_of(corpus, options)}")
 
 
 def _tables(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
@@ -244,11 +249,11 @@ def _tables(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
     return load_table(options.pairs, split=options.split), load_table(options.corpus, split=options.split)
 
 
-def _ids_of(corpus: Dataset, id_column: str | None) -> str:
+def _ids_of(corpus: Dataset, options: argparse.Namespace) -> str:
     """Where the ids of documents come from, in words."""
     from hf_hardneg.corpus.documents import id_column_of
 
-    column = id_column_of(corpus, id_column)
+    column = id_column_of(corpus, (_roles(options) or {}).get("id"))
     return f"ids of documents: {column or 'none is given, so they are called row-0, row-1, …'}"
 
 
@@ -256,10 +261,22 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("num_negatives", "num_proc", "seed", "safeguards")}
 
 
-def _columns(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("query_column", "positive_column", "positive_ids_column", "text_column", "id_column", "symmetric")
-    given = {"cross_encoder": options.cross_encoder} if "cross_encoder" in options else {}
-    return {name: getattr(options, name) for name in (*names, "encoder", "cache_dir")} | given
+def _options(options: argparse.Namespace) -> dict[str, Any]:
+    models = ("encoder", "cross_encoder") if "cross_encoder" in options else ("encoder",)
+    chosen = {name: getattr(options, name) for name in (*models, "symmetric", "cache_dir")}
+    return chosen | {"columns": _roles(options)}
+
+
+def _roles(options: argparse.Namespace) -> Columns | None:
+    """What `--columns` says; a role that stands twice has a list of columns."""
+    roles: dict[str, list[str]] = {}
+    for text in getattr(options, "columns", None) or ():
+        role, equals, name = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--columns got {text!r}; give a role and a column, such as query=question.")
+        roles.setdefault(role, []).append(name)
+    columns = {role: names[0] if len(names) == 1 else names for role, names in roles.items()}
+    return cast("Columns | None", fit("hf-hardneg", "columns", columns or None, Columns | None))
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -277,7 +294,7 @@ def _train(options: argparse.Namespace) -> None:
         training=training,
         first_pass=options.first_pass or FIRST_PASS,
         folds=options.folds,
-        **_columns(options),
+        **_options(options),
     )
     _say(f"Written to {folder}: mine with --cross-encoder {folder}")
 
@@ -292,14 +309,13 @@ def _index(options: argparse.Namespace) -> None:
     from hf_hardneg.store.inventory import entry_of
 
     dataset = load_table(options.corpus, split=options.split)
-    corpus = open_corpus(
-        dataset, text_column=options.text_column, id_column=options.id_column, cache_dir=options.cache_dir
-    )
+    roles = _roles(options) or Columns()
+    corpus = open_corpus(dataset, columns=roles, cache_dir=options.cache_dir)
 
     def obtain() -> Path:
         if options.kind == "bm25":
             return build_bm25(corpus, BM25Config())
-        return index_corpus(dataset, corpus, encoder, options.vector_column, "cosine").directory
+        return index_corpus(dataset, corpus, encoder, roles.get("vector"), "cosine").directory
 
     encoder = load(options.encoder, corpus) if options.kind == "dense" else None
     start = time.perf_counter()
@@ -347,14 +363,13 @@ def _push(options: argparse.Namespace) -> None:
     from hf_hardneg.hub import push_mined_dataset
 
     names = ("index", "private", "revision", "create_pr", "license", "language", "pretty_name")
-    columns = {"id_column": options.id_column} if options.id_column else {}
     done = push_mined_dataset(
         load_saved(options.mined),
         options.repo,
         configs=options.config,
         corpus=load_table(options.corpus, split=options.split) if options.corpus else None,
         commit_message=options.message,
-        **columns,
+        columns=_roles(options),
         **{name: getattr(options, name) for name in names},
     )
     _say(f"{', '.join(options.config)} of {options.repo}: {done.pr_url or done.commit_url}")
@@ -407,29 +422,30 @@ def _check(options: argparse.Namespace) -> None:
     check_folder(options.out, overwrite=options.overwrite)
 
 
-def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **columns: Any) -> None:
+def _run(pairs: Dataset, corpus: Dataset, options: argparse.Namespace, **chosen: Any) -> None:
+    from hf_hardneg.corpus.queries import PairColumns
     from hf_hardneg.formats import to_format
     from hf_hardneg.formats.outputs import save
     from hf_hardneg.mining import mine
     from hf_hardneg.reports.report import report
     from hf_hardneg.strategies import resolve
 
-    recipe = resolve(options.strategy, safeguards=options.safeguards, cross_encoder=columns.get("cross_encoder"))
-    _say(f"{options.strategy} is {recipe}\n{_ids_of(corpus, columns.get('id_column'))}\n")
-    mined = mine(pairs, corpus, options.strategy, **_shared(options), **columns)
-    names = {name: columns[name] for name in ("query_column", "positive_column") if name in columns}
-    written = to_format(mined, options.format, scores=options.scores, **names)
+    recipe = resolve(options.strategy, safeguards=options.safeguards, cross_encoder=chosen.get("cross_encoder"))
+    _say(f"{options.strategy} is {recipe}\n{_ids_of(corpus, options)}\n")
+    mined = mine(pairs, corpus, options.strategy, **_shared(options), **chosen)
+    columns = _roles(options)
+    written = to_format(mined, options.format, scores=options.scores, columns=columns)
     save(written, options.out)
     for row in mined.select(range(min(SHOWN_ROWS, len(mined)))):
-        _show(row, names.get("query_column", "query"), names.get("positive_column", "positive"))
+        _show(row, PairColumns.of(columns))
     _say(report(mined))
     rows = sum(map(len, written.values())) if isinstance(written, dict) else len(written)
     _say(f"\nWritten to {options.out}: datasets.load_from_disk({options.out!r}) has {rows:,} rows")
 
 
-def _show(row: dict[str, Any], query: str, positive: str) -> None:
-    positives = [row[positive]] if isinstance(row[positive], str) else row[positive]
-    _say(f"query      {_line(row[query])}")
+def _show(row: dict[str, Any], names: PairColumns) -> None:
+    positives = [row[names.positive]] if isinstance(row[names.positive], str) else row[names.positive]
+    _say(f"query      {_line(row[names.query])}")
     for text, score in zip(positives, row["positive_scores"], strict=True):
         _say(f"positive   {_line(text)}  ({_score(score)})")
     for text, score in zip(row["negatives"], row["negative_scores"], strict=True):

@@ -8,9 +8,10 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.batches import Batch
+from hf_hardneg.corpus.columns import Columns, in_order
 from hf_hardneg.corpus.documents import id_column_of, open_corpus
 from hf_hardneg.corpus.positives import corpus_keys
-from hf_hardneg.corpus.queries import Columns, Reader, known_positives_of, no_ids
+from hf_hardneg.corpus.queries import PairColumns, Reader, known_positives_of, no_ids
 from hf_hardneg.corpus.sides import warn_of_pairs
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import ContainsAnswer, Filter, SameParent, ScoringFilter
@@ -21,7 +22,7 @@ from hf_hardneg.pipeline.rescoring import Rescoring
 from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import Selection, check_own, written
 from hf_hardneg.retrievers import Sources
-from hf_hardneg.runtime.arguments import Folder, Name, Negatives, check_fields
+from hf_hardneg.runtime.arguments import Folder, Negatives, check_fields
 from hf_hardneg.runtime.process import end_with_pool
 from hf_hardneg.signals import Context
 from hf_hardneg.store import directories
@@ -49,22 +50,9 @@ class HardNegatives:
             where the strategy has no `Denoised`, it is the last filter.
         safeguards (`bool`, defaults to `True`): whether a strategy given by name first removes what is likely an
             unlabelled positive, see `hf_hardneg.strategies.SAFEGUARDS`. A `Strategy` is used as it is written.
-        text_column (`str` or `Sequence[str]`, *optional*): in the corpus; several are joined by a space, without those
-            that are empty. By default `text`, with `title` before it where there is one, as BEIR and `from_format()`
-            read them; `"text"` is the text alone.
-        id_column (`str`, *optional*): in the corpus. By default the one column that is called as id columns are, such
-            as `_id`, `id`, `docid`, `doc_id`, `pid`, `passage_id` or `corpus-id`; where several are, the one whose
-            values are all different. A corpus without such a column has no ids: rows that name documents by ids are an
-            error, and negatives are called `row-0`, `row-1`, …. `"row_number"`: ids are row numbers, `0`, `1`, ….
-        vector_column (`str`, *optional*): vectors in the corpus, instead of an encoder.
-        index_name (`str` or `faiss.Index`, *optional*): a user's own: its name on the corpus, a file, an object.
-        query_column, query_id_column, positive_column, positive_ids_column (`str`): in the pairs. Ids that are classes
-            (`ClassLabel`) count by their names, which streams, transforms and pandas or numpy formats do not hand on:
-            there cast such a column to strings first.
-        query_vector_column (`str`, *optional*): vectors in the pairs.
-        exclude_ids_column (`str`, *optional*): per row, ids of documents that must not come out.
-        answer_column (`str`, *optional*): in the pairs, answers that a negative must not contain.
-        parent_column (`str`, *optional*): in the corpus, what names the larger document; none of a positive comes out.
+        columns (`Columns`, *optional*): names of columns in the pairs and the corpus by role, such as
+            `{"query": "question", "positive": "answer", "text": ["title", "body"]}`; see `Columns` for the roles.
+        index (`str`, `Path` or `faiss.Index`, *optional*): a user's own: its name on the corpus, a file, an object.
         known_positives (`Sequence[Dataset]`, *optional*): datasets whose rows' positives are excluded too, by query;
             `mine()` passes the pairs. Without it only the positives of the row itself are known.
         symmetric (`bool`, *optional*): whether pairs hold in both directions, as those of duplicate questions do. Then
@@ -103,18 +91,8 @@ class HardNegatives:
     encoder: InitVar[Any] = None
     cross_encoder: InitVar[Any] = None
     safeguards: bool = True
-    text_column: Name | Sequence[Name] | None = None
-    id_column: Name | None = None
-    vector_column: Name | None = None
-    index_name: InitVar[Any] = None
-    query_column: Name = "query"
-    query_id_column: Name = "query_id"
-    positive_column: Name = "positive"
-    positive_ids_column: Name = "positive_ids"
-    query_vector_column: Name | None = None
-    exclude_ids_column: Name | None = None
-    answer_column: Name | None = None
-    parent_column: Name | None = None
+    columns: Columns | None = None
+    index: InitVar[Any] = None
     known_positives: InitVar[Sequence[Dataset]] = ()
     symmetric: bool | None = None
     positive_agg: Aggregate = "min"
@@ -140,21 +118,22 @@ class HardNegatives:
         corpus: Dataset,
         encoder: Any,
         cross_encoder: Any,
-        index_name: Any,
+        index: Any,
         known_positives: Sequence[Dataset],
     ) -> None:
         check_fields(self, corpus=corpus, known_positives=known_positives)
+        roles = in_order(self.columns)
         strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
-        strategy = self._completed(strategy)
+        strategy = _completed(strategy, roles)
         self._check(strategy)
-        self._check_used(strategy, {"encoder": encoder, "index_name": index_name})
-        reader = self._reader(corpus, known_positives, strategy)
+        self._check_used(strategy, {"encoder": encoder, "index": index})
+        reader = self._reader(corpus, known_positives, strategy, roles)
         sources = Sources(
             dataset=corpus,
             corpus=reader.corpus,
             encoder=encoder,
-            vector_column=self.vector_column,
-            index=index_name,
+            vector_column=roles.get("vector"),
+            index=index,
             cross_encoder=cross_encoder,
             seed=self.seed,
         )
@@ -201,13 +180,16 @@ class HardNegatives:
             strict={name: signals[name] for name in strict},
         )
         parts = {"strategy": strategy, "retrieval": retrieval, "rescoring": rescoring, "selection": selection}
-        for name, value in (parts | {"id_column": reader.corpus.id_column}).items():
+        ids = Columns() if reader.corpus.id_column is None else Columns(id=reader.corpus.id_column)
+        for name, value in (parts | {"columns": in_order(roles | ids)}).items():
             object.__setattr__(self, name, value)
         warn_of_pairs(known_positives, reader, corpus, symmetric=self.symmetric)
 
-    def _reader(self, corpus: Dataset, known_positives: Sequence[Dataset], strategy: Strategy) -> Reader:
+    def _reader(
+        self, corpus: Dataset, known_positives: Sequence[Dataset], strategy: Strategy, roles: Columns
+    ) -> Reader:
         """The corpus and the known positives, opened; all columns are checked before."""
-        columns = self._columns()
+        columns = PairColumns.of(roles)
         if self.symmetric and not known_positives:
             raise ConfigError(
                 "symmetric=True reads pairs in both directions and got none: a row alone does not know the others. Use "
@@ -218,10 +200,10 @@ class HardNegatives:
                 dict(zip(rows.column_names, rows.features.arrow_schema.empty_table().columns, strict=True))
             )
             naming = columns.naming_documents(rows.column_names)
-            if naming and id_column_of(corpus, self.id_column) is None:
+            if naming and id_column_of(corpus, roles.get("id")) is None:
                 raise no_ids(naming[0], corpus.column_names)
         strategy.sampler.check_known(known_positives, columns, self.dedupe)
-        opened = open_corpus(corpus, text_column=self.text_column, id_column=self.id_column, cache_dir=self.cache_dir)
+        opened = open_corpus(corpus, columns=roles, cache_dir=self.cache_dir)
         keys = corpus_keys(opened, self.dedupe)
         reader = Reader(corpus=opened, keys=keys, columns=columns, symmetric=bool(self.symmetric))
         if not known_positives:
@@ -247,7 +229,7 @@ class HardNegatives:
             ConfigError: a margin has no positive score to compare with, or a worker would touch CUDA.
         """
         end_with_pool()
-        rows = Batch.of(batch, self.query_column)
+        rows = Batch.of(batch, self.retrieval.reader.columns.query)
         names = written(self.selection.filtering.filters)
         check_own(rows.columns, names, rows.fields("mining") if "mining" in rows.columns else ())
         queries = self.retrieval.reader.read(rows.columns)
@@ -255,24 +237,6 @@ class HardNegatives:
         found = self.rescoring.add(found, queries)
         chosen = self.selection.choose(found, queries)
         return self.selection.emit(rows, found, chosen)
-
-    def _columns(self) -> Columns:
-        return Columns(
-            query=self.query_column,
-            query_id=self.query_id_column,
-            positive=self.positive_column,
-            positive_ids=self.positive_ids_column,
-            query_vector=self.query_vector_column,
-            exclude_ids=self.exclude_ids_column,
-            answer=self.answer_column,
-        )
-
-    def _completed(self, strategy: Strategy) -> Strategy:
-        """The strategy with the filters that other arguments ask for, first."""
-        added: list[Filter] = [ContainsAnswer()] if self.answer_column is not None else []
-        if self.parent_column is not None:
-            added.append(SameParent(self.parent_column))
-        return replace(strategy, filters=(*(one for one in added if one not in strategy.filters), *strategy.filters))
 
     def _check_used(self, strategy: Strategy, models: Mapping[str, Any]) -> None:
         """Raise for options that a strategy of this library's parts would not look at."""
@@ -300,11 +264,19 @@ class HardNegatives:
             )
 
 
+def _completed(strategy: Strategy, columns: Columns) -> Strategy:
+    """The strategy with the filters that named columns ask for, first."""
+    added: list[Filter] = [ContainsAnswer()] if "answer" in columns else []
+    if "parent" in columns:
+        added.append(SameParent(columns["parent"]))
+    return replace(strategy, filters=(*(stage for stage in added if stage not in strategy.filters), *strategy.filters))
+
+
 OPTIONS = frozenset(inspect.signature(HardNegatives).parameters) - {"corpus", "strategy"}
 """Every keyword of `HardNegatives`, which `mine`, `plan` and what calls them take too."""
 
 
-OF_VECTORS = ("encoder", "index_name")
+OF_VECTORS = ("encoder", "index")
 """Those that are passed for vectors alone; names of columns say what the data hold, whatever reads them."""
 
 

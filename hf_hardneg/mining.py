@@ -86,7 +86,7 @@ def mine(
         recipe = Recipe.of(miner, pairs=pairs, corpus=corpus, versions=versions)
         for made in mined.values():
             attach(made, recipe)
-        warn_of_negatives(mined.values(), miner.positive_column)
+        warn_of_negatives(mined.values(), miner.retrieval.reader.columns.positive)
         return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
 
 
@@ -122,5 +122,5 @@ def _check_processes(miner: HardNegatives, num_proc: int | None) -> None:
         if device.startswith("cuda"):
             raise ConfigError(
                 f"num_proc={num_proc} with {what} on {device}: workers cannot use CUDA. Use num_proc=1: the GPU is the "
-                "fast part; or, for an encoder, pass query_vector_column= with vectors you have."
+                "fast part; or, for an encoder, name vectors you have with columns={{'query_vector': ...}}."
             )

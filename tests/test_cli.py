@@ -53,7 +53,7 @@ def test_a_dense_index_from_a_column_of_vectors(tmp_path, capsys):
     vectors = corpus.add_column("v", [[float(row), 1.0] for row in range(len(corpus))])
     vectors.to_parquet(tmp_path / "corpus.parquet")
     given = ["--kind=dense", f"--corpus={tmp_path}/corpus.parquet", f"--cache-dir={tmp_path}/indexes"]
-    assert "dense index of 60 documents, built in" in run(capsys, "index", *given, "--vector-column=v")
+    assert "dense index of 60 documents, built in" in run(capsys, "index", *given, "--columns", "vector=v")
     assert main(["index", *given]) == 2
     assert "Pass encoder=" in capsys.readouterr().err
 
@@ -192,10 +192,10 @@ def test_ids_of_packed_csv_and_of_tsv_keep_their_zeros(tmp_path, capsys):
     ("given", "text"),
     [
         ([], "Head the text"),
-        (["--text-column", "text"], "the text"),
-        (["--text-column", "text", "title"], "the text Head"),
-        (["--text-column", "text", "--text-column", "title"], "the text Head"),
-        (["--text-column=title", "--text-column=text"], "Head the text"),
+        (["--columns", "text=text"], "the text"),
+        (["--columns", "text=text", "text=title"], "the text Head"),
+        (["--columns", "text=text", "--columns", "text=title"], "the text Head"),
+        (["--columns=text=title", "--columns=text=text"], "Head the text"),
     ],
 )
 def test_text_columns_add_up(given, text, tmp_path):

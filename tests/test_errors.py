@@ -50,7 +50,11 @@ def without(columns, name, **more):
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"pairs": without(PAIRS, "query", q=["x"])}, ColumnError, "no column 'query'; it has .*'q'.* query_column="),
+        (
+            {"pairs": without(PAIRS, "query", q=["x"])},
+            ColumnError,
+            "no column 'query'; it has .*'q'.* columns=.'query'",
+        ),
         ({"pairs": without(PAIRS, "positive_ids")}, ColumnError, "neither 'positive' nor 'positive_ids'"),
         ({"pairs": {key: [] for key in PAIRS}}, ColumnError, "The pairs are empty: 0 rows"),
         ({"corpus": {"_id": [], "text": []}}, DataError, "corpus is empty"),
@@ -93,11 +97,11 @@ def without(columns, name, **more):
         ({"positive_agg": "mediam"}, UnknownNameError, "Unknown positive_agg 'mediam'"),
         ({"on_shortage": "pad"}, UnknownNameError, "Unknown on_shortage 'pad'"),
         ({"on_missing_positive_score": "guess"}, UnknownNameError, "known are compute, drop_row, skip_filter"),
-        ({"text_column": "body"}, ColumnError, "no column 'body'; it has '_id', 'text'"),
+        ({"columns": {"text": "body"}}, ColumnError, "no column 'body'; it has '_id', 'text'"),
         ({"encoder": 3, "strategy": "dense"}, ConfigError, "encoder= got a int; allowed are a Hub id"),
-        ({"exclude_ids_column": "skip"}, ColumnError, "no column 'skip'"),
+        ({"columns": {"exclude_ids": "skip"}}, ColumnError, "no column 'skip'"),
         (
-            {"pairs": PAIRS | {"skip": [["a", "zz", "zz"]]}, "exclude_ids_column": "skip"},
+            {"pairs": PAIRS | {"skip": [["a", "zz", "zz"]]}, "columns": {"exclude_ids": "skip"}},
             DataError,
             "1 ids of the column 'skip' are not in .*'zz'",
         ),
@@ -170,7 +174,7 @@ def test_more_negatives_than_documents_is_a_short_list_and_a_count():
 def test_a_margin_needs_a_positive_score():
     pairs = {"query": ["cat bird"], "positive": ["somewhere else"], "vector": [[1.0, 0.0]]}
     corpus = CORPUS | {"vector": [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, 0.6]]}
-    options = {"vector_column": "vector", "query_vector_column": "vector"}
+    options = {"columns": {"vector": "vector", "query_vector": "vector"}}
     strategy = Strategy([Dense()], [AbsoluteMargin(0.1)])
     with (
         pytest.warns(HardNegWarning, match="Give the corpus that they are from"),
@@ -192,14 +196,14 @@ def test_one_positive_for_each_row_where_it_counts():
 def test_vectors():
     pairs = PAIRS | {"vector": [[1.0, 0.0, 0.0]]}
     corpus = CORPUS | {"vector": [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, 0.6]]}
-    options = {"strategy": "dense", "vector_column": "vector", "query_vector_column": "vector"}
+    options = {"strategy": "dense", "columns": {"vector": "vector", "query_vector": "vector"}}
     with pytest.raises(DataError, match="query vectors are 3 wide, the index is 2 wide"):
         run(pairs, corpus, **options)
     broken = corpus | {"vector": [[1.0, 0.0], [0.0, float("nan")], [0.6, 0.8], [0.8, 0.6]]}
     with pytest.raises(DataError, match="1 of the corpus vectors hold NaN, infinite or missing values, in rows 1"):
         run(pairs, broken, **options)
-    with pytest.raises(ColumnError, match="no column 'vectors'.*vector_column="):
-        run(pairs, corpus, **(options | {"vector_column": "vectors"}))
+    with pytest.raises(ColumnError, match="no column 'vectors'.*columns=.'vector'"):
+        run(pairs, corpus, **options | {"columns": {"vector": "vectors", "query_vector": "vector"}})
 
 
 def test_an_index_of_another_corpus():
@@ -208,14 +212,14 @@ def test_an_index_of_another_corpus():
     index = faiss.IndexFlatIP(2)
     index.add(np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match="holds 2 vectors, the corpus 4 documents"):
-        run(strategy="dense", index_name=index, encoder=encode)
+        run(strategy="dense", index=index, encoder=encode)
     with pytest.raises(UnknownNameError, match="Unknown index .*'embedings'"):
-        run(strategy="dense", index_name="embedings", encoder=encode)
+        run(strategy="dense", index="embedings", encoder=encode)
     index.add(np.eye(2, dtype=np.float32))
     with pytest.raises(
         DataError, match="query vectors are 16 wide, the index is 2 wide. Encode both sides with one model"
     ):
-        run(strategy="dense", index_name=index, encoder=encode)
+        run(strategy="dense", index=index, encoder=encode)
 
 
 def test_layouts():
@@ -255,7 +259,7 @@ def test_a_users_tokenizer_and_a_recipe_that_prints():
     shown = repr(HardNegatives(Dataset.from_dict(CORPUS), "bm25+rank_zone", seed=7))
     assert shown.startswith(
         "HardNegatives(strategy=Strategy(retrievers=(BM25(),), filters=(NearQuery(),TooSimilar(),), "
-        "sampler=RankZone()), id_column='_id', seed=7"
+        "sampler=RankZone()), columns={'id': '_id'}, seed=7"
     )
 
 
@@ -264,22 +268,22 @@ def letters(text):
 
 
 def test_exclusions_of_a_row():
-    row = run(PAIRS | {"skip": [["b", "d"]]}, exclude_ids_column="skip")[0]
+    row = run(PAIRS | {"skip": [["b", "d"]]}, columns={"exclude_ids": "skip"})[0]
     assert row["negative_ids"] == ["c"]
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "text"),
+    ("role", "values", "text"),
     [
-        ("exclude_ids_column", [["a"], None], "'beside' is null in row 1500 of the dataset"),
-        ("exclude_ids_column", [["a"], ["nowhere"]], "1 ids of the column 'beside' are not in the corpus"),
-        ("answer_column", ["red", None], "'beside' is null in row 1500 of the dataset"),
+        ("exclude_ids", [["a"], None], "'beside' is null in row 1500 of the dataset"),
+        ("exclude_ids", [["a"], ["nowhere"]], "1 ids of the column 'beside' are not in the corpus"),
+        ("answer", ["red", None], "'beside' is null in row 1500 of the dataset"),
     ],
 )
-def test_what_is_beside_the_pairs_is_read_before_anything_is_searched(column, values, text, tmp_path):
+def test_what_is_beside_the_pairs_is_read_before_anything_is_searched(role, values, text, tmp_path):
     rows = {name: 1501 * own for name, own in PAIRS.items()} | {"beside": 1500 * values[:1] + values[1:]}
     with pytest.raises(DataError, match=text):
-        run(rows, cache_dir=str(tmp_path), **{column: "beside"})
+        run(rows, cache_dir=str(tmp_path), columns={role: "beside"})
     assert not list(tmp_path.glob("candidates-*"))
 
 
@@ -301,7 +305,7 @@ def test_padding_has_no_answer_and_no_parent_of_a_positive():
     pairs = pairs.add_column("answers", [["word1", "word2", "word3"]] * len(pairs))
     corpus = corpus.add_column("page", [f"page{row % 4}" for row in range(len(corpus))])
     page = dict(zip(corpus["_id"], corpus["page"], strict=True))
-    options = {"answer_column": "answers", "parent_column": "page", "num_negatives": 15}
+    options = {"columns": {"answer": "answers", "parent": "page"}, "num_negatives": 15}
     for rule in ("pad_next", "pad_random"):
         mined = mine(pairs, corpus, Strategy([BM25(20)], [RankWindow(8)]), on_shortage=rule, **options)
         miner = HardNegatives(corpus, Strategy([BM25(20)], [RankWindow(8)]), on_shortage=rule, **options)
@@ -317,7 +321,7 @@ def test_random_padding_is_found_where_much_is_barred():
     texts = [f"cat {row}" if row % 50 else f"dog {row}" for row in range(500)]
     corpus = Dataset.from_dict({"_id": [str(row) for row in range(500)], "text": texts})
     pairs = Dataset.from_dict({"query": ["bird"], "positive_ids": [["1"]], "answers": [["cat"]]})
-    row = mine(pairs, corpus, "bm25", answer_column="answers", num_negatives=10, on_shortage="pad_random")[0]
+    row = mine(pairs, corpus, "bm25", columns={"answer": "answers"}, num_negatives=10, on_shortage="pad_random")[0]
     assert sorted(map(int, row["negative_ids"])) == list(range(0, 500, 50))
 
 
@@ -325,10 +329,10 @@ def test_random_padding_is_found_where_much_is_barred():
     ("call", "text"),
     [
         (lambda: run(num_negative=3), "Unknown argument of mine.. 'num_negative'; .*Did you mean 'num_negatives'"),
-        (lambda: plan(Dataset.from_dict(PAIRS), Dataset.from_dict(CORPUS), textcolumn="x"), "Did you mean 'text_col"),
+        (lambda: plan(Dataset.from_dict(PAIRS), Dataset.from_dict(CORPUS), column="x"), "Did you mean 'columns"),
         (
-            lambda: sweep(Dataset.from_dict(PAIRS), Dataset.from_dict(CORPUS), "bm25", text_column=["x"]),
-            "sweep.text_column=. is no filter: .*Give an argument of mine.. as options={'text_column': ...}",
+            lambda: sweep(Dataset.from_dict(PAIRS), Dataset.from_dict(CORPUS), "bm25", columns={"text": ["x"]}),
+            "sweep.columns=. is no filter: .*Give an argument of mine.. as options={'columns': ...}",
         ),
         (
             lambda: sweep(Dataset.from_dict(PAIRS), Dataset.from_dict(CORPUS), options={"sed": 3}, rank_window=[1]),
@@ -343,8 +347,8 @@ def test_random_padding_is_found_where_much_is_barred():
         ),
         (lambda: run(symmetric="no"), r"symmetric=\'no\'\) of type str: allowed is True or False or None"),
         (
-            lambda: run(text_column=5),
-            r"text_column=5\) of type int: allowed is a string that is not blank",
+            lambda: run(columns={"text": 5}),
+            r"text=5\) of type int: allowed is a string that is not blank",
         ),
         (
             lambda: run(num_proc=-1),

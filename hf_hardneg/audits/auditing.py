@@ -16,6 +16,7 @@ from hf_hardneg.audits.judging import Judge, Sample, open_judge
 from hf_hardneg.audits.lookups import open_lookup
 from hf_hardneg.audits.result import Audit
 from hf_hardneg.audits.sources import open_queries, open_sources, test_source
+from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.errors import ConfigError, DataError, unknown_name
 from hf_hardneg.formats.importing import READ_ONLY
 from hf_hardneg.formats.layouts import LAYOUTS
@@ -40,8 +41,7 @@ def audit(
     sample: AtLeastOne = 500,
     threshold: ShareBetween = 0.5,
     seed: AtLeastZero = 42,
-    id_column: Name | None = None,
-    text_column: Name | Sequence[Name] | None = None,
+    columns: Columns | None = None,
 ) -> Audit:
     """What is wrong with a dataset of hard negatives, in any layout, mined by anyone.
 
@@ -68,7 +68,7 @@ def audit(
         sample (`int`, defaults to 500): how many distinct pairs of each kind the judge is asked.
         threshold (`float`, defaults to 0.5): probability from which the judge says relevant.
         seed (`int`, defaults to 42): of the sample, which depends on the texts alone.
-        id_column, text_column (*optional*): of the corpus, as `HardNegatives` takes them.
+        columns (`Columns`, *optional*): of the corpus, the roles `id` and `text`; rows are read by their layout.
 
     Raises:
         UnknownNameError: no such layout.
@@ -85,16 +85,12 @@ def audit(
     """
     if layout is not None and layout not in (*READ_ONLY, *LAYOUTS):
         raise unknown_name("layout", layout, (*READ_ONLY, *LAYOUTS))
-    if corpus is None and (id_column or text_column):
-        raise ConfigError(
-            "audit() got id_column= or text_column=, which name columns of a corpus, and no corpus=. Give it, or leave "
-            "them out."
-        )
+    if corpus is None and columns:
+        raise ConfigError("audit() got columns=, whose id and text are of a corpus, and no corpus=. Give it, too.")
     asked = None if judge is None else open_judge(judge, threshold=threshold, size=sample, seed=seed)
-    names: dict[str, Any] = {"id_column": id_column, "text_column": text_column}
     source, others = open_sources(dataset, layout, split)
     if corpus is not None:
-        source = replace(source, documents=open_lookup(corpus, **names))
+        source = replace(source, documents=open_lookup(corpus, columns or Columns()))
     if queries is not None:
         source = replace(source, queries=open_queries(queries))
     tests = [*others, *([] if test_queries is None else [test_source(test_queries)])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.documents import BATCH, Corpus, open_corpus
 from hf_hardneg.errors import DataError
 from hf_hardneg.text.hashes import NONE, exact_keys, id_keys, normalized_keys
@@ -64,7 +64,7 @@ class Lookup:
             shown = self.table.ids(order[twice[:1]])[0].as_py()
             raise DataError(
                 f"{len(twice)} rows repeat the id of another, such as {shown!r}; every id must stand once. "
-                "Drop the copies, or name another id column with id_column=."
+                "Drop the copies, or name another id column."
             )
         return keys, order
 
@@ -73,14 +73,14 @@ class Lookup:
         return _sorted(np.concatenate([normalized_keys(texts) for texts in self.table.batches()]))
 
 
-def open_lookup(dataset: Any, *, id_column: str | None, text_column: str | Sequence[str] | None) -> Lookup:
+def open_lookup(dataset: Any, columns: Columns) -> Lookup:
     """The lookup of a dataset.
 
     Raises:
         ColumnError: it is no `Dataset`, or lacks a column.
         DataError: it is empty, or a text is null.
     """
-    return Lookup(open_corpus(dataset, id_column=id_column, text_column=text_column))
+    return Lookup(open_corpus(dataset, columns=columns))
 
 
 def _sorted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

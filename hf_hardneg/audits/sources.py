@@ -88,10 +88,10 @@ def _table_lookup(table: Any, what: str, name: str, key: str) -> Lookup:
             f"The table {name!r} needs {key!r} and 'text'; it has {', '.join(map(repr, table.column_names))}. "
             "Rename its columns."
         )
-    made, original = open_lookup(table, id_column=key, text_column=text), f"{what}_id"
+    made, original = open_lookup(table, {"id": key, "text": text}), f"{what}_id"
     if original == key or original not in table.column_names:
         return made
-    return replace(made, originals=open_lookup(table, id_column=key, text_column=original).table)
+    return replace(made, originals=open_lookup(table, {"id": key, "text": original}).table)
 
 
 def _schema(dataset: Any) -> Any:
@@ -116,7 +116,7 @@ def open_queries(table: Any) -> Lookup:
             f"The table of queries has the columns {', '.join(map(repr, present))}; one of {', '.join(QUERY_TEXTS)} "
             f"must hold their texts, and one of {', '.join(QUERY_IDS)} their ids. Rename its columns."
         )
-    return open_lookup(table, id_column=key, text_column=text)
+    return open_lookup(table, {"text": text} if key is None else {"text": text, "id": key})
 
 
 def test_source(given: Any) -> Source:

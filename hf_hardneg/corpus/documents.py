@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.arrays.strings import Strings, strings_of
+from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.ids import (
     ROW_NUMBER,
     as_text,
@@ -28,7 +29,7 @@ from hf_hardneg.corpus.ids import (
     usual_names,
 )
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError
-from hf_hardneg.runtime.arguments import Folder, Name, checked
+from hf_hardneg.runtime.arguments import Folder, checked
 from hf_hardneg.store import directories
 from hf_hardneg.store.arrow_files import check_arrow
 
@@ -118,8 +119,7 @@ class Corpus:
 def open_corpus(
     dataset: Dataset,
     *,
-    text_column: Name | Sequence[Name] | None = None,
-    id_column: Name | None = None,
+    columns: Columns | None = None,
     cache_dir: Folder | None = None,
 ) -> Corpus:
     """The corpus behind a dataset, checked and memory-mapped.
@@ -129,32 +129,31 @@ def open_corpus(
 
     Args:
         dataset (`Dataset`): the documents.
-        text_column (`str` or `Sequence[str]`, *optional*): see `text_columns_of`.
-        id_column (`str`, *optional*): by default the column that is called as id columns are (`id_column_of`);
-            `"row_number"` for row numbers from 0.
+        columns (`Columns`, *optional*): whose `text` and `id` are looked at.
         cache_dir (`str`, *optional*): where indexes go; default is under the datasets cache.
 
     Raises:
         ColumnError: a column is missing, or is not strings.
         DataError: the corpus is empty, or a text is null.
     """
-    id_column = id_column_of(dataset, id_column)
-    text_columns = text_columns_of(dataset, text_column)
+    roles = columns or Columns()
+    id_column = id_column_of(dataset, roles.get("id"))
+    text_columns = text_columns_of(dataset, roles.get("text"))
     for name in text_columns:
         if name not in dataset.column_names:
-            raise missing_column(name, dataset.column_names, "corpus", "text_column")
+            raise missing_column(name, dataset.column_names, "corpus", "text")
     if len(dataset) == 0:
         raise DataError("The corpus is empty: 0 rows. Give a dataset with at least one document.")
     for name in text_columns:
         _check_text(dataset, name)
     ids = [] if id_column is None or id_column not in dataset.column_names else [id_column]
     covered = [*ids, *text_columns]
-    columns = list(dict.fromkeys(covered))
-    plain = dataset.with_format("arrow", columns=columns)
+    stored = list(dict.fromkeys(covered))
+    plain = dataset.with_format("arrow", columns=stored)
     digest = dataset_digest(dataset, covered, nullable=text_columns if len(text_columns) > 1 else ())
     cache = directories.cache_root(cache_dir)
     return Corpus(
-        table=_mapped_table(dataset, plain, columns, digest, cache),
+        table=_mapped_table(dataset, plain, stored, digest, cache),
         text_columns=text_columns,
         id_column=id_column,
         digest=digest,
@@ -184,15 +183,15 @@ def id_column_of(dataset: Dataset, id_column: str | None = None) -> str | None:
     present = dataset.column_names
     if id_column is not None:
         if id_column not in present and id_column != ROW_NUMBER:
-            raise missing_column(id_column, present, "corpus", "id_column")
+            raise missing_column(id_column, present, "corpus", "id")
         return id_column
     usual = usual_names(present)
     ids = [name for name in usual if usual == [ID] or not _repeats(dataset, name)]
     if len(ids) > 1:
         raise ColumnError(
             f"The corpus has several columns that may hold its ids, {', '.join(map(repr, ids))}, each with values "
-            f"that are all different; ids are one column. Name it with id_column=, or pass id_column={ROW_NUMBER!r} "
-            "for row numbers from 0."
+            f"that are all different; ids are one column. Name it with columns={{'id': ...}}, where {ROW_NUMBER!r} "
+            "stands for row numbers from 0."
         )
     return ids[0] if ids else None
 
@@ -215,29 +214,29 @@ def _check_text(dataset: Dataset, name: str) -> None:
     if not (is_text(kind) or pa.types.is_integer(kind)):
         raise ColumnError(
             f"Column {name!r} is of type {kind} and was given where text is needed; cast it to string first, or name "
-            "another with text_column=."
+            "another with columns={'text': ...}."
         )
 
 
-def text_columns_of(dataset: Dataset, text_column: str | Sequence[str] | None = None) -> tuple[str, ...]:
+def text_columns_of(dataset: Dataset, text: str | Sequence[str] | None = None) -> tuple[str, ...]:
     """The columns whose texts, `joined`, are the text of a document.
 
     Args:
         dataset (`Dataset`): the documents.
-        text_column (`str` or `Sequence[str]`, *optional*): these; by default `text`, with `title` before it where both
+        text (`str` or `Sequence[str]`, *optional*): these; by default `text`, with `title` before it where both
             hold strings, as BEIR reads them.
 
     Raises:
         ConfigError: it is an empty list.
     """
-    if text_column is None:
+    if text is None:
         held = [getattr(dataset.features.get(name), "dtype", None) for name in (TITLE, TEXT)]
         return (TITLE, TEXT) if set(held) <= {"string", "large_string"} else (TEXT,)
-    names = (text_column,) if isinstance(text_column, str) else tuple(text_column)
+    names = (text,) if isinstance(text, str) else tuple(text)
     if not names:
         raise ConfigError(
-            "text_column=[] names no column; give the name of one, a list of several, or leave it out for 'title' and "
-            "'text'."
+            "columns={'text': []} names no column; give the name of one, a list of several, or leave it out for "
+            "'title' and 'text'."
         )
     return names
 
@@ -259,14 +258,6 @@ def _with(first: pa.Array, second: pa.Array) -> pa.Array:
 
 def _blank(texts: pa.Array) -> pa.Array:
     return pc.or_(pc.equal(texts, ""), pc.utf8_is_space(texts))
-
-
-def missing_column(name: str, present: Sequence[str], where: str, option: str) -> ColumnError:
-    """The error for a column that is not there, naming those that are."""
-    return ColumnError(
-        f"The {where} has no column {name!r}; it has {', '.join(map(repr, present))}. "
-        f"Name the right one with {option}=."
-    )
 
 
 def dataset_digest(dataset: Dataset, columns: Sequence[str], *, nullable: Collection[str] = ()) -> str:

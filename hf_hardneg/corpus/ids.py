@@ -16,7 +16,7 @@ from hf_hardneg.corpus.encodings import plain
 from hf_hardneg.errors import ColumnError, DataError
 
 ROW_NUMBER = "row_number"
-"""`id_column=` where ids are row numbers from 0, unless a column is called so."""
+"""The column of the role `id` where ids are row numbers from 0, unless a column is called so."""
 
 _DOCUMENTS = (
     *("answer", "article", "candidate", "chunk", "context", "corpus", "ctx", "d", "doc", "document", "entry", "item"),

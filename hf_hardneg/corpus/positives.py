@@ -113,7 +113,7 @@ class CorpusKeys:
             raise DataError(
                 f"{len(missing)} ids of the column {column!r} are not in the corpus, such as "
                 f"{', '.join(map(repr, missing[:3]))}. "
-                "Give the corpus those ids belong to, name its id column with id_column=, or drop those rows."
+                "Give the corpus those ids belong to, name its id column with columns={'id': ...}, or drop those rows."
             )
         return self._array("by_id")[position]
 
@@ -168,7 +168,8 @@ def _refuse_repeated_ids(corpus: Corpus, order: np.ndarray, ordered: np.ndarray)
         name = corpus.ids(order[repeats[:1]])[0].as_py()
         raise DataError(
             f"{len(repeats)} documents repeat the id of another in {corpus.id_column!r}, such as {name!r}. Ids must be "
-            f"unique: drop the repeats, or name another column with id_column=, {ROW_NUMBER!r} for row numbers from 0."
+            f"unique: drop the repeats, or name another column with columns={{'id': ...}}, where {ROW_NUMBER!r} stands "
+            "for row numbers from 0."
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.corpus.batches import matrix
-from hf_hardneg.corpus.documents import Corpus, dataset_digest, missing_column
+from hf_hardneg.corpus.columns import Columns, missing_column
+from hf_hardneg.corpus.documents import Corpus, dataset_digest
 from hf_hardneg.corpus.encodings import plain
 from hf_hardneg.corpus.ids import ROW_NUMBER, flat_texts, id_texts, is_listed, is_text, named_columns, refuse_nulls
 from hf_hardneg.corpus.positives import CorpusKeys, KnownPositives, Listing, PositiveList, obtain_positives
@@ -27,18 +28,8 @@ BATCH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Names of the columns of the pairs.
-
-    Args:
-        query (`str`): text.
-        query_id (`str`): identity; where the column is absent, the text is the identity.
-        positive (`str`): text or list of texts.
-        positive_ids (`str`): ids in the corpus.
-        query_vector (`str`, *optional*): vectors to use instead of an encoder.
-        exclude_ids (`str`, *optional*): ids of documents that must not come out either.
-        answer (`str`, *optional*): answers, text or list of texts.
-    """
+class PairColumns:
+    """Names of the columns of the pairs, with those that roles have by default; see `Columns` for the roles."""
 
     query: str = "query"
     query_id: str = "query_id"
@@ -47,6 +38,12 @@ class Columns:
     query_vector: str | None = None
     exclude_ids: str | None = None
     answer: str | None = None
+
+    @classmethod
+    def of(cls, columns: Columns | None) -> PairColumns:
+        """The roles of pairs in a mapping, which may name more."""
+        roles = [field.name for field in fields(cls)]
+        return cls(**{role: name for role, name in dict[str, Any](columns or {}).items() if role in roles})
 
     def read(self, present: Collection[str]) -> list[str]:
         """Those that mining reads, of the ones that are there."""
@@ -67,7 +64,7 @@ class Columns:
 
     def check_table(self, table: Mapping[str, pa.ChunkedArray]) -> None:
         """`check` of the columns of a batch, whose types are known."""
-        default = Columns.positive
+        default = PairColumns.positive
         other = self.positive not in (default, *table) and default in table and is_label(table[default].type)
         self.check([name for name in table if not (other and name == default)])
         _check_texts(table[self.query], self.query)
@@ -77,7 +74,7 @@ class Columns:
             warn(
                 f"Column {self.positive!r} holds {table[self.positive].type}, labels and no texts; the positives are "
                 f"those of {self.positive_ids!r}, and their texts are not added. Name a new column for them with "
-                "positive_column=, such as 'positive_text', or rename yours."
+                "columns={'positive': 'positive_text'}, or rename yours."
             )
 
     def naming_documents(self, present: Sequence[str]) -> list[str]:
@@ -91,19 +88,19 @@ class Columns:
             ColumnError: naming the column and those that are there.
         """
         for name in ("query_id", "positive", "positive_ids"):
-            column, default = getattr(self, name), getattr(Columns, name)
+            column, default = getattr(self, name), getattr(PairColumns, name)
             is_new = name == "positive" and default not in present and self.positive_ids in present
             if column not in (default, *present) and not is_new:
-                raise missing_column(column, present, "dataset", f"{name}_column")
+                raise missing_column(column, present, "dataset", name)
         for name in ("query", "query_vector", "exclude_ids", "answer"):
             column = getattr(self, name)
             if column is not None and column not in present:
-                raise missing_column(column, present, "dataset", f"{name}_column")
+                raise missing_column(column, present, "dataset", name)
         if self.positive not in present and self.positive_ids not in present:
             raise ColumnError(
                 f"The dataset has neither {self.positive!r} nor {self.positive_ids!r}; it has "
-                f"{', '.join(map(repr, present))}. Name the positives with positive_column= (texts) or "
-                "positive_ids_column= (ids in the corpus)."
+                f"{', '.join(map(repr, present))}. Name the positives with columns={{'positive': ...}} "
+                "(texts) or columns={'positive_ids': ...} (ids in the corpus)."
             )
 
 
@@ -156,14 +153,14 @@ class Reader:
 
     Args:
         corpus (`Corpus`), keys (`CorpusKeys`): the documents.
-        columns (`Columns`): names in the pairs.
+        columns (`PairColumns`): names in the pairs.
         known (`KnownPositives`, *optional*): the positives of all rows of the dataset.
         symmetric (`bool`, defaults to `False`): whether pairs hold in both directions, and so over others.
     """
 
     corpus: Corpus
     keys: CorpusKeys
-    columns: Columns
+    columns: PairColumns
     known: KnownPositives | None = None
     symmetric: bool = False
 
@@ -303,7 +300,7 @@ def no_ids(column: str, present: Sequence[str]) -> ColumnError:
     return ColumnError(
         f"The column {column!r} of the dataset names documents by their ids, and none of the columns of the corpus, "
         f"{', '.join(map(repr, present))}, is called as id columns are and repeats no value. Name it with "
-        f"id_column=, pass id_column={ROW_NUMBER!r} where ids are row numbers from 0, or leave out {column!r}."
+        f"columns={{'id': ...}}, where {ROW_NUMBER!r} stands for row numbers from 0, or leave out {column!r}."
     )
 
 
@@ -390,7 +387,7 @@ def sampled_queries(known: Sequence[Dataset], reader: Reader, size: int) -> Quer
     return plain.read(named_columns(table))
 
 
-def query_keys(rows: Dataset, columns: Columns, dedupe: Dedupe) -> np.ndarray:
+def query_keys(rows: Dataset, columns: PairColumns, dedupe: Dedupe) -> np.ndarray:
     """Text keys of the queries of a dataset, one for each row."""
     if not len(rows):
         return text_keys([], dedupe)

@@ -84,8 +84,8 @@ def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None
     retrieved = [count for column in mining for count in pc.struct_field(column, "retrieved").to_pylist()]
     if len(retrieved) >= ENOUGH and not any(retrieved):
         warn(
-            "No document was retrieved for any query, so no row has a negative. Look at query_column= and "
-            "text_column=, which name what is compared, and at the tokenizer or the model, which must read both."
+            "No document was retrieved for any query, so no row has a negative. Look at columns=, whose "
+            "roles query and text name what is compared, and at the tokenizer or the model, which must read both."
         )
     sides: dict[str, list[str]] = {positive_column: [], "negatives": []}
     for rows in splits:
@@ -205,12 +205,12 @@ def _advice(texts: Sequence[str], columns: tuple[str, ...] | None, corpus: Corpu
     if columns is not None:
         named = repr(columns[0]) if len(columns) == 1 else list(columns)
         what = f"column {columns[0]!r} alone" if len(columns) == 1 else f"columns {' and '.join(map(repr, columns))}"
-        return f"Others are the {what}: pass text_column={named}."
+        return f"Others are the {what}: pass columns={{'text': {named}}}."
     found = difference(texts, corpus.texts(_spread(len(corpus))).to_pylist(), ("others", "documents"))
     shown = f"{found[0].upper()}{found[1:]}. " if found is not None else ""
     return (
-        f"{shown}Give the corpus that they are from, name its text_column=, or give positive_ids instead of texts. "
-        "Where they are meant to be from elsewhere, ignore this."
+        f"{shown}Give the corpus that they are from, name its text with columns=, or give positive_ids instead of "
+        "texts. Where they are meant to be from elsewhere, ignore this."
     )
 
 

@@ -104,7 +104,7 @@ class NearQuery(_Absent):
 class ContainsAnswer(_Absent):
     """Remove candidates that contain an answer of the row word for word, as DPR does (arXiv 2004.04906).
 
-    `answer_column=` names the answers and adds this filter.
+    `columns={"answer": ...}` names the answers and adds this filter.
     """
 
     name: ClassVar[str] = "contains_answer"
@@ -121,7 +121,7 @@ class SameParent(_Absent):
     """Remove candidates that are part of the same larger document as a known positive.
 
     Args:
-        column (`str`): of the corpus, what names the larger document. `parent_column=` adds this filter.
+        column (`str`): of the corpus, what names the larger document. `columns={"parent": ...}` adds this filter.
     """
 
     column: Name = "parent_id"

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.corpus.columns import Columns
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.formats.fitting import Sizes, counted, fit
 from hf_hardneg.formats.layouts import LAYOUTS, Layout, check_layout
 from hf_hardneg.formats.rows import Rows, lengths, listed, one
 from hf_hardneg.formats.scores import chosen_scores, columns_of_scores
-from hf_hardneg.formats.tables import WHOLE, Names, check_all_known, corpus_table, texts_of_rows, with_ids
+from hf_hardneg.formats.tables import WHOLE, check_all_known, corpus_table, texts_of_rows, with_ids
 from hf_hardneg.runtime.arguments import Name, Negatives, checked
 
 if TYPE_CHECKING:
@@ -36,12 +38,7 @@ def to_format(
     scores: bool | Name | None = None,
     num_negatives: Negatives | None = None,
     corpus: Dataset | None = None,
-    query_column: Name = "query",
-    positive_column: Name = "positive",
-    query_id_column: Name = "query_id",
-    positive_ids_column: Name = "positive_ids",
-    id_column: Name | None = None,
-    text_column: Name | Sequence[Name] | None = None,
+    columns: Columns | None = None,
 ) -> Dataset | DatasetDict:
     """Mined data in the layout a trainer reads.
 
@@ -90,9 +87,8 @@ def to_format(
         corpus (`Dataset`, *optional*): the documents that were mined, for layouts with ids: the whole of it becomes the
             table of documents, and positives without ids are found in it by their text. Without, the table holds
             what the rows name.
-        query_column, positive_column, query_id_column, positive_ids_column (`str`): their names in the dataset. Queries
-            without ids are numbered by first appearance.
-        id_column, text_column (*optional*): of the corpus, as `HardNegatives` takes them.
+        columns (`Columns`, *optional*): as `HardNegatives` got them. Queries without ids are numbered by first
+            appearance.
 
     Raises:
         UnknownNameError: no such layout.
@@ -111,14 +107,13 @@ def to_format(
 
     check_layout(layout)
     if isinstance(dataset, DatasetDict):
-        options: dict[str, Any] = {"scores": scores, "num_negatives": num_negatives, "corpus": corpus}
-        options |= {"query_column": query_column, "positive_column": positive_column, "id_column": id_column}
-        options |= {"query_id_column": query_id_column, "positive_ids_column": positive_ids_column}
         _check_single(layout, dataset)
-        made = {name: to_format(split, layout, text_column=text_column, **options) for name, split in dataset.items()}
-        return DatasetDict(made)
+        options: dict[str, Any] = {"scores": scores, "num_negatives": num_negatives, "corpus": corpus}
+        splits = {name: to_format(split, layout, columns=columns, **options) for name, split in dataset.items()}
+        return DatasetDict(splits)
+    names = PairColumns.of(columns)
     name = None if layout == "list" else chosen_scores(scores, layout, dataset.column_names)
-    needed = (query_column, positive_column, "negatives", *(columns_of_scores(name) if name else ()))
+    needed = (names.query, names.positive, "negatives", *(columns_of_scores(name) if name else ()))
     missing = [name for name in needed if name not in dataset.column_names]
     if missing:
         raise ColumnError(
@@ -129,8 +124,7 @@ def to_format(
     if layout == "list":
         cut = _Truncated(num_negatives) if num_negatives else None
         return plain.map(cut, batched=True).with_format(None) if cut else dataset
-    names = Names(query_column, positive_column, query_id_column, positive_ids_column)
-    return _convert(plain, layout, name, num_negatives, names, _Documents(corpus, id_column, text_column))
+    return _convert(plain, layout, name, num_negatives, names, _Documents(corpus, columns))
 
 
 def _check_single(layout: str, dataset: DatasetDict) -> None:
@@ -144,17 +138,16 @@ def _check_single(layout: str, dataset: DatasetDict) -> None:
 @dataclass(frozen=True)
 class _Documents:
     corpus: Dataset | None
-    id_column: str | None
-    text_column: str | Sequence[str] | None
+    columns: Columns | None
 
     @functools.cached_property
     def table(self) -> Dataset | None:
         """`id` and `text` of the corpus, where one is given."""
-        return None if self.corpus is None else corpus_table(self.corpus, self.id_column, self.text_column)
+        return None if self.corpus is None else corpus_table(self.corpus, self.columns)
 
 
 def _convert(
-    dataset: Dataset, layout: str, scores: str | None, width: int | None, names: Names, documents: _Documents
+    dataset: Dataset, layout: str, scores: str | None, width: int | None, names: PairColumns, documents: _Documents
 ) -> Dataset | DatasetDict:
     shape = LAYOUTS[layout]
     wanted = fit(layout, Sizes.of(dataset, names.positive), width, _others(dataset.column_names, names))
@@ -228,7 +221,7 @@ class _Truncated:
         return table
 
 
-def _others(present: Sequence[str], names: Names) -> list[str]:
+def _others(present: Sequence[str], names: PairColumns) -> list[str]:
     """Columns that are neither mining's nor named."""
     return [name for name in present if name not in (*MINED, *astuple(names)) and not _SCORES.fullmatch(name)]
 
@@ -238,7 +231,7 @@ class _Converter:
     layout: str
     scores: str | None
     width: int
-    names: Names
+    names: PairColumns
     systems: tuple[str, ...] = ("mined",)
     numbered: tuple[pa.Array, pa.Array] | None = None
 

@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.corpus.batches import ragged
-from hf_hardneg.corpus.documents import id_column_of, joined, missing_column, text_columns_of
+from hf_hardneg.corpus.columns import Columns, missing_column
+from hf_hardneg.corpus.documents import id_column_of, joined, text_columns_of
 from hf_hardneg.corpus.ids import as_text, named_columns, row_ids
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.formats.rows import lengths, listed, one
 
@@ -28,17 +30,7 @@ WHOLE = 50_000
 """Rows at once where ids are looked up, since each look-up builds its table of ids anew."""
 
 
-@dataclass(frozen=True)
-class Names:
-    """The columns of mined rows that ids and texts come from."""
-
-    query: str
-    positive: str
-    query_id: str
-    positive_ids: str
-
-
-def with_ids(dataset: Dataset, names: Names, documents: Dataset | None) -> Dataset:
+def with_ids(dataset: Dataset, names: PairColumns, documents: Dataset | None) -> Dataset:
     """Mined rows, Arrow-formatted, with an id for every query and positive, as strings.
 
     Queries without ids are numbered by first appearance; positives without are looked up by text in `documents`.
@@ -49,11 +41,15 @@ def with_ids(dataset: Dataset, names: Names, documents: Dataset | None) -> Datas
     """
     present = dataset.column_names
     if "negative_ids" not in present:
-        raise missing_column("negative_ids", present, "mined data", "what mine() returned; negative_ids")
+        raise ColumnError(
+            f"This layout carries ids, and the dataset has no column 'negative_ids'; it has "
+            f"{', '.join(map(repr, present))}. Give what mine() returned."
+        )
     if names.positive_ids not in present and documents is None:
         raise ColumnError(
             f"This layout carries ids, and the dataset has no column {names.positive_ids!r}. Give corpus=, the "
-            "documents that were mined, to look positives up by text, or name the column by positive_ids_column=."
+            "documents that were mined, to look positives up by text, or name the column with "
+            "columns={'positive_ids': ...}."
         )
     query_ids = positive_ids = None
     if names.query_id not in present:
@@ -69,7 +65,7 @@ def _whole(dataset: Dataset, name: str) -> pa.ChunkedArray:
     return pa.chunked_array([chunk for table in tables for chunk in table.column(name).chunks])
 
 
-def _looked_up(positives: pa.ChunkedArray, documents: Dataset, names: Names) -> pa.ListArray:
+def _looked_up(positives: pa.ChunkedArray, documents: Dataset, names: PairColumns) -> pa.ListArray:
     """Ids of positives by their texts, (n,) lists; of equal documents the first's."""
     lists = [listed(chunk) for chunk in positives.chunks]
     encoded = pa.chunked_array([part.flatten() for part in lists]).dictionary_encode().combine_chunks()
@@ -89,7 +85,7 @@ def _looked_up(positives: pa.ChunkedArray, documents: Dataset, names: Names) -> 
 
 @dataclass(frozen=True)
 class _Identified:
-    names: Names
+    names: PairColumns
     query_ids: pa.Array | None
     positive_ids: pa.ListArray | None
 
@@ -121,18 +117,18 @@ def _check(name: str, ids: pa.Array) -> None:
         raise DataError(f"{bad} values of {name!r} are missing or empty; every id must be given. Fill them first.")
 
 
-def corpus_table(corpus: Dataset, id_column: str | None, text_column: str | Sequence[str] | None) -> Dataset:
+def corpus_table(corpus: Dataset, columns: Columns | None) -> Dataset:
     """`id` and `text` of a whole corpus, ids as strings.
 
     Raises:
         ColumnError: a column is missing.
         DataError: an id stands twice.
     """
-    texts = text_columns_of(corpus, text_column)
-    id_column = id_column_of(corpus, id_column)
+    roles = columns or Columns()
+    texts, id_column = text_columns_of(corpus, roles.get("text")), id_column_of(corpus, roles.get("id"))
     for name in texts:
         if name not in corpus.column_names:
-            raise missing_column(name, corpus.column_names, "corpus", "text_column")
+            raise missing_column(name, corpus.column_names, "corpus", "text")
     wanted = [name for name in dict.fromkeys([id_column, *texts]) if name in corpus.column_names]
     plain = corpus.with_format("arrow", columns=wanted)
     made = plain.map(_Document(id_column, texts), batched=True, with_indices=True, desc="Corpus")
@@ -143,7 +139,7 @@ def corpus_table(corpus: Dataset, id_column: str | None, text_column: str | Sequ
     if len(twice):
         raise DataError(
             f"{len(twice)} ids of the corpus stand more than once, such as {twice.field('values')[0].as_py()!r}. "
-            "Drop the copies, or give another id_column=."
+            "Drop the copies, or name another column with columns={'id': ...}."
         )
     return made
 

@@ -15,14 +15,15 @@ import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.corpus.batches import Batch
-from hf_hardneg.corpus.documents import content_digest, missing_column
-from hf_hardneg.corpus.queries import flat_strings, strings
+from hf_hardneg.corpus.columns import Columns, missing_column
+from hf_hardneg.corpus.documents import content_digest
+from hf_hardneg.corpus.queries import PairColumns, flat_strings, strings
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.generate.generators import FAILURES, Answer, Ask, load_generator
 from hf_hardneg.generate.prompts import Prompt
 from hf_hardneg.generate.validation import LONGEST, REASONS, Draft, Validation, echoes_of
 from hf_hardneg.identity import identify
-from hf_hardneg.runtime.arguments import Folder, Name, Range, ShareAboveZero, check_fields
+from hf_hardneg.runtime.arguments import Folder, Range, ShareAboveZero, check_fields
 from hf_hardneg.runtime.process import end_with_pool
 from hf_hardneg.store import directories
 from hf_hardneg.store.disk import save_array
@@ -104,7 +105,7 @@ class SyntheticNegatives:
         validation (`Validation`): what is accepted.
         known_positives (`Sequence[Dataset]`): datasets whose positives, of whatever query, are rejected: pass the one
             you map. Without them only the row's own positives are known.
-        query_column, query_id_column, positive_column (`str`): as in `HardNegatives`.
+        columns (`Columns`, *optional*): as in `HardNegatives`, the roles `query`, `query_id` and `positive`.
         seed (`int`, defaults to 42): draws are keyed by it, the query and its positives.
         cache_dir (`str`, *optional*): where replies are stored, by prompt, model, decoding and draw.
 
@@ -133,9 +134,7 @@ class SyntheticNegatives:
     prompt: Prompt = field(default_factory=Prompt)
     validation: Validation = field(default_factory=Validation)
     known_positives: InitVar[Sequence[Dataset]] = ()
-    query_column: Name = "query"
-    query_id_column: Name = "query_id"
-    positive_column: Name = "positive"
+    columns: Columns | None = None
     seed: int = 42
     cache_dir: Folder | None = None
     known: Path | None = field(init=False, repr=False)
@@ -153,7 +152,7 @@ class SyntheticNegatives:
             EndpointError: the endpoint does not answer; the replies it gave are stored.
         """
         end_with_pool()
-        mined = Batch.of(batch, self.query_column)
+        mined = Batch.of(batch, self._names.query)
         rows = self._read(mined.columns)
         for slot in range(self.n_synthetic):
             self._fill([row for row in rows if row.chosen], slot)
@@ -211,14 +210,15 @@ class SyntheticNegatives:
         return rejected
 
     def _read(self, columns: Mapping[str, pa.ChunkedArray]) -> list[_Row]:
-        for option, name in (("query_column", self.query_column), ("positive_column", self.positive_column)):
+        names = self._names
+        for role, name in (("query", names.query), ("positive", names.positive)):
             if name not in columns:
-                raise missing_column(name, list(columns), "dataset", option)
-        queries = strings(columns[self.query_column], self.query_column)
-        id_column = self.query_id_column if self.query_id_column in columns else self.query_column
+                raise missing_column(name, list(columns), "dataset", role)
+        queries = strings(columns[names.query], names.query)
+        id_column = names.query_id if names.query_id in columns else names.query
         identities = strings(columns[id_column], id_column)
         positives: list[list[str]] = [[] for _ in queries]
-        for owner, text in zip(*flat_strings(columns[self.positive_column], self.positive_column), strict=True):
+        for owner, text in zip(*flat_strings(columns[names.positive], names.positive), strict=True):
             positives[owner].append(text)
         negatives, scores = (
             columns[name].to_pylist() if name in columns else [[] for _ in queries]
@@ -244,21 +244,26 @@ class SyntheticNegatives:
 
     def _published(self, datasets: Sequence[Dataset]) -> Path:
         """Return the folder with the sorted text keys of all positives of some datasets."""
+        name = self._names.positive
         for dataset in datasets:
-            if self.positive_column not in dataset.column_names:
-                raise missing_column(self.positive_column, dataset.column_names, "dataset", "positive_column")
-        plain = [dataset.with_format("arrow", columns=[self.positive_column]) for dataset in datasets]
+            if name not in dataset.column_names:
+                raise missing_column(name, dataset.column_names, "dataset", "positive")
+        plain = [dataset.with_format("arrow", columns=[name]) for dataset in datasets]
 
         def build(directory: Path) -> None:
             keys = [
-                text_keys(flat_strings(table.column(self.positive_column), self.positive_column)[1], "normalized")
+                text_keys(flat_strings(table.column(name), name)[1], "normalized")
                 for dataset in plain
                 for table in dataset.iter(batch_size=1000)
             ]
             save_array(directory / f"{KEYS}.npy", np.unique(np.concatenate([text_keys([], "normalized"), *keys])))
 
-        digests = [content_digest(dataset, [self.positive_column]) for dataset in plain]
+        digests = [content_digest(dataset, [name]) for dataset in plain]
         return directories.obtain(directories.cache_root(self.cache_dir), "positivetexts", {"datasets": digests}, build)
+
+    @property
+    def _names(self) -> PairColumns:
+        return PairColumns.of(self.columns)
 
     @functools.cached_property
     def _known_keys(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import DatasetCard
 
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.hub import inert
 from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, pictures
@@ -254,8 +255,8 @@ def _kind(feature: Any) -> str:
 
 
 def _text_columns(recipe: Recipe | None) -> tuple[str, str]:
-    options = {} if recipe is None else recipe.options
-    return options.get("query_column", "query"), options.get("positive_column", "positive")
+    names = PairColumns.of(None if recipe is None else recipe.columns)
+    return names.query, names.positive
 
 
 def _section(figures: Report, recipe: Recipe | None, described: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.documents import dataset_digest
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError, warn
 from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
 CONFIGS = ("list", "triplet")
-COLUMNS = ("query_column", "positive_column", "query_id_column", "positive_ids_column", "id_column", "text_column")
 ATTEMPTS = 10
 DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".gz", ".zst", ".zip", ".tar")
 NOT_DATA = ("dataset_infos.json", "requirements.txt")
@@ -56,7 +56,7 @@ def push_mined_dataset(
     language: str | Sequence[str] | None = None,
     source_datasets: Sequence[str] | None = None,
     pretty_name: str | None = None,
-    **columns: Any,
+    columns: Columns | None = None,
 ) -> CommitInfo:
     """Pushes mined data to the Hub: one config for each variant, and a card that says how it was made.
 
@@ -83,7 +83,7 @@ def push_mined_dataset(
         token (`str`, *optional*): of the Hub; by default the stored one.
         commit_message (`str`, *optional*): by default the configs.
         license, language, source_datasets, pretty_name (*optional*): of the card.
-        **columns: names of columns as `to_format` takes them; by default those of the recipe.
+        columns (`Columns`, *optional*): as `to_format` takes them; by default those of the recipe.
 
     Returns:
         `CommitInfo`: of the commit, or of the last one where nothing has changed.
@@ -111,8 +111,8 @@ def push_mined_dataset(
     recipe = recipe or recipe_of(mined)
     if recipe is not None:
         _check_corpus(corpus, recipe)
-        columns = {name: recipe.options[name] for name in COLUMNS if name in recipe.options} | columns
-    made = variants_of(splits, names, corpus, columns)
+        columns = recipe.columns | (columns or Columns())
+    made = variants_of(splits, names, corpus, columns or Columns())
     if corpus is not None:
         made[CORPUS] = DatasetDict({"train": corpus})
     metadata: dict[str, Any] = {

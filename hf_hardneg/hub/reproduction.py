@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.documents import dataset_digest
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, DataError, HardNegError, check_keywords, shown
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.hub.front_matter import metadata_of, parts
@@ -17,7 +18,7 @@ from hf_hardneg.hub.repository import Repository, Snapshot
 from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.recipes.provenance import Model, Source
-from hf_hardneg.recipes.recipe import COLUMNS, MODELS, Recipe, recipe_of
+from hf_hardneg.recipes.recipe import MODELS, Recipe, recipe_of
 from hf_hardneg.runtime.arguments import Name, check_fields, checked
 from hf_hardneg.runtime.versions import installed
 from hf_hardneg.steps import Steps
@@ -208,10 +209,9 @@ def _source_digest(source: Source, rows: Dataset) -> str:
 
 def _pairs(recipe: Recipe, split: str, rows: Dataset) -> Dataset:
     """The columns of a split that mining read; it may have added the positives' texts."""
-    read = [recipe.options.get(option) for option in COLUMNS]
-    source = recipe.pairs.get(split)
-    added = {recipe.options.get("positive_column")} - set(source.columns) if source else set()
-    return rows.select_columns([name for name in rows.column_names if name in read and name not in added])
+    names, source = PairColumns.of(recipe.columns), recipe.pairs.get(split)
+    added = {names.positive} - set(source.columns) if source else set()
+    return rows.select_columns([name for name in names.read(rows.column_names) if name not in added])
 
 
 def _corpus(repository: Repository, recipe: Recipe, is_config: bool, sha: str) -> Dataset:

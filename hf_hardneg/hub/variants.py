@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hf_hardneg.corpus.documents import missing_column
+from hf_hardneg.corpus.columns import Columns, missing_column
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.formats import to_format
 from hf_hardneg.formats.layouts import LAYOUTS
-from hf_hardneg.formats.tables import Names, corpus_table, with_ids
+from hf_hardneg.formats.tables import corpus_table, with_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -65,21 +66,23 @@ class Variant:
             raise unknown_name("config", name, known_names())
         return cls(name=name, layout=layout, width=int(number) if number else None, ids=ids)
 
-    def of(self, mined: Dataset, corpus: Dataset | None, columns: Mapping[str, Any]) -> dict[str, Dataset]:
+    def of(self, mined: Dataset, corpus: Dataset | None, columns: Columns) -> dict[str, Dataset]:
         """The rows of one split, and the tables of texts they name, by config.
 
         Args:
             mined (`Dataset`): what `mine` returned.
             corpus (`Dataset`, *optional*): becomes the table of documents, and where positives have no ids they are
                 found in it by their text.
-            columns (`Mapping`): the column arguments of `to_format` that are not its defaults.
+            columns (`Columns`): as `to_format` takes them.
 
         Raises:
             HardNegError: what `to_format` raises.
         """
         if self.ids:
-            mined, corpus, columns = _by_ids(mined, corpus, columns), None, {}
-        made = to_format(mined, self.layout, scores=self.scores, num_negatives=self.width, corpus=corpus, **columns)
+            mined, corpus, columns = _by_ids(mined, corpus, columns), None, Columns()
+        made = to_format(
+            mined, self.layout, scores=self.scores, num_negatives=self.width, corpus=corpus, columns=columns
+        )
         tables = made if self.layout == "pylate-kd" else {"train": made}
         return {self.name: tables["train"]} | {name: table for name, table in tables.items() if name != "train"}
 
@@ -94,25 +97,19 @@ def known_names() -> list[str]:
     return [*layouts, "triplet-N", *(f"{name}-ids" for name in BY_IDS), "triplet-N-ids", "scores", "scores-FILTER"]
 
 
-def _by_ids(mined: Dataset, corpus: Dataset | None, columns: Mapping[str, Any]) -> Dataset:
+def _by_ids(mined: Dataset, corpus: Dataset | None, columns: Columns) -> Dataset:
     """Mined rows whose texts are ids, under the names texts have by default."""
-    names = Names(
-        columns.get("query_column", "query"),
-        columns.get("positive_column", "positive"),
-        columns.get("query_id_column", "query_id"),
-        columns.get("positive_ids_column", "positive_ids"),
-    )
+    names = PairColumns.of(columns)
     if names.query_id not in mined.column_names:
-        raise missing_column(names.query_id, mined.column_names, "mined data", "query_id_column")
-    options = columns.get("id_column"), columns.get("text_column")
-    documents = None if corpus is None else corpus_table(corpus, *options)
+        raise missing_column(names.query_id, mined.column_names, "mined data", "query_id")
+    documents = None if corpus is None else corpus_table(corpus, columns)
     identified = with_ids(mined.with_format("arrow"), names, documents)
     ids = {"query_id": "query", "positive_ids": "positive", "negative_ids": "negatives"}
     return identified.select_columns(list(ids)).rename_columns(ids).with_format(None)
 
 
 def variants_of(
-    mined: DatasetDict, configs: Iterable[str], corpus: Dataset | None, columns: Mapping[str, Any]
+    mined: DatasetDict, configs: Iterable[str], corpus: Dataset | None, columns: Columns
 ) -> dict[str, DatasetDict]:
     """All configs of a push by name, with the splits of `mined`.
 

@@ -58,7 +58,7 @@ MULTI_VECTOR = Family(
 )
 IMAGES = Family(
     "a model of images and texts (CLIP)",
-    advice="Encode both sides with it yourself and pass vector_column= and query_vector_column=.",
+    advice="Encode both sides with it yourself and pass columns={'vector': ..., 'query_vector': ...}.",
 )
 ADAPTER = Family(
     "an adapter (LoRA) without its base model",

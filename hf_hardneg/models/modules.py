@@ -22,7 +22,7 @@ from hf_hardneg.store.directories import digest_of
 Kind = Literal["query", "document"]
 KINDS: dict[Kind, str] = {"query": "encode_query", "document": "encode_document"}
 """The method of sentence-transformers for each kind of text."""
-AHEAD = "encode the queries first and pass query_vector_column="
+AHEAD = "encode the queries first and pass columns={'query_vector': ...}"
 OTHERWISE = "a complete model folder, a Hub id, a SentenceTransformer, or a callable list[str] -> (n, d)"
 OURS = "sentence_transformers."
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from hf_hardneg.corpus.documents import Corpus, missing_column, open_corpus, text_columns_of
+from hf_hardneg.corpus.columns import Columns, missing_column
+from hf_hardneg.corpus.documents import Corpus, open_corpus, text_columns_of
 from hf_hardneg.corpus.positives import corpus_keys
 from hf_hardneg.errors import silenced
 from hf_hardneg.hard_negatives import HardNegatives
@@ -38,11 +39,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TEXTS = 4096
-CORPUS_OPTIONS = ("text_column", "id_column", "cache_dir")
+CORPUS_OPTIONS = ("columns", "cache_dir")
 
 RECIPE_OPTIONS = ("safeguards", "cross_encoder")
 """Options that change what a name stands for."""
-NOT_ON_SAMPLES = ("index_name", "encoder", "cross_encoder", "known_positives")
+NOT_ON_SAMPLES = ("index", "encoder", "cross_encoder", "known_positives")
 CEILING = {
     "byte": 5e-7,  # of a text: its key, its terms
     "document": 1e-5,
@@ -111,9 +112,13 @@ class Job:
             loading=time.perf_counter() - start,
         )
 
+    @property
+    def _columns(self) -> Columns:
+        return self.options.get("columns") or Columns()
+
     def look_up(self, splits: Sequence[Dataset]) -> Cached:
         """What the cache has; builds nothing, save that a FAISS index of the user's is copied into it."""
-        own, vectors = self.options.get("index_name"), self.options.get("vector_column")
+        own, vectors = self.options.get("index"), self._columns.get("vector")
         sources = self._sources()
         with directories.without_building():
             keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
@@ -139,8 +144,8 @@ class Job:
             dataset=self.dataset,
             corpus=self.corpus,
             encoder=self.encoder,
-            vector_column=self.options.get("vector_column"),
-            index=self.options.get("index_name"),
+            vector_column=self._columns.get("vector"),
+            index=self.options.get("index"),
             cross_encoder=self.options.get("cross_encoder"),
             seed=self.options.get("seed", 42),
         )
@@ -210,12 +215,12 @@ class Job:
         return stages
 
     def _encodes_queries(self) -> bool:
-        return self.encoder is not None and self.options.get("query_vector_column") is None
+        return self.encoder is not None and "query_vector" not in self._columns
 
     def _queries(self, pairs: Dataset) -> list[str]:
-        name = self.options.get("query_column", "query")
+        name = self._columns.get("query", "query")
         if name not in pairs.column_names:
-            raise missing_column(name, pairs.column_names, "dataset", "query_column")
+            raise missing_column(name, pairs.column_names, "dataset", "query")
         texts: list[str] = pairs.with_format("arrow", columns=[name])[spread(len(pairs), QUERIES)][name].to_pylist()
         return texts
 
@@ -292,14 +297,15 @@ def ceiling(
         cached (`Cached`, *optional*): what need not be built; by default nothing is known.
     """
     cached = cached or Cached()
-    names = text_columns_of(dataset, options.get("text_column"))
+    columns = options.get("columns") or Columns()
+    names = text_columns_of(dataset, columns.get("text"))
     size = sum(dataset.data.column(name).nbytes for name in names if name in dataset.column_names)
     kind, documents = strategy.retriever.name, len(dataset)
     reading = CEILING["byte"] * size + CEILING["document"] * documents
     seconds = reading * ((not cached.keys) + (cached.searcher is None))
     if strategy.uses_vectors and options.get("encoder") is not None:
-        encoded = 0 if options.get("vector_column") else documents * (1 - cached.vectors)
-        seconds += CEILING["encode"] * (encoded + (0 if options.get("query_vector_column") else rows))
+        encoded = 0 if "vector" in columns else documents * (1 - cached.vectors)
+        seconds += CEILING["encode"] * (encoded + (0 if "query_vector" in columns else rows))
     seconds += CEILING["score"] * rows * sum(stage.scored_depth + 1 for stage in strategy.scoring)
     deep = max(1.0, strategy.depth(options.get("num_negatives", 4)) / 100)
     return seconds + rows * (CEILING["row"] * deep + CEILING.get(kind, CEILING["dense"]) * documents)

@@ -24,7 +24,7 @@ from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.documents import Corpus, open_corpus
 from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
 from hf_hardneg.corpus.positives import corpus_keys
-from hf_hardneg.corpus.queries import Queries
+from hf_hardneg.corpus.queries import PairColumns, Queries
 from hf_hardneg.errors import silenced
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.retrievers import Searcher
@@ -343,9 +343,9 @@ def _dataset(table: pa.Table) -> Dataset:
 
 def _needed(corpus: Corpus, few: pa.Table, options: Mapping[str, Any]) -> np.ndarray:
     """Rows of the documents that the sampled pairs name, by id or by text; without them they cannot be read."""
-    columns = named_columns(few)
-    names = [options.get(f"{name}_column", name) for name in ("positive_ids", "exclude_ids", "positive")]
-    ids, excluded, texts = (_flat(columns[name], name) if name in columns else [] for name in names)
+    table, names = named_columns(few), PairColumns.of(options.get("columns"))
+    read = (names.positive_ids, names.exclude_ids, names.positive)
+    ids, excluded, texts = (_flat(table[name], name) if name is not None and name in table else [] for name in read)
     found = [np.zeros(0, np.int64)]
     wanted = pa.array([*ids, *excluded], pa.string()), pa.array(texts, pa.string())
     for start in range(0, len(corpus), LENGTHS_READ):
@@ -375,24 +375,25 @@ class _Runner:
     def __call__(self, size: int, pairs: Dataset) -> Sample:
         rows = np.union1d(self.needed, spread(len(self.corpus), size))
         dataset = self._documents(rows)
-        options = {**self.options, "id_column": self.corpus.id_column}
+        ids = {} if self.corpus.id_column is None else {"id": self.corpus.id_column}
+        options = {**self.options, "columns": {**self._columns, **ids}}
         with silenced(), scratch("hf_hardneg-plan-") as folder:
             return self._stages(dataset, pairs, {**options, "cache_dir": str(folder)}, folder)
 
+    @property
+    def _columns(self) -> dict[str, Any]:
+        return self.options.get("columns") or {}
+
     def _documents(self, rows: np.ndarray) -> Dataset:
         names = [*self.corpus.text_columns]
-        if self.options.get("vector_column"):
-            names.append(self.options["vector_column"])
-        if self.options.get("parent_column"):
-            names.append(self.options["parent_column"])
+        names += [column for role, column in self._columns.items() if role in ("vector", "parent")]
         table = _gathered(self.dataset.select_columns(list(dict.fromkeys(names))), rows)
         if self.corpus.id_column is not None and self.corpus.id_column not in names:
             table = table.append_column(self.corpus.id_column, self.corpus.ids(rows))
         return _dataset(table)
 
     def _stages(self, dataset: Dataset, pairs: Dataset, options: dict[str, Any], folder: Path) -> Sample:
-        names = ("text_column", "id_column", "cache_dir")
-        opened = open_corpus(dataset, **{name: options[name] for name in names if name in options})
+        opened = open_corpus(dataset, columns=options["columns"], cache_dir=options["cache_dir"])
         costs = {}
         _, costs["text keys"] = measured(lambda: corpus_keys(opened, options.get("dedupe", "normalized")), folder)
         strategy = resolve(self.strategy, safeguards=options.get("safeguards", True))
@@ -403,7 +404,7 @@ class _Runner:
         make = {"known_positives": [pairs], **options}
         miner, costs["known positives"] = measured(lambda: HardNegatives(dataset, strategy, **make), folder)
         table = pairs.with_format("arrow")[:]
-        columns = Batch.of(table, miner.query_column).columns
+        columns = Batch.of(table, miner.retrieval.reader.columns.query).columns
         miner(table.slice(0, FEW))
         queries, read = measured(lambda: miner.retrieval.reader.read(columns))
         found, search = measured(lambda: miner.retrieval.search(queries))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.documents import dataset_digest
-from hf_hardneg.corpus.queries import Columns
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.recipes.serialization import plain
 from hf_hardneg.runtime.arguments import check_fields
@@ -85,7 +85,7 @@ def searchers_of(miner: HardNegatives) -> list[Any]:
     return list(found.values())
 
 
-def source_of(split: Dataset, columns: Columns) -> Source:
+def source_of(split: Dataset, columns: PairColumns) -> Source:
     """The pairs of one split, digested in the columns that mining reads."""
     digested = columns.digested(split)
     digest = dataset_digest(split, digested)

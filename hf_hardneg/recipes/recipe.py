@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
+from hf_hardneg.corpus.columns import Columns, in_order
 from hf_hardneg.errors import DataError
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.recipes.provenance import (
@@ -29,7 +30,7 @@ from hf_hardneg.recipes.provenance import (
 )
 from hf_hardneg.recipes.recipe_text import check_sizes, described, in_card, in_description, values_of
 from hf_hardneg.recipes.serialization import CLASSES, CUSTOM, expression, literal, names, plain, rebuilt
-from hf_hardneg.runtime.arguments import Range, check_fields, checked
+from hf_hardneg.runtime.arguments import Range, check_fields, checked, fit
 from hf_hardneg.runtime.versions import installed
 from hf_hardneg.store import directories
 from hf_hardneg.strategies import Strategy
@@ -44,11 +45,6 @@ NOT_OPTIONS = ("strategy", "safeguards", "cache_dir")
 MODELS = ("encoder", "cross_encoder")
 ADOPTED = "faiss-"
 """How the identity of a user's own index begins."""
-COLUMNS = (
-    *("query_column", "query_id_column", "query_vector_column", "positive_column", "positive_ids_column"),
-    *("exclude_ids_column", "answer_column"),
-)
-"""Options that name what mining reads of pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +108,7 @@ class Recipe:
         made = cls(
             versions=dict(versions or installed()),
             strategy=plain(miner.strategy),
-            options=_options(miner, documents.text_columns),
+            options=_options(miner),
             corpus=Source(
                 rows=len(documents),
                 digest=documents.digest,
@@ -185,6 +181,11 @@ class Recipe:
         return bool(self.known) and sorted(self.known) == sorted(one.digest for one in self.pairs.values() if one.rows)
 
     @property
+    def columns(self) -> Columns:
+        """Names of the columns that mining read, by role."""
+        return self.options.get("columns") or Columns()
+
+    @property
     def uses_own_index(self) -> bool:
         """Whether documents were searched in an index that the user brought."""
         return any(str(one.get("identity", "")).startswith(ADOPTED) for one in self.indexes)
@@ -254,8 +255,7 @@ def _read(values: dict[str, Any]) -> Recipe:
     if unknown or set(strategy) != parts or strategy["class"] != Strategy.__name__:
         raise ValueError(f"options {sorted(unknown)}, strategy {strategy!r}"[:200])
     check_sizes([strategy, values["options"]])
-    if not all(isinstance(values["options"].get(name), str | None) for name in COLUMNS):
-        raise TypeError("names of columns are strings")
+    fit("Recipe", "columns", values["options"].get("columns"), Columns | None)
     return _made(values)
 
 
@@ -282,10 +282,11 @@ def _scrubbed(value: Any) -> Any:
     return [_scrubbed(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _options(miner: HardNegatives, texts: tuple[str, ...]) -> dict[str, Any]:
+def _options(miner: HardNegatives) -> dict[str, Any]:
     """The arguments that decide rows, with the text columns that the corpus was read by."""
-    options = {name: plain(getattr(miner, name)) for name in _option_names()}
-    return {**options, "text_column": plain(texts) if len(texts) > 1 else texts[0]}
+    texts = miner.retrieval.reader.corpus.text_columns
+    options = {name: getattr(miner, name) for name in _option_names()}
+    return plain(options | {"columns": {**in_order(miner.columns), "text": texts if len(texts) > 1 else texts[0]}})
 
 
 def _option_names() -> list[str]:
@@ -349,7 +350,7 @@ def _arguments(recipe: Recipe) -> list[str]:
     if recipe.known and not recipe.uses_mine:
         lines.append(f"known_positives=[...],  # datasets of digest {', '.join(map(literal, recipe.known))}")
     if recipe.uses_own_index:
-        lines.append("index_name=...,  # your own index")
+        lines.append("index=...,  # your own index")
     return lines
 
 

@@ -110,7 +110,9 @@ def expression(value: Any) -> str:
         return f"[{', '.join(map(expression, value))}]"
     if not isinstance(value, dict):
         return literal(value)
-    name = str(value.get("class"))
+    if "class" not in value:
+        return f"{{{', '.join(f'{literal(key)}: {expression(one)}' for key, one in value.items())}}}"
+    name = str(value["class"])
     if name == FLOAT:
         return f"float({literal(value.get('value'))})"
     if name == CUSTOM or name not in CLASSES:

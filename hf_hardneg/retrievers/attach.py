@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hf_hardneg.corpus.batches import matrix
-from hf_hardneg.corpus.documents import Corpus, missing_column, open_corpus, rows_digest
+from hf_hardneg.corpus.columns import Columns, missing_column
+from hf_hardneg.corpus.documents import Corpus, open_corpus, rows_digest
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity, build_dense
-from hf_hardneg.runtime.arguments import Name, checked
+from hf_hardneg.runtime.arguments import Folder, Name, checked
 from hf_hardneg.store.mapped_memory import release
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ ENCODE_BLOCK = 1024
 
 @checked
 def attach_bm25(
-    dataset: Dataset, *, index_name: Name = "bm25", config: BM25Config | None = None, **corpus_options: Any
+    dataset: Dataset,
+    *,
+    index_name: Name = "bm25",
+    config: BM25Config | None = None,
+    columns: Columns | None = None,
+    cache_dir: Folder | None = None,
 ) -> Dataset:
     """The corpus with a BM25 index attached, built once and reused from the cache.
 
@@ -35,7 +41,7 @@ def attach_bm25(
         dataset (`Dataset`): the corpus.
         index_name (`str`, defaults to `"bm25"`): its name in `dataset.search_batch(name, texts, k)`.
         config (`BM25Config`, *optional*): weights and text analysis.
-        **corpus_options: `text_column`, `id_column`, `cache_dir`, as for `HardNegatives`.
+        columns (`Columns`, *optional*), cache_dir (`str`, *optional*): as for `HardNegatives`.
 
     Example:
         >>> corpus = attach_bm25(corpus)
@@ -46,7 +52,8 @@ def attach_bm25(
     from hf_hardneg.retrievers.bm25_search import BM25Search
 
     config = config or BM25Config()
-    index = BM25Index(directory=build_bm25(open_corpus(dataset, **corpus_options), config), config=config)
+    corpus = open_corpus(dataset, columns=columns, cache_dir=cache_dir)
+    index = BM25Index(directory=build_bm25(corpus, config), config=config)
     attached = dataset.with_format(**dataset.format)
     attached._indexes[index_name] = BM25Search(index)
     return attached
@@ -57,22 +64,23 @@ def attach_dense(
     dataset: Dataset,
     *,
     encoder: Any = None,
-    vector_column: Name | None = None,
     index_name: Name = "dense",
     similarity: Literal["cosine", "dot"] = "cosine",
-    **corpus_options: Any,
+    columns: Columns | None = None,
+    cache_dir: Folder | None = None,
 ) -> Dataset:
     """The corpus with a memory-mapped exact FAISS index attached, built once and reused from the cache.
 
     Args:
         dataset (`Dataset`): the corpus.
         encoder (`str`, `SentenceTransformer` or callable, *optional*): what encodes the texts.
-        vector_column (`str`, *optional*): a column of vectors, instead of an encoder.
         index_name (`str`, defaults to `"dense"`): its name in `dataset.search_batch(name, vectors, k)`.
         similarity (`str`, defaults to `"cosine"`): `"cosine"` or `"dot"`.
-        **corpus_options: `text_column`, `id_column`, `cache_dir`, as for `HardNegatives`.
+        columns (`Columns`, *optional*), cache_dir (`str`, *optional*): as for `HardNegatives`; the role `vector` names
+            a column of vectors, instead of an encoder.
     """
-    corpus = open_corpus(dataset, **corpus_options)
+    corpus = open_corpus(dataset, columns=columns, cache_dir=cache_dir)
+    vector_column = (columns or Columns()).get("vector")
     index = index_corpus(dataset, corpus, load(encoder, corpus), vector_column, similarity)
     attached = dataset.with_format(**dataset.format)
     attached.add_faiss_index_from_external_arrays(
@@ -101,13 +109,13 @@ def index_corpus(
     """
     if vector_column is not None:
         if vector_column not in dataset.column_names:
-            raise missing_column(vector_column, dataset.column_names, "corpus", "vector_column")
+            raise missing_column(vector_column, dataset.column_names, "corpus", "vector")
         blocks, digest = _column(dataset, vector_column), rows_digest(dataset, [vector_column])
         return build_dense(corpus, blocks, vectors_digest=digest, similarity=similarity)
     if encoder is None:
         raise ConfigError(
             "A dense strategy needs vectors and got none. Pass encoder= (Hub id, path, SentenceTransformer, callable), "
-            "or vector_column= with query_vector_column=."
+            "or columns={'vector': ..., 'query_vector': ...}."
         )
     from hf_hardneg.models.embeddings import CorpusVectors
 

@@ -64,7 +64,7 @@ class Dense:
         if self.factory not in EXACT and self.similarity == "l2":
             raise ConfigError(
                 f"factory={self.factory!r} needs similarity 'cosine' or 'dot', not 'l2'. Drop one of both, or pass "
-                "your own L2 index as index_name=."
+                "your own L2 index as index=."
             )
         if self.factory not in EXACT:
             checked_factory(self.factory)
@@ -84,7 +84,7 @@ class Dense:
         """
         if sources.index is not None and sources.vector_column is not None:
             raise ConfigError(
-                f"index_name= and vector_column={sources.vector_column!r} were both given, and either brings the "
+                f"index= and columns={{'vector': {sources.vector_column!r}}} were both given, and either brings the "
                 "vectors of the corpus. Drop one of them."
             )
         encoder = load(sources.encoder, sources.corpus)
@@ -97,13 +97,13 @@ class Dense:
         if self.factory not in EXACT:
             raise ConfigError(
                 f"factory={self.factory!r} cannot rebuild your own index, {sources.index!r}. Drop factory=, or drop "
-                "index_name= to have the corpus indexed by it."
+                "index= to have the corpus indexed by it."
             )
         index = adopt_faiss(sources.corpus, _user_index(sources), similarity=self.similarity)
         if self.device == "cuda" and index.codes() is None:
             raise ConfigError(
                 f"device='cuda' cannot search your own index, {sources.index!r}; only a flat inner product index can "
-                "be, in torch. Drop device=, or drop index_name= to have the corpus indexed."
+                "be, in torch. Drop device=, or drop index= to have the corpus indexed."
             )
         return DenseSearcher(replace(index, device=self.device), encoder)
 
@@ -173,7 +173,7 @@ class DenseSearcher:
             vectors = self.index.queries(self.encoder.encode(queries.texts, kind="query"))
         else:
             raise ConfigError(
-                "The queries have no vectors. Pass encoder=, the model of the corpus, or query_vector_column=."
+                "The queries have no vectors. Pass encoder=, the model of the corpus, or columns={'query_vector': ...}."
             )
         zero = np.flatnonzero(self._without_direction(vectors))
         if len(zero):

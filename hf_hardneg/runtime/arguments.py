@@ -18,7 +18,19 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, fields
-from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import numpy as np
 
@@ -198,6 +210,8 @@ def described(kind: Any) -> str:
         return f"a mapping from {' to '.join(sides)}" if len(sides) == 2 else "a mapping"
     if origin in (Sequence, list, tuple):
         return f"a list, each {described(get_args(kind)[0])}" if _is_checked(get_args(kind)[0]) else "a list"
+    if is_typeddict(kind):
+        return f"a mapping from roles ({', '.join(_of_roles(kind))}) to names of columns"
     return words.get(kind, f"a {getattr(origin or kind, '__name__', str(kind))}")
 
 
@@ -246,6 +260,8 @@ def _fitted(value: Any, kind: Any) -> Any:
         return _listed(value, parts)
     if origin in (Mapping, dict):
         return _mapped(value, parts)
+    if is_typeddict(kind):
+        return _with_roles(value, kind)
     for allowed in (kind, origin):
         if isinstance(allowed, type) and _is_checked(allowed):
             return _kept(value, isinstance(value, allowed))
@@ -273,6 +289,31 @@ def _mapped(value: Any, kinds: tuple[Any, ...]) -> Any:
         for entry in entries if _is_checked(kind) else ():
             _fitted(entry, kind)
     return value
+
+
+def _with_roles(value: Any, kind: Any) -> Any:
+    """A mapping whose keys, and what each may hold, a `TypedDict` says.
+
+    Raises:
+        UnknownNameError: a key that it does not have.
+        ConfigError: what is under a key, or keys and values in each other's place.
+    """
+    _kept(value, isinstance(value, Mapping))
+    roles = _of_roles(kind)
+    for role, held in value.items():
+        if role not in roles and isinstance(held, str) and held in roles:
+            raise ConfigError(
+                f"{kind.__name__} {shown(dict(value))} has the role {held!r} as a value; roles are keys and columns "
+                f"are values. Give {{{held!r}: {role!r}}}."
+            )
+        if role not in roles:
+            raise unknown_name(f"role of {kind.__name__}", role, roles)
+    return {role: fit(kind.__name__, role, held, roles[role]) for role, held in value.items()}
+
+
+@functools.cache
+def _of_roles(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _listed(value: Any, kinds: tuple[Any, ...]) -> Any:

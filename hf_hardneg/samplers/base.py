@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.corpus.queries import Columns
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.draws import sample_without_replacement
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.retrievers import Searcher
@@ -48,7 +48,7 @@ class Sampler(Protocol):
         """How many candidates retrieval should bring."""
         raise NotImplementedError
 
-    def check_known(self, known: Sequence[Dataset], columns: Columns, dedupe: Dedupe) -> None:
+    def check_known(self, known: Sequence[Dataset], columns: PairColumns, dedupe: Dedupe) -> None:
         """Raise where the known pairs are too few for it.
 
         Raises:

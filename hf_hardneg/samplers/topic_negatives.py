@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.corpus.queries import Columns, query_keys
+from hf_hardneg.corpus.queries import PairColumns, query_keys
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.runtime.arguments import AtLeastOne, Seed, check_fields
 from hf_hardneg.samplers.base import POOL, Sampler, Uniforms, uniform_sample
@@ -45,7 +45,7 @@ class TopicNegatives(Sampler):
         """Whether a candidate is of the query's topic."""
         return (SameTopic(self.topics, self.seed),)
 
-    def check_known(self, known: Sequence[Dataset], columns: Columns, dedupe: Dedupe) -> None:
+    def check_known(self, known: Sequence[Dataset], columns: PairColumns, dedupe: Dedupe) -> None:
         """Raise for more topics than known queries."""
         keys = [query_keys(rows, columns, dedupe) for rows in known]
         found = len(np.unique(np.concatenate(keys))) if keys else self.topics

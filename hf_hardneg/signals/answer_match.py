@@ -24,7 +24,9 @@ class AnswerMatch:
     def bind(self, context: Context) -> BoundSignal:
         """See `Signal`."""
         if context.reader.columns.answer is None:
-            raise ConfigError("ContainsAnswer() needs answers and no column of them is named; pass answer_column=.")
+            raise ConfigError(
+                "ContainsAnswer() needs answers and no column of them is named; pass columns={'answer': ...}."
+            )
         return _AnswerMatch(context.sources.corpus)
 
 

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.grouping import among, spread
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.corpus.documents import content_digest, missing_column
+from hf_hardneg.corpus.columns import missing_column
+from hf_hardneg.corpus.documents import content_digest
 from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
 from hf_hardneg.corpus.positives import CorpusKeys
 from hf_hardneg.corpus.queries import Queries
@@ -41,7 +42,7 @@ class ParentMatch:
         """See `Signal`."""
         dataset, corpus = context.sources.dataset, context.sources.corpus
         if self.column not in dataset.column_names:
-            raise missing_column(self.column, dataset.column_names, "corpus", "parent_column")
+            raise missing_column(self.column, dataset.column_names, "corpus", "parent")
         plain = dataset.with_format("arrow", columns=[self.column])
 
         def build(directory: Path) -> None:

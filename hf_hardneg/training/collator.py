@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_hardneg.corpus.documents import content_digest, missing_column
+from hf_hardneg.corpus.columns import Columns, missing_column
+from hf_hardneg.corpus.documents import content_digest
 from hf_hardneg.corpus.positives import KnownPositives, Listing, PositiveList, obtain_positives
-from hf_hardneg.corpus.queries import group_keys
-from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.corpus.queries import PairColumns, group_keys
+from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.runtime.arguments import AtLeastOne, Folder, Name, Range, check_fields, checked
 from hf_hardneg.store import directories
 from hf_hardneg.text.keys import Dedupe, text_keys
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 BATCH = 1000
+
+
+class BatchColumns(Columns, total=False):
+    """Names of columns in the rows of a batch, by role.
+
+    Args:
+        negatives (`str`, defaults to `"negatives"`): one text or several, as positives are.
+        known_positives (`str`): texts that are positives of the row's query too.
+    """
+
+    negatives: Name
+    known_positives: Name
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,8 @@ class CrossBatchCollator:
         query_prompt, document_prompt (`str`, defaults to `""`): put before each text.
         query_max_length, document_max_length (`int`, *optional*): tokens; by default what the tokenizer says.
         known (`KnownPositives`, *optional*): positives of a query in other rows, see `known_positives`.
-        known_positives_column (`str`, *optional*): texts that are positives of the row's query too.
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same, as in `HardNegatives`.
-        query_column, query_id_column, positive_column, negatives_column (`str`): as `mine()` names them, positives and
-            negatives one text or several; the id is looked up in `known` where there is one.
+        columns (`BatchColumns`, *optional*): as `mine()` got them, and the roles of mined columns.
         score_columns (`tuple[str, str]`, *optional*): a teacher's scores of positives and of negatives to learn from,
             such as `("positive_scores", "negative_scores")`.
 
@@ -66,12 +77,8 @@ class CrossBatchCollator:
     query_max_length: AtLeastOne | None = None
     document_max_length: AtLeastOne | None = None
     known: KnownPositives | None = None
-    known_positives_column: Name | None = None
+    columns: BatchColumns | None = None
     dedupe: Dedupe = "normalized"
-    query_column: Name = "query"
-    query_id_column: Name = "query_id"
-    positive_column: Name = "positive"
-    negatives_column: Name = "negatives"
     score_columns: tuple[Name, Name] | None = None
 
     def __post_init__(self) -> None:
@@ -97,8 +104,8 @@ class CrossBatchCollator:
         """
         if not len(rows):
             raise DataError("CrossBatchCollator got a batch of 0 rows; it needs one at least. Give the loader rows.")
-        queries = [text for row in rows for text in self._texts(row, self.query_column, at_most=1)]
-        positives = [self._texts(row, self.positive_column, at_least=1) for row in rows]
+        queries = [text for row in rows for text in self._texts(row, "query", at_most=1)]
+        positives = [self._texts(row, "positive", at_least=1) for row in rows]
         first = [own[0] for own in positives]
         negatives, mask = self._negatives(rows, first)
         flat = [text for own in negatives for text in own]
@@ -119,10 +126,15 @@ class CrossBatchCollator:
             batch["scores"] = self._scores(rows, mask, *self.score_columns)
         return batch
 
-    def _texts(self, row: Row, column: str, *, at_least: int = 0, at_most: int | None = None) -> list[str]:
+    def _column(self, role: str) -> str:
+        named: Any = self.columns or {}
+        return str(named.get(role, role))
+
+    def _texts(self, row: Row, role: str, *, at_least: int = 0, at_most: int | None = None) -> list[str]:
         """The strings of a column that holds one or a list."""
+        column = self._column(role)
         if column not in row:
-            raise missing_column(column, list(row), "batch", self._option(column))
+            raise missing_column(column, list(row), "batch", role)
         texts = [row[column]] if isinstance(row[column], str) else row[column]
         if (
             texts is None
@@ -134,9 +146,6 @@ class CrossBatchCollator:
             raise DataError(f"Column {column!r} holds {row[column]!r}; it must hold {allowed}. Drop or mend such rows.")
         return list(texts)
 
-    def _option(self, column: str) -> str:
-        return next(name for name, value in vars(self).items() if name.endswith("_column") and value == column)
-
     def _tokens(self, texts: list[str], prompt: str, max_length: int | None) -> Any:
         prompted = [prompt + text for text in texts]
         return self.tokenizer(prompted, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
@@ -145,7 +154,7 @@ class CrossBatchCollator:
         """Negatives of each row, B lists of m, and which of them are not filled up, (B, m) bool."""
         if self.num_negatives == 0:
             return [[] for _ in rows], np.zeros((len(rows), 0), bool)
-        found = [self._texts(row, self.negatives_column)[: self.num_negatives] for row in rows]
+        found = [self._texts(row, "negatives")[: self.num_negatives] for row in rows]
         counts = np.array([len(own) for own in found])
         width = int(counts.max()) if self.num_negatives is None else self.num_negatives
         filled = [own + [text] * (width - len(own)) for own, text in zip(found, fill, strict=True)]
@@ -157,12 +166,13 @@ class CrossBatchCollator:
     def _known(self, rows: Sequence[Row], queries: list[str], positives: list[list[str]]) -> Tensor:
         """Keys of all known positives of each row, (B, p), filled up with its first one."""
         found = positives
-        if self.known_positives_column is not None:
-            more = [self._texts(row, self.known_positives_column) for row in rows]
+        if "known_positives" in (self.columns or ()):
+            more = [self._texts(row, "known_positives") for row in rows]
             found = [own + others for own, others in zip(positives, more, strict=True)]
         keys = [self._keys(own) for own in found]
         if self.known is not None:
-            ids = [str(row[self.query_id_column]) for row in rows] if self.query_id_column in rows[0] else None
+            column = self._column("query_id")
+            ids = [str(row[column]) for row in rows] if column in rows[0] else None
             for group in group_keys(text_keys(queries, self.dedupe), ids):
                 owner, listed, _, _ = self.known.of(group)
                 starts = np.searchsorted(owner, np.arange(1, len(rows)))
@@ -176,7 +186,10 @@ class CrossBatchCollator:
         for place, row in enumerate(rows):
             for column in (positive, negative):
                 if column not in row:
-                    raise missing_column(column, list(row), "batch", "score_columns")
+                    raise ColumnError(
+                        f"The batch has no column {column!r}; it has {', '.join(map(repr, row))}. "
+                        "Name the right one with score_columns=."
+                    )
             own = [*_listed(row[positive])[:1], *_listed(row[negative])[: mask[place].sum()]]
             if None in own or len(own) != 1 + mask[place].sum():
                 raise DataError(
@@ -191,9 +204,7 @@ class CrossBatchCollator:
 def known_positives(
     *pairs: Dataset,
     dedupe: Dedupe = "normalized",
-    query_column: Name = "query",
-    query_id_column: Name = "query_id",
-    positive_column: Name = "positive",
+    columns: Columns | None = None,
     symmetric: bool = False,
     cache_dir: Folder | None = None,
 ) -> KnownPositives:
@@ -204,7 +215,7 @@ def known_positives(
     Args:
         pairs (`Dataset`): mined data, or pairs whose positives are texts.
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same.
-        query_column, query_id_column, positive_column (`str`): in the pairs; ids may be absent.
+        columns (`Columns`, *optional*): of the pairs; ids may be absent.
         symmetric (`bool`, defaults to `False`): whether pairs hold in both directions, as for `HardNegatives`.
         cache_dir (`str`, *optional*): where it is stored; default is under the datasets cache.
 
@@ -214,31 +225,28 @@ def known_positives(
     """
     if not any(map(len, pairs)):
         raise DataError("known_positives() got 0 rows; it needs at least one. Give pairs, or leave out known=.")
-    columns = []
+    names = PairColumns.of(columns)
+    wanted = [names.query, names.query_id, names.positive]
     for rows in pairs:
-        for name, option in ((query_column, "query_column"), (positive_column, "positive_column")):
+        for name, role in ((names.query, "query"), (names.positive, "positive")):
             if name not in rows.column_names:
-                raise missing_column(name, rows.column_names, "dataset", option)
-        columns.append([name for name in (query_column, query_id_column, positive_column) if name in rows.column_names])
-    plain = [rows.with_format("arrow", columns=names) for rows, names in zip(pairs, columns, strict=True)]
-    digests = [content_digest(rows, names) for rows, names in zip(plain, columns, strict=True)]
+                raise missing_column(name, rows.column_names, "dataset", role)
+    present = [[name for name in wanted if name in rows.column_names] for rows in pairs]
+    plain = [rows.with_format("arrow", columns=those) for rows, those in zip(pairs, present, strict=True)]
+    digests = [content_digest(rows, those) for rows, those in zip(plain, present, strict=True)]
 
     def listings() -> Iterator[Listing]:
         for table in (table for rows in plain for table in rows.iter(batch_size=BATCH)):
-            queries = table.column(query_column).to_pylist()
-            ids = query_id_column in table.column_names
-            names = [str(name) for name in table.column(query_id_column).to_pylist()] if ids else None
-            texts = [[row] if isinstance(row, str) else row for row in table.column(positive_column).to_pylist()]
+            queries = table.column(names.query).to_pylist()
+            ids = table.column(names.query_id).to_pylist() if names.query_id in table.column_names else None
+            texts = [[row] if isinstance(row, str) else row for row in table.column(names.positive).to_pylist()]
             owner = np.repeat(np.arange(len(texts)), [len(of_row) for of_row in texts])
             listed = PositiveList.outside(owner, [text for of_row in texts for text in of_row], dedupe)
             themselves = PositiveList.outside(np.arange(len(queries)), queries, dedupe)
-            yield Listing(group_keys(themselves.key, names), listed, themselves, listed.key)
+            groups = group_keys(themselves.key, None if ids is None else list(map(str, ids)))
+            yield Listing(groups, listed, themselves, listed.key)
 
-    parameters = {
-        "pairs": digests,
-        "dedupe": dedupe,
-        "columns": [query_column, query_id_column, positive_column],
-    }
+    parameters = {"pairs": digests, "dedupe": dedupe, "columns": wanted}
     return obtain_positives(directories.cache_root(cache_dir), listings, parameters, symmetric=symmetric)
 
 

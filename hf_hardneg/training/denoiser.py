@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
+from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.documents import Corpus, open_corpus
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, DataError, check_keywords
 from hf_hardneg.hard_negatives import OPTIONS, usable
 from hf_hardneg.mining import KEYWORDS, mine
@@ -105,8 +107,7 @@ def train_denoiser(
     first_pass: str | Strategy = FIRST_PASS,
     folds: AtLeastOne = 1,
     device: Name = "auto",
-    query_column: Name = "query",
-    positive_column: Name = "positive",
+    columns: Columns | None = None,
     **options: Any,
 ) -> Path:
     """The folder of a denoiser, trained by binary cross-entropy; `cross_encoder=` takes it.
@@ -133,7 +134,7 @@ def train_denoiser(
         first_pass (`str` or `Strategy`): where hard negatives come from.
         folds (`int`, defaults to 1): how many models; costs `folds - 1` times as much as one.
         device (`str`, defaults to `"auto"`): a GPU if there is one.
-        query_column, positive_column (`str`): their names in `pairs`.
+        columns (`Columns`, *optional*): as for `mine`.
         options: further arguments of `mine`.
 
     Raises:
@@ -158,14 +159,13 @@ def train_denoiser(
     start = model_folder(os.fspath(encoder), otherwise="another encoder")
     check_family(family_of_folder(start), "encoder", repr(os.fspath(encoder)))
     files = read_model_files(str(start))
-    options |= {"query_column": query_column, "positive_column": positive_column, "seed": training.seed}
-    options |= {"encoder": os.fspath(encoder)}
+    options |= {"columns": columns, "seed": training.seed, "encoder": os.fspath(encoder)}
     mined = [
         mine(pairs, corpus, strategy, num_negatives=number * training.epochs, **usable(strategy, options))
         for strategy, number in ((first_pass, training.hard), ("random", training.random))
         if number
     ]
-    rows = _rows(mined, query_column, positive_column)
+    rows = _rows(mined, PairColumns.of(columns))
     if not any(row.hard for row in rows):
         raise DataError(
             "No query has a first-pass negative; give a first_pass= with looser filters, or more documents."
@@ -179,8 +179,7 @@ def train_denoiser(
     with writing(target, other="output_dir="), published(target) as partial:
         partial.mkdir(parents=True)
         if architecture == "late-interaction":
-            names = ("text_column", "id_column", "cache_dir")
-            opened = open_corpus(corpus, **{name: options[name] for name in names if name in options})
+            opened = open_corpus(corpus, columns=columns, cache_dir=options.get("cache_dir"))
             model = _late_interaction(opened, files, partial / "encoder", device)
             for name, part in parts.items():
                 _fit_late_interaction(model, part, partial / name)
@@ -211,10 +210,10 @@ class _Row(NamedTuple):
     random: list[str]
 
 
-def _rows(mined: Sequence[Dataset], query_column: str, positive_column: str) -> list[_Row]:
+def _rows(mined: Sequence[Dataset], names: PairColumns) -> list[_Row]:
     negatives = [part["negatives"][:] for part in mined]
     negatives += [[[]] * len(mined[0])] * (2 - len(negatives))
-    queries, positives = mined[0][query_column][:], mined[0][positive_column][:]
+    queries, positives = mined[0][names.query][:], mined[0][names.positive][:]
     listed = [[one] if isinstance(one, str) else list(one) for one in positives]
     return [_Row(*row) for row in zip(queries, listed, *negatives, strict=True)]
 

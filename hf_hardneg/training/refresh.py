@@ -58,8 +58,9 @@ LASTING = (
     "positivetexts",
 )
 """What is kept in the cache from one refresh to the next: it does not depend on the weights that are trained."""
-FIXED = ("vector_column", "query_vector_column", "index_name", "known_positives", "cache_dir")
-"""Options of `HardNegatives` that mean nothing where vectors are made again."""
+FIXED = ("index", "known_positives", "cache_dir")
+VECTORS = ("vector", "query_vector")
+"""Options of `HardNegatives` and roles of columns that mean nothing where vectors are made again."""
 
 
 class Refresher:
@@ -362,10 +363,11 @@ class Refresher:
                 f"warm_start={warm_start!r} needs vectors; allowed are 'bm25', 'random' and None. To start with "
                 "it, mine() the pairs, pass the result as pairs, and warm_start=None."
             )
-        fixed = [name for name in FIXED if name in self.options]
+        fixed = [f"{name}=" for name in FIXED if name in self.options]
+        fixed += [f"columns={{{role!r}: ...}}" for role in VECTORS if role in (self.options.get("columns") or ())]
         if fixed:
             raise ConfigError(
-                f"Refresher got {', '.join(fixed)}=; it encodes with encoder=, excludes the positives of its pairs, "
+                f"Refresher got {', '.join(fixed)}; it encodes with encoder=, excludes the positives of its pairs, "
                 "and stores in directory=. Drop it."
             )
         if self.query_chunks > len(self.pairs):

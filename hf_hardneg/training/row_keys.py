@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.corpus.ids import named_columns
-from hf_hardneg.corpus.queries import Columns, Reader
+from hf_hardneg.corpus.queries import PairColumns, Reader
 from hf_hardneg.errors import DataError
 from hf_hardneg.store import directories
 from hf_hardneg.store.disk import save_array
@@ -28,11 +28,11 @@ class RowKeys:
 
     Args:
         directory (`Path`): the published table.
-        columns (`Columns`): names in the pairs.
+        columns (`PairColumns`): names in the pairs.
     """
 
     directory: Path
-    columns: Columns
+    columns: PairColumns
 
     @classmethod
     def of(cls, pairs: Any, reader: Reader) -> RowKeys:
@@ -72,12 +72,12 @@ def _mapped_keys(directory: Path) -> tuple[np.ndarray, np.ndarray]:
     return arrays["order"], arrays["keys"]
 
 
-def _read(present: list[str], columns: Columns) -> list[str]:
+def _read(present: list[str], columns: PairColumns) -> list[str]:
     """The columns that mining reads, of those that are there."""
     wanted = (columns.query, columns.query_id, columns.positive, columns.positive_ids, columns.exclude_ids)
     return [name for name in (*wanted, columns.answer) if name is not None and name in present]
 
 
-def _keys(table: Mapping[str, pa.ChunkedArray], columns: Columns) -> np.ndarray:
+def _keys(table: Mapping[str, pa.ChunkedArray], columns: PairColumns) -> np.ndarray:
     values = [table[name].to_pylist() for name in _read(list(table), columns)]
     return text_keys(map(repr, zip(*values, strict=True)), "exact")

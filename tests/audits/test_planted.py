@@ -163,11 +163,11 @@ def test_a_table_of_queries_has_names_of_its_own():
     corpus = Dataset.from_dict({"pid": ["p0", "n0"], "passage": ["a text", "question 7"]})
     for text, key in (("query", "query_id"), ("question", "qid"), ("text", "query-id")):
         queries = Dataset.from_dict({key: [1], text: ["Question 7"]})
-        found = audit(given, corpus, queries=queries, layout="list", text_column="passage")
+        found = audit(given, corpus, queries=queries, layout="list", columns={"text": "passage"})
         assert found.counts["query_as_negative"] == 1
     words = Dataset.from_dict({"qid": [1], "words": ["x"]})
     with pytest.raises(ColumnError, match="The table of queries has the columns 'qid', 'words'; one of query, text"):
-        audit(given, corpus, queries=words, layout="list", text_column="passage")
+        audit(given, corpus, queries=words, layout="list", columns={"text": "passage"})
 
 
 def test_documents_relevant_to_test_queries_by_judgements():

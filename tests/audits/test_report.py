@@ -120,7 +120,7 @@ def test_the_command_line(tmp_path, capsys):
     corpus.to_parquet(tmp_path / "corpus.parquet")
     DatasetDict({"train": clean, "test": clean}).save_to_disk(tmp_path / "saved")
     clean.to_parquet(tmp_path / "clean.parquet")
-    columns = [f"--corpus={tmp_path}/corpus.parquet", "--id-column=key", "--text-column", "body"]
+    columns = [f"--corpus={tmp_path}/corpus.parquet", "--columns", "id=key", "text=body"]
     assert main(["audit", f"{tmp_path}/clean.parquet", *columns]) == 0
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\t2\t1\n")
     assert main(["audit", f"{tmp_path}/clean.parquet", *columns, f"--qrels={tmp_path}/qrels.tsv"]) == 1
@@ -156,7 +156,7 @@ IDS = Dataset.from_dict({"query_id": ["1"], "document_ids": [["p", "n"]], "score
             ConfigError,
             ["of type list", "allowed is a Dataset or None", "Give one"],
         ),
-        ({"dataset": ROWS, "corpus": IDS}, ColumnError, ["no column 'text'", "it has", "text_column="]),
+        ({"dataset": ROWS, "corpus": IDS}, ColumnError, ["no column 'text'", "it has", "columns={'text'"]),
         ({"dataset": ROWS, "qrels": {"1": ["1"]}}, ConfigError, ["needs ids", "none of queries", "Give queries="]),
         ({"dataset": IDS, "qrels": {"1": {"n": "very"}}}, DataError, ["no numbers", "above 0", "Convert"]),
         (

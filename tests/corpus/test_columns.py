@@ -287,7 +287,7 @@ def test_numbers_called_positive_beside_ids_are_labels(values, expected):
     assert mined["positive"][:] == values and mined.features["positive"] == pairs.features["positive"]
     with pytest.warns(HardNegWarning, match="labels and no texts"):
         assert pairs.map(miner(), batched=True)["negative_ids"][:] == expected["negative_ids"]
-    named = mine(pairs, CORPUS, "bm25", num_negatives=2, positive_column="positive_text")
+    named = mine(pairs, CORPUS, "bm25", num_negatives=2, columns={"positive": "positive_text"})
     assert named["positive_text"][:] == expected["positive"] and named["positive"][:] == values
     with pytest.raises(ColumnError, match="'positive' holds .* it must hold texts. .*cast_column"):
         mine(pairs.remove_columns("positive_ids"), CORPUS)
@@ -300,13 +300,13 @@ def test_numbers_for_queries_and_columns_that_are_not_there():
         with pytest.raises(ColumnError, match=r"'query' holds int64; it must hold texts. .*cast_column\('query'"):
             run()
     texts = pairs.add_column("positive", [["dark rock from lava"]] * SIZE)
-    with pytest.raises(ColumnError, match="no column 'postive'; it has .*'positive'.* positive_column="):
-        mine(texts, CORPUS, positive_column="postive")
-    for name in ("query_id_column", "positive_ids_column"):
-        with pytest.raises(ColumnError, match=f"no column 'nothing'; .*{name}="):
-            mine(texts, CORPUS, **{name: "nothing"})
-        with pytest.raises(ColumnError, match=f"no column 'nothing'; .*{name}="):
-            miner(**{name: "nothing"})(texts[:])
+    with pytest.raises(ColumnError, match="no column 'postive'; it has .*'positive'.* columns=.'positive'"):
+        mine(texts, CORPUS, columns={"positive": "postive"})
+    for role in ("query_id", "positive_ids"):
+        with pytest.raises(ColumnError, match=f"no column 'nothing'; .*columns=.'{role}'"):
+            mine(texts, CORPUS, columns={role: "nothing"})
+        with pytest.raises(ColumnError, match=f"no column 'nothing'; .*columns=.'{role}'"):
+            miner(columns={role: "nothing"})(texts[:])
 
 
 @pytest.mark.parametrize("name", [*MINED, "mining"])

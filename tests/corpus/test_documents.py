@@ -17,7 +17,7 @@ def corpus():
 
 
 def test_gathers_rows_in_the_order_asked(corpus):
-    opened = open_corpus(corpus, text_column=["head", "text"])
+    opened = open_corpus(corpus, columns={"text": ["head", "text"]})
     rows = np.array([4, 0, 0, 2])
     assert opened.texts(rows).to_pylist() == ["X epsilon", "T alpha", "T alpha", "V"]
     assert opened.ids(rows).to_pylist() == ["e", "a", "a", "c"]
@@ -54,14 +54,14 @@ def test_a_mapped_dataset_is_not_copied(corpus, tmp_path):
 def test_row_numbers_are_ids_only_where_asked_for():
     corpus = Dataset.from_dict({"text": ["x", "y"]})
     assert open_corpus(corpus).ids(np.array([1, 0])).to_pylist() == ["row-1", "row-0"]
-    assert open_corpus(corpus, id_column="row_number").ids(np.array([1, 0])).to_pylist() == ["1", "0"]
+    assert open_corpus(corpus, columns={"id": "row_number"}).ids(np.array([1, 0])).to_pylist() == ["1", "0"]
 
 
 @pytest.mark.parametrize(
     ("columns", "options", "error", "text"),
     [
-        ({"body": ["x"]}, {}, ColumnError, "no column 'text'; it has 'body'. Name the right one with text_column="),
-        ({"text": ["x"]}, {"id_column": "key"}, ColumnError, "no column 'key'; it has 'text'"),
+        ({"body": ["x"]}, {}, ColumnError, "no column 'text'; it has 'body'. Name the right one with columns=.'text'"),
+        ({"text": ["x"]}, {"columns": {"id": "key"}}, ColumnError, "no column 'key'; it has 'text'"),
         ({"text": []}, {}, DataError, "The corpus is empty"),
         ({"text": ["x", None]}, {}, DataError, "null in row 1"),
         ({"text": [1.5]}, {}, ColumnError, "'text' is of type double and was given where text is needed"),
@@ -84,8 +84,8 @@ def test_a_title_stands_before_its_text_unless_the_text_alone_is_named():
     corpus = Dataset.from_dict(TITLED)
     rows = np.arange(5)
     assert open_corpus(corpus).texts(rows).to_pylist() == ["Lava dark", "pale", "light", "  ", ""]
-    assert open_corpus(corpus, text_column="text").texts(rows).to_pylist() == TITLED["text"]
-    both = open_corpus(corpus, text_column=["title", "text"])
+    assert open_corpus(corpus, columns={"text": "text"}).texts(rows).to_pylist() == TITLED["text"]
+    both = open_corpus(corpus, columns={"text": ["title", "text"]})
     assert both.text_columns == ("title", "text") and both.digest == open_corpus(corpus).digest
 
 
@@ -100,18 +100,18 @@ def test_a_null_is_allowed_beside_another_text_only():
     corpus = Dataset.from_dict({"text": ["x", None], "title": ["T", "U"]})
     assert open_corpus(corpus).texts(np.arange(2)).to_pylist() == ["T x", "U"]
     with pytest.raises(DataError, match="null in row 1"):
-        open_corpus(corpus, text_column="text")
+        open_corpus(corpus, columns={"text": "text"})
 
 
 def test_the_digest_tells_which_columns_the_texts_come_from():
     corpus = Dataset.from_dict({"_id": ["a", "b"], "title": ["T", "U"], "text": ["x", "y"]})
-    ways = (None, "text", "title", ["text", "title"], ["_id", "text"], ["_id", "title", "text"])
-    assert len({open_corpus(corpus, text_column=way).digest for way in ways}) == len(ways)
+    ways = ("text", "title", ["text", "title"], ["_id", "text"], ["_id", "title", "text"])
+    assert len({open_corpus(corpus, columns={"text": way}).digest for way in ways}) == len(ways)
 
 
 def test_no_text_column_at_all_is_an_error(corpus):
     with pytest.raises(ConfigError, match="names no column; give the name of one"):
-        open_corpus(corpus, text_column=[])
+        open_corpus(corpus, columns={"text": []})
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])

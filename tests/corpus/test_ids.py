@@ -15,7 +15,7 @@ from hf_hardneg import HardNegatives, mine
 from hf_hardneg.corpus.documents import dataset_digest, id_column_of, open_corpus
 from hf_hardneg.corpus.ids import as_text, flat_texts, named_columns, usual_names
 from hf_hardneg.corpus.positives import corpus_keys
-from hf_hardneg.corpus.queries import Columns, Reader
+from hf_hardneg.corpus.queries import PairColumns, Reader
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.formats.inputs import load_table
 
@@ -87,7 +87,7 @@ def test_ids_are_right_or_refused_whatever_their_column_and_file(kind, rows, tmp
         as_written = kind == "float" and corpus.features[name].dtype == "string"
         assert ids == (["2.0", "0.0", "1.0"] if as_written else right)
     if kind != "holes":
-        reader = Reader(corpus=opened, keys=corpus_keys(opened, "normalized"), columns=Columns())
+        reader = Reader(corpus=opened, keys=corpus_keys(opened, "normalized"), columns=PairColumns())
         assert reader.listed_positives(named_columns(pairs.with_format("arrow")[:])).row.tolist() == [0, 1, 2]
     else:
         with pytest.raises(DataError, match="Column 'positive_ids' is null in row 1 of the dataset"):
@@ -165,22 +165,22 @@ def test_names_of_id_columns(name):
 def test_the_one_column_of_different_values_is_taken():
     corpus = Dataset.from_dict({"doc_id": ["a", "a"], "chunk_id": ["0", "1"], "text": TEXTS[:2]})
     assert id_column_of(corpus) == "chunk_id"
-    assert HardNegatives(corpus, "bm25").id_column == "chunk_id"
-    assert "id_column='chunk_id'" in repr(HardNegatives(corpus, "bm25"))
+    assert HardNegatives(corpus, "bm25").columns == {"id": "chunk_id"}
+    assert "columns={'id': 'chunk_id'}" in repr(HardNegatives(corpus, "bm25"))
 
 
 def test_a_corpus_of_several_columns_of_ids_is_asked_about():
     corpus = Dataset.from_dict({"_id": ["a", "b"], "pid": [1, 2], "text": ["x", "y"]})
     with pytest.raises(ColumnError, match="'_id', 'pid', each with values that are all different"):
         open_corpus(corpus)
-    assert open_corpus(corpus, id_column="pid").id_column == "pid"
+    assert open_corpus(corpus, columns={"id": "pid"}).id_column == "pid"
 
 
 @pytest.mark.parametrize("column", ["_id", "doc_id"])
 def test_ids_that_repeat_are_refused_with_the_column_and_the_way_out(column):
     corpus = Dataset.from_dict({column: ["a", "a"], "text": TEXTS[:2]})
     with pytest.raises(DataError, match=f"repeat the id of another in '{column}', such as 'a'.*'row_number' for row"):
-        HardNegatives(corpus, "bm25", id_column=None if column == "_id" else column)
+        HardNegatives(corpus, "bm25", columns={"id": column} if column != "_id" else None)
 
 
 @pytest.mark.parametrize("columns", [{"doc_id": ["a", "a", "b"]}, {"id": [1, None, 1], "pid": list("aab")}])
@@ -190,7 +190,7 @@ def test_values_that_repeat_are_no_ids_unless_they_are_said_to_be(columns):
     by_text = Dataset.from_dict({"query": ["dark volcanic rock"], "positive": [TEXTS[0]]})
     assert mine(by_text, corpus, "bm25", num_negatives=1)[0]["negative_ids"] == ["row-2"]
     by_id = Dataset.from_dict({"query": ["dark volcanic rock"], "positive_ids": [["a"]]})
-    with pytest.raises(ColumnError, match="is called as id columns are and repeats no value. Name it with id_column="):
+    with pytest.raises(ColumnError, match="is called as id columns are and repeats no value. Name it with columns="):
         mine(by_id, corpus, "bm25")
 
 
@@ -204,10 +204,10 @@ def test_digits_are_no_row_numbers_unless_they_are_said_to_be():
     with pytest.raises(ColumnError, match=refusal):
         by_id.map(HardNegatives(corpus, "bm25"), batched=True)
     with pytest.raises(ColumnError, match="'no' of the dataset names documents"):
-        mine(by_text.add_column("no", [["1"]]), corpus, "bm25", exclude_ids_column="no")
+        mine(by_text.add_column("no", [["1"]]), corpus, "bm25", columns={"exclude_ids": "no"})
     mined = mine(by_text, corpus, "bm25", num_negatives=2, safeguards=False)[0]
     assert mined["negative_ids"] == ["row-2", "row-1"][: len(mined["negative_ids"])]
-    asked = mine(by_id, corpus, "bm25", num_negatives=2, safeguards=False, id_column="row_number")[0]
+    asked = mine(by_id, corpus, "bm25", num_negatives=2, safeguards=False, columns={"id": "row_number"})[0]
     assert asked["positive"] == [TEXTS[1]]
     assert asked["negative_ids"][0] == "0"
 

@@ -49,8 +49,8 @@ def test_positives_without_the_title_of_their_document():
     pairs, corpus = rocks()
     mined, (message,) = said(pairs, corpus)
     assert message.startswith("0% of 12 positives in the column 'positive' stand in the corpus as they are. Negatives")
-    assert message.endswith("Others are the column 'text' alone: pass text_column='text'.")
-    mined, messages = said(pairs, corpus, text_column="text")
+    assert message.endswith("Others are the column 'text' alone: pass columns={'text': 'text'}.")
+    mined, messages = said(pairs, corpus, columns={"text": "text"})
     assert not messages and {text for row in mined["negatives"] for text in row} <= set(corpus["text"])
 
 
@@ -65,43 +65,43 @@ def test_positives_with_a_title_that_negatives_lack():
     )
     assert said(titled, corpus)[1] == said(titled.remove_columns("positive_ids"), corpus)[1] == []
     for rows in (titled, titled.remove_columns("positive_ids")):
-        _, (message,) = said(rows, corpus, text_column="text")
-        assert message.endswith("Others are the columns 'title' and 'text': pass text_column=['title', 'text'].")
+        _, (message,) = said(rows, corpus, columns={"text": "text"})
+        assert message.endswith("Others are the columns 'title' and 'text': pass columns={'text': ['title', 'text']}.")
 
 
 def test_some_documents_have_a_title_and_no_positive_has():
     pairs, corpus = rocks()
     some = corpus.map(lambda row, place: {"title": row["title"] if place % 3 else ""}, with_indices=True)
     _, (message,) = said(pairs, some)
-    assert message.startswith("33% of 12") and message.endswith("pass text_column='text'.")
+    assert message.startswith("33% of 12") and message.endswith("pass columns={'text': 'text'}.")
 
 
 def test_positives_of_another_column():
     pairs, corpus = rocks()
     corpus = corpus.add_column("short", [f"short {name}" for name in NAMES])
     rows = Dataset.from_dict({"query": pairs["query"], "positive": corpus["short"]})
-    assert "the column 'short' alone: pass text_column='short'" in said(rows, corpus)[1][0]
+    assert "the column 'short' alone: pass columns={'text': 'short'}" in said(rows, corpus)[1][0]
 
 
 @pytest.mark.parametrize("edit", [lambda text: f"passage: {text}", str.upper, lambda text: text.replace(" ", "\n")])
 def test_positives_that_are_edited(edit):
     pairs, corpus = rocks()
-    _, messages = said(edited(pairs, edit), corpus, text_column="text")
+    _, messages = said(edited(pairs, edit), corpus, columns={"text": "text"})
     assert messages[0].startswith("0% of 12 positives") and "Give the corpus that they are from" in messages[0]
 
 
 def test_a_mark_is_named():
     pairs, corpus = rocks()
-    (message,) = said(edited(pairs, "passage: {}".format), corpus, text_column="text")[1][:1]
+    (message,) = said(edited(pairs, "passage: {}".format), corpus, columns={"text": "text"})[1][:1]
     assert "100% of the others begin with 'passage: ', and 0% of the documents." in message
 
 
 def test_half_may_be_from_elsewhere():
     pairs, corpus = rocks()
     elsewhere = pairs.map(lambda row, place: {"positive": row["positive"] + " indeed" * (place % 2)}, with_indices=True)
-    assert said(elsewhere, corpus, text_column="text")[1] == []
+    assert said(elsewhere, corpus, columns={"text": "text"})[1] == []
     most = pairs.map(lambda row, place: {"positive": row["positive"] + " indeed" * (place > 2)}, with_indices=True)
-    assert said(most, corpus, text_column="text")[1][0].startswith("25% of 12")
+    assert said(most, corpus, columns={"text": "text"})[1][0].startswith("25% of 12")
 
 
 def test_beir_is_read_as_mining_reads_it():
@@ -120,7 +120,7 @@ def test_beir_is_read_as_mining_reads_it():
         for name, text in zip(row["negative_ids"], row["negatives"], strict=True):
             title = name.title() + " " if NAMES.index(name) % 2 else ""
             assert text == f"{title}{name} is a rock of kind {NAMES.index(name)}"
-    assert recipe_of(mined).options["text_column"] == ["title", "text"]
+    assert recipe_of(mined).columns["text"] == ["title", "text"]
     assert recipe_of(mined).corpus.columns == ("_id", "title", "text")
 
 
@@ -129,10 +129,10 @@ def test_each_is_said_once_for_a_call_also_of_splits_and_from_the_cache():
     splits = DatasetDict({"train": pairs.select(range(8)), "dev": pairs.select(range(8, 12))})
     for _ in range(2):
         assert len(said(splits, corpus)[1]) == 1
-    with pytest.warns(HardNegWarning, match="text_column='text'") as seen:
+    with pytest.warns(HardNegWarning, match="'text': 'text'") as seen:
         sweep(pairs, corpus, "bm25", rank_window=[0, 1])
     assert len(seen) == 1
-    with pytest.warns(HardNegWarning, match="text_column='text'"):
+    with pytest.warns(HardNegWarning, match="'text': 'text'"):
         HardNegatives(corpus, "bm25", known_positives=[pairs])
 
 

@@ -117,7 +117,7 @@ def test_types_views_splits_and_formats():
     both = to_format(DatasetDict({"a": whole, "b": view}), "triplet", num_negatives=1)
     assert {name: len(split) for name, split in both.items()} == {"a": 3, "b": 3}
     renamed = whole.rename_columns({"query": "question", "positive": "answer"})
-    made = to_format(renamed, "triplet", query_column="question", positive_column="answer")
+    made = to_format(renamed, "triplet", columns={"query": "question", "positive": "answer"})
     assert made.column_names == ["question", "answer", "negative"]
 
 

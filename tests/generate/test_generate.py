@@ -318,10 +318,10 @@ def test_the_retriever_scores_new_texts_as_it_scored_the_mined(strategy):
 
 def test_errors_name_what_is_wrong():
     pairs = Dataset.from_dict({"query": ["q"], "positive": ["p"]})
-    with pytest.raises(ColumnError, match="no column 'positive'.*positive_column="):
+    with pytest.raises(ColumnError, match="no column 'positive'.*columns=.'positive'"):
         SyntheticNegatives(len)({"query": ["q"]})
     with pytest.raises(ColumnError, match="no column 'answer'"):
-        SyntheticNegatives(len, positive_column="answer", known_positives=[pairs])
+        SyntheticNegatives(len, columns={"positive": "answer"}, known_positives=[pairs])
     with pytest.raises(DataError, match="0 replies to 1 prompts"):
         SyntheticNegatives(lambda prompts: [], rate=1)(pairs[:])
 

@@ -121,7 +121,7 @@ def test_examples_are_cut_and_come_from_different_queries():
     ]
     assert shown.count("\n\n") == 1 and "second query" in shown and "fourth" not in shown
     assert "### Examples" not in str(card(mined().rename_column("query", "question")))
-    asked = replace(RECIPE, options={**RECIPE.options, "query_column": "question"})
+    asked = replace(RECIPE, options={**RECIPE.options, "columns": {"query": "question"}})
     assert "### Examples" in str(card(mined().rename_column("query", "question"), recipe=asked))
 
 

@@ -27,7 +27,7 @@ def test_mine_push_and_reproduce(hub, name, run, tmp_path):
         rows.rename_columns({"query": "anchor"} if kind == "pairs" else {}).to_parquet(tmp_path / f"{kind}.parquet")
     pairs, corpus = f"--pairs={tmp_path}/pairs.parquet", f"--corpus={tmp_path}/corpus.parquet"
     out, where = tmp_path / "mined", f"--cache-dir={tmp_path}/indexes"
-    run("mine", pairs, corpus, where, "--query-column=anchor", "--strategy=bm25", "--num-negatives=2", f"--out={out}")
+    run("mine", pairs, corpus, where, "--columns=query=anchor", "--strategy=bm25", "--num-negatives=2", f"--out={out}")
     pushing = ("push", f"--mined={out}", f"--repo={name}", "--license=mit", "--private")
     status, said = run(*pushing, "--config", "list", "triplet-2", "labeled-pair")
     assert status == 0 and f"list, triplet-2, labeled-pair of {name}: http" in said and "/commit/" in said

@@ -64,9 +64,7 @@ def recipe(text, names):
         options={
             "num_negatives": 2,
             "seed": 7,
-            "query_column": names["query"],
-            "positive_column": names["positive"],
-            "text_column": [text],
+            "columns": {"query": names["query"], "positive": names["positive"], "text": [text]},
         },
         corpus=source,
         pairs={text: replace(source, hub_id=None), "": replace(source, hub_id=None, files=(text,))},
@@ -133,7 +131,9 @@ def test_what_is_mined_carries_neither_secrets_nor_paths(text):
     pairs, corpus = world(1)
     column = f"{text} column"
     made = mine(
-        pairs.rename_column("query", column), corpus.rename_column("text", text), query_column=column, text_column=text
+        pairs.rename_column("query", column),
+        corpus.rename_column("text", text),
+        columns={"query": column, "text": text},
     )
     shown = str(mined_dataset_card(made, repo_id="ada/set"))
     assert text not in recipe_of(made).to_json() + recipe_of(made).code()

@@ -251,7 +251,7 @@ def test_a_card_cannot_make_it_read_or_write_elsewhere(hub, name, data, again, t
     _, corpus, mined = data
     push(mined, name, corpus=corpus)
     card = hub.readme(name)
-    for option, value in (("cache_dir", tmp_path / "theirs"), ("encoder", "evil/model"), ("index_name", "/etc/passwd")):
+    for option, value in (("cache_dir", tmp_path / "theirs"), ("encoder", "evil/model"), ("index", "/etc/passwd")):
         hub.write(name, "README.md", card.replace('"seed": 42', f'"seed": 42, "{option}": "{value}"', 1))
         assert str(value) in hub.readme(name)
         with pytest.raises(DataError, match="no recipe that can be read"):

@@ -23,7 +23,7 @@ def mapped(strategy):
     pairs = Dataset.from_parquet("pairs.parquet", cache_dir="datasets")
     return pairs.map(HardNegatives(corpus, strategy, **options), batched=True)["negative_ids"][0]
 pairs.to_parquet("pairs.parquet")
-asked, seen = pairs.map(parts.asked), {"vector_column": "vector", "query_vector_column": "vector"}
+asked, seen = pairs.map(parts.asked), {"columns": {"vector": "vector", "query_vector": "vector"}}
 tokenizer = Strategy([BM25(4, config=BM25Config(tokenizer=parts.terms))], [], Top())
 json.dump({
     "encoder": ids("dense", encoder=parts.embed),

@@ -171,7 +171,7 @@ def compressed():
 def test_a_users_own_index_and_a_factory_exclude_each_other():
     corpus = Dataset.from_dict({"text": ["a", "b"]})
     with pytest.raises(ConfigError, match="factory='HNSW16' cannot rebuild your own index, 'mine'. Drop factory="):
-        HardNegatives(corpus, Strategy([Dense(factory="HNSW16")]), index_name="mine", encoder=encode)
+        HardNegatives(corpus, Strategy([Dense(factory="HNSW16")]), index="mine", encoder=encode)
 
 
 def test_what_auto_stands_for():
@@ -258,8 +258,8 @@ def test_the_recall_travels_with_the_rows_into_the_report():
     base = rng.normal(size=(600, 16)).astype(np.float32)
     corpus = Dataset.from_dict({"text": [f"t{i}" for i in range(600)], "v": base.tolist()})
     pairs = Dataset.from_dict({"query": ["a", "b"], "positive_ids": [["1"], ["2"]], "v": base[:2].tolist()})
-    columns = {"vector_column": "v", "query_vector_column": "v", "id_column": "row_number"}
-    mined = mine(pairs, corpus, Strategy([Dense(20, factory="HNSW16", recall=0.9)]), **columns)
-    miner = HardNegatives(corpus, Strategy([Dense(20, factory="HNSW16", recall=0.9)]), **columns)
+    columns = {"vector": "v", "query_vector": "v", "id": "row_number"}
+    mined = mine(pairs, corpus, Strategy([Dense(20, factory="HNSW16", recall=0.9)]), columns=columns)
+    miner = HardNegatives(corpus, Strategy([Dense(20, factory="HNSW16", recall=0.9)]), columns=columns)
     assert report(mined).search_recall == pytest.approx(miner.retrieval.searcher.recall)
-    assert report(mine(pairs, corpus, Strategy([Dense(20)]), **columns)).search_recall is None
+    assert report(mine(pairs, corpus, Strategy([Dense(20)]), columns=columns)).search_recall is None

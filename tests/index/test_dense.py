@@ -94,7 +94,7 @@ def mined_with(vectors, corpus, **options):
     pairs = Dataset.from_dict(
         {"query": [f"q{i}" for i in range(6)], "positive_ids": [["79"]] * 6, "vector": vectors[1].tolist()}
     )
-    options |= {"query_vector_column": "vector", "id_column": "row_number"}
+    options["columns"] = {"query_vector": "vector", "id": "row_number"} | options.get("columns", {})
     return pairs.map(HardNegatives(corpus, Strategy([Dense()]), **options), batched=True)
 
 
@@ -128,7 +128,7 @@ def test_a_users_own_index(kind, vectors, tmp_path):
     index, metric = own_index(kind, base, tmp_path)
     if metric is not None:
         corpus.add_faiss_index("embeddings", metric_type=metric)
-    mined = mined_with(vectors, corpus, index_name=index)
+    mined = mined_with(vectors, corpus, index=index)
     inner = queries @ base.T
     scores = inner if metric == faiss.METRIC_INNER_PRODUCT else -((queries[:, None] - base[None]) ** 2).sum(-1)
     assert mined["negative_ids"][:] == neighbours(scores)
@@ -143,7 +143,9 @@ def test_a_column_of_vectors(vectors):
     base, queries = vectors
     corpus = Dataset.from_dict({"text": [f"t{i}" for i in range(80)], "embeddings": base.tolist()})
     unit = base / np.linalg.norm(base, axis=1, keepdims=True)
-    assert mined_with(vectors, corpus, vector_column="embeddings")["negative_ids"][:] == neighbours(queries @ unit.T)
+    assert mined_with(vectors, corpus, columns={"vector": "embeddings"})["negative_ids"][:] == neighbours(
+        queries @ unit.T
+    )
 
 
 def test_unit_vectors_under_inner_product_are_cosines(vectors):
@@ -186,7 +188,7 @@ def test_attached_indexes_answer_datasets_own_verbs():
     for text, rows in zip(texts, batch.total_indices, strict=True):
         assert list(both.search("bm25", text, k=3).indices) == list(rows)
         assert len(rows) == 3 and set(text.lower().split()) & set(both[int(rows[0])]["text"].lower().split())
-    mined = pairs.map(HardNegatives(dense, "dense", index_name="dense", encoder=encode), batched=True)
+    mined = pairs.map(HardNegatives(dense, "dense", index="dense", encoder=encode), batched=True)
     assert (
         mined["negative_ids"][:]
         == pairs.map(HardNegatives(corpus, "dense", encoder=encode), batched=True)["negative_ids"][:]
@@ -259,7 +261,7 @@ def test_query_vectors_of_another_kind(vectors):
     base, queries = vectors
     ids = [f"row-{i}" for i in range(80)]
     corpus = Dataset.from_dict({"_id": ids, "text": [f"t{i}" for i in range(80)], "v": base.tolist()})
-    miner = HardNegatives(corpus, Strategy([Dense()]), vector_column="v", query_vector_column="vector")
+    miner = HardNegatives(corpus, Strategy([Dense()]), columns={"vector": "v", "query_vector": "vector"})
     batch = {"query": [f"q{i}" for i in range(6)], "positive_ids": [["row-79"]] * 6}
     expected = miner({**batch, "vector": torch.from_numpy(queries)})["negative_ids"]
     for given in (list(torch.from_numpy(queries)), queries.astype(np.float64)):

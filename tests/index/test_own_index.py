@@ -114,8 +114,8 @@ def test_what_comes_out_is_brute_force_over_what_the_index_knows(factory, metric
     miner = HardNegatives(
         by_kind[labelled],
         Strategy([Dense(DEPTH)], [AbsoluteMargin(MARGIN)]),
-        index_name=index,
-        query_vector_column="vector",
+        index=index,
+        columns={"query_vector": "vector"},
         num_negatives=5,
         cache_dir=cache,
     )
@@ -141,7 +141,7 @@ def test_what_cannot_be_right_is_refused_by_name(factory, metric, cell, corpora)
         assert "FAISS builds none" in cell, error
         return
     reason = cell.removeprefix("refused: ")
-    with pytest.raises(ConfigError, match=rf"got Index\w+, which cannot be used: .*{reason}.*pass vector_column="):
+    with pytest.raises(ConfigError, match=rf"got Index\w+, which cannot be used: .*{reason}.*columns=.'vector'"):
         Dense().bind(sources(corpora[0]["plain"], index))
 
 
@@ -244,7 +244,7 @@ def test_what_is_no_index_of_vectors_is_refused(tmp_path):
     ):
         with pytest.raises(ConfigError, match=f"{reason}.*Give an index of vectors over inner product or L2"):
             Dense().bind(sources(dataset, index))
-    with pytest.raises(ConfigError, match="index_name= and vector_column='v' were both given"):
+    with pytest.raises(ConfigError, match="index= and columns=.'vector': 'v'. were both given"):
         Dense().bind(sources(dataset, flat(UNIT), vector_column="v"))
 
 
@@ -308,7 +308,7 @@ def test_a_string_factory_of_datasets(tmp_path):
     corpus = named_corpus(range(ROWS)).add_column("v", UNIT.tolist())
     corpus.add_faiss_index("v", string_factory="IVF4,Flat", train_size=ROWS, metric_type=IP)
     corpus.get_index("v").faiss_index.nprobe = 4
-    mined = mine(pairs, corpus, "positive_aware", index_name="v", query_vector_column="vector", safeguards=False)
+    mined = mine(pairs, corpus, "positive_aware", index="v", columns={"query_vector": "vector"}, safeguards=False)
     scores = ASKED[:2] / np.linalg.norm(ASKED[:2], axis=1, keepdims=True) @ UNIT.T
     for row, line, positive in zip(mined, scores, (0, 10), strict=True):
         kept = [place for place in np.argsort(-line) if place != positive and line[place] <= 0.95 * line[positive]]

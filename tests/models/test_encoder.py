@@ -273,7 +273,7 @@ def test_cuda_with_several_processes_is_refused_before_work(minilm):
     pairs = Dataset.from_dict({"query": ["a b", "c d"], "positive": ["a", "b"], "v": [[1.0, 0.0]] * 2})
     corpus = Dataset.from_dict({"text": ["cat", "dog"], "v": [[1.0, 0.0], [0.0, 1.0]]})
     with pytest.raises(ConfigError, match="num_proc=2 with an encoder on cuda:0"):
-        mine(pairs, corpus, "dense", encoder=replace(minilm, device="cuda:0"), vector_column="v", num_proc=2)
+        mine(pairs, corpus, "dense", encoder=replace(minilm, device="cuda:0"), columns={"vector": "v"}, num_proc=2)
 
 
 def test_a_live_model_travels_as_a_path(tmp_path):

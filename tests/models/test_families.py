@@ -100,7 +100,7 @@ NOT_ENCODERS = {
     "PyLate": "a late-interaction model",
     "MaxSim": "a late-interaction model",
     "adapter": "an adapter .LoRA. without its base model.*Merge it",
-    "CLIP": "a model of images and texts.*pass vector_column=",
+    "CLIP": "a model of images and texts.*pass columns=.'vector'",
     "tokens": "a model for token classification",
     "BART": "an encoder-decoder, of which no vector of a text comes",
     "own code": "has code of its own .my_models.Transformer.*trust_remote_code=True",

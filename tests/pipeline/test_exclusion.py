@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.corpus.positives import corpus_keys
-from hf_hardneg.corpus.queries import Columns, Reader
+from hf_hardneg.corpus.queries import PairColumns, Reader
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.pipeline.exclusion import ALLOWED, BLANK, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
 from hf_hardneg.text.keys import Dedupe
@@ -77,7 +77,7 @@ row = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
-    return open_corpus(Dataset.from_dict({"text": TEXTS}), id_column="row_number", cache_dir=str(folder))
+    return open_corpus(Dataset.from_dict({"text": TEXTS}), columns={"id": "row_number"}, cache_dir=str(folder))
 
 
 @pytest.mark.parametrize("dedupe", get_args(Dedupe))
@@ -85,7 +85,7 @@ def corpus(tmp_path_factory):
 @given(rows=st.lists(row, min_size=1, max_size=4))
 def test_reasons_and_ranks_are_those_of_the_dictionaries(dedupe, corpus, rows):
     keys = corpus_keys(corpus, dedupe)
-    reader = Reader(corpus=corpus, keys=keys, columns=Columns(exclude_ids="banned"))
+    reader = Reader(corpus=corpus, keys=keys, columns=PairColumns(exclude_ids="banned"))
     strings = pa.list_(pa.string())
     table = {
         "query": pa.chunked_array([pa.array([one["query"] for one in rows])]),

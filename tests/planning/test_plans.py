@@ -127,7 +127,7 @@ def test_vectors_in_columns_need_no_encoding(tmp_path):
     pairs, corpus = world(2)
     corpus = corpus.add_column("v", encode(corpus["text"]).tolist())
     pairs = pairs.add_column("w", encode(pairs["query"]).tolist())
-    made = plan(pairs, corpus, "dense", vector_column="v", query_vector_column="w", cache_dir=str(tmp_path))
+    made = plan(pairs, corpus, "dense", columns={"vector": "v", "query_vector": "w"}, cache_dir=str(tmp_path))
     assert not any(name.startswith("encode") for name in steps(made))
 
 
@@ -139,7 +139,7 @@ def test_an_index_of_the_users_own_is_searched_itself(tmp_path):
     index = faiss.IndexHNSWFlat(WIDTH, 8, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efSearch = 64
     index.add(encode(corpus["text"]))
-    made = plan(pairs, corpus, "dense", index_name=index, query_vector_column="w", cache_dir=str(tmp_path))
+    made = plan(pairs, corpus, "dense", index=index, columns={"query_vector": "w"}, cache_dir=str(tmp_path))
     assert "36 queries on the index itself" in steps(made)["search"].basis and steps(made)["build index"].reused
 
 
@@ -154,10 +154,10 @@ def test_splits_are_planned_together(tmp_path):
     [
         ({}, "bm26", {}),
         ({}, "dense", {}),
-        ({}, "bm25", {"text_column": "body"}),
+        ({}, "bm25", {"columns": {"text": "body"}}),
         ({}, "bm25", {"num_negatives": 0}),
-        ({}, "bm25", {"query_column": "question"}),
-        ({}, "dense", {"query_column": "question", "encoder": encode}),
+        ({}, "bm25", {"columns": {"query": "question"}}),
+        ({}, "dense", {"columns": {"query": "question"}, "encoder": encode}),
         ({"positive_ids": ["nowhere"]}, "bm25", {}),
         ({"query": None}, "bm25", {}),
     ],

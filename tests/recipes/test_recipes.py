@@ -177,7 +177,7 @@ def test_the_code_runs_and_makes_the_same_rows(tmp_path, monkeypatch):
     pairs, corpus = world(3)
     corpus = corpus.rename_column("text", 'it\'s "the"\ntext')
     strategy = Strategy([BM25(30)], [RankWindow(2), RelativeMargin(0.1), ScoreBounds(max_score=1e6)])
-    options = {"num_negatives": 3, "seed": 9, "text_column": ['it\'s "the"\ntext'], "on_shortage": "pad_next"}
+    options = {"num_negatives": 3, "seed": 9, "columns": {"text": ['it\'s "the"\ntext']}, "on_shortage": "pad_next"}
     made = mine(pairs, corpus, strategy, **options)
     again = run(recipe_of(made), tmp_path, monkeypatch, corpus=corpus, pairs=pairs)
     assert again.to_dict() == made.to_dict() and recipe_of(again).strategy == recipe_of(made).strategy
@@ -215,8 +215,8 @@ def test_a_class_of_the_user_is_named_and_never_rebuilt():
 def test_an_own_index_and_an_own_function_are_left_to_the_user():
     pairs, corpus = world(1)
     attached = attach_dense(corpus, encoder=encode)
-    code = recipe_of(mine(pairs, attached, SMALL["dense"], **needed(SMALL["dense"]), index_name="dense")).code()
-    assert "index_name=...,  # your own index" in code and 'encoder=...,  # your copy of "encode"' in code
+    code = recipe_of(mine(pairs, attached, SMALL["dense"], **needed(SMALL["dense"]), index="dense")).code()
+    assert "index=...,  # your own index" in code and 'encoder=...,  # your copy of "encode"' in code
 
 
 def test_what_is_no_plain_value():
@@ -275,9 +275,9 @@ def test_what_is_no_recipe_is_refused(mined, broken):
 def test_json_is_canonical_and_cannot_end_a_comment_or_a_fence(mined):
     pairs, corpus = world(1)
     name = "a-->b</script>&\u202e\x7f\n```\n"
-    text = recipe_of(mine(pairs.rename_column("query", name), corpus, query_column=name)).to_json(indent=2)
+    text = recipe_of(mine(pairs.rename_column("query", name), corpus, columns={"query": name})).to_json(indent=2)
     assert text.isascii() and not set("<>&`\x7f") & set(text) and "\n```" not in text
-    assert Recipe.from_json(text).options["query_column"] == name
+    assert Recipe.from_json(text).columns["query"] == name
     shuffled = dict(reversed(json.loads(text).items()))
     assert Recipe.from_json(json.dumps(shuffled)).to_json(indent=2) == text
 
@@ -286,7 +286,7 @@ def test_neither_paths_nor_tokens_get_in():
     pairs, corpus = world(1)
     token = "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH"
     pairs = pairs.add_column(f"/home/anna/{token}", pairs["query"])
-    recipe = recipe_of(mine(pairs, corpus, query_column=f"/home/anna/{token}"))
+    recipe = recipe_of(mine(pairs, corpus, columns={"query": f"/home/anna/{token}"}))
     assert "anna" not in recipe.to_json() and token not in recipe.to_json() + recipe.code()
 
 
@@ -326,7 +326,7 @@ def test_rows_from_elsewhere_are_known_by_their_files(tmp_path):
     [
         (lambda said: said["options"].update(num_negatives=10**12), "num_negatives is 1000000000000, where"),
         (lambda said: said["strategy"]["retrievers"][0].update(depth=-(10**12)), "depth is -1000000000000, where"),
-        (lambda said: said["options"].update(query_column=["a"]), "names of columns are strings"),
+        (lambda said: said["options"].update(columns={"query": ["a"]}), "allowed is a string"),
         (lambda said: said["corpus"].update(hub_id="x" * 1_000_000), "where 1,000,000 are allowed"),
         (lambda said: said["indexes"].append({"deep": nested(40)}), "more than 32 levels"),
     ],

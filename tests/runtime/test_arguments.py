@@ -70,9 +70,9 @@ def test_a_value_whose_text_fails_is_named_by_its_type():
 
 @pytest.mark.parametrize("name", ["", " ", "a\0b", "\ud800"])
 def test_names_and_folders_can_be_written(name):
-    for field in ("query_column", "cache_dir"):
+    for options in ({"columns": {"query": name}}, {"cache_dir": name}):
         with pytest.raises(ConfigError, match="that is not blank and holds no NUL"):
-            HardNegatives(_corpus(), **{field: name})
+            HardNegatives(_corpus(), **options)
 
 
 def _corpus():

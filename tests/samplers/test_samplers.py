@@ -71,7 +71,7 @@ def test_random_takes_the_least_draws_where_many_are_wanted():
 def test_random_stream_of_a_large_corpus_is_the_keyed_one():
     corpus = Dataset.from_dict({"text": [f"text {i}" for i in range(400)]})
     pairs = Dataset.from_dict({"query": ["who"], "positive_ids": [["7"]]})
-    miner = HardNegatives(corpus, Strategy([Random()]), num_negatives=5, id_column="row_number")
+    miner = HardNegatives(corpus, Strategy([Random()]), num_negatives=5, columns={"id": "row_number"})
     mined = pairs.map(miner, batched=True)
     who, places = string_hashes(pa.array(["who"])), np.arange(40, dtype=np.uint64)
     stream = (uniforms_of_keys(42, "random#stream", who, places) * 400).astype(int).tolist()
@@ -376,7 +376,7 @@ def test_a_users_own_index_of_dot_products_has_no_distances():
     own = faiss.IndexFlatIP(16)
     own.add(3 * encode(corpus["text"]))
     with pytest.raises(ConfigError, match="are 'dot', not 'cosine'"):
-        HardNegatives(corpus, Strategy([Dense(20)], [], DistanceWeighted()), encoder=encode, index_name=own)
+        HardNegatives(corpus, Strategy([Dense(20)], [], DistanceWeighted()), encoder=encode, index=own)
 
 
 def test_simans_around_a_positive_that_is_drawn():

@@ -105,7 +105,7 @@ def test_a_positive_that_cannot_be_encoded_removes_nothing():
     rng = np.random.default_rng(0)
     corpus = Dataset.from_dict({"text": [f"t{i}" for i in range(40)], "v": rng.normal(size=(40, 8)).tolist()})
     pairs = Dataset.from_dict({"query": ["q"], "positive": ["outside"], "v": rng.normal(size=(1, 8)).tolist()})
-    miner = HardNegatives(corpus, "dense", vector_column="v", query_vector_column="v", num_negatives=40)
+    miner = HardNegatives(corpus, "dense", columns={"vector": "v", "query_vector": "v"}, num_negatives=40)
     row = pairs.map(miner, batched=True)[0]
     assert row["mining"]["too_similar"] == 0 and len(row["negatives"]) == 40
 
@@ -126,12 +126,12 @@ def test_candidates_with_an_answer():
     pairs = Dataset.from_dict(
         {"query": ["ask", "ask", "ask"], "positive_ids": [["e"]] * 3, "answers": [["Paris", "Rome"], [], ["東京"]]}
     )
-    mined = mine(pairs, corpus, Strategy([BM25()]), answer_column="answers")
+    mined = mine(pairs, corpus, Strategy([BM25()]), columns={"answer": "answers"})
     assert [sorted(row["negative_ids"]) for row in mined] == [["b", "c", "d"], ["a", "b", "c", "d"], ["a", "b", "c"]]
     assert mined[0]["mining"]["contains_answer"] == 1
-    with pytest.raises(ColumnError, match="has no column 'answer'.*answer_column="):
-        mine(pairs, corpus, "bm25", answer_column="answer")
-    with pytest.raises(ConfigError, match="no column of them is named; pass answer_column="):
+    with pytest.raises(ColumnError, match="has no column 'answer'.*columns=.'answer'"):
+        mine(pairs, corpus, "bm25", columns={"answer": "answer"})
+    with pytest.raises(ConfigError, match="no column of them is named; pass columns=.'answer'"):
         mine(pairs, corpus, Strategy([BM25()], [ContainsAnswer()]))
 
 
@@ -140,9 +140,9 @@ def test_parts_of_a_positives_document():
         {"_id": list("abcd"), "text": [f"ask {i}" for i in range(4)], "page": ["p", "q", "p", "r"]}
     )
     pairs = Dataset.from_dict({"query": ["ask"], "positive_ids": [["a"]]})
-    row = mine(pairs, corpus, "bm25", parent_column="page")[0]
+    row = mine(pairs, corpus, "bm25", columns={"parent": "page"})[0]
     assert row["negative_ids"] == ["b", "d"] and row["mining"]["same_parent"] == 1
-    with pytest.raises(ColumnError, match="corpus has no column 'pages'.*parent_column="):
+    with pytest.raises(ColumnError, match="corpus has no column 'pages'.*columns=.'parent'"):
         mine(pairs, corpus, Strategy([BM25()], [SameParent("pages")]))
 
 
@@ -158,7 +158,7 @@ def test_parents_may_be_several_or_none():
         ["p", "p", "p", " ", "\t"],
     ):
         corpus = Dataset.from_dict({"_id": list("abcde"), "text": texts, "page": pages})
-        mined = mine(pairs, corpus, Strategy([BM25()]), parent_column="page")
+        mined = mine(pairs, corpus, Strategy([BM25()]), columns={"parent": "page"})
         assert [sorted(row["negative_ids"]) for row in mined] == [["d", "e"], ["a", "b", "c", "e"]]
 
 
@@ -178,8 +178,8 @@ def test_texts_without_a_word_are_not_alike():
         {"_id": list("abc"), "text": ["+", "-", "\U0001f600"], "v": [[1.0, 0], [0.9, 0], [0.8, 1]]}
     )
     pairs = Dataset.from_dict({"query": ["plus"], "positive_ids": [["a"]], "q": [[1.0, 0.0]]})
-    vectors = {"vector_column": "v", "query_vector_column": "q"}
-    row = mine(pairs, corpus, Strategy([Dense()], [NearDuplicate()]), **vectors)[0]
+    columns = {"vector": "v", "query_vector": "q"}
+    row = mine(pairs, corpus, Strategy([Dense()], [NearDuplicate()]), columns=columns)[0]
     assert row["negative_ids"] == ["b", "c"] and word_grams("+") == frozenset()
 
 
@@ -245,7 +245,7 @@ def test_the_parents_of_a_positive_are_those_of_its_copies_too():
     texts = ["red cat", "red dog", "red cat", "red bird", "red fish"]
     corpus = Dataset.from_dict({"_id": [*"abcde"], "text": texts, "page": ["one", "one", "two", "two", "three"]})
     pairs = Dataset.from_dict({"query": ["red"], "positive": [["red cat"]], "positive_ids": [["c"]]})
-    assert mine(pairs, corpus, Strategy([BM25()]), parent_column="page")[0]["negative_ids"] == ["e"]
+    assert mine(pairs, corpus, Strategy([BM25()]), columns={"parent": "page"})[0]["negative_ids"] == ["e"]
 
 
 @pytest.mark.parametrize("retriever", [BM25(20), Dense(20)])
@@ -264,7 +264,7 @@ def test_many_positives_of_one_query_are_held_in_parts():
     corpus = Dataset.from_dict({"_id": ids, "text": [f"text {one}" for one in ids], "v": list(vectors)})
     positives = ids[:400]
     pairs = Dataset.from_dict({"query": ["q"] * 400, "positive_ids": positives, "qv": [vectors[0]] * 400})
-    options = {"vector_column": "v", "query_vector_column": "qv", "known_positives": [pairs]}
+    options = {"columns": {"vector": "v", "query_vector": "qv"}, "known_positives": [pairs]}
     miner = HardNegatives(corpus, Strategy([Dense(60)], [NearQuery(), TooSimilar()]), **options)
     tracemalloc.start()
     pairs.with_format("arrow").map(miner, batched=True)

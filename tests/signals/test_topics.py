@@ -63,7 +63,7 @@ def test_topics_do_not_depend_on_the_order_of_rows_or_their_repetition():
     assert first.rescoring.signals == second.rescoring.signals
     vectors = pairs.add_column("vector", [one.tolist() for one in encode(pairs["query"])])
     given = HardNegatives(
-        corpus, strategy, encoder=encode, known_positives=[vectors], query_vector_column="vector"
+        corpus, strategy, encoder=encode, known_positives=[vectors], columns={"query_vector": "vector"}
     ).rescoring.signals["same_topic@4"]
     same = first.rescoring.signals["same_topic@4"]
     assert given.directory != same.directory

@@ -240,6 +240,8 @@ def test_a_dataset_object_is_read_once(tmp_path):
     from hf_hardneg.corpus.documents import open_corpus
 
     texts = Dataset.from_dict({"text": ["one", "two"], "other": ["three", "four"]})
-    digests = {open_corpus(texts, text_column=name, cache_dir=str(tmp_path)).digest for name in ("text", "other") * 2}
+    digests = {
+        open_corpus(texts, columns={"text": name}, cache_dir=str(tmp_path)).digest for name in ("text", "other") * 2
+    }
     again = {open_corpus(Dataset.from_dict({"text": ["one", "two"]}), cache_dir=str(tmp_path)).digest}
     assert len(digests) == 2 and again < digests

@@ -72,8 +72,7 @@ def test_mining_gives_back_what_it_read(tmp_path, on_shortage):
         rows.select_columns(["query", "positive_ids", "vector"]),
         rows.select_columns(["_id", "text", "vector"]),
         Strategy([Dense(20)]),
-        vector_column="vector",
-        query_vector_column="vector",
+        columns={"vector": "vector", "query_vector": "vector"},
         on_shortage=on_shortage,
         cache_dir=str(tmp_path / "cache"),
     )

@@ -81,7 +81,7 @@ def test_positives_of_other_rows_of_the_dataset_are_known(tmp_path):
         assert [row[3] for row in hidden(CrossBatchCollator(TOKENIZER, known=known)(ROWS[:2]))] == [0, 1]
     assert hidden(CrossBatchCollator(TOKENIZER)(ROWS[:2]))[1][3] == 0
     column = [{**row, "others": ["Red car"] if row["query_id"] == "2" else []} for row in ROWS[:2]]
-    found = hidden(CrossBatchCollator(TOKENIZER, known_positives_column="others")(column))
+    found = hidden(CrossBatchCollator(TOKENIZER, columns={"known_positives": "others"})(column))
     assert [row[3] for row in found] == [0, 1]
 
 
@@ -99,7 +99,7 @@ def test_known_positives_of_a_miner_serve_too(tmp_path):
 
 def test_triplets_are_read():
     triplets = [{"query": "old car", "positive": "an old car", "negative": "red car"}]
-    batch = CrossBatchCollator(TOKENIZER, negatives_column="negative")(triplets)
+    batch = CrossBatchCollator(TOKENIZER, columns={"negatives": "negative"})(triplets)
     assert texts(batch["negatives"]) == ["red car"] and batch["negative_mask"].tolist() == [[True]]
 
 
@@ -168,7 +168,7 @@ def test_missing_scores_say_so(tmp_path):
         collator(ROWS)
     with pytest.raises(DataError, match="leave out score_columns="):
         collator([{**ROWS[0], "ps": [1.0], "ns": [1.0, None]}])
-    with pytest.raises(ColumnError, match="positive_column="):
+    with pytest.raises(ColumnError, match="columns=.'positive'"):
         known_positives(Dataset.from_dict({"query": ["a"]}), cache_dir=tmp_path)
     with pytest.raises(DataError, match="0 rows"):
         known_positives(Dataset.from_dict({"query": [], "positive": []}), cache_dir=tmp_path)

@@ -339,7 +339,7 @@ def test_a_callable_over_a_live_model(tmp_path):
     ("options", "text"),
     [
         ({"warm_start": "dense"}, "warm_start='dense' needs vectors; allowed are 'bm25', 'random' and None"),
-        ({"vector_column": "v"}, "got vector_column=; it encodes with encoder="),
+        ({"columns": {"vector": "v"}}, "got columns=.'vector'.*; it encodes with encoder="),
         ({"corpus_fraction": 0.0}, r"corpus_fraction=0.0\) .* a number above 0 and up to 1"),
         ({"query_chunks": 0}, r"query_chunks=0\) .* a whole number of at least 1"),
     ],

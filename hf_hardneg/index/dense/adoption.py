@@ -41,7 +41,7 @@ FEW = 0.9
 INTEGER = r"^(0|-?[1-9]\d{0,17})$"
 GIVE = (
     "Give an index of vectors over inner product or L2 that keeps or reconstructs them, such as 'Flat', 'HNSW32', "
-    "'IVF100,Flat' or 'SQ8' (the README lists them), or drop index_name= and pass vector_column= or encoder=."
+    "'IVF100,Flat' or 'SQ8' (the README lists them), or drop index= and pass encoder= or columns={'vector': ...}."
 )
 
 
@@ -92,7 +92,7 @@ def _serialized(index: Any) -> Any:
 
 
 def _refused(what: str, why: str) -> ConfigError:
-    return ConfigError(f"index_name= got {what}, which cannot be used: {why}. {GIVE}")
+    return ConfigError(f"index= got {what}, which cannot be used: {why}. {GIVE}")
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _rows(corpus: Corpus, parts: Parts) -> tuple[np.ndarray, str | None]:
     raise DataError(
         f"The index has labels that are no documents of the corpus, such as {foreign}; labels must be the row numbers "
         f"0 to {documents - 1:,} in any order, or integers that are its ids. Build it with those, or name the column "
-        "of its labels with id_column=."
+        "of its labels with columns={'id': ...}."
     )
 
 
