@@ -73,7 +73,7 @@ class HardNegativePlugin:
         return self._stale
 
     def batches(self, loader: Any) -> Iterator[Any]:
-        """The batches of one epoch that remain, each read after the last refresh.
+        """Yield the batches of one epoch that remain, each read after the last refresh.
 
         Loaders read ahead: Accelerate one batch, workers several. Where negatives change, the loader is started again
         behind the batches that were used.
@@ -99,7 +99,7 @@ class HardNegativePlugin:
                 self.epoch, self.batch = epoch + 1, 0
 
     def _from(self, loader: Any, start: int) -> Iterator[Any]:
-        """The batches of this epoch from one on; starting the loader draws nothing that training would miss."""
+        """Yield the batches of this epoch from `start` on; starting the loader takes no draw from training."""
         loader.set_epoch(self.epoch)
         part = self.accelerator.skip_first_batches(loader, start * self._read_for_one(loader)) if start else loader
         batches = iter(part)
@@ -119,12 +119,12 @@ class HardNegativePlugin:
         return 1 if self.accelerator.split_batches else self.accelerator.num_processes
 
     def _read_for_one(self, loader: Any) -> int:
-        """What `skip_first_batches` must be told for one batch: a dispatcher's sampler counts those of all ranks."""
+        """Return how many batches `skip_first_batches` counts as one: a dispatcher's sampler counts those of all ranks."""
         dispatched = isinstance(loader, DataLoaderDispatcher) and not isinstance(loader.dataset, IterableDataset)
         return self._shares if dispatched else 1
 
     def state_dict(self) -> dict[str, int]:
-        """What `accelerator.save_state` saves."""
+        """Return what `accelerator.save_state` saves."""
         return {"steps": self.steps, "epoch": self.epoch, "batches": self.batch * self._shares}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

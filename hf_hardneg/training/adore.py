@@ -25,7 +25,7 @@ from hf_hardneg.runtime.arguments import AtLeastOne, check_fields, checked
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieved:
-    """What a step retrieved for its B queries, n documents for the longest, in the order of their scores.
+    """The documents that a step retrieved for its B queries, at most n for each, in the order of their scores.
 
     Args:
         documents (`Tensor`): (B, n, d) frozen vectors; zeros where the row is filled up.
@@ -57,9 +57,9 @@ class StepRetrieval:
         >>> retrieve = StepRetrieval.of(miner)
         >>> batch = pairs[:2]
         >>> queries = encode(batch["query"])  # (B, d), with gradient
-        >>> found = retrieve(queries, batch)
-        >>> loss = lambda_loss(queries, found.documents, found.relevant, mask=found.mask, metric_cut=200)
-        >>> found.documents.shape
+        >>> hits = retrieve(queries, batch)
+        >>> loss = lambda_loss(queries, hits.documents, hits.relevant, mask=hits.mask, metric_cut=200)
+        >>> hits.documents.shape
         torch.Size([2, 13, 32])
     """
 
@@ -73,10 +73,10 @@ class StepRetrieval:
     @classmethod
     @checked
     def of(cls, miner: HardNegatives, *, neg_topk: AtLeastOne = 200) -> StepRetrieval:
-        """Over the index and the known positives of a miner.
+        """Take over the index and the known positives of a miner.
 
         Raises:
-            ConfigError: it has no dense index.
+            ConfigError: the miner has no dense index.
         """
         part = dense_part(miner.retrieval.searcher)
         if part is None:
@@ -93,7 +93,7 @@ class StepRetrieval:
 
     @checked
     def __call__(self, queries: Tensor, batch: Any) -> Retrieved:
-        """The nearest documents of a batch.
+        """Search the nearest documents of a batch.
 
         Args:
             queries (`Tensor`): (B, d), as the loss compares them; searched as they are now.
@@ -105,7 +105,7 @@ class StepRetrieval:
         return self._padded(len(read), query, doc, relevant, queries)
 
     def _labelled(self, read: Queries, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Query, corpus row and label of each document, by query, best first."""
+        """Return query, corpus row and label of each document, by query, best first."""
         size, (groups, _) = len(self.reader.corpus), self.reader.keys.groups()
         inside = read.positives.row >= 0
         known = np.unique(read.positives.query[inside] * size + groups[read.positives.row[inside]])

@@ -22,12 +22,12 @@ from typing import Any
 import dill
 
 from hf_hardneg.errors import ConfigError, StoreError, warn
-from hf_hardneg.models.forward import check_device
+from hf_hardneg.models.forward import check_device, quiet_transformers
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Name, checked
 from hf_hardneg.store.disk import writing
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Job, Schedule, beside
-from hf_hardneg.training.snapshots import device_of, is_live, quiet, same_draws, save_weights, saved_encoder
+from hf_hardneg.training.snapshots import device_of, is_live, same_draws, save_weights, saved_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class AsyncRefresher:
 
     @checked
     def due(self, step: AtLeastZero, schedule: Schedule) -> bool:
-        """Whether `at` has something to do after that many optimizer steps."""
+        """Say whether `at` has something to do after that many optimizer steps."""
         return any(step in (job.checkpoint, job.start, job.ready) for job in self._jobs(step, schedule))
 
     @checked
@@ -100,15 +100,15 @@ class AsyncRefresher:
         return list(takewhile(lambda job: job.checkpoint <= step, beside(schedule, self.lag)))
 
     def _weights(self, job: Job) -> Path:
-        """A folder for the weights of this job alone, where they wait to be mined with."""
+        """Return the folder for the weights of this job alone, where they wait to be mined with."""
         return self.generations.directory / f"weights-{job.number:06d}"
 
     def _saved(self, job: Job) -> Path | None:
-        """The weights of a job, until its generation serves."""
+        """Return the folder of a job's weights, until its generation serves."""
         return next(self._weights(job).glob("encoder-*"), None)
 
     def _save(self, job: Job) -> None:
-        with same_draws(), quiet():
+        with same_draws(), quiet_transformers():
             folder = save_weights(self.refresher.encoder, self._weights(job))
         self.refresher.ranks.agree(folder.name, "weights")
         if self.refresher.ranks.rank == 0:
@@ -133,7 +133,7 @@ class AsyncRefresher:
         weakref.finalize(self, _end, self._process)
 
     def _finish(self, job: Job) -> None:
-        """Return when the generation of a job is there."""
+        """Wait until the generation of a job is published, or mine it here."""
         folder, ranks, started = self._saved(job), self.refresher.ranks, time.monotonic()
         code = self._exit_code(folder)
         if ranks.decided(folder is not None and code != 0):
@@ -154,7 +154,7 @@ class AsyncRefresher:
             shutil.rmtree(self._weights(job))
 
     def _exit_code(self, folder: Path | None) -> int | None:
-        """How the process that mines with some weights ended; waits for that. `None` where there is none."""
+        """Wait for the process that mines with some weights, and return how it ended; `None` where there is none."""
         if self._process is None or folder is None or folder != self._mined_with:
             return None
         return self._process.wait()
@@ -170,7 +170,7 @@ class AsyncRefresher:
         self.refresher.mine(job.number, step=job.checkpoint, encoder=encoder)
 
     def _pickled(self, *work: Any) -> bytes:
-        """What the process does: the refresher without its model, and the work."""
+        """Pickle what the process does: the refresher without its model, and the work."""
         mines = copy.copy(self.refresher)
         mines.encoder = None
         try:
@@ -183,7 +183,7 @@ class AsyncRefresher:
 
 
 def _environment() -> dict[str, str]:
-    """That of this process, its import path included, without the launch."""
+    """Return the variables of this process, its import path included, without those of the launch."""
     kept = {name: value for name, value in os.environ.items() if name not in LAUNCH}
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 

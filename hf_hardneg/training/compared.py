@@ -1,4 +1,4 @@
-"""The documents that the queries of this rank are compared with, and which of them are known positives."""
+"""The documents with which the queries of this rank are compared, and which of them are known positives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hf_hardneg.training.gather import gather_rows
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """Who is who in a batch: 64-bit keys of texts, equal where the texts are, as `CrossBatchCollator` makes them.
+    """64-bit keys of the texts of a batch, equal where the texts are, as `CrossBatchCollator` makes them.
 
     Args:
         queries (`Tensor`): (B,) int64.
@@ -32,18 +32,18 @@ class Keys:
         check_fields(self)
 
     def are_positives(self, documents: Documents) -> Tensor:
-        """Which documents are known positives of which query, also by another row of the batch, (B, n) bool."""
-        given = documents.known_keys()
+        """Say which documents are known positives of which query, also by another row of the batch, (B, n) bool."""
+        keys = documents.known_keys()
         table = torch.cat([self.known, self.positives.unsqueeze(1)], dim=1).sort(dim=1).values
-        texts, number = torch.unique(given.documents, return_inverse=True)
+        texts, number = torch.unique(keys.documents, return_inverse=True)
         wanted = texts.expand(len(table), -1).contiguous()
         place = torch.searchsorted(table, wanted).clamp(max=table.shape[1] - 1)
-        same_query = (given.queries == self.queries.unsqueeze(1)).int()
+        same_query = (keys.queries == self.queries.unsqueeze(1)).int()
         beside = torch.zeros_like(wanted, dtype=torch.int32).index_add(1, number[: documents.num_positives], same_query)
         return ((table.gather(1, place) == wanted) | (beside > 0))[:, number]
 
     def are_queries(self, documents: Documents) -> Tensor:
-        """Which documents have the text of which query, (B, n) bool."""
+        """Say which documents have the text of which query, (B, n) bool."""
         return documents.known_keys().documents == self.queries.unsqueeze(1)
 
 
@@ -53,7 +53,7 @@ class DocumentKeys:
 
     Args:
         documents (`Tensor`): (n,) int64.
-        queries (`Tensor`): (num_positives,) int64, of the query that each positive is of.
+        queries (`Tensor`): (num_positives,) int64, the key of each positive's query.
     """
 
     documents: Tensor
@@ -66,47 +66,43 @@ class Documents:
 
     Args:
         vectors (`Tensor`): (n, d).
-        valid (`Tensor`): (n,) bool, False for those that only fill a row up.
-        first_label (`int`): place of the own positive of the first query of this rank, and of that query among all.
-        label (`Tensor`): (B,) int64, place of the own positive of each.
-        own (`Tensor`): (B, m) int64, places of its own negatives.
+        valid (`Tensor`): (n,) bool, False for documents that only fill a row up.
+        first_label (`int`): place of the positive of this rank's first query, and of that query among all.
+        label (`Tensor`): (B,) int64, place of each query's positive.
+        mined (`Tensor`): (B, m) int64, places of each query's mined negatives.
         num_positives (`int`): how many of the n are positives.
-        keys (`DocumentKeys`, *optional*): theirs.
+        keys (`DocumentKeys`, *optional*): the keys of the documents.
     """
 
     vectors: Tensor
     valid: Tensor
     first_label: int
     label: Tensor
-    own: Tensor
+    mined: Tensor
     num_positives: int
     keys: DocumentKeys | None = None
 
     def known_keys(self) -> DocumentKeys:
-        """The keys.
+        """Return the keys.
 
         Raises:
-            DataError: there are none.
+            DataError: the documents were gathered without keys.
         """
         if self.keys is None:
             raise DataError("Documents without keys were compared with keys; gather them with keys=.")
         return self.keys
 
     def at(self, places: Tensor) -> Tensor:
-        """True at some places of each row, (B, n) bool.
-
-        Args:
-            places (`Tensor`): (B, k) int64.
-        """
+        """Return True at some places (B, k) of each row, (B, n) bool."""
         empty = torch.zeros(len(places), len(self.vectors), dtype=torch.bool, device=places.device)
         return empty.scatter(1, places, True)
 
     def labels(self) -> Tensor:
-        """Where the own positive of each query is, (B, n) bool."""
+        """Return True at the positive of each query, (B, n) bool."""
         return self.at(self.label.unsqueeze(1))
 
     def repeats(self) -> Tensor:
-        """Which documents come a second time, (n,) bool; those that only fill up do not count."""
+        """Say which documents come a second time, (n,) bool; those that only fill up do not count."""
         size = len(self.vectors)
         place = torch.where(self.valid, torch.arange(size, device=self.valid.device), size)
         keys, number = torch.unique(self.known_keys().documents, return_inverse=True)
@@ -117,7 +113,7 @@ class Documents:
 def gather_documents(
     positives: Tensor, negatives: Tensor | None, negative_mask: Tensor | None, keys: Keys | None
 ) -> Documents:
-    """Documents of all ranks, with gradients.
+    """Gather the documents of all ranks, with gradients.
 
     Args:
         positives (`Tensor`): (B, d).
@@ -134,10 +130,7 @@ def gather_documents(
     count = negatives.shape[1]
     rows = {"positives": positives, "negatives": negatives.flatten(0, 1)}
     rows["positive_mask"] = torch.ones(size, dtype=torch.int64, device=positives.device)
-    rows["negative_mask"] = rows["positive_mask"].repeat_interleave(count)
-    if negative_mask is not None:
-        check_shape("negative_mask", negative_mask, (size, count))
-        rows["negative_mask"] = negative_mask.flatten().long()
+    rows["negative_mask"] = checked_mask(negative_mask, (size, count), positives).flatten().long()
     if keys is not None:
         rows["positive_keys"] = keys.positives
         rows["negative_keys"] = keys.positives.new_zeros(size, 0) if keys.negatives is None else keys.negatives
@@ -152,22 +145,24 @@ def gather_documents(
         return torch.cat([gathered.rows[first], gathered.rows[second]])
 
     place = torch.arange(size * count, device=positives.device).view(size, count)
-    num_positives = len(gathered.rows["positives"])
+    num_positives, document_keys = len(gathered.rows["positives"]), None
+    if keys is not None:
+        document_keys = DocumentKeys(
+            documents=both("positive_keys", "negative_keys"), queries=gathered.rows["query_keys"]
+        )
     return Documents(
         vectors=both("positives", "negatives"),
         valid=both("positive_mask", "negative_mask").bool(),
         first_label=gathered.start["positives"],
         label=gathered.start["positives"] + torch.arange(size, device=positives.device),
-        own=num_positives + gathered.start["negatives"] + place,
+        mined=num_positives + gathered.start["negatives"] + place,
         num_positives=num_positives,
-        keys=None
-        if keys is None
-        else DocumentKeys(documents=both("positive_keys", "negative_keys"), queries=gathered.rows["query_keys"]),
+        keys=document_keys,
     )
 
 
 def check_own(vectors: Tensor, documents: Tensor) -> None:
-    """Raise unless each vector (B, d) has its own documents, (B, m, d).
+    """Raise unless each vector (B, d) has its own documents (B, m, d).
 
     Raises:
         DataError: naming both shapes.
@@ -179,14 +174,26 @@ def check_own(vectors: Tensor, documents: Tensor) -> None:
         )
 
 
-def check_shape(name: str, given: Tensor, allowed: tuple[int, ...]) -> None:
+def checked_mask(mask: Tensor | None, shape: tuple[int, ...], like: Tensor, name: str = "negative_mask") -> Tensor:
+    """Return a bool mask of a shape; without one, all count.
+
+    Raises:
+        DataError: the mask has another shape.
+    """
+    if mask is None:
+        return torch.ones(shape, dtype=torch.bool, device=like.device)
+    check_shape(name, mask, shape)
+    return mask
+
+
+def check_shape(name: str, tensor: Tensor, allowed: tuple[int, ...]) -> None:
     """Raise if a tensor has another shape than the batch needs.
 
     Raises:
         DataError: naming both.
     """
-    if tuple(given.shape) != allowed:
+    if tuple(tensor.shape) != allowed:
         raise DataError(
-            f"{name} has shape {tuple(given.shape)}; this batch needs {allowed}. "
+            f"{name} has shape {tuple(tensor.shape)}; this batch needs {allowed}. "
             "Take vectors, masks and keys from one batch of CrossBatchCollator."
         )

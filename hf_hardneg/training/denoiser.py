@@ -193,13 +193,13 @@ def train_denoiser(
 
 def _check_late_interaction(training: Training) -> None:
     """Raise where something was chosen that late interaction does not have."""
-    own = {"hard", "random", "epochs", "seed"}
+    known = {"hard", "random", "epochs", "seed"}
     for field in fields(training):
         value = getattr(training, field.name)
-        if field.name not in own and value != field.default:
+        if field.name not in known and value != field.default:
             raise ConfigError(
                 f"Training({field.name}={value}) is for a cross-encoder; late interaction reads "
-                f'{", ".join(sorted(own))}. Leave it out, or train with architecture="cross-encoder".'
+                f'{", ".join(sorted(known))}. Leave it out, or train with architecture="cross-encoder".'
             )
 
 
@@ -219,29 +219,29 @@ def _rows(mined: Sequence[Dataset], names: PairColumns) -> list[_Row]:
 
 
 def _epoch(rows: Sequence[_Row], epoch: int, epochs: int) -> Pairs:
-    """The positives of all rows, each with its part of the row's negatives."""
-    made = Pairs([], [], [])
+    """List the positives of all rows, each with its part of the row's negatives."""
+    labelled = Pairs([], [], [])
     for row in rows:
         for place, positive in enumerate(row.positives):
             part = slice((epoch + place) % epochs, None, epochs)
             documents = [positive, *row.hard[part], *row.random[part]]
-            made.queries.extend([row.query] * len(documents))
-            made.documents.extend(documents)
-            made.labels.extend([1.0] + [0.0] * (len(documents) - 1))
-    return made
+            labelled.queries.extend([row.query] * len(documents))
+            labelled.documents.extend(documents)
+            labelled.labels.extend([1.0] + [0.0] * (len(documents) - 1))
+    return labelled
 
 
 def _late_interaction(corpus: Corpus, files: ModelFiles, folder: Path, device: str) -> LateInteraction:
-    """A copy of the encoder, and the token frequencies of the corpus."""
+    """Copy the encoder, and count the tokens of the corpus."""
     copied = copy_encoder(files, folder)
     encoder = TransformersEncoder(files=copied, digest=copied.digest(), device=device)
     return LateInteraction.of_corpus(encoder, (batch.to_pylist() for batch in corpus.batches()))
 
 
 def _fit_late_interaction(model: LateInteraction, rows: Sequence[_Row], folder: Path) -> None:
-    made = _epoch(rows, 0, 1)
-    features = model.features(made.queries, made.documents)
-    coefficients, intercept = fit(features, np.array(made.labels), candidates=POOL)
+    labelled = _epoch(rows, 0, 1)
+    features = model.features(labelled.queries, labelled.documents)
+    coefficients, intercept = fit(features, np.array(labelled.labels), candidates=POOL)
     folder.mkdir(parents=True, exist_ok=True)
     save(model, coefficients, intercept, folder)
 
@@ -259,7 +259,7 @@ def _train(rows: Sequence[_Row], start: str, folder: Path, training: Training, d
             model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, trust_remote_code=False)
         model = model.float().to(device).train()
         model.get_input_embeddings().requires_grad_(False)
-        _start_at(model, float(np.mean([label for made in epochs for label in made.labels])))
+        _start_at(model, float(np.mean([label for pairs in epochs for label in pairs.labels])))
         _fit(model, tokenizer, epochs, training, device)
     tokenizer.model_max_length = training.max_length
     with quiet_transformers():
@@ -280,7 +280,7 @@ def _fit(model: Any, tokenizer: Any, epochs: Sequence[Pairs], training: Training
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    batches = [list(_batches(made, tokenizer, training, number)) for number, made in enumerate(epochs)]
+    batches = [_batches(pairs, tokenizer, training, number) for number, pairs in enumerate(epochs)]
     steps = sum(map(len, batches))
     warm = max(1, steps // 10)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -304,11 +304,11 @@ def _fit(model: Any, tokenizer: Any, epochs: Sequence[Pairs], training: Training
             logger.info("epoch %d: mean loss %.4f over %d steps", number + 1, total / len(epoch), len(epoch))
 
 
-def _batches(made: Pairs, tokenizer: Any, training: Training, epoch: int) -> list[tuple[dict[str, Any], Any]]:
-    """Padded inputs and labels of an epoch, shuffled; pairs of like length stand together."""
+def _batches(pairs: Pairs, tokenizer: Any, training: Training, epoch: int) -> list[tuple[dict[str, Any], Any]]:
+    """Return padded inputs and labels of an epoch, shuffled; pairs of like length stand together."""
     import torch
 
-    tokens = tokenizer(made.queries, made.documents, truncation=True, max_length=training.max_length)
+    tokens = tokenizer(pairs.queries, pairs.documents, truncation=True, max_length=training.max_length)
     lengths = np.array([len(ids) for ids in tokens["input_ids"]])
     draws, size = np.random.default_rng([training.seed, epoch]), training.batch_size
     order = draws.permutation(len(lengths))
@@ -316,15 +316,7 @@ def _batches(made: Pairs, tokenizer: Any, training: Training, epoch: int) -> lis
     ordered = [window[np.argsort(lengths[window], kind="stable")] for window in windows]
     parts = [window[first : first + size] for window in ordered for first in range(0, len(window), size)]
     draws.shuffle(parts)
-    labels = torch.tensor(made.labels)
-    return [
-        (
-            tokenizer.pad(
-                {name: [values[i] for i in rows] for name, values in tokens.items()},
-                pad_to_multiple_of=LENGTH_STEP,
-                return_tensors="pt",
-            ),
-            labels[rows],
-        )
-        for rows in parts
-    ]
+    labels = torch.tensor(pairs.labels)
+    inputs = [{name: [values[i] for i in rows] for name, values in tokens.items()} for rows in parts]
+    padded = [tokenizer.pad(part, pad_to_multiple_of=LENGTH_STEP, return_tensors="pt") for part in inputs]
+    return [(part, labels[rows]) for part, rows in zip(padded, parts, strict=True)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hf_hardneg.runtime.arguments import AboveZero, checked
-from hf_hardneg.training.compared import check_own, check_shape, gather_documents
+from hf_hardneg.training.compared import check_own, check_shape, checked_mask, gather_documents
 from hf_hardneg.training.gather import joined_mean
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
@@ -21,7 +22,7 @@ def margin_mse_loss(
     negative_mask: Tensor | None = None,
     similarity: Similarity = "dot",
 ) -> Tensor:
-    """MarginMSE (arXiv 2010.02666): the mean of `((s+ - s_i) - (c+ - c_i))^2` over all pairs of all ranks.
+    """Compute MarginMSE (arXiv 2010.02666), the mean of `((s+ - s_i) - (c+ - c_i))^2` over all pairs of all ranks.
 
     Args:
         queries (`Tensor`): (B, d).
@@ -50,11 +51,12 @@ def in_batch_margin_mse_loss(
     negative_mask: Tensor | None = None,
     similarity: Similarity = "dot",
 ) -> Tensor:
-    """MarginMSE of each query's positive and every document of the other queries, of all ranks (arXiv 2104.06967).
+    """Compute MarginMSE of each query's positive and every document of the other queries, of all ranks.
 
-    The second half of TAS-Balanced's dual supervision; the first is of each query's own negatives, with other scores:
-    `margin_mse_loss(...) + 0.75 * in_batch_margin_mse_loss(...)`. Its teacher must be cheap for all pairs of a batch,
-    such as ColBERT. A false negative does no harm: the teacher scores it like a positive.
+    It is the second half of TAS-Balanced's dual supervision (arXiv 2104.06967); the first is of each query's own
+    negatives, with other scores: `margin_mse_loss(...) + 0.75 * in_batch_margin_mse_loss(...)`. Its teacher must be
+    cheap for all pairs of a batch, such as ColBERT. A false negative does no harm: the teacher scores it like a
+    positive.
 
     Args:
         queries, positives, negative_mask, similarity: see `margin_mse_loss`.
@@ -71,7 +73,7 @@ def in_batch_margin_mse_loss(
     student = all_scores(queries, documents.vectors, similarity)
     label = documents.label.unsqueeze(1)
     margins = (student.gather(1, label) - student) - (scores.gather(1, label) - scores)
-    counted = documents.valid & ~documents.at(torch.cat([label, documents.own], dim=1))
+    counted = documents.valid & ~documents.at(torch.cat([label, documents.mined], dim=1))
     return joined_mean((margins.masked_fill(~counted, 0.0) ** 2).sum(), counted.sum())
 
 
@@ -88,7 +90,7 @@ def kl_loss(
     teacher_temperature: AboveZero = 1.0,
     rescale: bool = True,
 ) -> Tensor:
-    """`sum P (ln P - ln Q)` over each query's documents, with softmax `P` of the teacher and `Q` of the student.
+    """Compute `sum P (ln P - ln Q)` over each query's documents; `P` is the teacher's softmax, `Q` the student's.
 
     Args:
         queries, positives, negatives, scores, negative_mask, similarity: see `margin_mse_loss`.
@@ -115,13 +117,11 @@ def _student(
     negative_mask: Tensor | None,
     similarity: Similarity,
 ) -> tuple[Tensor, Tensor]:
-    """The student's scores and which of them count, both (B, 1 + m)."""
+    """Return the student's scores and which of them count, both (B, 1 + m)."""
     check_shape("queries", queries, tuple(positives.shape))
     check_own(positives, negatives)
     documents = torch.cat([positives.unsqueeze(1), negatives], dim=1)
     check_shape("scores", scores, tuple(documents.shape[:2]))
-    valid = torch.ones_like(scores, dtype=torch.bool)
-    if negative_mask is not None:
-        check_shape("negative_mask", negative_mask, tuple(negatives.shape[:2]))
-        valid[:, 1:] = negative_mask
+    counted = checked_mask(negative_mask, tuple(negatives.shape[:2]), scores)
+    valid = F.pad(counted, (1, 0), value=True)
     return own_scores(queries, documents, similarity), valid

@@ -20,7 +20,7 @@ from hf_hardneg.runtime.arguments import AtLeastZero, checked
 
 
 def world_size() -> int:
-    """How many processes train together; 1 without a process group."""
+    """Return how many processes train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -39,7 +39,7 @@ class Gathered:
 
 @checked
 def gather_rows(tensors: Mapping[str, Tensor]) -> Gathered:
-    """The rows of all ranks; every rank must call it, with the same names.
+    """Gather the rows of all ranks; every rank must call it, with the same names.
 
     Ranks may have different numbers of rows, none included. Alone, tensors are returned as they are.
 
@@ -54,8 +54,8 @@ def gather_rows(tensors: Mapping[str, Tensor]) -> Gathered:
     ranks = _described(tensors)
     _check(ranks)
     groups: dict[Any, list[str]] = {}
-    for name, one in ranks[0].items():
-        groups.setdefault((one.dtype, one.shape[1:]), []).append(name)
+    for name, tensor in ranks[0].items():
+        groups.setdefault((tensor.dtype, tensor.shape[1:]), []).append(name)
     rows: dict[str, Tensor] = {}
     for names in groups.values():
         block = torch.cat([tensors[name] for name in names])
@@ -71,7 +71,7 @@ def gather_rows(tensors: Mapping[str, Tensor]) -> Gathered:
 
 @checked
 def joined_mean(total: Tensor, count: Tensor | AtLeastZero) -> Tensor:
-    """This rank's share of a mean over all ranks: averaged over ranks, shares are the mean of the joined batch.
+    """Return this rank's share of a mean: averaged over ranks, shares are the mean of the joined batch.
 
     With equal counts it is the local mean; otherwise `ranks * total / sum of counts`. 0 where nothing is counted.
 
@@ -93,10 +93,13 @@ class _Description:
 
 
 def _described(tensors: Mapping[str, Tensor]) -> list[dict[str, _Description]]:
-    """What each rank gives."""
-    own = {name: _Description(tuple(one.shape), str(one.dtype), one.requires_grad) for name, one in tensors.items()}
+    """Describe the tensors of each rank."""
+    described = {
+        name: _Description(tuple(tensor.shape), str(tensor.dtype), tensor.requires_grad)
+        for name, tensor in tensors.items()
+    }
     everyone: list[Any] = [None] * world_size()
-    dist.all_gather_object(everyone, own)
+    dist.all_gather_object(everyone, described)
     return everyone
 
 
@@ -108,12 +111,12 @@ def _check(ranks: Sequence[dict[str, _Description]]) -> None:
                 f"Rank {has} gave {name} and rank {lacks} did not; every rank must give the same tensors, "
                 "if of no rows. Build the batches of all ranks with one collator and one loss."
             )
-        for name, one in rank.items():
+        for name, tensor in rank.items():
             first = ranks[0][name]
-            if (one.dtype, one.shape[1:]) != (first.dtype, first.shape[1:]):
+            if (tensor.dtype, tensor.shape[1:]) != (first.dtype, first.shape[1:]):
                 raise DataError(
-                    f"Rank {number} gave {name} of shape {one.shape}, {one.dtype}; rank 0 of shape {first.shape}, "
-                    f"{first.dtype}. Only the number of rows may differ. Use one model and one precision on all ranks."
+                    f"Rank {number} gave {name} of shape {tensor.shape}, {tensor.dtype}; rank 0 of shape "
+                    f"{first.shape}, {first.dtype}. Only the number of rows may differ. Use one model and one precision on all ranks."
                 )
 
 

@@ -40,7 +40,7 @@ class Generations:
     """A directory of generations.
 
     Args:
-        directory (`str` or `Path`): see above; all processes must see it.
+        directory (`str` or `Path`): laid out as drawn above; all processes must see it.
     """
 
     directory: Path
@@ -80,12 +80,12 @@ class Generations:
 
     @checked
     def place(self, number: AtLeastOne) -> Path:
-        """Where a generation is, or will be."""
+        """Return where a generation is, or will be."""
         return self.directory / f"gen-{number:06d}"
 
     @checked
     def holds(self, number: AtLeastOne, parameters: Mapping[str, Any]) -> bool:
-        """Whether a generation is published and was made of just these parameters."""
+        """Say whether a generation is published and was made of just these parameters."""
         target = self.place(number)
         return target.exists() and directories.read_manifest(target).parameters == parameters
 
@@ -106,7 +106,7 @@ class Generations:
         """Have readers take a generation from their next batch on; 0 takes all away.
 
         Raises:
-            StoreError: it is not there, or not whole.
+            StoreError: it does not exist, or is not whole.
         """
         if number:
             self.open(number)
@@ -129,20 +129,20 @@ class Generations:
 
     @checked
     def index(self, number: AtLeastOne, similarity: Similarity = "cosine") -> DenseIndex:
-        """The dense index of the newest generation.
+        """Open the dense index of the newest generation.
 
         Raises:
-            StoreError: it is not there.
+            StoreError: the index does not exist.
         """
         directories.read_manifest(self._index(number))
         return DenseIndex(directory=self._index(number), similarity=similarity)
 
     @checked
     def open(self, number: AtLeastOne) -> Generation:
-        """A published generation, mapped.
+        """Open a published generation, mapped.
 
         Raises:
-            StoreError: it is not there, or not whole.
+            StoreError: it does not exist, or is not whole.
         """
         manifest = self.place(number) / directories.MANIFEST
         if not manifest.exists():
@@ -153,7 +153,7 @@ class Generations:
         return _opened(self.place(number), manifest.stat().st_mtime_ns)
 
     def newest(self) -> Generation | None:
-        """The generation that readers take, mapped; `None` before the first."""
+        """Open the generation that readers take, mapped; `None` before the first."""
         number = self.current
         return self.open(number) if number else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TypeAlias
 
 import torch
@@ -26,7 +26,7 @@ def cached_backward(
     module: torch.nn.Module | None = None,
     backward: Callable[[Tensor], object] = torch.autograd.backward,
 ) -> Tensor:
-    """The loss, detached, after adding its gradient to the parameters, with the activations of one chunk in memory.
+    """Add the gradient of a loss to the parameters, with the activations of a chunk in memory; return the loss.
 
     All chunks are encoded without a graph, the loss gives the gradient of their vectors, and each chunk is encoded
     again, with the random state it had, to carry its part back. Ranks exchange rows within the loss alone, and average
@@ -37,8 +37,9 @@ def cached_backward(
         inputs (`Sequence`): token batches of queries, positives, …: tensors, or mappings of them, of equally many rows.
         loss (`Callable`): from the vectors of each input to a scalar.
         chunk_size (`int`): rows at a time.
-        module (`Module`, *optional*): the one wrapped by DistributedDataParallel, to average gradients but once. Of two
-            towers make one module, wrapped with `find_unused_parameters=True`: a chunk is of one of them.
+        module (`Module`, *optional*): the one wrapped by DistributedDataParallel, which averages gradients with the
+            last chunk alone. Of two towers make one module, wrapped with `find_unused_parameters=True`: a chunk is of
+            one of them.
         backward (`Callable`, *optional*): of the loss, such as `accelerator.backward`.
 
     Raises:
@@ -57,23 +58,22 @@ def cached_backward(
         raise ConfigError(
             "cached_backward(inputs=[]): allowed are one or more token batches. Give those of queries and documents."
         )
-    chunks = [list(_chunks(one, chunk_size)) for one in inputs]
-    states: list[_RandomState] = []
-    vectors = []
+    chunks = [list(_chunks(batch, chunk_size)) for batch in inputs]
+    flat = [chunk for of_input in chunks for chunk in of_input]
+    states, encoded = [], []
     with torch.no_grad():
-        for of_input in chunks:
-            encoded = []
-            for chunk in of_input:
-                states.append(_RandomState(chunk))
-                encoded.append(encode(chunk))
-            vectors.append(torch.cat(encoded))
-    leaves = [one.detach().requires_grad_() for one in vectors]
+        for chunk in flat:
+            states.append(_RandomState(chunk))
+            encoded.append(encode(chunk))
+    parts = iter(encoded)
+    leaves = [torch.cat([next(parts) for _ in of_input]).detach().requires_grad_() for of_input in chunks]
     value = loss(*leaves)
     backward(value)
-    grads = [part for leaf in leaves for part in torch.split(_grad(leaf), chunk_size)]
-    flat = [chunk for of_input in chunks for chunk in of_input]
-    for number, (chunk, state, grad) in enumerate(zip(flat, states, grads, strict=True), start=1):
-        with _unsynchronised(None if number == len(flat) else module), state.restored():
+    grads = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+    split = [part for grad in grads for part in torch.split(grad, chunk_size)]
+    for number, (chunk, state, grad) in enumerate(zip(flat, states, split, strict=True), start=1):
+        silent = nullcontext if number == len(flat) else getattr(module, "no_sync", nullcontext)
+        with silent(), state.restored():
             torch.autograd.backward(encode(chunk), grad)
     return value.detach()
 
@@ -90,16 +90,6 @@ def _chunks(inputs: Inputs, size: int) -> Iterator[Inputs]:
         yield dict(zip(columns, parts, strict=True))
 
 
-def _grad(leaf: Tensor) -> Tensor:
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-
-
-def _unsynchronised(module: torch.nn.Module | None) -> AbstractContextManager[object]:
-    """Within it a backward pass leaves gradients where they are, if the module would average them."""
-    silent: Callable[[], AbstractContextManager[object]] = getattr(module, "no_sync", nullcontext)
-    return silent()
-
-
 class _RandomState:
     """The state of the generators of the CPU and of the devices of a chunk."""
 
@@ -110,7 +100,7 @@ class _RandomState:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Within it the generators draw what they drew from this state on."""
+        """Have the generators draw, inside, what they drew from this state on."""
         with torch.random.fork_rng(devices=self.devices):
             torch.set_rng_state(self.cpu)
             set_device_states(self.devices, self.states)

@@ -40,19 +40,19 @@ class Guide:
 
     @checked
     def forbids(self, rows: Tensor, others: Tensor) -> Tensor:
-        """Which vectors are too near to a row to be its negatives, (B, n) bool.
+        """Say which vectors are too near to a row to be its negatives, (B, n) bool.
 
         Args:
             rows (`Tensor`): (B, g) the queries or the positives.
             others (`Tensor`): (n, g).
         """
-        own = own_scores(self.queries, self.positives.unsqueeze(1), self.similarity).squeeze(1)
-        limit = thresholds(own, self.margin, self.margin_strategy)
+        positive = own_scores(self.queries, self.positives.unsqueeze(1), self.similarity).squeeze(1)
+        limit = thresholds(positive, self.margin, self.margin_strategy)
         return all_scores(rows, others, self.similarity) > limit.unsqueeze(1)
 
 
 def thresholds(positives: Tensor, margin: float, strategy: MarginStrategy) -> Tensor:
-    """The guide similarity above which a document is no negative, (B,).
+    """Return the guide similarity above which a document is no negative, (B,).
 
     Args:
         positives (`Tensor`): (B,) guide similarity of each query to its positive.

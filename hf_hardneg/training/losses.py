@@ -24,7 +24,7 @@ TEMPERATURES: dict[Similarity, float] = {"cosine": 0.05, "dot": 1.0}
 
 
 def infonce(logits: Tensor, positive: Tensor, hidden: Tensor) -> Tensor:
-    """`log sum exp` of what is not hidden, minus that of the positives, (B,).
+    """Return `log sum exp` of what is not hidden, minus that of the positives, (B,).
 
     Args:
         logits (`Tensor`): (B, n) similarities divided by the temperature.
@@ -92,7 +92,7 @@ class CrossBatchLoss:
         guide: Guide | None = None,
         step: AtLeastZero = 0,
     ) -> Tensor:
-        """The loss, a scalar; averaged over ranks it is the mean of `rows` over all queries.
+        """Compute the loss, a scalar; averaged over ranks it is the mean of `rows` over all queries.
 
         Raises:
             DataError: shapes that do not fit, within this rank or between ranks.
@@ -114,14 +114,14 @@ class CrossBatchLoss:
         guide: Guide | None = None,
         step: AtLeastZero = 0,
     ) -> Tensor:
-        """The loss of each query of this rank, (B,).
+        """Compute the loss of each query of this rank, (B,).
 
         Args:
             queries (`Tensor`): (B, d).
             positives (`Tensor`): (B, d).
             negatives (`Tensor`, *optional*): (B, m, d).
             negative_mask (`Tensor`, *optional*): (B, m) bool, False for a negative that only fills its row up.
-            keys (`Keys`, *optional*): who is who.
+            keys (`Keys`, *optional*): tell which texts are the same.
             guide (`Guide`, *optional*): vectors of another model.
             step (`int`, defaults to 0): of the training, for `mixing`.
 
@@ -133,7 +133,7 @@ class CrossBatchLoss:
                 f"multi_positive={self.multi_positive!r}, mask_repeats={self.mask_repeats} need to know which texts "
                 "are the same, and keys= is None. Pass Keys(**batch['keys']) of CrossBatchCollator."
             )
-        batch = _Batch.gathered(queries, positives, negatives, negative_mask, keys, guide)
+        batch = _Batch(queries, positives, negatives, negative_mask, keys, guide)
         documents = batch.documents
         scores = all_scores(queries, documents.vectors, self.similarity)
         positive = batch.known & documents.valid if self.multi_positive == "sum" else documents.labels()
@@ -162,58 +162,45 @@ class CrossBatchLoss:
         return scores / self._temperature, torch.zeros_like(hidden), hidden
 
     def _hardness(self, documents: Documents, scores: Tensor) -> Tensor:
-        """What is added to logits, (B, n)."""
+        """Return what hardness adds to logits, (B, n)."""
         if self.hardness_mode is None:
             return scores.new_zeros(())
-        own, label = documents.at(documents.own), documents.labels()
-        weighs: dict[Hardness, Tensor] = {
-            "in_batch_negatives": ~(own | label),
-            "hard_negatives": own,
-            "all_negatives": ~label,
-        }
+        mined, label = documents.at(documents.mined), documents.labels()
+        of_others = ~(mined | label)
+        weighs = {"in_batch_negatives": of_others, "hard_negatives": mined, "all_negatives": ~label}
         return self.hardness_strength * scores.detach() * weighs[self.hardness_mode]
 
     def _contrasted(self, batch: _Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Rows of this rank, what else they are compared with, and what is the same; see `contrast_queries`."""
+        """Yield rows of this rank, what else they are compared with, and what is the same; see `contrast_queries`."""
         if self.contrast_queries:
             yield batch.queries, *batch.other_queries()
         if self.contrast_documents:
             yield batch.positives, *batch.other_positives()
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Batch:
     """The rows of this rank and what they are compared with."""
 
-    queries: Tensor
-    positives: Tensor
-    documents: Documents
-    keys: Keys | None
-    guide: Guide | None
-    guides: Documents | None
-
-    @classmethod
-    def gathered(
-        cls,
+    def __init__(
+        self,
         queries: Tensor,
         positives: Tensor,
         negatives: Tensor | None,
         negative_mask: Tensor | None,
         keys: Keys | None,
         guide: Guide | None,
-    ) -> _Batch:
+    ) -> None:
         check_shape("queries", queries, tuple(positives.shape))
-        documents = gather_documents(positives, negatives, negative_mask, keys)
-        guides = None
+        self.queries, self.positives, self.keys, self.guide = queries, positives, keys, guide
+        self.documents = gather_documents(positives, negatives, negative_mask, keys)
         if guide is not None:
-            guides = gather_documents(guide.positives, guide.negatives, None, None)
+            self.guide_vectors = gather_documents(guide.positives, guide.negatives, None, None).vectors
             check_shape("guide.queries", guide.queries, tuple(guide.positives.shape))
-            check_shape("vectors of the guide", guides.vectors[:, 0], (len(documents.vectors),))
-        return cls(queries=queries, positives=positives, documents=documents, keys=keys, guide=guide, guides=guides)
+            check_shape("vectors of the guide", self.guide_vectors[:, 0], (len(self.documents.vectors),))
 
     @functools.cached_property
     def known(self) -> Tensor:
-        """Which documents are known positives of which query, its own among them, (B, n) bool."""
+        """Which documents are known positives of which query, that of its row among them, (B, n) bool."""
         label = self.documents.labels()
         return label if self.keys is None else label | self.keys.are_positives(self.documents)
 
@@ -223,29 +210,26 @@ class _Batch:
         return self.known if self.keys is None else self.known | self.keys.are_queries(self.documents)
 
     def not_negatives(self) -> Tensor:
-        """Which documents are no negatives of which query, (B, n) bool."""
+        """Say which documents are no negatives of which query, (B, n) bool."""
         hidden = self.excluded | ~self.documents.valid
-        if self.guide is not None and self.guides is not None:
-            hidden = hidden | self.guide.forbids(self.guide.queries, self.guides.vectors)
+        if self.guide is not None:
+            hidden = hidden | self.guide.forbids(self.guide.queries, self.guide_vectors)
         return hidden
 
     def other_queries(self) -> tuple[Tensor, Tensor]:
-        """All queries, (b, d), and which of them are, or share a positive with, which of this rank, (B, b) bool."""
-        given = {"queries": self.queries}
-        if self.guide is not None:
-            given["guide_queries"] = self.guide.queries
-        rows = gather_rows(given).rows
+        """Return all queries, (b, d), and which are, or share a positive with, which of this rank, (B, b) bool."""
         same = self.excluded[:, : self.documents.num_positives]
-        if self.guide is not None:
-            same = same | self.guide.forbids(self.guide.queries, rows["guide_queries"])
-        return rows["queries"], same
+        if self.guide is None:
+            return gather_rows({"queries": self.queries}).rows["queries"], same
+        rows = gather_rows({"queries": self.queries, "guide": self.guide.queries}).rows
+        return rows["queries"], same | self.guide.forbids(self.guide.queries, rows["guide"])
 
     def other_positives(self) -> tuple[Tensor, Tensor]:
-        """All positives, (b, d), and which of them answer which query of this rank, (B, b) bool."""
+        """Return all positives, (b, d), and which of them answer which query of this rank, (B, b) bool."""
         number = self.documents.num_positives
         same = self.excluded[:, :number]
-        if self.guide is not None and self.guides is not None:
-            same = same | self.guide.forbids(self.guide.positives, self.guides.vectors[:number])
+        if self.guide is not None:
+            same = same | self.guide.forbids(self.guide.positives, self.guide_vectors[:number])
         return self.documents.vectors[:number], same
 
 
@@ -261,7 +245,7 @@ def cross_batch_loss(
     step: AtLeastZero = 0,
     **options: Any,
 ) -> Tensor:
-    """`CrossBatchLoss(**options)` of one batch: InfoNCE with in-batch, mined and cross-batch negatives.
+    """Compute `CrossBatchLoss(**options)` of one batch: InfoNCE with in-batch, mined and cross-batch negatives.
 
     Args:
         queries (`Tensor`): (B, d).

@@ -1,4 +1,4 @@
-"""Hard negative mixing (MoCHi): negatives made in the space of vectors, harder than those there are.
+"""Hard negative mixing (MoCHi) makes negatives in the space of vectors, harder than the mined ones.
 
 Kalantidis et al., Hard Negative Mixing for Contrastive Learning, NeurIPS 2020 (arXiv 2010.01028).
 """
@@ -68,7 +68,7 @@ class MoCHi:
         step: AtLeastZero,
         first: AtLeastZero = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Mixtures of unit length, detached, (B, k, d), and which of them can be used, (B, k) bool.
+        """Return mixtures of unit length, detached, (B, k, d), and which of them can be used, (B, k) bool.
 
         Args:
             queries (`Tensor`): (B, d).
@@ -79,7 +79,7 @@ class MoCHi:
             first (`int`, defaults to 0): place of the first query in the joined batch of all ranks.
         """
         query, positive, units = (
-            F.normalize(at_least_single(one.detach()), dim=-1) for one in (queries, positives, pool)
+            F.normalize(at_least_single(vectors.detach()), dim=-1) for vectors in (queries, positives, pool)
         )
         scores = all_scores(query, units, "dot").masked_fill(~allowed, -torch.inf)
         hard = scores.topk(min(self.n_hard, len(units)), dim=1).indices
@@ -87,13 +87,12 @@ class MoCHi:
         s1, s2 = self.s1 * (step >= self.start1), self.s2 * (step >= self.start2)
         draws = self._uniforms(len(queries), 3 * s1 + 2 * s2, step, first).to(query)
         pick, other, share1, pick2, share2 = torch.split(draws, [s1, s1, s1, s2, s2], dim=1)
-        one, two = different(pick, other, count)
+        places, partners = different(pick, other, count)
         if self.mode == "positive":
-            kind1 = mix(positive.unsqueeze(1), units[hard.gather(1, one)], self.beta_max * share1)
-            needed = 1
+            kind1 = mix(positive.unsqueeze(1), units[hard.gather(1, places)], self.beta_max * share1)
         else:
-            kind1 = mix(units[hard.gather(1, one)], units[hard.gather(1, two)], share1)
-            needed = 2
+            kind1 = mix(units[hard.gather(1, places)], units[hard.gather(1, partners)], share1)
+        needed = 1 if self.mode == "positive" else 2
         last, _ = different(pick2, pick2, count)
         kind2 = mix(query.unsqueeze(1), units[hard.gather(1, last)], self.beta_max * share2)
         usable = torch.cat([(count >= needed).expand(-1, s1), (count >= 1).expand(-1, s2)], dim=1)
@@ -109,7 +108,7 @@ class MoCHi:
 
 
 def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """`share * first + (1 - share) * second` of unit length, (…, d); zeros where the two cancel out.
+    """Scale `share * first + (1 - share) * second` to unit length, (…, d); zeros where the two cancel out.
 
     Args:
         first, second (`Tensor`): (…, d) unit vectors.
@@ -121,17 +120,16 @@ def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
 
 
 def different(first: Tensor, second: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Two different places among the first `count`, from two uniform draws; both (B, k) int64.
+    """Draw two different places among the first `count`, from two uniform draws; both (B, k) int64.
 
     Args:
         first, second (`Tensor`): (B, k) inside (0, 1).
         count (`Tensor`): (B, 1); where it is below 2 the second place means nothing, below 1 neither does.
     """
-    one = _floor(first, count)
-    two = _floor(second, count - 1)
-    return one, (two + (two >= one)).minimum((count - 1).clamp(min=0))
+    place, other = _floor(first, count), _floor(second, count - 1)
+    return place, (other + (other >= place)).minimum((count - 1).clamp(min=0))
 
 
 def _floor(uniforms: Tensor, count: Tensor) -> Tensor:
-    """A place below each count; 0 where it is below 1."""
+    """Turn draws into places below each count; 0 where it is below 1."""
     return (uniforms * count).long().minimum(count - 1).clamp(min=0)

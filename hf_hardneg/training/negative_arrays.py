@@ -18,7 +18,7 @@ from hf_hardneg.store.stored_arrays import Schema, Stored
 NEGATIVE = np.dtype([("doc", np.int64), ("score", np.float32), ("rank", np.int32), ("source", np.int8)])
 SCHEMA = Schema.of(
     {
-        "made": Stored(np.int32, "rows", least=0),
+        "generations": Stored(np.int32, "rows", least=0),
         "counts": Stored(np.int64, "rows", least=0),
         "negatives": Stored(NEGATIVE, "negatives"),
         "listed_counts": Stored(np.int64, "rows", least=0),
@@ -42,7 +42,7 @@ class Generation:
     """The negatives of n rows, m in all, as arrays.
 
     Args:
-        made (`np.ndarray`): (n,) int32, the generation that a row's negatives are of; 0 where it has none yet.
+        generations (`np.ndarray`): (n,) int32, the generation of each row's negatives; 0 where it has none yet.
         counts (`np.ndarray`): (n,) int64, how many negatives each row has.
         negatives (`np.ndarray`): (m,) of `NEGATIVE`; scores NaN where nothing was scored.
         listed_counts (`np.ndarray`): (n,) int64, how many positives each row lists.
@@ -50,7 +50,7 @@ class Generation:
         sources (`tuple[str, ...]`): what `source` counts.
     """
 
-    made: np.ndarray
+    generations: np.ndarray
     counts: np.ndarray
     negatives: np.ndarray
     listed_counts: np.ndarray
@@ -58,7 +58,7 @@ class Generation:
     sources: tuple[str, ...]
 
     def inconsistency(self) -> tuple[str, str] | None:
-        """A file whose values lead out of the others, and how; `None` as a rule."""
+        """Name a file whose values lead out of the others, and how; `None` as a rule."""
         for name, of in (("counts", self.negatives), ("listed_counts", self.listed)):
             counts = getattr(self, name)
             if counts.max(initial=0) > len(of) or counts.sum() != len(of):
@@ -82,14 +82,13 @@ class Generation:
 
     @classmethod
     def of(cls, number: int, chosen: Chosen, listed: np.ndarray, listed_counts: np.ndarray) -> Generation:
-        """What was chosen for a block of rows."""
+        """Take the negatives that were chosen for a block of rows."""
         sources, source = np.unique(chosen.source.astype(str), return_inverse=True)
         negatives = np.empty(len(chosen.doc), NEGATIVE)
         for name, values in (("doc", chosen.doc), ("score", chosen.score), ("rank", chosen.rank), ("source", source)):
             negatives[name] = values
-        made = np.full(len(chosen.counts), number, np.int32)
         return cls(
-            made=made,
+            generations=np.full(len(chosen.counts), number, np.int32),
             counts=chosen.counts.astype(np.int64),
             negatives=negatives,
             listed_counts=listed_counts.astype(np.int64),
@@ -99,10 +98,10 @@ class Generation:
 
     @classmethod
     def empty(cls, rows: int) -> Generation:
-        """No negatives for any row."""
+        """Make a generation without negatives for any row."""
         nothing = np.zeros(rows, np.int64)
         return cls(
-            made=nothing.astype(np.int32),
+            generations=nothing.astype(np.int32),
             counts=nothing,
             negatives=np.zeros(0, NEGATIVE),
             listed_counts=nothing,
@@ -112,20 +111,22 @@ class Generation:
 
     @classmethod
     def joined(cls, parts: list[Generation]) -> Generation:
-        """Several blocks of rows, one after the other."""
+        """Join blocks of rows, one after the other."""
         sources = tuple(sorted({name for part in parts for name in part.sources}))
         negatives = np.concatenate([part.negatives for part in parts])
         numbers = [np.array([sources.index(name) for name in part.sources], np.int8) for part in parts]
-        found = [number[part.negatives["source"]] for number, part in zip(numbers, parts, strict=True) if len(number)]
-        negatives["source"] = np.concatenate([np.zeros(0, np.int8), *found])
-        names = ("made", "counts", "listed_counts", "listed")
+        renumbered = [
+            number[part.negatives["source"]] for number, part in zip(numbers, parts, strict=True) if len(number)
+        ]
+        negatives["source"] = np.concatenate([np.zeros(0, np.int8), *renumbered])
+        names = ("generations", "counts", "listed_counts", "listed")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(negatives=negatives, sources=sources, **arrays)
 
     def rows(self, start: int, stop: int) -> Generation:
-        """A block of its rows."""
+        """Return a block of its rows."""
         return Generation(
-            made=self.made[start:stop],
+            generations=self.generations[start:stop],
             counts=self.counts[start:stop],
             negatives=self.negatives[self.starts[start] : self.starts[stop]],
             listed_counts=self.listed_counts[start:stop],
@@ -147,38 +148,37 @@ class Generation:
 
     @classmethod
     def read(cls, path: Path) -> Generation:
-        """What `write` wrote."""
+        """Read a block of rows that `write` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(sources=tuple(map(str, arrays["sources"])), **{name: arrays[name] for name in ARRAYS})
 
     def overlap(self, other: Generation) -> float:
-        """Share of its negatives that another has for the same row, over the rows that both have; NaN for none."""
-        both = (self.made > 0) & (other.made > 0)
-        pairs = [set(zip(*one._pairs(both), strict=True)) for one in (self, other)]
+        """Return the share of its negatives that another has for the same row, over rows of both; NaN for none."""
+        both = (self.generations > 0) & (other.generations > 0)
+        pairs = [set(zip(*generation._pairs(both), strict=True)) for generation in (self, other)]
         return len(pairs[0] & pairs[1]) / len(pairs[0]) if pairs[0] else float("nan")
 
     def _pairs(self, rows: np.ndarray) -> tuple[list[int], list[int]]:
-        owner = np.repeat(np.arange(len(self.made)), self.counts)
+        owner = np.repeat(np.arange(len(self.generations)), self.counts)
         inside = rows[owner]
         return owner[inside].tolist(), self.negatives["doc"][inside].tolist()
 
     def columns(self, rows: np.ndarray, reader: Reader) -> dict[str, pa.Array]:
-        """The columns of `ADDED` for some of its rows."""
-        counts, places = self.counts[rows], _flat(self.starts, rows)
-        found = self.negatives[places]
+        """Return the columns of `ADDED` for some of its rows."""
+        counts, chosen = self.counts[rows], self.negatives[_flat(self.starts, rows)]
         listed = self.listed[_flat(self.listed_starts, rows)]
-        sources = np.array([*self.sources, ""])[found["source"]]
+        sources = np.array([*self.sources, ""])[chosen["source"]]
         return {
-            "negatives": ragged(reader.corpus.texts(found["doc"]), counts),
-            "negative_ids": ragged(reader.corpus.ids(found["doc"]), counts),
-            "negative_scores": ragged(pa.array(found["score"], mask=np.isnan(found["score"])), counts),
-            "negative_ranks": ragged(pa.array(found["rank"]), counts),
+            "negatives": ragged(reader.corpus.texts(chosen["doc"]), counts),
+            "negative_ids": ragged(reader.corpus.ids(chosen["doc"]), counts),
+            "negative_scores": ragged(pa.array(chosen["score"], mask=np.isnan(chosen["score"])), counts),
+            "negative_ranks": ragged(pa.array(chosen["rank"]), counts),
             "negative_sources": ragged(pa.array(sources.tolist(), pa.string()), counts),
             "positive_scores": ragged(pa.array(listed, mask=np.isnan(listed)), self.listed_counts[rows]),
         }
 
 
 def _flat(starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Positions of all entries of some rows, row by row."""
+    """Return the positions of all entries of some rows, row by row."""
     parts = [np.arange(starts[row], starts[row + 1]) for row in rows]
     return np.concatenate([np.zeros(0, np.int64), *parts])

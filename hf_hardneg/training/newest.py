@@ -50,25 +50,25 @@ class GenerationNegatives:
         check_fields(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Its fields and the current generation, so that `Dataset.map` stores each generation's rows as its own."""
+        """Return the fields and the current generation, so that `Dataset.map` stores the rows of each apart."""
         return {**self.__dict__, "current": self.generations.current}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({name: value for name, value in state.items() if name != "current"})
 
     def __call__(self, batch: Any) -> Any:
-        """The batch in the form it came, with negatives.
+        """Return the batch in the form it came, with negatives.
 
         Raises:
             DataError: a row is none of the pairs.
-            ColumnError: no generation has it, there is no warm start, and it brings no `negatives`.
+            ColumnError: no generation covers a row, there is no warm start, and the row brings no `negatives`.
             StoreError: the files of the generation are altered or missing.
         """
         rows = Batch.of(batch, self.rows.columns.query)
         numbers = self.rows.find(rows.columns)
         newest = self.generations.newest()
-        made = np.zeros(len(numbers), np.int32) if newest is None else newest.made[numbers]
-        old, new = np.flatnonzero(made == 0), np.flatnonzero(made)
+        generations = np.zeros(len(numbers), np.int32) if newest is None else newest.generations[numbers]
+        old, new = np.flatnonzero(generations == 0), np.flatnonzero(generations)
         parts = [self._warm(rows.columns, old)] if len(old) or not len(new) else []
         if newest is not None and len(new):
             parts.append(newest.columns(numbers[new], self.reader))
@@ -77,7 +77,7 @@ class GenerationNegatives:
         positives = self.reader.positive_texts(rows.columns)
         if positives is not None:
             added[self.rows.columns.positive] = positives
-        return rows.with_columns({**added, "negative_generation": pa.array(made)})
+        return rows.with_columns({**added, "negative_generation": pa.array(generations)})
 
     def _warm(self, columns: Mapping[str, pa.ChunkedArray], rows: np.ndarray) -> dict[str, pa.Array]:
         table = pa.table(dict(columns)).take(pa.array(rows))
@@ -89,5 +89,5 @@ class GenerationNegatives:
                 f"{', '.join(map(repr, table.column_names))}. Give mined pairs, or warm_start='bm25'."
             )
         nothing = pa.nulls(len(rows))
-        found = {name: table[name].combine_chunks() if name in table.column_names else nothing for name in ADDED}
-        return {name: values.cast(ADDED[name]) for name, values in found.items()}
+        values = {name: table[name].combine_chunks() if name in table.column_names else nothing for name in ADDED}
+        return {name: column.cast(ADDED[name]) for name, column in values.items()}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_hardneg.runtime.arguments import AtLeastOne, checked
-from hf_hardneg.training.compared import Keys, check_own, check_shape, gather_documents
+from hf_hardneg.training.compared import Keys, check_own, check_shape, checked_mask, gather_documents
 from hf_hardneg.training.gather import joined_mean
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
@@ -21,7 +21,7 @@ def pairwise_loss(
     negative_mask: Tensor | None = None,
     similarity: Similarity = "dot",
 ) -> Tensor:
-    """ANCE's loss (arXiv 2007.00808): the mean of `-log softmax` of each pair `[s+, s-]`, each query its own negatives.
+    """Compute ANCE's loss (arXiv 2007.00808): the mean of `-log softmax` of the pairs `[s+, s-]` of each query.
 
     Args:
         queries (`Tensor`): (B, d).
@@ -35,10 +35,9 @@ def pairwise_loss(
     """
     check_shape("queries", queries, tuple(positives.shape))
     check_own(positives, negatives)
-    own = own_scores(queries, positives.unsqueeze(1), similarity)
-    losses = F.softplus(own_scores(queries, negatives, similarity) - own)
-    valid = torch.ones_like(losses, dtype=torch.bool) if negative_mask is None else negative_mask
-    check_shape("negative_mask", valid, tuple(negatives.shape[:2]))
+    positive = own_scores(queries, positives.unsqueeze(1), similarity)
+    losses = F.softplus(own_scores(queries, negatives, similarity) - positive)
+    valid = checked_mask(negative_mask, tuple(negatives.shape[:2]), losses)
     return joined_mean(losses.masked_fill(~valid, 0.0).sum(), valid.sum())
 
 
@@ -52,7 +51,7 @@ def star_loss(
     keys: Keys | None = None,
     similarity: Similarity = "dot",
 ) -> Tensor:
-    """STAR's loss (arXiv 2104.08051): `softplus(s_ij - s_ii)`, the mean over all documents that are no positives.
+    """Compute STAR's loss (arXiv 2104.08051): the mean `softplus(s_ij - s_ii)` over documents that are no positives.
 
     Each query of this rank meets the positives and the mined negatives of all queries of all ranks; the random ones
     keep training with static hard negatives stable. DRhard gives each query one mined negative, another at each visit:
@@ -63,7 +62,7 @@ def star_loss(
         positives (`Tensor`): (B, d).
         negatives (`Tensor`): (B, m, d).
         negative_mask (`Tensor`, *optional*): (B, m) bool, False for a negative that only fills its row up.
-        keys (`Keys`, *optional*): who is who; without it, only the own positive is left out.
+        keys (`Keys`, *optional*): tell other known positives; without, only the query's positive is left out.
         similarity (`str`, defaults to `"dot"`): or `"cosine"`.
 
     Raises:
@@ -74,8 +73,8 @@ def star_loss(
     counted = documents.valid & ~documents.labels()
     if keys is not None:
         counted &= ~(keys.are_positives(documents) | keys.are_queries(documents))
-    own = own_scores(queries, positives.unsqueeze(1), similarity)
-    losses = F.softplus(all_scores(queries, documents.vectors, similarity) - own)
+    positive = own_scores(queries, positives.unsqueeze(1), similarity)
+    losses = F.softplus(all_scores(queries, documents.vectors, similarity) - positive)
     return joined_mean(losses.masked_fill(~counted, 0.0).sum(), counted.sum())
 
 
@@ -89,10 +88,10 @@ def lambda_loss(
     mask: Tensor | None = None,
     similarity: Similarity = "dot",
 ) -> Tensor:
-    """ADORE's LambdaLoss for MRR (arXiv 2104.08051), the mean over all queries of all ranks.
+    """Compute ADORE's LambdaLoss for MRR (arXiv 2104.08051), the mean over all queries of all ranks.
 
-    `1 / pairs * sum |w_i - w_j| softplus(s_j - s_i)` over relevant `i` and others `j`, with `w = 1 / position` up to
-    `metric_cut` and 0 below it. A query without such a pair has loss 0.
+    It is `1 / pairs * sum |w_i - w_j| softplus(s_j - s_i)` over relevant `i` and others `j`, with `w = 1 / position`
+    up to `metric_cut` and 0 below it. A query without such a pair has loss 0.
 
     Args:
         queries (`Tensor`): (B, d).
@@ -108,9 +107,8 @@ def lambda_loss(
     """
     check_own(queries, documents)
     shape = tuple(documents.shape[:2])
-    valid = torch.ones_like(relevant) if mask is None else mask
     check_shape("relevant", relevant, shape)
-    check_shape("mask", valid, shape)
+    valid = checked_mask(mask, shape, relevant, "mask")
     scores = own_scores(queries, documents, similarity)
     position = torch.arange(1, shape[1] + 1, device=scores.device, dtype=scores.dtype)
     weight = torch.where(position <= metric_cut, 1 / position, 0.0)

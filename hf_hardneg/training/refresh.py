@@ -22,6 +22,7 @@ from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keywords, silenced
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.models.encoder import CallableEncoder, Encoder, unload_models
+from hf_hardneg.models.forward import quiet_transformers
 from hf_hardneg.retrievers import dense_part
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked
 from hf_hardneg.runtime.ranks import Ranks, launched_ranks
@@ -35,7 +36,7 @@ from hf_hardneg.training.negative_arrays import Generation
 from hf_hardneg.training.newest import GenerationNegatives
 from hf_hardneg.training.row_keys import RowKeys
 from hf_hardneg.training.schedule import Schedule, chunk
-from hf_hardneg.training.snapshots import check_encoder, quiet, same_draws, snapshot
+from hf_hardneg.training.snapshots import check_encoder, same_draws, snapshot
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -197,7 +198,7 @@ class Refresher:
 
     @checked
     def due(self, step: AtLeastZero, schedule: Schedule) -> bool:
-        """Whether `at` has something to do after that many optimizer steps."""
+        """Say whether `at` has something to do after that many optimizer steps."""
         return schedule.due(step)
 
     @checked
@@ -206,7 +207,7 @@ class Refresher:
 
         Random states are left as they were, and so is the model.
         """
-        with same_draws(), quiet():
+        with same_draws(), quiet_transformers():
             encoder = snapshot(self.encoder, self._cache)
             self.ranks.agree(encoder.digest, "weights")
         self.mine(number, step=step, encoder=encoder)
@@ -214,7 +215,7 @@ class Refresher:
     @checked
     def mine(self, number: AtLeastOne, *, step: AtLeastZero, encoder: Encoder) -> None:
         """Mine and publish a generation with an encoder of the weights after a step, as `refresh` does."""
-        with same_draws(), quiet(), writing(self.generations.directory, other="directory="):
+        with same_draws(), quiet_transformers(), writing(self.generations.directory, other="directory="):
             parameters = self._parameters(number, step, encoder)
             if self.ranks.decided(not self.generations.holds(number, parameters)):
                 self._refuse_unchanged(number, step, encoder)
@@ -225,7 +226,7 @@ class Refresher:
 
     @checked
     def switch(self, number: AtLeastZero) -> bool:
-        """Have readers take a generation; every rank calls it. Whether that is another than before."""
+        """Have readers take a generation, and say whether it is another than before; every rank calls it."""
         changes = self.ranks.decided(number != self.generations.pointed)
         if changes and self.ranks.rank == 0:
             self.generations.switch(number)
@@ -253,29 +254,29 @@ class Refresher:
             part = dense_part(miner.retrieval.searcher)
             if part is not None:
                 self.generations.adopt_index(number, part.index)
-            made = Generation.joined([Generation.read(work / f"{block.start}.npz") for block in blocks])
-            self._publish(number, parameters, covered, made)
+            mined = Generation.joined([Generation.read(work / f"{block.start}.npz") for block in blocks])
+            self._publish(number, parameters, covered, mined)
             self._tidy(work)
 
     def _mined(self, miner: HardNegatives, number: int, block: range, rows: np.ndarray | None) -> Generation:
         table = self.pairs.with_format("arrow")[block.start : block.stop]
         queries = miner.retrieval.reader.read(named_columns(table))
-        found = miner.rescoring.add(miner.retrieval.search(queries), queries)
-        chosen = replace(miner.selection, generation=number).choose(found, queries)
+        candidates = miner.rescoring.add(miner.retrieval.search(queries), queries)
+        chosen = replace(miner.selection, generation=number).choose(candidates, queries)
         if rows is not None:
             chosen = replace(chosen, doc=rows[chosen.doc])
-        return Generation.of(number, chosen, found.listed, found.listed_counts)
+        return Generation.of(number, chosen, candidates.listed, candidates.listed_counts)
 
-    def _publish(self, number: int, parameters: dict[str, Any], covered: range, made: Generation) -> None:
+    def _publish(self, number: int, parameters: dict[str, Any], covered: range, mined: Generation) -> None:
         size = len(self.pairs)
         before = self.generations.open(number - 1) if number > 1 else Generation.empty(size)
-        whole = Generation.joined([before.rows(0, covered.start), made, before.rows(covered.stop, size)])
-        overlap = made.overlap(before.rows(covered.start, covered.stop))
+        whole = Generation.joined([before.rows(0, covered.start), mined, before.rows(covered.stop, size)])
+        overlap = mined.overlap(before.rows(covered.start, covered.stop))
         report = {
             "sources": list(whole.sources),
             "rows": len(covered),
-            "negatives": len(made.negatives),
-            "short": int((made.counts < self.options.get("num_negatives", 4)).sum()),
+            "negatives": len(mined.negatives),
+            "short": int((mined.counts < self.options.get("num_negatives", 4)).sum()),
             "overlap": overlap,
         }
 
@@ -325,7 +326,7 @@ class Refresher:
             )
 
     def _rows_of_corpus(self, number: int) -> np.ndarray | None:
-        """The documents that a generation searches, ascending; `None` for all."""
+        """Draw the documents that a generation searches, ascending; `None` for all."""
         if self.corpus_fraction == 1:
             return None
         reader = self.negatives.reader

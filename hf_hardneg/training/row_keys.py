@@ -36,7 +36,7 @@ class RowKeys:
 
     @classmethod
     def of(cls, pairs: Any, reader: Reader) -> RowKeys:
-        """The table of some pairs, built once."""
+        """Build the table of some pairs, once."""
         plain = pairs.with_format("arrow", columns=_read(pairs.column_names, reader.columns))
         tables = plain.iter(batch_size=1000)
         keys = np.concatenate([_keys(named_columns(table), reader.columns) for table in tables])
@@ -50,30 +50,25 @@ class RowKeys:
         return cls(directory=directories.obtain(reader.corpus.cache, "rows", parameters, build), columns=reader.columns)
 
     def find(self, table: Mapping[str, pa.ChunkedArray]) -> np.ndarray:
-        """Numbers of rows in the pairs, (n,) int64.
+        """Return the numbers that rows have in the pairs, (n,) int64.
 
         Raises:
-            DataError: one is none of the pairs.
+            DataError: a row is none of the pairs.
         """
-        order, keys = _mapped_keys(self.directory)
-        position, found = isin_sorted(_keys(table, self.columns), keys)
-        if not found.all():
-            text = table[self.columns.query].take([int(np.flatnonzero(~found)[0])]).to_pylist()[0]
+        arrays = ROWS.opened(self.directory)
+        position, known = isin_sorted(_keys(table, self.columns), arrays["keys"])
+        if not known.all():
+            text = table[self.columns.query].take([int(np.flatnonzero(~known)[0])]).to_pylist()[0]
             raise DataError(
-                f"{int((~found).sum())} rows are none of the pairs that are refreshed, such as the query "
+                f"{int((~known).sum())} rows are none of the pairs that are refreshed, such as the query "
                 f"{str(text)[:60]!r}. Rows must have the columns {_read(list(table), self.columns)} as the pairs have "
                 "them; remove columns after this callable, and use HardNegatives for other rows."
             )
-        return order[position]
-
-
-def _mapped_keys(directory: Path) -> tuple[np.ndarray, np.ndarray]:
-    arrays = ROWS.opened(directory)
-    return arrays["order"], arrays["keys"]
+        return arrays["order"][position]
 
 
 def _read(present: list[str], columns: PairColumns) -> list[str]:
-    """The columns that mining reads, of those that are there."""
+    """List the columns that mining reads, as far as they are present."""
     wanted = (columns.query, columns.query_id, columns.positive, columns.positive_ids, columns.exclude_ids)
     return [name for name in (*wanted, columns.answer) if name is not None and name in present]
 

@@ -40,22 +40,22 @@ class Schedule:
 
     @checked
     def due(self, step: AtLeastZero) -> bool:
-        """Whether a refresh is due after that many steps."""
+        """Say whether a refresh is due after that many steps."""
         return step >= self.start and (step - self.start) % self.every == 0
 
     @checked
     def number(self, step: AtLeastZero) -> int:
-        """Which generation is the newest after that many steps; 0 before the first."""
+        """Return which generation is the newest after that many steps; 0 before the first."""
         return 0 if step < self.start else (step - self.start) // self.every + 1
 
     @checked
     def step_of(self, number: AtLeastOne) -> int:
-        """The step after which a generation is due."""
+        """Return the step after which a generation is due."""
         return self.start + (number - 1) * self.every
 
     @checked
     def rewarm(self, step: AtLeastZero, *, over: AtLeastOne) -> float:
-        """Factor of the learning rate that climbs again to 1 over the steps after each refresh, for `LambdaLR`.
+        """Return a factor of the learning rate, for `LambdaLR`, that climbs to 1 again after each refresh.
 
         Accelerate steps a prepared scheduler once for each process: register this one with `register_for_checkpointing`
         alone, and step it with the optimizer. Beside an `AsyncRefresher` the first refresh is `lag` steps later.
@@ -90,7 +90,7 @@ class Job(NamedTuple):
 
 
 def beside(schedule: Schedule, latency: int) -> Iterator[Job]:
-    """The refreshes of a second process that takes `latency` steps for each, and then the newest checkpoint.
+    """Yield the refreshes of a second process that takes `latency` steps for each, and then the newest checkpoint.
 
     A checkpoint that was passed over while it was busy is skipped, never queued.
 
@@ -109,12 +109,12 @@ def beside(schedule: Schedule, latency: int) -> Iterator[Job]:
 
 
 def chunk(size: int, chunks: int, number: int) -> range:
-    """The rows that a generation covers, counted from 1: one part after the other, the last with what remains.
+    """Return the rows that a generation covers: one part after the other, the last with what remains.
 
     Args:
         size (`int`): how many rows there are.
         chunks (`int`): into how many parts they are cut.
-        number (`int`): of the generation.
+        number (`int`): of the generation, from 1.
     """
     place = (number - 1) % chunks
     each = size // chunks

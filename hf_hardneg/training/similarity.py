@@ -15,7 +15,7 @@ SIMILARITIES: tuple[Similarity, ...] = ("cosine", "dot")
 
 
 def all_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Tensor:
-    """Every query with every document, (B, n).
+    """Compare every query with every document, (B, n).
 
     Args:
         queries (`Tensor`): (B, d).
@@ -28,7 +28,7 @@ def all_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Te
 
 
 def own_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Tensor:
-    """Every query with its own documents, (B, m).
+    """Compare every query with its own documents, (B, m).
 
     Args:
         queries (`Tensor`): (B, d).
@@ -41,12 +41,12 @@ def own_scores(queries: Tensor, documents: Tensor, similarity: Similarity) -> Te
 
 
 def at_least_single(vectors: Tensor) -> Tensor:
-    """The same in float32, or what is finer: a cosine over a temperature of 0.05 has no room in 16 bits."""
+    """Return vectors in float32 or finer: a cosine over a temperature of 0.05 has no room in 16 bits."""
     return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
 
 
 def _prepared(queries: Tensor, documents: Tensor, similarity: Similarity) -> tuple[Tensor, Tensor]:
-    """Both in the finer of their types, and of unit length where directions are compared."""
+    """Return both in the finer of their types, and of unit length where directions are compared."""
     if similarity not in SIMILARITIES:
         raise unknown_name("similarity", similarity, SIMILARITIES)
     kind = torch.promote_types(at_least_single(queries).dtype, documents.dtype)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
-from transformers.utils import logging
 
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.models.encoder import Encoder, TransformersEncoder, load_encoder, open_saved, save_live
@@ -67,7 +66,7 @@ class LiveModel:
             )
 
     def save(self, cache: Path) -> Path:
-        """The folder of its weights of this moment, saved once under the cache.
+        """Save the weights of this moment, once under the cache, and return their folder.
 
         Raises:
             ModelError: this process holds a part of the weights only.
@@ -85,7 +84,7 @@ class LiveModel:
 
 
 def snapshot(model: Any, cache: Path) -> Encoder:
-    """An encoder of the weights that a model has now.
+    """Make an encoder of the weights that a model has now.
 
     Args:
         model (`LiveModel`, `SentenceTransformer`, `str`, `Encoder` or callable): what is trained. A callable
@@ -102,7 +101,7 @@ def snapshot(model: Any, cache: Path) -> Encoder:
 
 
 def check_encoder(model: Any) -> None:
-    """Raise for what `snapshot` cannot read.
+    """Raise for a model that `snapshot` cannot read.
 
     Raises:
         ConfigError: something else than a model, or a bare torch module.
@@ -118,56 +117,40 @@ def check_encoder(model: Any) -> None:
 
 
 def bare(model: Any) -> Any:
-    """A module without what training wraps it in, such as DistributedDataParallel and `torch.compile`."""
+    """Take off a module what training wraps it in, such as DistributedDataParallel and `torch.compile`."""
     inner = extract_model_from_parallel(model, keep_torch_compile=False)
     return inner if inner is model else bare(inner)
 
 
 def is_live(model: Any) -> bool:
-    """Whether a model's weights can be saved and loaded elsewhere: a `LiveModel`, or a SentenceTransformer."""
+    """Say whether a model's weights can be saved and loaded elsewhere: a `LiveModel`, or a SentenceTransformer."""
     module = bare(model) if isinstance(model, torch.nn.Module) else model
     return isinstance(model, LiveModel) or family_of_live(module) not in (None, BARE)
 
 
 def device_of(model: Any) -> str:
-    """Where a live model computes."""
+    """Return where a live model computes."""
     return str(bare(model.model if isinstance(model, LiveModel) else model).device)
 
 
 def save_weights(model: Any, cache: Path) -> Path:
-    """The folder of a live model's weights of this moment, saved once under the cache."""
-    if isinstance(model, LiveModel):
-        return model.save(cache)
-    return save_live(bare(model), cache)
+    """Save a live model's weights of this moment, once under the cache, and return their folder."""
+    return model.save(cache) if isinstance(model, LiveModel) else save_live(bare(model), cache)
 
 
 def saved_encoder(folder: Path, device: str) -> Encoder:
-    """The encoder of weights that `save_weights` saved: read as any model's files where we know its modules.
+    """Open the encoder that `save_weights` saved: read as any model's files where we know its modules.
 
     Raises:
         StoreError: the folder is missing, or its files are altered.
     """
     check(folder)
     refuse_unlisted(folder)
-    made_of = parameters_of(folder)
-    if not made_of.keys() >= set(OPTIONS):
+    parameters = parameters_of(folder)
+    if not parameters.keys() >= set(OPTIONS):
         return open_saved(folder, device)
-    files = ModelFiles(folder=str(folder / "model"), **{name: made_of[name] for name in OPTIONS})
+    files = ModelFiles(folder=str(folder / "model"), **{name: parameters[name] for name in OPTIONS})
     return TransformersEncoder(files=files, digest=files.digest(), device=device)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Nothing of transformers on saving and loading a model: a refresh is no news."""
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Queries are clustered once. Each batch comes from one cluster, which makes its i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ QUERIES = 200
 def query_topics(
     vectors: Any, *, topics: AtLeastOne | None = None, seed: Seed = 42, normalize: bool = True
 ) -> np.ndarray:
-    """The topic of each query by k-means, (n,) int64: store it as a column.
+    """Find the topic of each query by k-means, (n,) int64: store it as a column.
 
     Args:
         vectors (`np.ndarray`): (n, d) of the queries, by the model before training.
@@ -50,7 +51,7 @@ def query_topics(
 
 @checked
 def margin_bins(margins: Any, queries: Any, *, bins: AtLeastOne = 10) -> np.ndarray:
-    """The bin of each pair among those of its query, (n,) int64: equal widths between its least and largest margin.
+    """Sort pairs into bins of their query, (n,) int64: equal widths between its least and largest margin.
 
     Args:
         margins (`np.ndarray`): (n,) the teacher's score of the positive minus that of the negative.
@@ -133,7 +134,7 @@ class TopicBatchSampler(Sampler[list[int]]):
 
     @property
     def sampler(self) -> TopicBatchSampler:
-        """Itself: where Accelerate looks for `set_epoch` once it has sharded the batches."""
+        """The sampler itself: here Accelerate looks for `set_epoch` once it has sharded the batches."""
         return self
 
     @checked
@@ -153,7 +154,7 @@ class TopicBatchSampler(Sampler[list[int]]):
         return keyed_uniforms(self.seed, f"tasb#{what}@{self.epoch}", batch, map(str, items))
 
     def _batch(self, name: str) -> list[int]:
-        """The queries of a batch."""
+        """Draw the queries of a batch."""
         keys = gumbel_keys(self._log_weights, self._uniforms("topic", name, range(len(self._queries))))
         chosen, spare = list[int](), list[int]()
         for topic in np.argsort(-keys):
@@ -167,32 +168,32 @@ class TopicBatchSampler(Sampler[list[int]]):
         return [*chosen, *spare][: self.batch_size]
 
     def _row(self, query: int, name: str) -> int:
-        """A row of a query: a bin uniformly, then one of its rows uniformly."""
+        """Draw a row of a query: a bin uniformly, then one of its rows uniformly."""
         rows = self._rows[query]
         if len(rows) == 1:
             return int(rows[0])
         which, inside = self._uniforms("pair", f"{name} {query}", ("bin", "row"))
-        found = np.unique(self._bins[rows])
-        rows = rows[self._bins[rows] == found[int(which * len(found))]]
+        bins = np.unique(self._bins[rows])
+        rows = rows[self._bins[rows] == bins[int(which * len(bins))]]
         return int(rows[int(inside * len(rows))])
 
 
 def _shuffled(size: int, uniforms: np.ndarray) -> list[int]:
-    """Different whole numbers below `size`, one for each draw: the first steps of Fisher and Yates' shuffle."""
+    """Draw different whole numbers below `size`, one for each uniform: the first steps of Fisher and Yates' shuffle."""
     moved: dict[int, int] = {}
-    found = []
+    numbers = []
     for place, uniform in enumerate(uniforms):
         other = place + int(uniform * (size - place))
-        found.append(moved.get(other, other))
+        numbers.append(moved.get(other, other))
         moved[other] = moved.get(place, place)
-    return found
+    return numbers
 
 
 def numbers(name: str, values: Any) -> np.ndarray:
-    """Finite numbers, (n,).
+    """Return finite numbers, (n,).
 
     Raises:
-        DataError: they are none.
+        DataError: the values are none.
     """
     try:
         array = as_numbers(values)
@@ -206,18 +207,15 @@ def numbers(name: str, values: Any) -> np.ndarray:
 
 
 def _labels(name: str, values: Any) -> np.ndarray:
-    """A number from 0 for each of some ids or texts, (n,) int64."""
-    try:
-        array = np.asarray(values)
-        if array.ndim == 1:
+    """Number ids or texts from 0 on, (n,) int64."""
+    with contextlib.suppress(TypeError, ValueError):  # values that NumPy cannot order are refused below
+        if (array := np.asarray(values)).ndim == 1:
             return np.unique(array, return_inverse=True)[1]
-    except (TypeError, ValueError):
-        pass
     raise DataError(f"{name} holds no ids or texts of one type; give one for each row, as a column holds them.")
 
 
 def _grouped(labels: np.ndarray) -> list[np.ndarray]:
-    """The places of each label, ascending; labels are whole numbers from 0."""
+    """List the places of each label, ascending; labels are whole numbers from 0."""
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.cumsum(np.bincount(labels))[:-1])
 
@@ -228,13 +226,13 @@ def _check_rows(topic: np.ndarray, query: np.ndarray, margin: np.ndarray, batch_
             f"There are {len(topic)} topics, {len(query)} queries and {len(margin)} margins; each row needs one "
             "of each. Take them from columns of one dataset."
         )
-    found = int(query.max(initial=-1)) + 1
-    if batch_size > found:
+    count = int(query.max(initial=-1)) + 1
+    if batch_size > count:
         raise ConfigError(
-            f"batch_size={batch_size} is more than the {found} different queries, and a batch has each only once. "
+            f"batch_size={batch_size} is more than the {count} different queries, and a batch has each only once. "
             "Give smaller batches, or more queries."
         )
-    if len(np.unique(np.stack([query, topic]), axis=1).T) > found:
+    if len(np.unique(np.stack([query, topic]), axis=1).T) > count:
         raise DataError(
             "Some query has rows of different topics; all rows of a query belong to one. "
             "Take the topic of the query, as query_topics gives it, for each of its rows."

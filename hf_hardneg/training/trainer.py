@@ -88,27 +88,27 @@ class _Collator:
     def __call__(self, rows: list[dict[str, Any]]) -> _Batch:
         number = self.generations.current
         columns = self.transform({name: [row[name] for row in rows] for name in rows[0]})
-        made = self.collate([dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)])
-        batch = _Batch(made)
-        batch.made_by, batch.kind, batch.rows, batch.number = self.name, type(made), rows, number
+        collated = self.collate([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        batch = _Batch(collated)
+        batch.collator, batch.kind, batch.rows, batch.number = self.name, type(collated), rows, number
         return batch
 
 
 _collators: WeakValueDictionary[int, _Collator] = WeakValueDictionary()
-"""Those of this process, by the name that a batch brings from a worker."""
+"""The collators of this process, by the name that a batch brings from a worker."""
 
 
 class _Batch(dict[str, Any]):
-    """What a collator made of some rows, with the generation that it read."""
+    """A batch of some rows, with the collator that made it and the generation that it read."""
 
-    made_by: int
+    collator: int
     kind: type
     rows: list[dict[str, Any]]
     number: int
 
     def to(self, device: Any, **options: Any) -> Any:
-        """The batch as the trainer takes it, right before it is used: made again where a generation has come since."""
-        collator = _collators[self.made_by]
+        """Return the batch as the trainer takes it: collated again where a generation has come since."""
+        collator = _collators[self.collator]
         newest = self
         if self.number != collator.generations.current:
             with same_draws():
@@ -137,7 +137,7 @@ class Tuples:
         check_fields(self)
 
     def __call__(self, batch: Any) -> dict[str, list[str]]:
-        """The texts of a batch."""
+        """Return the texts of a batch."""
         rows = self.negatives(batch)
         fewest = min(map(len, rows["negatives"]))
         if fewest < self.size:
@@ -145,7 +145,7 @@ class Tuples:
                 f"A row has {fewest} negatives, and Tuples(size={self.size}) needs as many in each. Retrieve deeper, "
                 "or give the refresher on_shortage='pad_random'."
             )
-        firsts = [one if isinstance(one, str) else one[0] for one in rows[self.positive]]
+        firsts = [texts if isinstance(texts, str) else texts[0] for texts in rows[self.positive]]
         names = ["negative"] if self.size == 1 else [f"negative_{place + 1}" for place in range(self.size)]
         texts = {name: [row[place] for row in rows["negatives"]] for place, name in enumerate(names)}
         return {"query": rows[self.negatives.rows.columns.query], "positive": firsts, **texts}
