@@ -116,7 +116,8 @@ def _check(ranks: Sequence[dict[str, _Description]]) -> None:
             if (tensor.dtype, tensor.shape[1:]) != (first.dtype, first.shape[1:]):
                 raise DataError(
                     f"Rank {number} gave {name} of shape {tensor.shape}, {tensor.dtype}; rank 0 of shape "
-                    f"{first.shape}, {first.dtype}. Only the number of rows may differ. Use one model and one precision on all ranks."
+                    f"{first.shape}, {first.dtype}. Only the number of rows may differ. Use one model and one "
+                    "precision on all ranks."
                 )
 
 
