@@ -63,7 +63,7 @@ def load_cross_encoder(
     activation: Activation = "auto",
     max_length: Length | None = None,
 ) -> PairScorer:
-    """The scorer behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
+    """Return the scorer behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
 
     Args:
         model (`str`, `Path`, `CrossEncoder`, rerankers model, `Callable[[list[str], list[str]], array (n,)]` or
@@ -144,7 +144,7 @@ def _folds(folder: Path) -> int:
 
 
 def _is_modular(folder: Path) -> bool:
-    """Whether a folder has more than a classifier of pairs: other modules, a prompt, or settings of its own."""
+    """Say whether a folder has more than a classifier of pairs: other modules, a prompt, or settings of its own."""
     modules = [str(module["type"]) for module in modules_of(folder)]
     settings = read_json(folder / "config_sentence_transformers.json", default={})
     plain = modules == [] or (len(modules) == 1 and modules[0].startswith(OURS) and modules[0].endswith(".Transformer"))
@@ -153,7 +153,7 @@ def _is_modular(folder: Path) -> bool:
 
 
 def _own_activation(folder: Path, config: dict[str, Any]) -> str:
-    """The name of the activation that a model's files ask for: each generation of sentence-transformers has its place.
+    """Return the name of the activation that a model's files ask for: each generation of sentence-transformers has its place.
 
     One label without any means a sigmoid.
     """
@@ -178,7 +178,7 @@ def _check_activation(name: str, model: str) -> None:
 def _from_sentence_transformers(
     model: Any, cache_dir: Path, activation: Activation, max_length: int | None
 ) -> PairScorer:
-    """A live CrossEncoder, saved once so that workers can load it; ours to run where it is a plain classifier."""
+    """Return a live CrossEncoder, saved once so that workers can load it; ours to run where it is a plain classifier."""
     if not hasattr(model, "max_seq_length"):
         raise ModelError(
             f"A live {type(model).__name__} of sentence-transformers before 5.4 cannot be taken over. Install a later "
@@ -220,7 +220,7 @@ def _check_saved(model: Any, scorer: PairScorer) -> None:
 
 
 def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_length: int | None) -> PairScorer:
-    """A model of AnswerDotAI's rerankers: ours to run where it wraps a classifier, else asked query by query."""
+    """Return a model of AnswerDotAI's rerankers: ours to run where it wraps a classifier, else asked query by query."""
     classifier: Any = getattr(model, "model", None)
     if not type(classifier).__name__.endswith(TRAINED_HEAD) or not hasattr(model, "tokenizer"):
         kind = _kind(activation, auto="ce_prob")

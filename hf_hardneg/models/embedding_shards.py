@@ -39,16 +39,16 @@ class Shards:
         return -(-self.count // self.size)
 
     def positions(self, number: int) -> slice:
-        """Which of the vectors the shard of that number holds."""
+        """Say which of the vectors the shard of that number holds."""
         return slice(number * self.size, min((number + 1) * self.size, self.count))
 
     def paths(self) -> dict[int, Path]:
-        """The shards that are on disk, by number."""
+        """Return the shards that are on disk, by number."""
         numbered = ((NAME.fullmatch(path.name), path) for path in shards(self.folder))
         return {int(named["number"][:-1]): path for named, path in numbered if named and named["number"]}
 
     def keep_intact(self, share: Iterable[int]) -> set[int]:
-        """The shards of a share that are on disk as they were written; altered ones are removed."""
+        """Return the shards of a share that are on disk as they were written; altered ones are removed."""
         paths, wanted = self.paths(), set(share)
         there = {number: path for number, path in paths.items() if number in wanted}
         altered = {number for number, path in there.items() if not self._is_whole(number, path)}
@@ -86,7 +86,7 @@ class Shards:
         describe(self.folder, Manifest(kind="vectors", parameters={**origin, **layout}, files={}))
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
-        """Vectors at some positions, (n, d) float32.
+        """Return vectors at some positions, (n, d) float32.
 
         Raises:
             StoreError: a shard is missing.
@@ -107,7 +107,7 @@ class Shards:
 
 
 def _mapped(path: Path) -> np.ndarray:
-    """The vectors of a shard, (n, d) float32 or float16."""
+    """Return the vectors of a shard, (n, d) float32 or float16."""
     try:
         return mapped_array(path, np.float32)
     except ValueError:

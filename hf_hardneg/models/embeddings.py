@@ -83,7 +83,7 @@ class CorpusVectors:
             yield self._shards.gather(place[start : start + SHARD])
 
     def finished(self) -> int:
-        """How many vectors earlier runs left behind, by the names of the shards alone; the last counts as full."""
+        """Return how many vectors earlier runs left behind, by the names of the shards alone; the last counts as full."""
         return SHARD * len(self._shards.paths())
 
     @functools.cached_property

@@ -62,11 +62,11 @@ class Encoder(Protocol):
         """Identity of everything that changes a vector: weights, pooling, prompts, lengths."""
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Vectors of texts, (n, d) float32."""
+        """Return vectors of texts, (n, d) float32."""
 
 
 def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precision: Precision = "float32") -> Encoder:
-    """The encoder behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
+    """Return the encoder behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
 
     Args:
         encoder (`str`, `Path`, `SentenceTransformer`, `Callable[[list[str]], array (n, d)]` or `Encoder`): the model.
@@ -114,7 +114,7 @@ def _of_folder(name: str, device: str, precision: Precision) -> Encoder:
 
 
 def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
-    """The folder of a live SentenceTransformer as it is now, saved once under a cache; `open_saved` opens it.
+    """Return the folder of a live SentenceTransformer as it is now, saved once under a cache; `open_saved` opens it.
 
     Args:
         model (`SentenceTransformer`): may be in training.
@@ -137,7 +137,7 @@ def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
 
 
 def open_saved(folder: Path, device: str) -> Encoder:
-    """The encoder that `save_live` saved into a folder: run here where its modules are covered."""
+    """Return the encoder that `save_live` saved into a folder: run here where its modules are covered."""
     model = folder / "model"
     try:
         files = replace(read_model_files(str(model)), precision=_precision(model, device))
@@ -147,7 +147,7 @@ def open_saved(folder: Path, device: str) -> Encoder:
 
 
 def _precision(model: Path, device: str) -> Precision:
-    """That in which a saved model was, where a GPU computes in it."""
+    """Return that in which a saved model was, where a GPU computes in it."""
     dtype = read_json(model / "config.json", default={}).get("dtype", "float32")
     return dtype if dtype in get_args(Precision) and device.startswith("cuda") else "float32"
 
@@ -208,7 +208,7 @@ class TransformersEncoder:
         return {field.name: getattr(self.files, field.name) for field in fields(self.files)}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Vectors of texts, (n, d) float32.
+        """Return vectors of texts, (n, d) float32.
 
         Raises:
             DataError: a vector is not finite.
@@ -223,7 +223,7 @@ class TransformersEncoder:
         return checked_vectors(np.ascontiguousarray(vectors), what="encoded texts")
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind) -> list[TokenVectors]:
-        """Vectors of the tokens of texts, one `TokenVectors` for each text.
+        """Return vectors of the tokens of texts, one `TokenVectors` for each text.
 
         Raises:
             ModelError, ConfigError: as `encode`.
@@ -246,7 +246,7 @@ class TransformersEncoder:
         return [found[row] for row in range(len(texts))]
 
     def tokenized(self, texts: Sequence[str], *, kind: Kind) -> dict[str, list[list[int]]]:
-        """`input_ids` and `special_tokens_mask` of texts, one list for each, cut to the model's length."""
+        """Return `input_ids` and `special_tokens_mask` of texts, one list for each, cut to the model's length."""
         _, tokenizer, _ = self._opened()
         prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
         lower = str.lower if self.files.lower_case else str
@@ -256,11 +256,11 @@ class TransformersEncoder:
         return {name: tokens[name] for name in ("input_ids", "special_tokens_mask")}
 
     def vocabulary_size(self) -> int:
-        """How many tokens the model knows; every id is smaller."""
+        """Return how many tokens the model knows; every id is smaller."""
         return len(self._opened()[1])
 
     def _opened(self) -> tuple[Any, Any, str]:
-        """The model, its tokenizer and the device."""
+        """Return the model, its tokenizer and the device."""
         device = resolved_device(self.device)
         refuse_cuda_in_worker(device, instead=AHEAD)
         single_thread_in_child()
@@ -269,7 +269,7 @@ class TransformersEncoder:
     def _passes(
         self, tokens: dict[str, list[list[int]]], output: Callable[[Tensor, Tensor], Tensor]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """See `passes`: `output` of the last hidden states, (b, length, d), and the mask, (b, length)."""
+        """Return see `passes`: `output` of the last hidden states, (b, length, d), and the mask, (b, length)."""
         model, tokenizer, device = self._opened()
         half = _half_precision(self.files.precision, device)
 
@@ -323,7 +323,7 @@ class CallableEncoder:
         return {"function": getattr(self.function, "__qualname__", type(self.function).__qualname__)}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Vectors of texts, (n, d) float32.
+        """Return vectors of texts, (n, d) float32.
 
         Raises:
             DataError: the function returns something else than one finite vector per text.

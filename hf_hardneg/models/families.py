@@ -157,7 +157,7 @@ def _spaced(task: str) -> str:
 
 
 def family_of_folder(folder: Path) -> Family:
-    """The family of a model folder, by its files.
+    """Return the family of a model folder, by its files.
 
     Raises:
         ModelError: it holds no model, or one in a format that is not read here.
@@ -198,7 +198,7 @@ def _refuse_format(folder: Path) -> None:
 
 
 def family_of_live(model: Any) -> Family | None:
-    """The family of a model object; `None` for what is no model of transformers or sentence-transformers."""
+    """Return the family of a model object; `None` for what is no model of transformers or sentence-transformers."""
     classes = [kind.__name__ for kind in type(model).__mro__]
     if "PreTrainedModel" in classes:
         return BARE

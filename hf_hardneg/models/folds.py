@@ -13,7 +13,7 @@ from hf_hardneg.store.directories import digest_of
 
 
 def folds_of(queries: Sequence[str], folds: int) -> np.ndarray:
-    """Says which fold each query is in, (n,) int64: a function of its text alone."""
+    """Say which fold each query is in, (n,) int64: a function of its text alone."""
     return (keyed_uniforms(0, "folds", "", queries) * folds).astype(np.int64)
 
 
@@ -48,7 +48,7 @@ class CrossFitted:
         return getattr(self.scorers[0], "share", None)
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of (query, document) pairs, (n,) float32."""
+        """Return scores of (query, document) pairs, (n,) float32."""
         scores = np.empty(len(queries), np.float32)
         fold = folds_of(queries, len(self.scorers))
         for number, scorer in enumerate(self.scorers):

@@ -23,7 +23,7 @@ BATCH_TOKENS = {"cpu": 1024, "gpu": 65536}
 
 
 def resolved_device(device: str) -> str:
-    """The device that `"auto"` means here; any other is returned as it is.
+    """Return the device that `"auto"` means here; any other is returned as it is.
 
     Raises:
         ConfigError: torch knows no such device, or this machine has none.
@@ -54,7 +54,7 @@ def check_device(device: str) -> None:
 
 
 def _is_usable(device: str) -> bool:
-    """Whether torch can compute there; nothing is started on it."""
+    """Say whether torch can compute there; nothing is started on it."""
     import torch
 
     try:
@@ -102,7 +102,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def load_model(folder: str, auto_class: str, device: str, *, otherwise: str) -> tuple[Any, Any]:
-    """A model for inference in float32 and its tokenizer, read from a folder.
+    """Return a model for inference in float32 and its tokenizer, read from a folder.
 
     Args:
         folder (`str`): of the model.
@@ -149,12 +149,12 @@ def forward(
     device: str,
     batch_tokens: int | None = None,
 ) -> np.ndarray:
-    """What a model returns for texts, (n, d) float32; see `passes`."""
+    """Return what a model returns for texts, (n, d) float32; see `passes`."""
     return in_order(passes(run, tokenizer, tokens, limit=limit, device=device, batch_tokens=batch_tokens))
 
 
 def in_order(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The values of all batches of `passes`, (n, d), in the order of the texts."""
+    """Return the values of all batches of `passes`, (n, d), in the order of the texts."""
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
     return np.concatenate([values for _, values in parts])[order]
 
@@ -168,7 +168,7 @@ def passes(
     device: str,
     batch_tokens: int | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What a model returns for texts, batch by batch: which texts, (b,), and their values, (b, ...) float32.
+    """Return what a model returns for texts, batch by batch: which texts, (b,), and their values, (b, ...) float32.
 
     Args:
         run (`Callable`): padded inputs on the device to (b, ...).
@@ -198,7 +198,7 @@ def passes(
 
 
 def _buckets(lengths: list[int], limit: int, budget: int, threads: int) -> list[tuple[np.ndarray, int]]:
-    """Rows to run together, and the length to pad them to, longest first; small enough to occupy all threads."""
+    """Return rows to run together, and the length to pad them to, longest first; small enough to occupy all threads."""
     padded = np.minimum(-(-np.array(lengths, dtype=np.int64) // LENGTH_STEP) * LENGTH_STEP, max(limit, 1))
     budget = min(budget, -(-int(padded.sum()) // threads))
     batches = []

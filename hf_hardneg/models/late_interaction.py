@@ -56,7 +56,7 @@ class LateInteraction:
 
     @classmethod
     def of_corpus(cls, encoder: TransformersEncoder, batches: Iterable[Sequence[str]]) -> LateInteraction:
-        """With the document frequencies of a corpus.
+        """Return with the document frequencies of a corpus.
 
         Args:
             encoder (`TransformersEncoder`): gives tokens.
@@ -74,7 +74,7 @@ class LateInteraction:
         return cls(encoder=encoder, idf=idf, mean_length=max(tokens / max(documents, 1), 1.0))
 
     def features(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Features of pairs, (n, 3) float64, named by `FEATURES`; 0 where a text has no token."""
+        """Return features of pairs, (n, 3) float64, named by `FEATURES`; 0 where a text has no token."""
         found = np.zeros((len(queries), len(FEATURES)))
         for start in range(0, len(queries), PAIRS_AT_ONCE):
             part = slice(start, start + PAIRS_AT_ONCE)
@@ -104,7 +104,7 @@ _recent: OrderedDict[tuple[str, str, Kind, str], TokenVectors] = OrderedDict()
 
 
 def _remembered(encoder: TransformersEncoder, texts: Sequence[str], kind: Kind) -> dict[str, TokenVectors]:
-    """The tokens of texts, by text; those of earlier calls are remembered, up to `REMEMBERED_BYTES`."""
+    """Return the tokens of texts, by text; those of earlier calls are remembered, up to `REMEMBERED_BYTES`."""
     distinct = dict.fromkeys(texts)
     place = (encoder.digest, encoder.device, kind)
     missing = [text for text in distinct if (*place, text) not in _recent]
@@ -120,7 +120,7 @@ def _remembered(encoder: TransformersEncoder, texts: Sequence[str], kind: Kind) 
 
 
 def fit(features: np.ndarray, labels: np.ndarray, *, candidates: int) -> tuple[np.ndarray, float]:
-    """Coefficients, (3,), and intercept of the logistic model with the least loss and ridge.
+    """Return coefficients, (3,), and intercept of the logistic model with the least loss and ridge.
 
     Negatives count so much that there is one positive among as many candidates as a query will have, whatever the share
     in training: the probability is that of being the one known positive.
@@ -168,7 +168,7 @@ class LateInteractionScorer:
         return {"folder": self.folder, "architecture": "late-interaction"}
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of (query, document) pairs, (n,) float32.
+        """Return scores of (query, document) pairs, (n,) float32.
 
         Raises:
             ModelError: the model cannot be loaded, or is no longer that which the digest was made of.
@@ -179,7 +179,7 @@ class LateInteractionScorer:
 
 
 def open_late_interaction(folder: Path, *, device: str) -> LateInteractionScorer:
-    """The scorer in a folder; its files are read and no more.
+    """Return the scorer in a folder; its files are read and no more.
 
     Raises:
         ModelError: a file is missing or cannot be read.

@@ -18,7 +18,7 @@ TOLERANCE, TOLERANCE_OF_HALF = 1e-3, 3e-2
 
 
 def weights_digest(model: Any) -> str:
-    """Hex digest of all weights and buffers of a torch module, and of their types; read in float32.
+    """Return hex digest of all weights and buffers of a torch module, and of their types; read in float32.
 
     Raises:
         ModelError: this process holds a part of them only.
@@ -37,7 +37,7 @@ def weights_digest(model: Any) -> str:
 
 
 def _is_part(model: Any) -> bool:
-    """Whether weights are kept elsewhere too: by FSDP, as a `DTensor`, by DeepSpeed, or on no device."""
+    """Say whether weights are kept elsewhere too: by FSDP, as a `DTensor`, by DeepSpeed, or on no device."""
     return any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()) or any(
         hasattr(weight, "full_tensor") or hasattr(weight, "ds_id") or weight.is_meta for weight in model.parameters()
     )
@@ -105,7 +105,7 @@ def same_modes(model: Any) -> Iterator[None]:
 
 
 def close_to(own: Any, opened: np.ndarray, model: Any) -> bool:
-    """Whether what a saved and opened model returns for some texts is what the live one does, up to rounding.
+    """Say whether what a saved and opened model returns for some texts is what the live one does, up to rounding.
 
     Args:
         own (array): of the live model; of any shape.

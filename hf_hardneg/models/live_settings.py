@@ -42,7 +42,7 @@ DEEPEST = 8
 
 
 def live_identity(model: Any) -> dict[str, str]:
-    """Digests of a live model's weights and of everything else of it that can change a result, and its class.
+    """Return digests of a live model's weights and of everything else of it that can change a result, and its class.
 
     Raises:
         ModelError: this process holds a part of the weights only.
@@ -51,18 +51,18 @@ def live_identity(model: Any) -> dict[str, str]:
 
 
 def live_settings(model: Any) -> str:
-    """Hex digest of the classes, configurations, tokenizers and other attributes of all modules of a torch module."""
+    """Return hex digest of the classes, configurations, tokenizers and other attributes of all modules of a torch module."""
     modules = {name: [_kind(module), _described(_own(module))] for name, module in model.named_modules()}
     return digest_of({"modules": modules})
 
 
 def tokenizer_settings(tokenizer: Any) -> str:
-    """Hex digest of what a tokenizer saves, and of the sides and lengths it was given since."""
+    """Return hex digest of what a tokenizer saves, and of the sides and lengths it was given since."""
     return digest_of({"tokenizer": _tokenizer(tokenizer)})
 
 
 def _own(module: Any) -> dict[str, Any]:
-    """The attributes of a module that are neither weights nor modules, and its hooks, where there are any."""
+    """Return the attributes of a module that are neither weights nor modules, and its hooks, where there are any."""
     hooks = {name: list(value.values()) for name, value in vars(module).items() if name.endswith("_hooks") and value}
     own = {name: value for name, value in vars(module).items() if name not in _internal() | ELSEWHERE}
     return {**own, **hooks}
@@ -70,7 +70,7 @@ def _own(module: Any) -> dict[str, Any]:
 
 @functools.cache
 def _internal() -> frozenset[str]:
-    """The names of what every torch module has, among them its weights and modules."""
+    """Return the names of what every torch module has, among them its weights and modules."""
     import torch
 
     return frozenset(vars(torch.nn.Module()))
@@ -81,7 +81,7 @@ def _kind(thing: Any) -> str:
 
 
 def _described(value: Any, depth: int = 0) -> Any:
-    """A value as plain JSON; what cannot change a result, such as a device, is null."""
+    """Return a value as plain JSON; what cannot change a result, such as a device, is null."""
     for test, describe in _describers():
         if test(value):
             return describe(value, depth)
@@ -113,7 +113,7 @@ def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
 
 
 def _configuration(value: Any, depth: int) -> Any:
-    """A configuration without what saving writes into it: class and type, which weights and modules tell."""
+    """Return a configuration without what saving writes into it: class and type, which weights and modules tell."""
     settings = {name: one for name, one in value.to_dict().items() if name not in WRITTEN}
     return [_kind(value), _mapping(settings, depth)]
 
@@ -136,6 +136,6 @@ def _file(path: Path) -> str:
 
 
 def _function(value: Any) -> str:
-    """The name of a function; one that was put in another's place is found out when what is saved is compared."""
+    """Return the name of a function; one that was put in another's place is found out when what is saved is compared."""
     inner = getattr(value, "__func__", value)
     return f"{getattr(inner, '__module__', '')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"

@@ -90,12 +90,12 @@ class ModelFiles:
         check_fields(self)
 
     def digest(self) -> str:
-        """Identity of the model: the content of every file that can change a vector, and the fields above."""
+        """Return identity of the model: the content of every file that can change a vector, and the fields above."""
         options = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "folder"}
         return digest_of({"files": content_digests(self.folder, leave_out=(*READ, *LIMITS)), "options": options})
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """One vector per text.
+        """Return one vector per text.
 
         Args:
             hidden (`torch.Tensor`): (n, length, d) token vectors.
@@ -119,7 +119,7 @@ class ModelFiles:
 
 
 def content_digests(folder: str, *, leave_out: Sequence[str] = ()) -> dict[str, str]:
-    """Digest of every file of a transformers model's folder that can change what the model returns, by its name.
+    """Return digest of every file of a transformers model's folder that can change what the model returns, by its name.
 
     Args:
         folder (`str`): of the model.
@@ -130,7 +130,7 @@ def content_digests(folder: str, *, leave_out: Sequence[str] = ()) -> dict[str, 
 
 
 def module_digests(folder: str) -> dict[str, str]:
-    """The same of a folder of sentence-transformers, with the folders of all its modules and their code."""
+    """Return the same of a folder of sentence-transformers, with the folders of all its modules and their code."""
     root = Path(folder)
     modules = modules_of(root)
     paths = [path for pattern in (*PATTERNS[:-1], "*.py") for path in root.glob(pattern)]
@@ -155,12 +155,12 @@ def _content_digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _digest_of_version(path: Path, size: int, mtime_ns: int, inode: int) -> str:
-    """Digest of a file, read once per process as long as its size, time and inode stay."""
+    """Return digest of a file, read once per process as long as its size, time and inode stay."""
     return json_digest(path) if path.suffix == ".json" else file_digest(path)
 
 
 def json_digest(path: Path) -> str:
-    """Digest of what a JSON file says, without what changes no result.
+    """Return digest of what a JSON file says, without what changes no result.
 
     The state in which a tokenizer of transformers was last used, `truncation` and `padding`, is set anew at each call.
     """
@@ -176,7 +176,7 @@ class NotCovered(ModelError):
 
 
 def read_model_files(name: str) -> ModelFiles:
-    """What the files of a model folder, or of a Hub id, say.
+    """Return what the files of a model folder, or of a Hub id, say.
 
     Raises:
         ModelError: there is no such model, or its files are broken.
@@ -210,25 +210,25 @@ def read_model_files(name: str) -> ModelFiles:
 
 
 def _limits(folder: Path) -> dict[str, Any]:
-    """What sentence-transformers' files beside a transformers model say of its use."""
+    """Return what sentence-transformers' files beside a transformers model say of its use."""
     return next((read_json(folder / file) for file in LIMITS if (folder / file).exists()), {})
 
 
 def is_plain(folder: Path, plain: Mapping[str, Any]) -> bool:
-    """Whether those files say nothing but a length, lower case, and what is plain."""
+    """Say whether those files say nothing but a length, lower case, and what is plain."""
     said = {name: value for name, value in _limits(folder).items() if name not in ("max_seq_length", "do_lower_case")}
     return all(not value or plain.get(name) == value for name, value in said.items())
 
 
 def has_code(folder: Path) -> bool:
-    """Whether a model's configuration points to code that lies beside it."""
+    """Say whether a model's configuration points to code that lies beside it."""
     return "AutoModel" in str(read_json(folder / "config.json", default={}).get("auto_map")) and any(
         folder.glob("*.py")
     )
 
 
 def changed(folder: str) -> ModelError:
-    """The error for a model whose files are others than those it was chosen with."""
+    """Return the error for a model whose files are others than those it was chosen with."""
     return ModelError(
         f"The model at {folder} changed since it was chosen: its files have another digest. "
         "Construct the miner again to use the new weights."
@@ -236,7 +236,7 @@ def changed(folder: str) -> ModelError:
 
 
 def not_covered(name: str, what: str) -> NotCovered:
-    """The error for a model with something that is not run here."""
+    """Return the error for a model with something that is not run here."""
     return NotCovered(
         f"The model {name!r} has {what}, which is not run here; one Transformer, Pooling and Normalize are. "
         "Run `pip install 'hf-hardneg[sentence-transformers]'`, which runs it."
@@ -244,14 +244,14 @@ def not_covered(name: str, what: str) -> NotCovered:
 
 
 def _default(folder: Path) -> Pooling:
-    """How sentence-transformers pools a model without modules: the last token of causal language models."""
+    """Return how sentence-transformers pools a model without modules: the last token of causal language models."""
     config = read_json(folder / "config.json")
     causal = str((config.get("architectures") or [""])[0]).endswith("ForCausalLM") and config.get("is_causal", True)
     return "lasttoken" if causal else "mean"
 
 
 def _prompts(settings: dict[str, Any]) -> tuple[str, str]:
-    """What `encode_query` and `encode_document` prepend: the prompts of these names, and no other."""
+    """Return what `encode_query` and `encode_document` prepend: the prompts of these names, and no other."""
     prompts = settings.get("prompts") or {}
     return prompts.get("query") or "", prompts.get("document") or ""
 
@@ -278,7 +278,7 @@ def tell_prompts(settings: dict[str, Any], what: str) -> None:
 
 
 def model_folder(name: str, *, otherwise: str) -> Path:
-    """The local folder of a path or Hub id, fetched if need be.
+    """Return the local folder of a path or Hub id, fetched if need be.
 
     Args:
         name (`str`): path or Hub id.
@@ -308,7 +308,7 @@ def model_folder(name: str, *, otherwise: str) -> Path:
 
 
 def read_json(path: Path, default: Any = None) -> Any:
-    """What a JSON file of a model says: a list where that is the default, else an object.
+    """Return what a JSON file of a model says: a list where that is the default, else an object.
 
     Args:
         path (`Path`): the file.
@@ -335,7 +335,7 @@ def _json(path: Path) -> Any:
 
 
 def modules_of(folder: Path) -> list[dict[str, str]]:
-    """The modules of a folder of sentence-transformers, their `type` and `path`; none in one of transformers alone.
+    """Return the modules of a folder of sentence-transformers, their `type` and `path`; none in one of transformers alone.
 
     Raises:
         ModelError: what lists them cannot be read, or names a place outside the folder.
@@ -407,7 +407,7 @@ def check_complete(folder: Path, name: str) -> None:
 
 
 def longest_input(folder: Path) -> int:
-    """How many tokens a model of that folder can take, or is to take."""
+    """Return how many tokens a model of that folder can take, or is to take."""
     if chosen := _limits(folder).get("max_seq_length"):
         if int(chosen) < 1:
             raise ModelError(f"{folder} says max_seq_length={chosen!r}; lengths are at least 1. Fetch the model again.")

@@ -28,7 +28,7 @@ OURS = "sentence_transformers."
 
 
 def modules_digest(folder: str, *, own_code: bool = False) -> str:
-    """Identity of a folder of sentence-transformers: all files of its modules, and the code of modules of the user's.
+    """Return identity of a folder of sentence-transformers: all files of its modules, and the code of modules of the user's.
 
     Args:
         folder (`str`): of the model.
@@ -49,7 +49,7 @@ def modules_digest(folder: str, *, own_code: bool = False) -> str:
 
 
 def _class(name: str) -> Any:
-    """A class by its dotted name, where it can be imported; that of a file of the folder is among the files."""
+    """Return a class by its dotted name, where it can be imported; that of a file of the folder is among the files."""
     import importlib
 
     module, _, attribute = name.rpartition(".")
@@ -77,7 +77,7 @@ class SentenceTransformerEncoder:
 
     @classmethod
     def of(cls, folder: Path, *, device: str, own_code: bool = False) -> SentenceTransformerEncoder:
-        """That of a folder, whose files are read and no more.
+        """Return that of a folder, whose files are read and no more.
 
         Raises:
             ModelError: it has modules of its own, and `own_code` is not wanted.
@@ -91,7 +91,7 @@ class SentenceTransformerEncoder:
         return {"model": self.folder}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Vectors of texts, (n, d) float32, by `encode_query` or `encode_document`."""
+        """Return vectors of texts, (n, d) float32, by `encode_query` or `encode_document`."""
         device = resolved_device(self.device)
         refuse_cuda_in_worker(device, instead=AHEAD)
         single_thread_in_child()

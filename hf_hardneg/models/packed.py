@@ -34,7 +34,7 @@ class PackedLinear(nn.Module):
         self.after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
+        """Return (..., in) to (..., out)."""
         return torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, *self.after)
 
 
@@ -63,7 +63,7 @@ def pack(model: nn.Module, probe: Mapping[str, Tensor]) -> None:
 
 
 def _replacements(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """(module, name of its child, what replaces it) for each linear layer, and for each activation fused into one."""
+    """Return (module, name of its child, what replaces it) for each linear layer, and for each activation fused into one."""
     for block in list(model.modules()):
         fused = _gelu_follows(block)
         for name, child in list(block.named_children()):
@@ -74,7 +74,7 @@ def _replacements(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]
 
 
 def _gelu_follows(block: Any) -> bool:
-    """Whether this is one of transformers' `*Intermediate` blocks: `dense`, then the exact GELU."""
+    """Say whether this is one of transformers' `*Intermediate` blocks: `dense`, then the exact GELU."""
     activation = getattr(block, "intermediate_act_fn", None)
     if type(getattr(block, "dense", None)) is not nn.Linear or not isinstance(activation, nn.Module):
         return False

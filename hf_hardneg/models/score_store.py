@@ -62,7 +62,7 @@ class ScoreStore:
     origin: tuple[tuple[str, str], ...]
 
     def get(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Stored scores of pairs, (n,) float32, and which are stored, (n,) bool.
+        """Return stored scores of pairs, (n,) float32, and which are stored, (n,) bool.
 
         Args:
             keys (`np.ndarray`): (n,) keys of pairs.
@@ -113,7 +113,7 @@ class _Table:
         self.entries = np.empty(0, ENTRY)
 
     def refreshed(self) -> np.ndarray:
-        """All entries, (n,) of `ENTRY`, sorted by key."""
+        """Return all entries, (n,) of `ENTRY`, sorted by key."""
         there = {path.stem: path for path in shards(self.folder)}
         if not self.seen <= there.keys():
             self.seen, self.entries = set(), np.empty(0, ENTRY)
@@ -126,7 +126,7 @@ class _Table:
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """The entries of a shard; None, and the file removed, where they are not what was written."""
+    """Return the entries of a shard; None, and the file removed, where they are not what was written."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         if is_intact(path):
             return np.array(mapped_array(path, ENTRY))
@@ -182,7 +182,7 @@ class StoredScorer:
         return getattr(self.scorer, "share", None)
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of (query, document) pairs, (n,) float32; NaN where the model gives none."""
+        """Return scores of (query, document) pairs, (n,) float32; NaN where the model gives none."""
         keys, first, place = np.unique(pair_keys(queries, documents), return_index=True, return_inverse=True)
         scores, found = self.store.get(keys)
         missing = np.flatnonzero(~found)
@@ -199,7 +199,7 @@ class StoredScorer:
 
     @staticmethod
     def _chunks(missing: np.ndarray) -> Iterator[np.ndarray]:
-        """Parts that took, or by the speed of the part before will take, `FLUSH_SECONDS`."""
+        """Return parts that took, or by the speed of the part before will take, `FLUSH_SECONDS`."""
         start, size = 0, FIRST_CHUNK
         while start < len(missing):
             began = time.perf_counter()
@@ -210,7 +210,7 @@ class StoredScorer:
 
 
 def stored(scorer: PairScorer, cache_dir: Path) -> StoredScorer:
-    """A scorer whose scores are kept in a cache.
+    """Return a scorer whose scores are kept in a cache.
 
     Args:
         scorer (`PairScorer`): the model; given back as it is if its scores are stored already.

@@ -45,11 +45,11 @@ class PairScorer(Protocol):
         """`"ce_logit"` for raw logits, whose sigmoid is a probability, or `"ce_prob"` for probabilities."""
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of (query, document) pairs, (n,) float32; NaN where the model gives none."""
+        """Return scores of (query, document) pairs, (n,) float32; NaN where the model gives none."""
 
 
 def probabilities(scores: np.ndarray, kind: ScoreKind) -> np.ndarray:
-    """Probabilities of relevance, (n,) float64, of stored scores; NaN stays NaN.
+    """Return probabilities of relevance, (n,) float64, of stored scores; NaN stays NaN.
 
     Args:
         scores (`np.ndarray`): (n,) scores.
@@ -72,7 +72,7 @@ def probabilities(scores: np.ndarray, kind: ScoreKind) -> np.ndarray:
 
 
 def _checked(scores: Any, expected: int) -> np.ndarray:
-    """Scores as (n,) float32.
+    """Return scores as (n,) float32.
 
     Raises:
         DataError: there is not one number for each pair, or one is infinite upwards.
@@ -97,7 +97,7 @@ def _checked(scores: Any, expected: int) -> np.ndarray:
 
 
 def log_odds(logits: Any) -> Any:
-    """(n, 1) or (n,) logits, or those of two labels, as logits of the positive label."""
+    """Return (n, 1) or (n,) logits, or those of two labels, as logits of the positive label."""
     return logits[:, 1:] - logits[:, :1] if logits.ndim == 2 and logits.shape[1] == 2 else logits
 
 
@@ -127,7 +127,7 @@ class TransformersScorer:
         return {field.name: getattr(self, field.name) for field in fields(self)[:3]}
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of (query, document) pairs, (n,) float32.
+        """Return scores of (query, document) pairs, (n,) float32.
 
         Raises:
             ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
@@ -156,7 +156,7 @@ def _loaded(folder: str, max_length: int, kind: ScoreKind, digest: str, device: 
 
 
 def classifier_digest(folder: str, max_length: int, kind: str) -> str:
-    """Identity of a classifier: the content of its files, where it cuts, and what its logits are."""
+    """Return identity of a classifier: the content of its files, where it cuts, and what its logits are."""
     files = content_digests(folder, leave_out=READ)
     return digest_of({"files": files, "max_length": max_length, "kind": kind})
 
@@ -185,7 +185,7 @@ class SentenceTransformersScorer:
     def of(
         cls, folder: Path, *, max_length: int | None, kind: ScoreKind, device: str, own_code: bool
     ) -> SentenceTransformersScorer:
-        """That of a folder, whose files are read and no more.
+        """Return that of a folder, whose files are read and no more.
 
         Raises:
             ModelError: it has modules of its own, and `own_code` is not wanted.
@@ -201,7 +201,7 @@ class SentenceTransformersScorer:
         return {field.name: getattr(self, field.name) for field in fields(self)[:3]}
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of (query, document) pairs, (n,) float32, by `predict` without the model's activation."""
+        """Return scores of (query, document) pairs, (n,) float32, by `predict` without the model's activation."""
         device = resolved_device(self.device)
         refuse_cuda_in_worker(device, instead=AHEAD)
         single_thread_in_child()
@@ -262,7 +262,7 @@ class RerankersScorer:
         return {"model": type(self.model).__qualname__}
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of (query, document) pairs, (n,) float32, asked once for each distinct query."""
+        """Return scores of (query, document) pairs, (n,) float32, asked once for each distinct query."""
         single_thread_in_child()
         rows: dict[str, list[int]] = {}
         for row, query in enumerate(queries):
@@ -294,7 +294,7 @@ class CallableScorer:
         return {"function": getattr(self.function, "__qualname__", type(self.function).__qualname__)}
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Scores of (query, document) pairs, (n,) float32.
+        """Return scores of (query, document) pairs, (n,) float32.
 
         Raises:
             DataError: the function returns something else than one number per pair.
