@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.models.families import check_family, family_of_folder
-from hf_hardneg.models.forward import check_device, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.models.forward import check_device, device_here, resolved_device
 from hf_hardneg.models.model_files import check_complete, content_digests, model_folder, module_digests
 from hf_hardneg.runtime.arguments import AboveZero, AtLeastOne, Name, check_fields
 from hf_hardneg.runtime.process import single_thread_in_child, threads, torch_threads
@@ -196,8 +196,7 @@ class LocalGenerator:
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        device = resolved_device(self.device)
-        refuse_cuda_in_worker(device, instead="serve the model and use EndpointGenerator")
+        device = device_here(self.device, instead="serve the model and use EndpointGenerator")
         try:
             trusted = self.trust_remote_code
             model = AutoModelForCausalLM.from_pretrained(self._folder, trust_remote_code=trusted).to(device).eval()

@@ -1,6 +1,6 @@
-"""The scorer behind what a user calls a cross-encoder: a path or Hub id, or a live model, or a function.
+"""Scorers are made of what a user calls a cross-encoder: a path or Hub id, a live model, or a function.
 
-Opening one reads its files and no more.
+Opening a scorer reads its files and no more.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def load_cross_encoder(
     activation: Activation = "auto",
     max_length: Length | None = None,
 ) -> PairScorer:
-    """Return the scorer behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
+    """Make a scorer of what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
 
     Args:
         model (`str`, `Path`, `CrossEncoder`, rerankers model, `Callable[[list[str], list[str]], array (n,)]` or
@@ -111,7 +111,9 @@ def _from_folder(
     check_family(family_of_folder(folder), "cross_encoder", repr(name))
     if (folder / FOLDS).exists():
         members = [folder / f"fold-{number}" for number in range(_folds(folder))]
-        return CrossFitted(scorers=tuple(_from_folder(str(one), device, activation, max_length) for one in members))
+        return CrossFitted(
+            scorers=tuple(_from_folder(str(member), device, activation, max_length) for member in members)
+        )
     if (folder / LATE_INTERACTION).exists():
         if activation == "identity" or max_length is not None:
             raise ConfigError(
@@ -153,18 +155,14 @@ def _is_modular(folder: Path) -> bool:
 
 
 def _own_activation(folder: Path, config: dict[str, Any]) -> str:
-    """Return the name of the activation that a model's files ask for: each generation of sentence-transformers has its place.
+    """Return the name of the activation in a model's files: each generation of sentence-transformers has its place.
 
     One label without any means a sigmoid.
     """
     settings = read_json(folder / "config_sentence_transformers.json", default={})
     nested = config.get("sentence_transformers") or {}
-    named = (
-        settings.get("activation_fn")
-        or nested.get("activation_fn")
-        or config.get("sbert_ce_default_activation_function")
-    )
-    return str(named or "Sigmoid").rpartition(".")[2]
+    name = settings.get("activation_fn") or nested.get("activation_fn")
+    return str(name or config.get("sbert_ce_default_activation_function") or "Sigmoid").rpartition(".")[2]
 
 
 def _check_activation(name: str, model: str) -> None:
@@ -178,15 +176,14 @@ def _check_activation(name: str, model: str) -> None:
 def _from_sentence_transformers(
     model: Any, cache_dir: Path, activation: Activation, max_length: int | None
 ) -> PairScorer:
-    """Return a live CrossEncoder, saved once so that workers can load it; ours to run where it is a plain classifier."""
+    """Save a live CrossEncoder once, so that workers can load it, and open what was saved."""
     if not hasattr(model, "max_seq_length"):
         raise ModelError(
             f"A live {type(model).__name__} of sentence-transformers before 5.4 cannot be taken over. Install a later "
             "one, or save it (model.save_pretrained(folder)) and pass the folder."
         )
-    own = getattr(model.activation_fn, "__class__", type(None)).__name__
     if activation == "auto":
-        _check_activation(own, type(model).__name__)
+        _check_activation(type(model.activation_fn).__name__, type(model).__name__)
     device, kind = str(model.device), _kind(activation, auto="ce_logit")
     said: Activation = "sigmoid" if kind == "ce_logit" else "identity"
 
@@ -200,18 +197,18 @@ def _from_sentence_transformers(
 
 
 def _check_saved(model: Any, scorer: PairScorer) -> None:
-    """Raise where what was saved gives other scores than the live CrossEncoder that was saved.
+    """Raise where a saved CrossEncoder gives other scores than the live one.
 
     Raises:
-        ModelError: it does, as after a `forward` was put in another's place.
+        ModelError: the scores differ, as after a `forward` was put in another's place.
     """
     import torch
 
     with same_modes(model):
-        own = model.predict(PROBES, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        live = model.predict(PROBES, activation_fn=torch.nn.Identity(), show_progress_bar=False)
     opened = scorer.score(*zip(*PROBES, strict=True))
     forget_scorers()
-    if not close_to(log_odds(own), opened, model):
+    if not close_to(log_odds(live), opened, model):
         raise ModelError(
             f"cross_encoder= got a {type(model).__name__} that cannot be saved as it is: opened again, it gives other "
             "scores. A setting or method of the live object is in no file. Save it and pass the folder if that is what "
@@ -220,7 +217,7 @@ def _check_saved(model: Any, scorer: PairScorer) -> None:
 
 
 def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_length: int | None) -> PairScorer:
-    """Return a model of AnswerDotAI's rerankers: ours to run where it wraps a classifier, else asked query by query."""
+    """Save the classifier that a model of AnswerDotAI's rerankers wraps, and open it; ask any other query by query."""
     classifier: Any = getattr(model, "model", None)
     if not type(classifier).__name__.endswith(TRAINED_HEAD) or not hasattr(model, "tokenizer"):
         kind = _kind(activation, auto="ce_prob")

@@ -43,18 +43,18 @@ class Shards:
         return slice(number * self.size, min((number + 1) * self.size, self.count))
 
     def paths(self) -> dict[int, Path]:
-        """Return the shards that are on disk, by number."""
+        """List the shards that are on disk, by number."""
         numbered = ((NAME.fullmatch(path.name), path) for path in shards(self.folder))
         return {int(named["number"][:-1]): path for named, path in numbered if named and named["number"]}
 
     def keep_intact(self, share: Iterable[int]) -> set[int]:
-        """Return the shards of a share that are on disk as they were written; altered ones are removed."""
+        """Return the shards of a share that are on disk as they were written, and remove altered ones."""
         paths, wanted = self.paths(), set(share)
-        there = {number: path for number, path in paths.items() if number in wanted}
-        altered = {number for number, path in there.items() if not self._is_whole(number, path)}
+        present = {number: path for number, path in paths.items() if number in wanted}
+        altered = {number for number, path in present.items() if not self._is_whole(number, path)}
         for number in altered:
-            there[number].unlink()
-        return there.keys() - altered
+            present[number].unlink()
+        return present.keys() - altered
 
     def _is_whole(self, number: int, path: Path) -> bool:
         positions = self.positions(number)
@@ -86,7 +86,7 @@ class Shards:
         describe(self.folder, Manifest(kind="vectors", parameters={**origin, **layout}, files={}))
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
-        """Return vectors at some positions, (n, d) float32.
+        """Read the vectors at some positions, (n, d) float32.
 
         Raises:
             StoreError: a shard is missing.

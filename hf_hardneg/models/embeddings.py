@@ -83,7 +83,7 @@ class CorpusVectors:
             yield self._shards.gather(place[start : start + SHARD])
 
     def finished(self) -> int:
-        """Return how many vectors earlier runs left behind, by the names of the shards alone; the last counts as full."""
+        """Return how many vectors earlier runs left, by the names of the shards alone; the last counts as full."""
         return SHARD * len(self._shards.paths())
 
     @functools.cached_property
@@ -92,12 +92,12 @@ class CorpusVectors:
 
     @functools.cached_property
     def _shards(self) -> Shards:
-        made_of = {"texts": self._texts.digest, "encoder": self.encoder.digest, "shard": SHARD, "half": HALF_ABOVE}
-        folder = self.corpus.cache / f"vectors-{directories.digest_of(made_of)}"
+        content = {"texts": self._texts.digest, "encoder": self.encoder.digest, "shard": SHARD, "half": HALF_ABOVE}
+        folder = self.corpus.cache / f"vectors-{directories.digest_of(content)}"
         return Shards(folder=folder, count=len(self._texts.first), size=SHARD, half_above=HALF_ABOVE)
 
     def _encode(self) -> None:
-        """Encode what is missing of this rank's shards, and wait for the other ranks."""
+        """Encode the missing ones of this rank's shards, and wait for the other ranks."""
         shards, ranks = self._shards, self.ranks
         with writing(shards.folder):
             shards.folder.mkdir(parents=True, exist_ok=True)
@@ -110,14 +110,14 @@ class CorpusVectors:
 
     def _encode_missing(self, share: range) -> None:
         shards, first = self._shards, self._texts.first
-        there = shards.keep_intact(share)
+        intact = shards.keep_intact(share)
         sizes = {number: len(first[shards.positions(number)]) for number in share}
-        total, reused = sum(sizes.values()), sum(sizes[number] for number in there)
+        total, reused = sum(sizes.values()), sum(sizes[number] for number in intact)
         if reused:
             logger.info("reused %d of %d vectors from %s", reused, total, shards.folder)
         with bar(total=total, initial=reused, desc="Encoding corpus", unit=" texts") as progress:
             for number in share:
-                if number not in there:
+                if number not in intact:
                     texts = self.corpus.texts(first[shards.positions(number)]).to_pylist()
                     shards.publish(number, self.encoder.encode(texts, kind="document"))
                     logger.debug("rank %d encoded shard %d", self.ranks.rank, number)
@@ -129,7 +129,7 @@ class CorpusVectors:
 
 
 class _Texts(NamedTuple):
-    """Row of each distinct text in order, for each row the position of its text among those, and their digest."""
+    """The row of each distinct text in order, for each row the place of its text among them, and their digest."""
 
     first: np.ndarray
     place: np.ndarray

@@ -23,7 +23,7 @@ from hf_hardneg.arrays.vectors import checked_vectors
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.identity import identify
 from hf_hardneg.models.families import TEXT_ENCODERS_OF_PAIRS, UNKNOWN, check_family, family_of_folder, family_of_live
-from hf_hardneg.models.forward import check_device, in_order, load_model, passes, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.models.forward import check_device, device_here, in_order, load_model, passes
 from hf_hardneg.models.live import close_to, keep_settings, same_modes, save_model
 from hf_hardneg.models.live_settings import live_identity
 from hf_hardneg.models.model_files import (
@@ -55,18 +55,18 @@ PROBES = [
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What retrieval asks of a model."""
+    """The interface to a model, as retrieval uses it."""
 
     @property
     def digest(self) -> str:
         """Identity of everything that changes a vector: weights, pooling, prompts, lengths."""
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Return vectors of texts, (n, d) float32."""
+        """Encode texts to vectors, (n, d) float32."""
 
 
 def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precision: Precision = "float32") -> Encoder:
-    """Return the encoder behind what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
+    """Make an encoder of what a user passes. A path or Hub id is checked by its files; no model is loaded yet.
 
     Args:
         encoder (`str`, `Path`, `SentenceTransformer`, `Callable[[list[str]], array (n, d)]` or `Encoder`): the model.
@@ -114,12 +114,12 @@ def _of_folder(name: str, device: str, precision: Precision) -> Encoder:
 
 
 def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
-    """Return the folder of a live SentenceTransformer as it is now, saved once under a cache; `open_saved` opens it.
+    """Save a live SentenceTransformer as it is now, once under a cache; return the folder, which `open_saved` opens.
 
     Args:
         model (`SentenceTransformer`): may be in training.
-        cache (`Path`): where to.
-        check (`bool`, defaults to `False`): whether to compare vectors of what is saved with the model's own.
+        cache (`Path`): where it is saved.
+        check (`bool`, defaults to `False`): whether to compare vectors of the saved model with those of the live one.
 
     Raises:
         ModelError: this process holds a part of the weights only, or what is saved gives other vectors.
@@ -137,7 +137,7 @@ def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
 
 
 def open_saved(folder: Path, device: str) -> Encoder:
-    """Return the encoder that `save_live` saved into a folder: run here where its modules are covered."""
+    """Open the encoder that `save_live` saved into a folder: run here where its modules are covered."""
     model = folder / "model"
     try:
         files = replace(read_model_files(str(model)), precision=_precision(model, device))
@@ -147,22 +147,22 @@ def open_saved(folder: Path, device: str) -> Encoder:
 
 
 def _precision(model: Path, device: str) -> Precision:
-    """Return that in which a saved model was, where a GPU computes in it."""
+    """Return the precision in which a model was saved, where a GPU computes in it."""
     dtype = read_json(model / "config.json", default={}).get("dtype", "float32")
     return dtype if dtype in get_args(Precision) and device.startswith("cuda") else "float32"
 
 
 def _check_saved(model: Any, directory: Path) -> None:
-    """Raise where what was saved gives other vectors than the model that was saved.
+    """Raise where a saved model gives other vectors than the live one.
 
     Raises:
-        ModelError: it does, as after a `forward` was put in another's place.
+        ModelError: the vectors differ, as after a `forward` was put in another's place.
     """
     encoder = open_saved(directory, str(model.device))
     for kind, encode in KINDS.items():
         with same_modes(model):
-            own = getattr(model, encode)(PROBES, show_progress_bar=False, convert_to_numpy=True)
-        if not close_to(own, encoder.encode(PROBES, kind=kind), model):
+            live = getattr(model, encode)(PROBES, show_progress_bar=False, convert_to_numpy=True)
+        if not close_to(live, encoder.encode(PROBES, kind=kind), model):
             raise ModelError(
                 f"encoder= got a {type(model).__name__} that cannot be saved as it is: opened again, it gives other "
                 f"vectors for a {kind}. A setting or method of the live object is in no file. Save it and pass the "
@@ -208,7 +208,7 @@ class TransformersEncoder:
         return {field.name: getattr(self.files, field.name) for field in fields(self.files)}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Return vectors of texts, (n, d) float32.
+        """Encode texts to vectors, (n, d) float32.
 
         Raises:
             DataError: a vector is not finite.
@@ -223,7 +223,7 @@ class TransformersEncoder:
         return checked_vectors(np.ascontiguousarray(vectors), what="encoded texts")
 
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind) -> list[TokenVectors]:
-        """Return vectors of the tokens of texts, one `TokenVectors` for each text.
+        """Encode texts token by token, to one `TokenVectors` for each text.
 
         Raises:
             ModelError, ConfigError: as `encode`.
@@ -237,16 +237,16 @@ class TransformersEncoder:
         if not texts:
             return []
         tokens = self.tokenized(texts, kind=kind)
-        found: dict[int, TokenVectors] = {}
+        encoded: dict[int, TokenVectors] = {}
         for rows, values in self._passes(tokens, all_of):
             for row, pooled, vectors in zip(rows.tolist(), values[:, 0], values[:, 1:], strict=True):
-                own = np.flatnonzero(np.array(tokens["special_tokens_mask"][row]) == 0)
-                ids = np.array(tokens["input_ids"][row], np.int64)[own]
-                found[row] = TokenVectors(pooled.copy(), ids, vectors[own].astype(np.float16))
-        return [found[row] for row in range(len(texts))]
+                plain = np.flatnonzero(np.array(tokens["special_tokens_mask"][row]) == 0)
+                ids = np.array(tokens["input_ids"][row], np.int64)[plain]
+                encoded[row] = TokenVectors(pooled.copy(), ids, vectors[plain].astype(np.float16))
+        return [encoded[row] for row in range(len(texts))]
 
     def tokenized(self, texts: Sequence[str], *, kind: Kind) -> dict[str, list[list[int]]]:
-        """Return `input_ids` and `special_tokens_mask` of texts, one list for each, cut to the model's length."""
+        """Cut texts into tokens, to the model's length: `input_ids` and `special_tokens_mask`, a list for each text."""
         _, tokenizer, _ = self._opened()
         prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
         lower = str.lower if self.files.lower_case else str
@@ -261,15 +261,13 @@ class TransformersEncoder:
 
     def _opened(self) -> tuple[Any, Any, str]:
         """Return the model, its tokenizer and the device."""
-        device = resolved_device(self.device)
-        refuse_cuda_in_worker(device, instead=AHEAD)
-        single_thread_in_child()
+        device = device_here(self.device, instead=AHEAD)
         return *_loaded(self.files, self.digest, device), device
 
     def _passes(
         self, tokens: dict[str, list[list[int]]], output: Callable[[Tensor, Tensor], Tensor]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return see `passes`: `output` of the last hidden states, (b, length, d), and the mask, (b, length)."""
+        """Run `passes`, with `output` of the last hidden states, (b, length, d), and the mask, (b, length)."""
         model, tokenizer, device = self._opened()
         half = _half_precision(self.files.precision, device)
 
@@ -323,7 +321,7 @@ class CallableEncoder:
         return {"function": getattr(self.function, "__qualname__", type(self.function).__qualname__)}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Return vectors of texts, (n, d) float32.
+        """Encode texts to vectors, (n, d) float32.
 
         Raises:
             DataError: the function returns something else than one finite vector per text.

@@ -1,7 +1,8 @@
-"""What kind of model something is, told in one place by its files or its class, for every argument that takes a model.
+"""The family of a model is told in one place, by its files or its class, for every argument that takes a model.
 
 A model of another kind than an argument needs would often run and give numbers that mean nothing: a reranker's body has
-token vectors too. So each kind has a name here, and each argument says which it takes and what to do with the others.
+token vectors too. So each kind has a name here, and each argument says which families it takes, and what to do with
+the others.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ INSTEAD = {
 
 @dataclass(frozen=True)
 class _Said:
-    """What tells a family: sentence-transformers' kind, the names of its modules, transformers' configuration."""
+    """The marks of a family: sentence-transformers' kind, the names of its modules, transformers' configuration."""
 
     kind: str = ""
     modules: tuple[str, ...] = ()
@@ -198,7 +199,7 @@ def _refuse_format(folder: Path) -> None:
 
 
 def family_of_live(model: Any) -> Family | None:
-    """Return the family of a model object; `None` for what is no model of transformers or sentence-transformers."""
+    """Return the family of a model object; `None` for objects of other libraries."""
     classes = [kind.__name__ for kind in type(model).__mro__]
     if "PreTrainedModel" in classes:
         return BARE

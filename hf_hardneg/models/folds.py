@@ -29,12 +29,12 @@ class CrossFitted:
 
     @property
     def digest(self) -> str:
-        """That of all models."""
+        """The identity of all models together."""
         return digest_of({"folds": [scorer.digest for scorer in self.scorers]})
 
     @property
     def kind(self) -> ScoreKind:
-        """That of the models."""
+        """The kind of the models' scores."""
         return self.scorers[0].kind
 
     @property
@@ -44,11 +44,11 @@ class CrossFitted:
 
     @property
     def share(self) -> float | None:
-        """That of the models."""
+        """The models' share, if they have one."""
         return getattr(self.scorers[0], "share", None)
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Return scores of (query, document) pairs, (n,) float32."""
+        """Score (query, document) pairs, (n,) float32."""
         scores = np.empty(len(queries), np.float32)
         fold = folds_of(queries, len(self.scorers))
         for number, scorer in enumerate(self.scorers):

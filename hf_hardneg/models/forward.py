@@ -1,4 +1,4 @@
-"""Forward passes of transformers models, whose result for a text does not depend on what else is run.
+"""Forward passes of transformers models, whose result for a text does not depend on what else they run.
 
 Texts are padded to a length that is a function of their own token count (the next multiple of 8), and on CPU each batch
 is run by one thread, which makes the result the same to the last bit for any batch size, order and thread count.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_hardneg.errors import ConfigError, ModelError
-from hf_hardneg.runtime.process import in_child, torch_threads
+from hf_hardneg.runtime.process import in_child, single_thread_in_child, torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ BATCH_TOKENS = {"cpu": 1024, "gpu": 65536}
 
 
 def resolved_device(device: str) -> str:
-    """Return the device that `"auto"` means here; any other is returned as it is.
+    """Return the device that `"auto"` means here, and any other as it is.
 
     Raises:
         ConfigError: torch knows no such device, or this machine has none.
@@ -69,25 +69,45 @@ def _is_usable(device: str) -> bool:
     return kind.index is None or kind.index < getattr(module, "device_count", lambda: 1)()
 
 
-def refuse_cuda_in_worker(device: str, *, instead: str) -> None:
-    """Raise where a forked worker would touch CUDA.
+def device_here(device: str, *, instead: str) -> str:
+    """Return the device on which a model may run in this process; a worker is limited to one thread.
 
     Args:
-        device (`str`): where a model is to run.
+        device (`str`): where the model is to run, or `"auto"`.
         instead (`str`): what to do besides `num_proc=1`, for the message.
 
     Raises:
         ConfigError: this process is a worker and the device is a GPU.
     """
+    device = resolved_device(device)
     if device.startswith("cuda") and in_child():
         raise ConfigError(
             f"num_proc > 1 with a model on {device}: a worker cannot use CUDA. Use num_proc=1, or {instead}."
         )
+    single_thread_in_child()
+    return device
+
+
+@contextlib.contextmanager
+def loading(folder: str, *, otherwise: str) -> Iterator[None]:
+    """Load a model inside without transformers' bars and logs; what fails is a `ModelError`.
+
+    Args:
+        folder (`str`): of the model.
+        otherwise (`str`): what else may be passed, for the message.
+    """
+    try:
+        with quiet_transformers():
+            yield
+    except Exception as error:
+        raise ModelError(
+            f"The model at {folder} cannot be loaded: {type(error).__name__}: {error}. Give {otherwise}."
+        ) from error
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Inside, transformers shows no bars and logs only errors."""
+    """Have transformers show no bars and log only errors, inside."""
     from transformers.utils import logging as transformers_logging
 
     bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
@@ -102,31 +122,24 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def load_model(folder: str, auto_class: str, device: str, *, otherwise: str) -> tuple[Any, Any]:
-    """Return a model for inference in float32 and its tokenizer, read from a folder.
+    """Load a model for inference in float32 and its tokenizer from a folder.
 
     Args:
         folder (`str`): of the model.
         auto_class (`str`): of transformers, such as `"AutoModel"`.
         device (`str`): where to put it; on CPU its linear layers are packed.
-        otherwise (`str`): what else may be given, for the message.
+        otherwise (`str`): what else may be passed, for the message.
 
     Raises:
         ModelError: it cannot be loaded, or has no trained weights for a part of that class.
     """
     import transformers
 
-    try:
-        with quiet_transformers():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder, padding_side="right", trust_remote_code=False
-            )
-            model, report = getattr(transformers, auto_class).from_pretrained(
-                folder, output_loading_info=True, trust_remote_code=False
-            )
-    except Exception as error:
-        raise ModelError(
-            f"The model at {folder} cannot be loaded: {type(error).__name__}: {error}. Give {otherwise}."
-        ) from error
+    with loading(folder, otherwise=otherwise):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="right", trust_remote_code=False)
+        model, report = getattr(transformers, auto_class).from_pretrained(
+            folder, output_loading_info=True, trust_remote_code=False
+        )
     untrained = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
     if auto_class != "AutoModel" and untrained:
         raise ModelError(
@@ -149,7 +162,7 @@ def forward(
     device: str,
     batch_tokens: int | None = None,
 ) -> np.ndarray:
-    """Return what a model returns for texts, (n, d) float32; see `passes`."""
+    """Run a model over texts as `passes` does; return its values in the order of the texts, (n, d) float32."""
     return in_order(passes(run, tokenizer, tokens, limit=limit, device=device, batch_tokens=batch_tokens))
 
 
@@ -168,7 +181,7 @@ def passes(
     device: str,
     batch_tokens: int | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return what a model returns for texts, batch by batch: which texts, (b,), and their values, (b, ...) float32.
+    """Run a model over texts batch by batch; return which texts, (b,), and their values, (b, ...) float32.
 
     Args:
         run (`Callable`): padded inputs on the device to (b, ...).
@@ -182,7 +195,7 @@ def passes(
 
     parts: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def one(batch: tuple[np.ndarray, int]) -> None:
+    def run_batch(batch: tuple[np.ndarray, int]) -> None:
         rows, length = batch
         chosen = {name: [lists[i] for i in rows] for name, lists in tokens.items()}
         padded = tokenizer.pad(chosen, padding="max_length", max_length=length)
@@ -193,12 +206,12 @@ def passes(
     threads = torch.get_num_threads() if device == "cpu" else 1
     budget = batch_tokens or BATCH_TOKENS["cpu" if device == "cpu" else "gpu"]
     batches = _buckets([len(ids) for ids in tokens["input_ids"]], limit, budget, threads)
-    _run_all(one, batches, threads)
+    _run_all(run_batch, batches, threads)
     return parts
 
 
 def _buckets(lengths: list[int], limit: int, budget: int, threads: int) -> list[tuple[np.ndarray, int]]:
-    """Return rows to run together, and the length to pad them to, longest first; small enough to occupy all threads."""
+    """List rows to run together and the length to pad them to, longest first; all threads get some."""
     padded = np.minimum(-(-np.array(lengths, dtype=np.int64) // LENGTH_STEP) * LENGTH_STEP, max(limit, 1))
     budget = min(budget, -(-int(padded.sum()) // threads))
     batches = []

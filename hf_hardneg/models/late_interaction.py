@@ -1,4 +1,4 @@
-"""A denoiser that learns from few pairs: three features of a frozen encoder's tokens, and a logistic model on them.
+"""A denoiser learns from few pairs: three features of a frozen encoder's tokens, and a logistic model on them.
 
 Fine-tuning a cross-encoder needs thousands of pairs before it tells the relevant from the similar. Here only four
 numbers are learnt. The features of a (query, document) pair are the cosine of their vectors; the query tokens' greatest
@@ -42,7 +42,7 @@ RIDGE, STEPS = 1.0, 25
 
 @dataclass(frozen=True, kw_only=True)
 class LateInteraction:
-    """What gives a pair its features.
+    """The features of pairs.
 
     Args:
         encoder (`TransformersEncoder`): gives vectors of tokens.
@@ -56,7 +56,7 @@ class LateInteraction:
 
     @classmethod
     def of_corpus(cls, encoder: TransformersEncoder, batches: Iterable[Sequence[str]]) -> LateInteraction:
-        """Return with the document frequencies of a corpus.
+        """Count the document frequencies of a corpus.
 
         Args:
             encoder (`TransformersEncoder`): gives tokens.
@@ -65,26 +65,26 @@ class LateInteraction:
         frequency = np.zeros(encoder.vocabulary_size(), np.int64)
         documents = tokens = 0
         for texts in batches:
-            made = encoder.tokenized(texts, kind="document")
-            for ids, special in zip(made["input_ids"], made["special_tokens_mask"], strict=True):
-                own = np.array(ids, np.int64)[np.array(special) == 0]
-                frequency[np.unique(own)] += 1
-                documents, tokens = documents + 1, tokens + len(own)
+            tokenized = encoder.tokenized(texts, kind="document")
+            for ids, special in zip(tokenized["input_ids"], tokenized["special_tokens_mask"], strict=True):
+                plain = np.array(ids, np.int64)[np.array(special) == 0]
+                frequency[np.unique(plain)] += 1
+                documents, tokens = documents + 1, tokens + len(plain)
         idf = np.log1p((documents - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
         return cls(encoder=encoder, idf=idf, mean_length=max(tokens / max(documents, 1), 1.0))
 
     def features(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Return features of pairs, (n, 3) float64, named by `FEATURES`; 0 where a text has no token."""
-        found = np.zeros((len(queries), len(FEATURES)))
+        """Compute the features of pairs, (n, 3) float64, named by `FEATURES`; 0 where a text has no token."""
+        features = np.zeros((len(queries), len(FEATURES)))
         for start in range(0, len(queries), PAIRS_AT_ONCE):
             part = slice(start, start + PAIRS_AT_ONCE)
-            asked = _remembered(self.encoder, queries[part], "query")
-            given = _remembered(self.encoder, documents[part], "document")
-            found[part] = [
-                self._pair(asked[query], given[document])
+            query_tokens = _remembered(self.encoder, queries[part], "query")
+            document_tokens = _remembered(self.encoder, documents[part], "document")
+            features[part] = [
+                self._pair(query_tokens[query], document_tokens[document])
                 for query, document in zip(queries[part], documents[part], strict=True)
             ]
-        return found
+        return features
 
     def _pair(self, query: TokenVectors, document: TokenVectors) -> tuple[float, float, float]:
         cosine, weights = float(query.pooled @ document.pooled), self.idf[query.ids].astype(np.float64)
@@ -104,7 +104,7 @@ _recent: OrderedDict[tuple[str, str, Kind, str], TokenVectors] = OrderedDict()
 
 
 def _remembered(encoder: TransformersEncoder, texts: Sequence[str], kind: Kind) -> dict[str, TokenVectors]:
-    """Return the tokens of texts, by text; those of earlier calls are remembered, up to `REMEMBERED_BYTES`."""
+    """Encode the tokens of texts, by text; those of earlier calls are remembered, up to `REMEMBERED_BYTES`."""
     distinct = dict.fromkeys(texts)
     place = (encoder.digest, encoder.device, kind)
     missing = [text for text in distinct if (*place, text) not in _recent]
@@ -112,15 +112,15 @@ def _remembered(encoder: TransformersEncoder, texts: Sequence[str], kind: Kind) 
         _recent[(*place, text)] = tokens
     for text in distinct:
         _recent.move_to_end((*place, text))
-    found = {text: _recent[(*place, text)] for text in distinct}
-    held = sum(one.vectors.nbytes for one in _recent.values())
+    encoded = {text: _recent[(*place, text)] for text in distinct}
+    held = sum(tokens.vectors.nbytes for tokens in _recent.values())
     while held > REMEMBERED_BYTES:
         held -= _recent.popitem(last=False)[1].vectors.nbytes
-    return found
+    return encoded
 
 
 def fit(features: np.ndarray, labels: np.ndarray, *, candidates: int) -> tuple[np.ndarray, float]:
-    """Return coefficients, (3,), and intercept of the logistic model with the least loss and ridge.
+    """Fit the coefficients, (3,), and intercept of the logistic model with the least loss and ridge.
 
     Negatives count so much that there is one positive among as many candidates as a query will have, whatever the share
     in training: the probability is that of being the one known positive.
@@ -168,7 +168,7 @@ class LateInteractionScorer:
         return {"folder": self.folder, "architecture": "late-interaction"}
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Return scores of (query, document) pairs, (n,) float32.
+        """Score (query, document) pairs, (n,) float32.
 
         Raises:
             ModelError: the model cannot be loaded, or is no longer that which the digest was made of.
@@ -179,7 +179,7 @@ class LateInteractionScorer:
 
 
 def open_late_interaction(folder: Path, *, device: str) -> LateInteractionScorer:
-    """Return the scorer in a folder; its files are read and no more.
+    """Open the scorer in a folder; its files are read and no more.
 
     Raises:
         ModelError: a file is missing or cannot be read.
@@ -221,10 +221,10 @@ def save(model: LateInteraction, coefficients: np.ndarray, intercept: float, fol
     """Write a model into a folder, which must exist; the folder names its encoder by a relative path.
 
     Args:
-        model (`LateInteraction`): what gives features.
+        model (`LateInteraction`): computes the features.
         coefficients (`np.ndarray`): (3,).
         intercept (`float`): of the logistic model.
-        folder (`Path`): where to.
+        folder (`Path`): where the model is written.
     """
     said = {
         "encoder": os.path.relpath(model.encoder.files.folder, folder),
@@ -238,7 +238,7 @@ def save(model: LateInteraction, coefficients: np.ndarray, intercept: float, fol
 
 
 def copy_encoder(files: ModelFiles, folder: Path) -> ModelFiles:
-    """Copy every file of an encoder that can change a vector; the same, where it lies now."""
+    """Copy every file of an encoder that can change a vector, and return the encoder's files in the new place."""
     for name in content_digests(files.folder):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(files.folder) / name, folder / name)

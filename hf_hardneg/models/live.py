@@ -1,4 +1,4 @@
-"""Models that live in this process: what identifies them, and how they are saved for others."""
+"""Models that live in this process are identified by their weights, and saved so that other processes can open them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOLERANCE, TOLERANCE_OF_HALF = 1e-3, 3e-2
 
 
 def weights_digest(model: Any) -> str:
-    """Return hex digest of all weights and buffers of a torch module, and of their types; read in float32.
+    """Return the hex digest of all weights and buffers of a torch module, read in float32, and of their types.
 
     Raises:
         ModelError: this process holds a part of them only.
@@ -60,9 +60,9 @@ def save_model(model: Any, directory: Path) -> None:
 
 
 def keep_settings(model: Any, directory: Path) -> None:
-    """Write into a folder where a live model was saved what saving leaves out of it.
+    """Add to the folder of a live model the settings that saving leaves out.
 
-    That is how many values of its vectors are kept, in older versions of sentence-transformers, and the side at which
+    These are how many values of its vectors are kept, in older versions of sentence-transformers, and the side at which
     texts are cut. A tokenizer's class may put its own normalizer in the place of the saved one, as BERT's does with
     another than its own; then the class is named that takes what is saved.
 
@@ -104,15 +104,15 @@ def same_modes(model: Any) -> Iterator[None]:
             module.training = training
 
 
-def close_to(own: Any, opened: np.ndarray, model: Any) -> bool:
-    """Say whether what a saved and opened model returns for some texts is what the live one does, up to rounding.
+def close_to(live: Any, opened: np.ndarray, model: Any) -> bool:
+    """Say whether a saved and opened model returns for some texts what the live one returns, up to rounding.
 
     Args:
-        own (array): of the live model; of any shape.
-        opened (`np.ndarray`): of the same shape, if it is the same model.
+        live (array): what the live model returns, of any shape.
+        opened (`np.ndarray`): what the opened one returns; of the same shape, if it is the same model.
         model: the live one; where its weights are halves, so is their rounding.
     """
-    expected = np.asarray(own, np.float32)
+    expected = np.asarray(live, np.float32)
     if expected.size != opened.size:
         return False
     dtype = next((str(weight.dtype) for weight in model.parameters()), "torch.float32")

@@ -1,7 +1,8 @@
-"""Everything of a live model besides its weights that can change what it returns.
+"""The settings of a live model: everything besides its weights that can change what it returns.
 
-What a model's class will save is not asked: attributes set on a live object, such as a tokenizer's truncation side or a
-`forward` put in another's place, count whether they are saved or not. Where it came from and where it runs do not.
+It does not matter what the model's class will save: attributes set on a live object, such as a tokenizer's truncation
+side or a `forward` put in another's place, count whether they are saved or not. Where it came from and where it runs do
+not.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ DEEPEST = 8
 
 
 def live_identity(model: Any) -> dict[str, str]:
-    """Return digests of a live model's weights and of everything else of it that can change a result, and its class.
+    """Return a live model's class, and digests of its weights and of all else that can change what it returns.
 
     Raises:
         ModelError: this process holds a part of the weights only.
@@ -51,21 +52,21 @@ def live_identity(model: Any) -> dict[str, str]:
 
 
 def live_settings(model: Any) -> str:
-    """Return hex digest of the classes, configurations, tokenizers and other attributes of all modules of a torch module."""
-    modules = {name: [_kind(module), _described(_own(module))] for name, module in model.named_modules()}
+    """Return the hex digest of the classes, configurations, tokenizers and other attributes of all modules."""
+    modules = {name: [_kind(module), _described(_attributes(module))] for name, module in model.named_modules()}
     return digest_of({"modules": modules})
 
 
 def tokenizer_settings(tokenizer: Any) -> str:
-    """Return hex digest of what a tokenizer saves, and of the sides and lengths it was given since."""
+    """Return the hex digest of what a tokenizer saves, and of the sides and lengths that were set since."""
     return digest_of({"tokenizer": _tokenizer(tokenizer)})
 
 
-def _own(module: Any) -> dict[str, Any]:
+def _attributes(module: Any) -> dict[str, Any]:
     """Return the attributes of a module that are neither weights nor modules, and its hooks, where there are any."""
     hooks = {name: list(value.values()) for name, value in vars(module).items() if name.endswith("_hooks") and value}
-    own = {name: value for name, value in vars(module).items() if name not in _internal() | ELSEWHERE}
-    return {**own, **hooks}
+    attributes = {name: value for name, value in vars(module).items() if name not in _internal() | ELSEWHERE}
+    return {**attributes, **hooks}
 
 
 @functools.cache
@@ -81,7 +82,7 @@ def _kind(thing: Any) -> str:
 
 
 def _described(value: Any, depth: int = 0) -> Any:
-    """Return a value as plain JSON; what cannot change a result, such as a device, is null."""
+    """Describe a value as plain JSON; what cannot change a result, such as a device, is null."""
     for test, describe in _describers():
         if test(value):
             return describe(value, depth)
@@ -97,10 +98,10 @@ def _describers() -> Iterator[tuple[Callable[[Any], bool], Callable[[Any, int], 
     yield lambda v: isinstance(v, torch.nn.Module), lambda v, _: _kind(v)
     yield lambda v: isinstance(v, (torch.Tensor, np.ndarray, np.generic)), lambda v, _: _array(v)
     yield lambda v: isinstance(v, Mapping), _mapping
-    yield lambda v: isinstance(v, (list, tuple)), lambda v, depth: [_described(one, depth + 1) for one in v]
+    yield lambda v: isinstance(v, (list, tuple)), lambda v, depth: [_described(item, depth + 1) for item in v]
     yield (
         lambda v: isinstance(v, (set, frozenset)),
-        lambda v, depth: sorted(json.dumps(_described(one, depth + 1), sort_keys=True) for one in v),
+        lambda v, depth: sorted(json.dumps(_described(item, depth + 1), sort_keys=True) for item in v),
     )
     yield lambda v: hasattr(v, "save_pretrained") and hasattr(v, "to_dict"), _configuration
     yield lambda v: hasattr(v, "save_pretrained"), lambda v, _: _tokenizer(v)
@@ -109,12 +110,12 @@ def _describers() -> Iterator[tuple[Callable[[Any], bool], Callable[[Any, int], 
 
 
 def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-    return {str(name): _described(one, depth + 1) for name, one in value.items() if name not in IGNORED}
+    return {str(name): _described(item, depth + 1) for name, item in value.items() if name not in IGNORED}
 
 
 def _configuration(value: Any, depth: int) -> Any:
     """Return a configuration without what saving writes into it: class and type, which weights and modules tell."""
-    settings = {name: one for name, one in value.to_dict().items() if name not in WRITTEN}
+    settings = {name: item for name, item in value.to_dict().items() if name not in WRITTEN}
     return [_kind(value), _mapping(settings, depth)]
 
 
@@ -126,16 +127,16 @@ def _array(value: Any) -> list[str]:
 def _tokenizer(value: Any) -> list[Any]:
     with scratch() as folder:
         value.save_pretrained(folder)
-        files = {path.name: _file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        files = {
+            path.name: json_digest(path) if path.suffix == ".json" else file_digest(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
     sides = [getattr(value, name, None) for name in ("truncation_side", "padding_side", "model_max_length")]
     return [_kind(value), files, sides, str(getattr(value, "chat_template", None))]
 
 
-def _file(path: Path) -> str:
-    return json_digest(path) if path.suffix == ".json" else file_digest(path)
-
-
 def _function(value: Any) -> str:
-    """Return the name of a function; one that was put in another's place is found out when what is saved is compared."""
+    """Return the name of a function; a replaced one is found when the saved model is compared with the live one."""
     inner = getattr(value, "__func__", value)
     return f"{getattr(inner, '__module__', '')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"

@@ -1,4 +1,4 @@
-"""What the files of a model say: where its weights are, how it pools, what it prepends."""
+"""The files of a model say where its weights are, how it pools, what it prepends."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ LIMITS = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-"""Where sentence-transformers keeps what it does with a text; later versions write the first."""
+"""The files in which sentence-transformers keeps what it does with a text; later versions write the first."""
 PLAIN_TEXT = {
     "transformer_task": "feature-extraction",
     "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
     "module_output_name": "token_embeddings",
 }
-"""What those files say of an encoder that is run here; all of it may be left out."""
+"""The settings in these files of an encoder that is run here; all may be left out."""
 CLASSIFIER = {
     "transformer_task": "sequence-classification",
     "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
     "module_output_name": "scores",
 }
-"""The same of a cross-encoder."""
+"""The settings in these files of a cross-encoder that is run here."""
 WITHOUT_LIMIT = 1 << 20
 LARGEST_JSON = 1 << 28
 """Bytes of a JSON file of a model; vocabularies are the largest."""
@@ -90,12 +90,12 @@ class ModelFiles:
         check_fields(self)
 
     def digest(self) -> str:
-        """Return identity of the model: the content of every file that can change a vector, and the fields above."""
+        """Return the identity of the model: the content of all files that can change a vector, and the fields above."""
         options = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "folder"}
         return digest_of({"files": content_digests(self.folder, leave_out=(*READ, *LIMITS)), "options": options})
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return one vector per text.
+        """Pool token vectors to one vector per text.
 
         Args:
             hidden (`torch.Tensor`): (n, length, d) token vectors.
@@ -119,7 +119,7 @@ class ModelFiles:
 
 
 def content_digests(folder: str, *, leave_out: Sequence[str] = ()) -> dict[str, str]:
-    """Return digest of every file of a transformers model's folder that can change what the model returns, by its name.
+    """Return the digest of every file of a transformers model that can change its results, by its name.
 
     Args:
         folder (`str`): of the model.
@@ -130,7 +130,7 @@ def content_digests(folder: str, *, leave_out: Sequence[str] = ()) -> dict[str, 
 
 
 def module_digests(folder: str) -> dict[str, str]:
-    """Return the same of a folder of sentence-transformers, with the folders of all its modules and their code."""
+    """Return these digests of a folder of sentence-transformers, with the folders of all its modules and their code."""
     root = Path(folder)
     modules = modules_of(root)
     paths = [path for pattern in (*PATTERNS[:-1], "*.py") for path in root.glob(pattern)]
@@ -149,18 +149,18 @@ def _digests(root: Path, paths: Iterable[Path], leave_out: Sequence[str]) -> dic
 
 
 def _content_digest(path: Path) -> str:
-    stat = path.stat()
-    return _digest_of_version(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    state = path.stat()
+    return _digest_of_version(path, state.st_size, state.st_mtime_ns, state.st_ino)
 
 
 @functools.lru_cache(maxsize=256)
 def _digest_of_version(path: Path, size: int, mtime_ns: int, inode: int) -> str:
-    """Return digest of a file, read once per process as long as its size, time and inode stay."""
+    """Return the digest of a file, read once per process as long as its size, time and inode stay."""
     return json_digest(path) if path.suffix == ".json" else file_digest(path)
 
 
 def json_digest(path: Path) -> str:
-    """Return digest of what a JSON file says, without what changes no result.
+    """Return the digest of the content of a JSON file, without what changes no result.
 
     The state in which a tokenizer of transformers was last used, `truncation` and `padding`, is set anew at each call.
     """
@@ -176,7 +176,7 @@ class NotCovered(ModelError):
 
 
 def read_model_files(name: str) -> ModelFiles:
-    """Return what the files of a model folder, or of a Hub id, say.
+    """Read the files of a model folder, or of a Hub id.
 
     Raises:
         ModelError: there is no such model, or its files are broken.
@@ -210,12 +210,12 @@ def read_model_files(name: str) -> ModelFiles:
 
 
 def _limits(folder: Path) -> dict[str, Any]:
-    """Return what sentence-transformers' files beside a transformers model say of its use."""
+    """Read what sentence-transformers' files beside a transformers model say of its use."""
     return next((read_json(folder / file) for file in LIMITS if (folder / file).exists()), {})
 
 
 def is_plain(folder: Path, plain: Mapping[str, Any]) -> bool:
-    """Say whether those files say nothing but a length, lower case, and what is plain."""
+    """Say whether these files hold nothing but a length, lower case, and plain settings."""
     said = {name: value for name, value in _limits(folder).items() if name not in ("max_seq_length", "do_lower_case")}
     return all(not value or plain.get(name) == value for name, value in said.items())
 
@@ -228,7 +228,7 @@ def has_code(folder: Path) -> bool:
 
 
 def changed(folder: str) -> ModelError:
-    """Return the error for a model whose files are others than those it was chosen with."""
+    """Return the error for a model whose files have changed since it was chosen."""
     return ModelError(
         f"The model at {folder} changed since it was chosen: its files have another digest. "
         "Construct the miner again to use the new weights."
@@ -236,7 +236,7 @@ def changed(folder: str) -> ModelError:
 
 
 def not_covered(name: str, what: str) -> NotCovered:
-    """Return the error for a model with something that is not run here."""
+    """Return the error for a model that is not run here."""
     return NotCovered(
         f"The model {name!r} has {what}, which is not run here; one Transformer, Pooling and Normalize are. "
         "Run `pip install 'hf-hardneg[sentence-transformers]'`, which runs it."
@@ -278,11 +278,11 @@ def tell_prompts(settings: dict[str, Any], what: str) -> None:
 
 
 def model_folder(name: str, *, otherwise: str) -> Path:
-    """Return the local folder of a path or Hub id, fetched if need be.
+    """Find the local folder of a path or Hub id, and fetch it if need be.
 
     Args:
         name (`str`): path or Hub id.
-        otherwise (`str`): what else may be given, for the message.
+        otherwise (`str`): what else may be passed, for the message.
 
     Raises:
         ModelError: there is no such model.
@@ -308,7 +308,7 @@ def model_folder(name: str, *, otherwise: str) -> Path:
 
 
 def read_json(path: Path, default: Any = None) -> Any:
-    """Return what a JSON file of a model says: a list where that is the default, else an object.
+    """Read a JSON file of a model: a list where that is the default, else an object.
 
     Args:
         path (`Path`): the file.
@@ -335,10 +335,10 @@ def _json(path: Path) -> Any:
 
 
 def modules_of(folder: Path) -> list[dict[str, str]]:
-    """Return the modules of a folder of sentence-transformers, their `type` and `path`; none in one of transformers alone.
+    """List the modules of a folder of sentence-transformers, their `type` and `path`; none in one of transformers.
 
     Raises:
-        ModelError: what lists them cannot be read, or names a place outside the folder.
+        ModelError: the list cannot be read, or names a place outside the folder.
     """
     path = folder / "modules.json"
     modules = read_json(path, default=[])
@@ -360,7 +360,7 @@ def _is_name(value: object) -> bool:
 
 @contextlib.contextmanager
 def described(name: str) -> Iterator[None]:
-    """Inside, what cannot be understood of a model's files is a `ModelError`.
+    """Turn what cannot be understood of a model's files, inside, into a `ModelError`.
 
     Args:
         name (`str`): of the model, for the message.
@@ -407,7 +407,7 @@ def check_complete(folder: Path, name: str) -> None:
 
 
 def longest_input(folder: Path) -> int:
-    """Return how many tokens a model of that folder can take, or is to take."""
+    """Return how many tokens the model of a folder can take, or is to take."""
     if chosen := _limits(folder).get("max_seq_length"):
         if int(chosen) < 1:
             raise ModelError(f"{folder} says max_seq_length={chosen!r}; lengths are at least 1. Fetch the model again.")

@@ -13,10 +13,9 @@ import numpy as np
 from hf_hardneg.arrays.vectors import checked_vectors
 from hf_hardneg.errors import ModelError
 from hf_hardneg.identity import identify
-from hf_hardneg.models.forward import quiet_transformers, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.models.forward import device_here, loading
 from hf_hardneg.models.model_files import changed, has_code, module_digests, modules_of
 from hf_hardneg.runtime.optional import require
-from hf_hardneg.runtime.process import single_thread_in_child
 from hf_hardneg.store.directories import digest_of
 
 Kind = Literal["query", "document"]
@@ -28,7 +27,7 @@ OURS = "sentence_transformers."
 
 
 def modules_digest(folder: str, *, own_code: bool = False) -> str:
-    """Return identity of a folder of sentence-transformers: all files of its modules, and the code of modules of the user's.
+    """Return the identity of a folder of sentence-transformers: all files of its modules, and code of the user's.
 
     Args:
         folder (`str`): of the model.
@@ -38,18 +37,18 @@ def modules_digest(folder: str, *, own_code: bool = False) -> str:
         ModelError: it has modules of its own, and they are not wanted.
     """
     types = [str(module["type"]) for module in modules_of(Path(folder))]
-    own = [name for name in types if not name.startswith(OURS)]
-    if (own or has_code(Path(folder))) and not own_code:
+    others = [name for name in types if not name.startswith(OURS)]
+    if (others or has_code(Path(folder))) and not own_code:
         raise ModelError(
-            f"The model {folder!r} has code of its own ({', '.join(own) or 'auto_map'}), which is not run unasked. "
+            f"The model {folder!r} has code of its own ({', '.join(others) or 'auto_map'}), which is not run unasked. "
             f"Where you trust it, pass encoder=SentenceTransformer({folder!r}, trust_remote_code=True)."
         )
-    code = {name: identify(cls, what="module") for name in own if (cls := _class(name))}
+    code = {name: identify(cls, what="module") for name in others if (cls := _class(name))}
     return digest_of({"run": "sentence-transformers", "files": module_digests(folder), "code": code})
 
 
 def _class(name: str) -> Any:
-    """Return a class by its dotted name, where it can be imported; that of a file of the folder is among the files."""
+    """Import a class by its dotted name, if possible; a class in a file of the folder is among the files."""
     import importlib
 
     module, _, attribute = name.rpartition(".")
@@ -77,7 +76,7 @@ class SentenceTransformerEncoder:
 
     @classmethod
     def of(cls, folder: Path, *, device: str, own_code: bool = False) -> SentenceTransformerEncoder:
-        """Return that of a folder, whose files are read and no more.
+        """Make the encoder of a folder, whose files are read and no more.
 
         Raises:
             ModelError: it has modules of its own, and `own_code` is not wanted.
@@ -91,10 +90,8 @@ class SentenceTransformerEncoder:
         return {"model": self.folder}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Return vectors of texts, (n, d) float32, by `encode_query` or `encode_document`."""
-        device = resolved_device(self.device)
-        refuse_cuda_in_worker(device, instead=AHEAD)
-        single_thread_in_child()
+        """Encode texts to vectors, (n, d) float32, by `encode_query` or `encode_document`."""
+        device = device_here(self.device, instead=AHEAD)
         model = _loaded(self.folder, self.digest, device, self.own_code)
         if not texts:
             return np.zeros_like(self.encode([""], kind=kind)[:0])
@@ -107,13 +104,8 @@ def _loaded(folder: str, digest: str, device: str, own_code: bool) -> Any:
     module = require("sentence_transformers", extra="sentence-transformers", needed_by=f"the model at {folder}")
     if not own_code and modules_digest(folder) != digest:
         raise changed(folder)
-    try:
-        with quiet_transformers():
-            return module.SentenceTransformer(folder, device=device, trust_remote_code=own_code)
-    except Exception as error:
-        raise ModelError(
-            f"The model at {folder} cannot be loaded: {type(error).__name__}: {error}. Give {OTHERWISE}."
-        ) from error
+    with loading(folder, otherwise=OTHERWISE):
+        return module.SentenceTransformer(folder, device=device, trust_remote_code=own_code)
 
 
 def forget_modules() -> None:

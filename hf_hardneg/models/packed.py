@@ -34,7 +34,7 @@ class PackedLinear(nn.Module):
         self.after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return (..., in) to (..., out)."""
+        """Map (..., in) to (..., out)."""
         return torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, *self.after)
 
 
@@ -52,8 +52,8 @@ def pack(model: nn.Module, probe: Mapping[str, Tensor]) -> None:
             for block, name, replacement in _replacements(model):
                 originals.append((block, name, getattr(block, name)))
                 setattr(block, name, replacement)
-            found = model(**probe)[0]
-            same = torch.allclose(found, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
+            packed = model(**probe)[0]
+            same = torch.allclose(packed, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
         except (AttributeError, RuntimeError, TypeError) as error:
             logger.info("plain linear layers: %s", error)
             same = False
@@ -63,7 +63,7 @@ def pack(model: nn.Module, probe: Mapping[str, Tensor]) -> None:
 
 
 def _replacements(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """Return (module, name of its child, what replaces it) for each linear layer, and for each activation fused into one."""
+    """Yield (module, name of its child, replacement) for each linear layer, and each activation fused into one."""
     for block in list(model.modules()):
         fused = _gelu_follows(block)
         for name, child in list(block.named_children()):

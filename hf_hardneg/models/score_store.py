@@ -1,4 +1,4 @@
-"""Scores that survive: shards on disk under the scorer's digest, so that no pair is scored twice.
+"""Scores survive in shards on disk under the scorer's digest, so that no pair is scored twice.
 
 A shard is published by rename and named by the digest of its content; one that was altered or truncated is left out and
 its pairs are scored again. Several processes may add shards to one store at the same time.
@@ -38,7 +38,7 @@ ENTRY = np.dtype([("key", KEY), ("score", "<f4")])
 
 
 def pair_keys(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-    """Keys of (query, document) pairs, (n,) of 16 bytes: BLAKE2b of the document under a key made of the query."""
+    """Return keys of (query, document) pairs, (n,) of 16 bytes: BLAKE2b of the document, keyed by the query."""
     prefix = functools.lru_cache(maxsize=1024)(lambda query: blake2b(query.encode(), digest_size=16).digest())
     return np.array(
         [
@@ -62,16 +62,16 @@ class ScoreStore:
     origin: tuple[tuple[str, str], ...]
 
     def get(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return stored scores of pairs, (n,) float32, and which are stored, (n,) bool.
+        """Look up the scores of pairs, (n,) float32, and say which are stored, (n,) bool.
 
         Args:
             keys (`np.ndarray`): (n,) keys of pairs.
         """
         table = _table(self.folder).refreshed()
-        place, found = isin_sorted(keys, table["key"])
+        place, known = isin_sorted(keys, table["key"])
         scores = np.full(len(keys), np.nan, np.float32)
-        scores[found] = table["score"][place[found]]
-        return scores, found
+        scores[known] = table["score"][place[known]]
+        return scores, known
 
     def add(self, keys: np.ndarray, scores: np.ndarray) -> None:
         """Publish the scores of some pairs, all of them or nothing.
@@ -88,7 +88,7 @@ class ScoreStore:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Inside, the folder exists and nobody prunes it."""
+        """Keep the folder in existence, inside, and others from pruning it."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lease(self.folder)
         with Lock(directories.lock_of(self.folder)):
@@ -106,7 +106,7 @@ def _has_manifest(folder: Path) -> bool:
 
 
 class _Table:
-    """What a process has read of a store, sorted by key; shards that others add are read when they are asked for."""
+    """The entries that a process has read of a store, sorted by key; shards of others are read when asked for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.seen = folder, set[str]()
@@ -114,10 +114,10 @@ class _Table:
 
     def refreshed(self) -> np.ndarray:
         """Return all entries, (n,) of `ENTRY`, sorted by key."""
-        there = {path.stem: path for path in shards(self.folder)}
-        if not self.seen <= there.keys():
+        paths = {path.stem: path for path in shards(self.folder)}
+        if not self.seen <= paths.keys():
             self.seen, self.entries = set(), np.empty(0, ENTRY)
-        new = {name: entries for name in there.keys() - self.seen if (entries := _read(there[name])) is not None}
+        new = {name: entries for name in paths.keys() - self.seen if (entries := _read(paths[name])) is not None}
         if new:
             entries = np.concatenate([self.entries, *new.values()])
             _, first = np.unique(entries["key"], return_index=True)
@@ -126,7 +126,7 @@ class _Table:
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """Return the entries of a shard; None, and the file removed, where they are not what was written."""
+    """Read the entries of a shard; return None, and remove the file, where it is not as it was written."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         if is_intact(path):
             return np.array(mapped_array(path, ENTRY))
@@ -163,12 +163,12 @@ class StoredScorer:
 
     @property
     def digest(self) -> str:
-        """The scorer's."""
+        """The scorer's identity."""
         return self.scorer.digest
 
     @property
     def kind(self) -> ScoreKind:
-        """The scorer's."""
+        """The kind of the scorer's scores."""
         return self.scorer.kind
 
     @property
@@ -178,18 +178,18 @@ class StoredScorer:
 
     @property
     def share(self) -> float | None:
-        """The scorer's, if it has one."""
+        """The scorer's share, if it has one."""
         return getattr(self.scorer, "share", None)
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Return scores of (query, document) pairs, (n,) float32; NaN where the model gives none."""
+        """Score (query, document) pairs, (n,) float32; NaN where the model gives none."""
         keys, first, place = np.unique(pair_keys(queries, documents), return_index=True, return_inverse=True)
-        scores, found = self.store.get(keys)
-        missing = np.flatnonzero(~found)
+        scores, known = self.store.get(keys)
+        missing = np.flatnonzero(~known)
         if len(missing):
             size = [-(len(queries[row]) + len(documents[row])) for row in first[missing]]
             missing = missing[np.argsort(size, kind="stable")]
-            with bar(total=len(keys), initial=int(found.sum()), desc="Scoring pairs", unit=" pairs") as progress:
+            with bar(total=len(keys), initial=int(known.sum()), desc="Scoring pairs", unit=" pairs") as progress:
                 for chunk in self._chunks(missing):
                     rows = first[chunk]
                     scores[chunk] = self.scorer.score([queries[i] for i in rows], [documents[i] for i in rows])
@@ -199,7 +199,7 @@ class StoredScorer:
 
     @staticmethod
     def _chunks(missing: np.ndarray) -> Iterator[np.ndarray]:
-        """Return parts that took, or by the speed of the part before will take, `FLUSH_SECONDS`."""
+        """Yield parts that take about `FLUSH_SECONDS` each, by the speed of the part before."""
         start, size = 0, FIRST_CHUNK
         while start < len(missing):
             began = time.perf_counter()
@@ -210,10 +210,10 @@ class StoredScorer:
 
 
 def stored(scorer: PairScorer, cache_dir: Path) -> StoredScorer:
-    """Return a scorer whose scores are kept in a cache.
+    """Keep the scores of a scorer in a cache.
 
     Args:
-        scorer (`PairScorer`): the model; given back as it is if its scores are stored already.
+        scorer (`PairScorer`): the model; it is returned as it is if its scores are stored already.
         cache_dir (`Path`): the cache; `hf-hardneg cache ls` shows what it holds.
     """
     if isinstance(scorer, StoredScorer):

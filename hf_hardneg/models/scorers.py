@@ -1,6 +1,6 @@
-"""Scorers: what gives a (query, document) pair a number.
+"""Scorers give a (query, document) pair a number.
 
-What is returned and stored are raw logits wherever the model gives them, never probabilities: a sigmoid squashes just
+They return and store raw logits wherever the model gives them, never probabilities: a sigmoid squashes just
 the differences that distillation needs. `probabilities` converts where a threshold is met. A score does not depend on
 what is scored with it (`models/forward.py`).
 """
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from hf_hardneg.arrays.vectors import as_numbers
-from hf_hardneg.errors import DataError, ModelError
-from hf_hardneg.models.forward import forward, load_model, quiet_transformers, refuse_cuda_in_worker, resolved_device
+from hf_hardneg.errors import DataError
+from hf_hardneg.models.forward import device_here, forward, load_model, loading
 from hf_hardneg.models.model_files import READ, changed, content_digests
 from hf_hardneg.models.modules import modules_digest
 from hf_hardneg.runtime.optional import require
@@ -25,7 +25,7 @@ from hf_hardneg.runtime.process import single_thread_in_child
 from hf_hardneg.store.directories import digest_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 ScoreKind = Literal["ce_logit", "ce_prob"]
 ALLOWED = "a trained cross-encoder's folder or Hub id, a CrossEncoder, a rerankers model, or a callable"
@@ -34,7 +34,7 @@ AHEAD = "score in the main process first: stored scores are reused"
 
 @runtime_checkable
 class PairScorer(Protocol):
-    """What denoising and distillation ask of a model."""
+    """The interface to a model, as denoising and distillation use it."""
 
     @property
     def digest(self) -> str:
@@ -45,11 +45,11 @@ class PairScorer(Protocol):
         """`"ce_logit"` for raw logits, whose sigmoid is a probability, or `"ce_prob"` for probabilities."""
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Return scores of (query, document) pairs, (n,) float32; NaN where the model gives none."""
+        """Score (query, document) pairs, (n,) float32; NaN where the model gives none."""
 
 
 def probabilities(scores: np.ndarray, kind: ScoreKind) -> np.ndarray:
-    """Return probabilities of relevance, (n,) float64, of stored scores; NaN stays NaN.
+    """Turn stored scores into probabilities of relevance, (n,) float64; NaN stays NaN.
 
     Args:
         scores (`np.ndarray`): (n,) scores.
@@ -72,7 +72,7 @@ def probabilities(scores: np.ndarray, kind: ScoreKind) -> np.ndarray:
 
 
 def _checked(scores: Any, expected: int) -> np.ndarray:
-    """Return scores as (n,) float32.
+    """Check scores, and return them as (n,) float32.
 
     Raises:
         DataError: there is not one number for each pair, or one is infinite upwards.
@@ -97,12 +97,44 @@ def _checked(scores: Any, expected: int) -> np.ndarray:
 
 
 def log_odds(logits: Any) -> Any:
-    """Return (n, 1) or (n,) logits, or those of two labels, as logits of the positive label."""
+    """Turn the logits of two labels into those of the positive one; others, (n, 1) or (n,), stay as they are."""
     return logits[:, 1:] - logits[:, :1] if logits.ndim == 2 and logits.shape[1] == 2 else logits
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformersScorer:
+class _ModelScorer:
+    """A classifier of pairs in a folder, which a process loads when it scores."""
+
+    folder: str
+    max_length: int | None
+    kind: ScoreKind
+    digest: str
+    device: str = "auto"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What changes a score besides the weights, to be read by people."""
+        return {"folder": self.folder, "max_length": self.max_length, "kind": self.kind}
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+        """Score (query, document) pairs, (n,) float32.
+
+        Raises:
+            ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
+            ConfigError: a GPU in a worker.
+        """
+        device = device_here(self.device, instead=AHEAD)
+        if not len(queries):
+            return np.zeros(0, np.float32)
+        return _checked(log_odds(self._logits(list(queries), list(documents), device)), len(queries))
+
+    def _logits(self, queries: list[str], documents: list[str], device: str) -> np.ndarray:
+        """Return the logits of pairs, (n,), (n, 1) or (n, 2)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersScorer(_ModelScorer):
     """A transformers sequence-classification model of one label or two.
 
     Args:
@@ -114,38 +146,14 @@ class TransformersScorer:
         batch_tokens (`int`, *optional*): padded tokens per forward pass; does not change scores on CPU.
     """
 
-    folder: str
     max_length: int
-    kind: ScoreKind
-    digest: str
-    device: str = "auto"
     batch_tokens: int | None = None
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What changes a score besides the weights, to be read by people."""
-        return {field.name: getattr(self, field.name) for field in fields(self)[:3]}
-
-    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Return scores of (query, document) pairs, (n,) float32.
-
-        Raises:
-            ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
-            ConfigError: a GPU in a worker.
-        """
-        device = resolved_device(self.device)
-        refuse_cuda_in_worker(device, instead=AHEAD)
-        single_thread_in_child()
-        if not len(queries):
-            return np.zeros(0, np.float32)
+    def _logits(self, queries: list[str], documents: list[str], device: str) -> np.ndarray:
         model, tokenizer = _loaded(self.folder, self.max_length, self.kind, self.digest, device)
-        tokens = tokenizer(list(queries), list(documents), truncation=True, max_length=self.max_length)
-
-        def run(inputs: dict[str, Tensor]) -> Tensor:
-            return log_odds(model(**inputs).logits)
-
-        logits = forward(run, tokenizer, tokens, limit=self.max_length, device=device, batch_tokens=self.batch_tokens)
-        return _checked(logits, len(queries))
+        tokens = tokenizer(queries, documents, truncation=True, max_length=self.max_length)
+        run = lambda inputs: model(**inputs).logits  # noqa: E731
+        return forward(run, tokenizer, tokens, limit=self.max_length, device=device, batch_tokens=self.batch_tokens)
 
 
 @functools.lru_cache(maxsize=2)
@@ -156,13 +164,13 @@ def _loaded(folder: str, max_length: int, kind: ScoreKind, digest: str, device: 
 
 
 def classifier_digest(folder: str, max_length: int, kind: str) -> str:
-    """Return identity of a classifier: the content of its files, where it cuts, and what its logits are."""
+    """Return the identity of a classifier: the content of its files, where it cuts, and what its logits are."""
     files = content_digests(folder, leave_out=READ)
     return digest_of({"files": files, "max_length": max_length, "kind": kind})
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentenceTransformersScorer:
+class SentenceTransformersScorer(_ModelScorer):
     """A CrossEncoder of several modules or with a prompt, run by sentence-transformers.
 
     Args:
@@ -174,18 +182,13 @@ class SentenceTransformersScorer:
         own_code (`bool`, defaults to `False`): whether modules of the user's own are loaded, whose code runs.
     """
 
-    folder: str
-    max_length: int | None
-    kind: ScoreKind
-    digest: str
-    device: str = "auto"
     own_code: bool = False
 
     @classmethod
     def of(
         cls, folder: Path, *, max_length: int | None, kind: ScoreKind, device: str, own_code: bool
     ) -> SentenceTransformersScorer:
-        """Return that of a folder, whose files are read and no more.
+        """Make the scorer of a folder, whose files are read and no more.
 
         Raises:
             ModelError: it has modules of its own, and `own_code` is not wanted.
@@ -195,24 +198,14 @@ class SentenceTransformersScorer:
             folder=str(folder), max_length=max_length, kind=kind, digest=digest, device=device, own_code=own_code
         )
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Where what changes a score can be read."""
-        return {field.name: getattr(self, field.name) for field in fields(self)[:3]}
-
-    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Return scores of (query, document) pairs, (n,) float32, by `predict` without the model's activation."""
-        device = resolved_device(self.device)
-        refuse_cuda_in_worker(device, instead=AHEAD)
-        single_thread_in_child()
-        if not len(queries):
-            return np.zeros(0, np.float32)
+    def _logits(self, queries: list[str], documents: list[str], device: str) -> np.ndarray:
+        """Run `predict` without the model's activation."""
         import torch
 
         pairs = list(zip(queries, documents, strict=True))
         model = _modular(self.folder, self.max_length, self.kind, self.digest, device, self.own_code)
-        logits = model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
-        return _checked(log_odds(logits), len(queries))
+        logits: np.ndarray = model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        return logits
 
 
 def _modular_digest(folder: str, max_length: int | None, kind: str, own_code: bool) -> str:
@@ -224,13 +217,8 @@ def _modular(folder: str, max_length: int | None, kind: ScoreKind, digest: str, 
     module = require("sentence_transformers", extra="sentence-transformers", needed_by=f"the cross-encoder at {folder}")
     if not own_code and _modular_digest(folder, max_length, kind, own_code) != digest:
         raise changed(folder)
-    try:
-        with quiet_transformers():
-            model = module.CrossEncoder(folder, device=device, trust_remote_code=own_code)
-    except Exception as error:
-        raise ModelError(
-            f"The model at {folder} cannot be loaded: {type(error).__name__}: {error}. Give {ALLOWED}."
-        ) from error
+    with loading(folder, otherwise=ALLOWED):
+        model = module.CrossEncoder(folder, device=device, trust_remote_code=own_code)
     if max_length is not None:
         model.max_seq_length = max_length
     return model
@@ -262,14 +250,14 @@ class RerankersScorer:
         return {"model": type(self.model).__qualname__}
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Return scores of (query, document) pairs, (n,) float32, asked once for each distinct query."""
+        """Score (query, document) pairs, (n,) float32, asked once for each distinct query."""
         single_thread_in_child()
         rows: dict[str, list[int]] = {}
         for row, query in enumerate(queries):
             rows.setdefault(query, []).append(row)
         scores = np.full(len(queries), np.nan)
-        for query, there in rows.items():
-            for result in self.model.rank(query, [documents[row] for row in there], doc_ids=there):
+        for query, asked in rows.items():
+            for result in self.model.rank(query, [documents[row] for row in asked], doc_ids=asked):
                 scores[result.document.doc_id] = np.nan if result.score is None else result.score
         return _checked(scores, len(queries))
 
@@ -294,7 +282,7 @@ class CallableScorer:
         return {"function": getattr(self.function, "__qualname__", type(self.function).__qualname__)}
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-        """Return scores of (query, document) pairs, (n,) float32.
+        """Score (query, document) pairs, (n,) float32.
 
         Raises:
             DataError: the function returns something else than one number per pair.
