@@ -196,7 +196,7 @@ async def _content(response: Any) -> bytes:
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
-    """Return scheme, host and port of a URL; no endpoint has those of one whose port is no number."""
+    """Return scheme, host and port of a URL; empty ones, which no endpoint has, where the port is no number."""
     parts = urlsplit(url)
     try:
         return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -109,10 +109,10 @@ class Validation:
     Args:
         length_ratio (`tuple[float, float]`, defaults to (0.5, 2)): both bounds are allowed.
         near_copy (`float`, defaults to 0.9): Jaccard similarity from which on a draft is a copy.
-        scorer (`Callable[[list[str], list[str]], array]`, *optional*): of queries and documents, to scores like those
+        scorer (`Callable[[list[str], list[str]], array]`, *optional*): of queries and documents, to scores as
             in `negative_scores`, such as `RetrieverScorer`.
         judge (`Callable[[list[str], list[str]], array]`, *optional*): of the same, to probabilities of relevance, such
-            as those of a cross-encoder.
+            as a cross-encoder's.
         tau_neg (`float`, defaults to 0.1): probability from which on a draft may answer the query.
 
     Raises:

@@ -119,7 +119,7 @@ def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
     Args:
         model (`SentenceTransformer`): may be in training.
         cache (`Path`): where it is saved.
-        check (`bool`, defaults to `False`): whether to compare vectors of the saved model with those of the live one.
+        check (`bool`, defaults to `False`): whether to compare vectors of the saved and the live model.
 
     Raises:
         ModelError: this process holds a part of the weights only, or what is saved gives other vectors.

@@ -104,7 +104,7 @@ _recent: OrderedDict[tuple[str, str, Kind, str], TokenVectors] = OrderedDict()
 
 
 def _remembered(encoder: TransformersEncoder, texts: Sequence[str], kind: Kind) -> dict[str, TokenVectors]:
-    """Encode the tokens of texts, by text; those of earlier calls are remembered, up to `REMEMBERED_BYTES`."""
+    """Encode the tokens of texts, by text; earlier texts are remembered, up to `REMEMBERED_BYTES`."""
     distinct = dict.fromkeys(texts)
     place = (encoder.digest, encoder.device, kind)
     missing = [text for text in distinct if (*place, text) not in _recent]

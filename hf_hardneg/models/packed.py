@@ -1,7 +1,7 @@
 """Linear layers in oneDNN's own weight layout, for inference in float32 on CPU.
 
 The weights are reordered once, when a model is loaded, and a GELU that follows is applied while its input is still in
-cache. The results differ from the plain layers' in the last bits; those of a row do not depend on the other rows.
+cache. The results differ from the plain layers' in the last bits; the results of a row do not depend on other rows.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _checked(scores: Any, expected: int) -> np.ndarray:
 
 
 def log_odds(logits: Any) -> Any:
-    """Turn the logits of two labels into those of the positive one; others, (n, 1) or (n,), stay as they are."""
+    """Turn the logits of two labels into logits of the positive one; others, (n, 1) or (n,), stay as they are."""
     return logits[:, 1:] - logits[:, :1] if logits.ndim == 2 and logits.shape[1] == 2 else logits
 
 

@@ -2,8 +2,8 @@
 
 `check_fields(self)` is the first line of a dataclass' `__post_init__`, `@checked` stands above a function. Numbers are
 finite, whole numbers have at most 63 bits, no bool is a number, and `Annotated[float, Range(...)]` says which numbers
-make sense; NumPy's scalars become Python's. Annotations of classes that are imported for type checkers only, but those
-of `datasets`, and protocols let everything pass: what reads such an argument checks it.
+make sense; NumPy's scalars become Python's. Annotations of protocols, and of classes that are imported for type
+checkers only, except of `datasets`, let everything pass: what reads such an argument checks it.
 """
 
 from __future__ import annotations
@@ -334,7 +334,7 @@ def _listed(value: Any, kinds: tuple[Any, ...]) -> Any:
 
 @functools.cache
 def _kinds_of_class(cls: type) -> dict[str, Any]:
-    """Return the annotation of each field that says something; those of the user's own classes are not evaluated."""
+    """Return the annotation of each field that says something; classes of the user's are not evaluated."""
     kinds: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         if base.__module__.startswith("hf_hardneg."):

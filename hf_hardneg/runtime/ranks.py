@@ -15,7 +15,7 @@ from hf_hardneg.errors import RanksError, warn
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those of its launch.
+    """This process among all processes of its launch.
 
     Args:
         rank (`int`, defaults to 0): its number.

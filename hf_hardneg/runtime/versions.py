@@ -15,7 +15,7 @@ PACKAGES = ("datasets", "numpy", "torch", "transformers", "bm25s", "faiss-cpu", 
 
 @functools.cache
 def installed() -> dict[str, str]:
-    """Return the versions of this library, of Python, and of those of `PACKAGES` that are installed."""
+    """Return the versions of this library, of Python, and of the `PACKAGES` that are installed."""
     versions = {"hf_hardneg": hf_hardneg.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

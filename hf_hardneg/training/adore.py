@@ -44,8 +44,8 @@ class Retrieved:
 class StepRetrieval:
     """Searches a fixed index with the queries of a training step.
 
-    Each text comes out once, the query's own text not at all. Where no known positive is among the nearest, those of
-    the corpus come last.
+    Each text comes out once, the query's own text not at all. Where no known positive is among the nearest, its
+    positives in the corpus come last.
 
     Args:
         index (`DenseIndex`): of frozen document vectors.

@@ -40,7 +40,7 @@ class AsyncRefresher:
     """A `Refresher` whose generations are mined beside the training; give it to any adapter in its place.
 
     When a refresh is due, weights are saved and rank 0 starts a process that mines with them. `lag` optimizer steps
-    later all ranks take the generation, and wait for it where it is not ready. The bytes are those of a `Refresher`
+    later all ranks take the generation, and wait for it where it is not ready. The bytes are the same as of a `Refresher`
     with the same weights, on the same kind of device. While one is being mined no other begins: with a lag above
     `refresh_every`, the next is of the newest weights that were due.
 
@@ -183,7 +183,7 @@ class AsyncRefresher:
 
 
 def _environment() -> dict[str, str]:
-    """Return the variables of this process, its import path included, without those of the launch."""
+    """Return the variables of this process, its import path included, without the variables of the launch."""
     kept = {name: value for name, value in os.environ.items() if name not in LAUNCH}
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 

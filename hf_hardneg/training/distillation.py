@@ -62,7 +62,7 @@ def in_batch_margin_mse_loss(
         queries, positives, negative_mask, similarity: see `margin_mse_loss`.
         negatives (`Tensor`, *optional*): (B, m, d).
         scores (`Tensor`): (B, n), the teacher's of each query with the positives of all rows and then their negatives,
-            row by row; under a launcher those of all ranks, in the order of `gather_rows`.
+            row by row; under a launcher of all ranks, in the order of `gather_rows`.
 
     Raises:
         DataError: shapes that do not fit, within this rank or between ranks.

@@ -2,7 +2,7 @@
 
 Every rank compares its own queries with the documents of all (scheme A of RocketQA's cross-batch negatives, arXiv
 2010.08191). The gradient of a gathered row is the sum over ranks, so averaged over ranks, as DistributedDataParallel
-does, gradients are those of one process with the joined batch. No factor of the world's size is needed.
+does, gradients are the same as of one process with the joined batch. No factor of the world's size is needed.
 """
 
 from __future__ import annotations

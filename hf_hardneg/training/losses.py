@@ -50,7 +50,7 @@ class CrossBatchLoss:
         mask_repeats (`bool`, defaults to `False`): a document that several rows bring is one negative, not several.
         contrast_queries (`bool`, defaults to `False`): the other queries are negatives of a query too.
         contrast_documents (`bool`, defaults to `False`): the other positives are negatives of a positive too.
-        hardness_mode (`str`, *optional*): which negatives weigh by their hardness: `"in_batch_negatives"` (those of
+        hardness_mode (`str`, *optional*): which negatives weigh by their hardness: `"in_batch_negatives"` (of
             other rows), `"hard_negatives"` (the row's own mined ones) or `"all_negatives"`.
         hardness_strength (`float`, defaults to 0): times their similarity, detached, is added to their logits
             (arXiv 2503.04812 uses 9 with the first, 2509.20354 uses 5 with the second).
@@ -252,7 +252,7 @@ def cross_batch_loss(
         positives (`Tensor`): (B, d).
         negatives (`Tensor`, *optional*): (B, m, d).
         negative_mask, keys, guide, step: see `CrossBatchLoss.rows`.
-        options: those of `CrossBatchLoss`, such as `temperature`.
+        options: fields of `CrossBatchLoss`, such as `temperature`.
 
     Returns:
         `Tensor`, a scalar: the mean over the joined batch, when averaged over ranks.

@@ -23,7 +23,7 @@ from hf_hardneg.training.row_keys import RowKeys
 class GenerationNegatives:
     """Adds the newest negatives to a batch: pass it to `with_transform`, or to any other `datasets` verb.
 
-    Before the first generation, and for rows that it does not cover yet, negatives are those of the warm start. It
+    Before the first generation, and for rows that it does not cover yet, the warm start mines negatives. It
     holds no model; it pickles as paths, and works in any worker of a `DataLoader`.
 
     It adds the columns of `ADDED`, and `negative_generation`: the number of the generation, 0 for the warm start.
