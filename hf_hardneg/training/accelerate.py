@@ -119,7 +119,7 @@ class HardNegativePlugin:
         return 1 if self.accelerator.split_batches else self.accelerator.num_processes
 
     def _read_for_one(self, loader: Any) -> int:
-        """Return how many batches `skip_first_batches` counts for each: a dispatcher counts the batches of all ranks."""
+        """Return how many batches `skip_first_batches` counts for each: a dispatcher counts all ranks' batches."""
         dispatched = isinstance(loader, DataLoaderDispatcher) and not isinstance(loader.dataset, IterableDataset)
         return self._shares if dispatched else 1
 

@@ -40,8 +40,8 @@ class AsyncRefresher:
     """A `Refresher` whose generations are mined beside the training; give it to any adapter in its place.
 
     When a refresh is due, weights are saved and rank 0 starts a process that mines with them. `lag` optimizer steps
-    later all ranks take the generation, and wait for it where it is not ready. The bytes are the same as of a `Refresher`
-    with the same weights, on the same kind of device. While one is being mined no other begins: with a lag above
+    later all ranks take the generation, and wait for it where it is not ready. The bytes are the same as a `Refresher`
+    writes with the same weights, on the same kind of device. While one is being mined no other begins: with a lag above
     `refresh_every`, the next is of the newest weights that were due.
 
     Where the process dies, all ranks mine the generation themselves at its step, with the saved weights, and a warning
