@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -105,7 +105,8 @@ class CorpusVectors:
             with Lock(shards.folder / f".rank-{ranks.rank}-of-{ranks.world}.lock"):
                 self._encode_missing(range(ranks.rank, len(shards), ranks.world))
         if ranks.rank == 0:
-            shards.describe(self._origin())
+            settings = getattr(self.encoder, "settings", {})
+            shards.describe({"texts": self._texts.digest, "encoder": self.encoder.digest, "settings": settings})
         ranks.wait()
 
     def _encode_missing(self, share: range) -> None:
@@ -122,10 +123,6 @@ class CorpusVectors:
                     shards.publish(number, self.encoder.encode(texts, kind="document"))
                     logger.debug("rank %d encoded shard %d", self.ranks.rank, number)
                     progress.update(sizes[number])
-
-    def _origin(self) -> dict[str, Any]:
-        settings = getattr(self.encoder, "settings", {})
-        return {"texts": self._texts.digest, "encoder": self.encoder.digest, "settings": settings}
 
 
 class _Texts(NamedTuple):

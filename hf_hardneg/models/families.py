@@ -94,6 +94,13 @@ CLASSES = {
     "ColBERT": MULTI_VECTOR,
     "CrossEncoder": CROSS_ENCODER,
 }
+MARKS = (
+    (FOLDS, DENOISER),
+    (LATE_INTERACTION, DENOISER),
+    ("adapter_config.json", ADAPTER),
+    ("artifact.metadata", MULTI_VECTOR),
+)
+"""Files that tell a family by themselves."""
 TAKES = {
     "encoder": "a model of one vector for each text",
     "cross_encoder": "a trained cross-encoder",
@@ -163,28 +170,21 @@ def family_of_folder(folder: Path) -> Family:
     Raises:
         ModelError: it holds no model, or one in a format that is not read here.
     """
-    with described(str(folder)):
-        return _family_of_folder(folder)
-
-
-def _family_of_folder(folder: Path) -> Family:
     names = {path.name for path in folder.iterdir()}
-    if FOLDS in names or LATE_INTERACTION in names:
-        return DENOISER
-    if "adapter_config.json" in names:
-        return ADAPTER
-    if "artifact.metadata" in names:
-        return MULTI_VECTOR
-    modules = modules_of(folder)
-    settings = read_json(folder / "config_sentence_transformers.json", default={})
-    if not modules and not any(Path(name).match(pattern) for name in names for pattern in WEIGHTS):
-        _refuse_format(folder)
-    types = tuple(str(module["type"]) for module in modules)
-    body = next((module["path"] for module in modules if module["type"].endswith("Transformer")), "")
-    config = read_json(folder / body / "config.json", default={})
-    similarity = str(settings.get("similarity_fn_name") or "")
-    kind = "ColBERT" if "maxsim" in similarity.lower() else str(settings.get("model_type") or "")
-    return _Said(kind, types, config).family()
+    for name, family in MARKS:
+        if name in names:
+            return family
+    with described(str(folder)):
+        modules = modules_of(folder)
+        settings = read_json(folder / "config_sentence_transformers.json", default={})
+        if not modules and not any(Path(name).match(pattern) for name in names for pattern in WEIGHTS):
+            _refuse_format(folder)
+        types = tuple(str(module["type"]) for module in modules)
+        body = next((module["path"] for module in modules if module["type"].endswith("Transformer")), "")
+        config = read_json(folder / body / "config.json", default={})
+        similarity = str(settings.get("similarity_fn_name") or "")
+        kind = "ColBERT" if "maxsim" in similarity.lower() else str(settings.get("model_type") or "")
+        return _Said(kind, types, config).family()
 
 
 def _refuse_format(folder: Path) -> None:

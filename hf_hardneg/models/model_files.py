@@ -142,19 +142,14 @@ def _digests(root: Path, paths: Iterable[Path], leave_out: Sequence[str]) -> dic
     files = sorted({path for path in paths if path.is_file()})
     safe = {path.parent for path in files if path.suffix == ".safetensors"}
     return {
-        str(path.relative_to(root)): _content_digest(path)
-        for path in files
+        str(path.relative_to(root)): _digest_of(path, (state.st_size, state.st_mtime_ns, state.st_ino))
+        for path, state in ((path, path.stat()) for path in files)
         if path.name not in (*leave_out, *OF_TRAINING) and not (path.suffix == ".bin" and path.parent in safe)
     }
 
 
-def _content_digest(path: Path) -> str:
-    state = path.stat()
-    return _digest_of_version(path, state.st_size, state.st_mtime_ns, state.st_ino)
-
-
 @functools.lru_cache(maxsize=256)
-def _digest_of_version(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+def _digest_of(path: Path, version: tuple[int, int, int]) -> str:
     """Return the digest of a file, read once per process as long as its size, time and inode stay."""
     return json_digest(path) if path.suffix == ".json" else file_digest(path)
 
@@ -343,7 +338,8 @@ def modules_of(folder: Path) -> list[dict[str, str]]:
     path = folder / "modules.json"
     modules = read_json(path, default=[])
     for module in modules:
-        if not isinstance(module, dict) or not all(_is_name(module.get(name)) for name in ("type", "path")):
+        names = [module.get("type"), module.get("path")] if isinstance(module, dict) else [None]
+        if not all(isinstance(name, str) and name.isprintable() and len(name) < LONGEST_NAME for name in names):
             raise ModelError(f"{path} has a module without a type and a path. Fetch the model again.")
         place = Path(module["path"])
         if place.is_absolute() or ".." in place.parts or "\\" in module["path"]:
@@ -352,10 +348,6 @@ def modules_of(folder: Path) -> list[dict[str, str]]:
                 "load this model."
             )
     return modules
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value.isprintable() and len(value) < LONGEST_NAME
 
 
 @contextlib.contextmanager

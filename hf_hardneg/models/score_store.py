@@ -91,18 +91,14 @@ class ScoreStore:
         """Keep the folder in existence, inside, and others from pruning it."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lease(self.folder)
+        described = False
         with Lock(directories.lock_of(self.folder)):
             self.folder.mkdir(exist_ok=True)
-            if not _has_manifest(self.folder):
+            with contextlib.suppress(StoreError):
+                described = directories.read_manifest(self.folder).kind == "scores"
+            if not described:
                 describe(self.folder, Manifest(kind="scores", parameters=dict(self.origin), files={}))
             yield
-
-
-def _has_manifest(folder: Path) -> bool:
-    try:
-        return directories.read_manifest(folder).kind == "scores"
-    except StoreError:
-        return False
 
 
 class _Table:

@@ -135,7 +135,8 @@ class AsyncRefresher:
     def _finish(self, job: Job) -> None:
         """Wait until the generation of a job is published, or mine it here."""
         folder, ranks, started = self._saved(job), self.refresher.ranks, time.monotonic()
-        code = self._exit_code(folder)
+        mined_beside = folder is not None and folder == self._mined_with
+        code = self._process.wait() if self._process is not None and mined_beside else None
         if ranks.decided(folder is not None and code != 0):
             if code is not None:
                 warn(
@@ -152,12 +153,6 @@ class AsyncRefresher:
                 time.monotonic() - started,
             )
             shutil.rmtree(self._weights(job))
-
-    def _exit_code(self, folder: Path | None) -> int | None:
-        """Wait for the process that mines with some weights, and return how it ended; `None` where there is none."""
-        if self._process is None or folder is None or folder != self._mined_with:
-            return None
-        return self._process.wait()
 
     def _mine_here(self, job: Job) -> None:
         folder = self._saved(job)
