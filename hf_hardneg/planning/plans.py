@@ -42,7 +42,7 @@ WORTH_SAYING = 0.8
 SPREAD = 1.25
 """How many times the estimate the slowest probes must say before a plan shows both."""
 FAR = 100
-"""How many times what was measured a plan may be for before it says that it is weak."""
+"""A plan for more than so many times the measured sizes says that it is weak."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +101,12 @@ class Plan:
         if self.seconds < SHOWN_ABOVE:
             return "not needed"
         cores = processors()
-        found = [(replace(self, num_proc=cores), f"num_proc={cores}")] if cores > self.num_proc else []
+        others = [(replace(self, num_proc=cores), f"num_proc={cores}")] if cores > self.num_proc else []
         if self.lexical is not None:
-            found.append((self.lexical, "'bm25' instead of a dense strategy"))
-        best = min(found, key=lambda one: one[0].seconds, default=None)
-        if best is not None and best[0].seconds < WORTH_SAYING * self.seconds:
-            return f"{best[1]}: about {duration(best[0].seconds)}"
+            others.append((self.lexical, "'bm25' instead of a dense strategy"))
+        best, change = min(others, key=lambda other: other[0].seconds, default=(self, ""))
+        if best.seconds < WORTH_SAYING * self.seconds:
+            return f"{change}: about {duration(best.seconds)}"
         tenth = replace(self, rows=max(1, self.rows // 10))
         if tenth.seconds < WORTH_SAYING * self.seconds:
             return f"a sample of {tenth.rows:,} of the pairs: about {duration(tenth.seconds)}"
@@ -127,7 +127,7 @@ class Plan:
 
     @checked
     def at(self, *, documents: AtLeastOne | None = None, rows: AtLeastOne | None = None) -> Plan:
-        """The plan of the same job at other sizes, with texts like these; another corpus reuses nothing.
+        """Plan the same job at other sizes, with texts like these; another corpus reuses nothing.
 
         It says so where the sizes are more than `FAR` times what was measured.
 
@@ -186,9 +186,9 @@ def plan(
     num_proc: Processes | None = None,
     **options: Any,
 ) -> Plan:
-    """What `mine` with these arguments will cost: time, memory, disk, what is reused, and something cheaper.
+    """Estimate what `mine` with these arguments costs: time, memory, disk, what it reuses, and something cheaper.
 
-    Takes a few seconds whatever the size: stages run on samples, a model on a few hundred texts. Besides that the
+    It takes a few seconds whatever the size: stages run on samples, a model on a few hundred texts. Besides that the
     corpus is read once, as mining itself must (and does not repeat in this process), and a FAISS index of the user's
     is taken into the cache. Nothing else is built.
 
@@ -229,7 +229,7 @@ def _planned(
     job = Job.open(corpus, strategy, options)
     held = resident()
     stages, measured = job.stages(splits)
-    made = Plan(
+    planned = Plan(
         recipe=repr(job.strategy),
         documents=len(job.corpus),
         rows=rows,
@@ -239,11 +239,11 @@ def _planned(
         cache=job.corpus.cache,
         measured=measured,
     )
-    encoding = sum(step.seconds for step in made.steps if step.name.startswith("encode"))
+    encoding = sum(step.seconds for step in planned.steps if step.name.startswith("encode"))
     if encoding > SHOWN_ABOVE:
         lexical = _planned(splits, corpus, "bm25", usable("bm25", options), num_proc)
-        made = replace(made, lexical=lexical)
-    return made
+        planned = replace(planned, lexical=lexical)
+    return planned
 
 
 def guard(
@@ -272,19 +272,19 @@ def guard(
     job = Job.open(corpus, strategy, options)
     if job.ceiling(splits) < SHOWN_ABOVE:
         return
-    made = _planned(splits, corpus, strategy, {**options, "encoder": job.encoder}, num_proc)
-    logger.info("%s", made)
-    if made.seconds > BUDGET and not confirm_cost:
+    planned = _planned(splits, corpus, strategy, {**options, "encoder": job.encoder}, num_proc)
+    logger.info("%s", planned)
+    if planned.seconds > BUDGET and not confirm_cost:
         raise CostError(
-            f"mine() would take at least {duration(made.seconds)}, by the best of several probes; more than "
+            f"mine() would take at least {duration(planned.seconds)}, by the best of several probes; more than "
             f"{duration(BUDGET)} must be confirmed. Pass confirm_cost=True (--confirm-cost on the command line) to run "
-            f"it, or try something cheaper: {made.cheaper}.\n{made}"
+            f"it, or try something cheaper: {planned.cheaper}.\n{planned}"
         )
-    if made.disk > room_of(made.cache) and not confirm_cost:
+    if planned.disk > room_of(planned.cache) and not confirm_cost:
         raise StoreError(
-            f"mine() would write about {data_size(made.disk)}, and {nearest(made.cache)} has "
-            f"{data_size(room_of(made.cache))} free. Make room there, name another place with cache_dir=, or pass "
-            f"confirm_cost=True (--confirm-cost on the command line) to try.\n{made}"
+            f"mine() would write about {data_size(planned.disk)}, and {nearest(planned.cache)} has "
+            f"{data_size(room_of(planned.cache))} free. Make room there, name another place with cache_dir=, or pass "
+            f"confirm_cost=True (--confirm-cost on the command line) to try.\n{planned}"
         )
-    if made.seconds > SHOWN_ABOVE:
-        show(str(made))
+    if planned.seconds > SHOWN_ABOVE:
+        show(str(planned))
