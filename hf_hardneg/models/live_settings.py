@@ -3,6 +3,10 @@
 It does not matter what the model's class will save: attributes set on a live object, such as a tokenizer's truncation
 side or a `forward` put in another's place, count whether they are saved or not. Where it came from and where it runs do
 not.
+
+`identity/foreign.py` describes models too, as parts of a user's code. It cannot serve here: identities stay the same
+for a run, in which training changes weights, and a part that nothing identifies makes the whole another each time,
+while here its class and attributes will do, since the saved model is compared with the live one.
 """
 
 from __future__ import annotations
