@@ -12,18 +12,20 @@ from hf_hardneg.runtime.units import data_size, duration
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """How a quantity grows: `fixed + document N + sort N log2 N + row R + pair N R`, for N documents and R rows."""
+    """How a quantity grows: `fixed + document N + sort N log2 N + row R + pair N^power R`, for N documents, R rows."""
 
     fixed: float = 0.0
     document: float = 0.0
     sort: float = 0.0
     row: float = 0.0
     pair: float = 0.0
+    power: float = 1.0
 
     def __call__(self, documents: int, rows: int) -> float:
         """The quantity for so many documents and rows."""
         ordered = self.sort * documents * np.log2(max(documents, 2))
-        return float(self.fixed + self.document * documents + ordered + self.row * rows + self.pair * documents * rows)
+        searched = self.pair * documents**self.power * rows
+        return float(self.fixed + self.document * documents + ordered + self.row * rows + searched)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Stage:
     Args:
         name (`str`): such as `"build index"`.
         wall, cpu (`Law`): seconds on the clock in the main process; seconds of all processors; by the best probe.
-        slow (`Law`, *optional*): seconds on the clock by the slowest probe; by default as `wall`.
+        slower (`float`): how many times as long as the best probe the slowest took.
         memory, disk (`Law`): bytes.
         basis (`str`): how the figures are known.
         in_workers (`bool`): whether `num_proc` workers share it.
@@ -43,7 +45,7 @@ class Stage:
     name: str
     wall: Law
     cpu: Law = Law()
-    slow: Law | None = None
+    slower: float = 1.0
     memory: Law = Law()
     disk: Law = Law()
     basis: str
@@ -91,9 +93,17 @@ def over_documents(points: Sequence[tuple[int, float]]) -> Law:
 
 
 def over_rows(points: Sequence[tuple[int, float]]) -> Law:
-    """The same line for a quantity per row: part of it grows with the documents."""
-    line = over_documents(points)
-    return Law(row=line.fixed, pair=line.document)
+    """The power of the documents through the last two points for a quantity per row, between none and the first.
+
+    Search slows down with a corpus by less than in proportion, as with score bounds. A straight line through small
+    samples would then be many times too high for large corpora, by what is noise in them.
+    """
+    documents, value = points[-1]
+    power = 1.0
+    if len(points) > 1 and points[-2][0] < documents:
+        power = np.log(max(value, 1e-12) / max(points[-2][1], 1e-12)) / np.log(documents / points[-2][0])
+    power = float(np.clip(power, 0, 1))
+    return Law(pair=value / documents**power, power=power)
 
 
 def sorting(points: Sequence[tuple[int, float]]) -> Law:

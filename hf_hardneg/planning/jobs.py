@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -16,11 +15,13 @@ from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.models.score_store import ENTRY
 from hf_hardneg.planning.costs import Law, Stage, over_documents, over_rows, proportional, sorting
 from hf_hardneg.planning.probes import (
+    FEW,
     QUERIES,
     EncodeRate,
     Sample,
     Stand,
     encode_rate,
+    measured,
     samples,
     score_rate,
     search_rate,
@@ -96,20 +97,18 @@ class Job:
     @classmethod
     def open(cls, dataset: Dataset, strategy: str | Strategy, options: Mapping[str, Any]) -> Job:
         """The job behind the arguments of `mine`; reads the corpus once, builds nothing."""
-        start = time.perf_counter()
-        corpus = open_corpus(dataset, **{name: options[name] for name in CORPUS_OPTIONS if name in options})
-        reading = time.perf_counter() - start
+        described = {name: options[name] for name in CORPUS_OPTIONS if name in options}
+        corpus, reading = measured(lambda: open_corpus(dataset, **described))
         recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
-        start = time.perf_counter()
-        encoder = load(options.get("encoder"), corpus) if recipe.uses_vectors else None
+        encoder, loading = measured(lambda: load(options.get("encoder"), corpus) if recipe.uses_vectors else None)
         return cls(
             dataset=dataset,
             corpus=corpus,
             strategy=recipe,
             options=options,
             encoder=encoder,
-            reading=reading,
-            loading=time.perf_counter() - start,
+            reading=reading.wall,
+            loading=loading.wall,
         )
 
     @property
@@ -181,7 +180,7 @@ class Job:
             stages.append(_encoding_corpus(documents, cached.vectors))
         stages += [
             self._built("build index", taken, over_documents, "linear", cached.searcher is not None),
-            _per_row("known positives", last, reused=cached.positives),
+            _known_positives(last, reused=cached.positives),
         ]
         if queries is not None:
             stages.append(_encoding_queries(queries, documents, last.outside))
@@ -205,7 +204,7 @@ class Job:
                     name="score pairs",
                     wall=Law(fixed=rate.load, row=each * rate.wall),
                     cpu=Law(row=each * rate.cpu),
-                    slow=Law(fixed=rate.load, row=each * rate.slow),
+                    slower=rate.slower,
                     memory=Law(fixed=rate.memory),
                     disk=Law(row=each * ENTRY.itemsize),
                     basis=how,
@@ -244,11 +243,11 @@ class Job:
     def _built(self, name: str, taken: list[Sample], law: Callable[..., Law], grows: str, reused: bool) -> Stage:
         last = taken[-1].documents
         how = f"measured on {last:,} documents" + (f", {grows}" if last < len(self.corpus) else "")
-        points = {what: _points(taken, name, what) for what in ("wall", "slow", "memory", "disk")}
+        points = {what: _points(taken, name, what) for what in ("wall", "memory", "disk")}
         return Stage(
             name=name,
             wall=law(points["wall"]),
-            slow=law(points["slow"]),
+            slower=taken[-1].costs[name].slower,
             memory=proportional(points["memory"]),
             disk=proportional(points["disk"]),
             basis=how,
@@ -265,9 +264,11 @@ class Job:
         disk = Law(row=cost.disk / last.rows)
         if cached.searcher is None:
             how = f"{last.rows:,} queries on {last.documents:,} documents"
-            how += ", linear" if last.documents < len(self.corpus) else ""
-            laws = {what: over_rows(_points(taken, "search", what, per_row=True)) for what in ("wall", "cpu", "slow")}
-            return [Stage(name="search", **laws, memory=memory, disk=disk, basis=how, in_workers=True)]
+            laws = {what: over_rows(_points(taken, "search", what, per_row=True)) for what in ("wall", "cpu")}
+            if last.documents < len(self.corpus):
+                how += f", by their number to the power {laws['wall'].power:.2f}"
+            laws = {**laws, "slower": cost.slower, "memory": memory, "disk": disk}
+            return [Stage(name="search", **laws, basis=how, in_workers=True)]
         queries = last.queries
         if encoded is not None:
             queries = replace(queries, vectors=encoded.vectors)
@@ -275,12 +276,13 @@ class Job:
         size, around = len(self.corpus), cost.less(inner)
         laws = {
             what: Law(row=getattr(around, what) / last.rows, pair=getattr(rate, what) / size)
-            for what in ("wall", "cpu", "slow")
+            for what in ("wall", "cpu")
         }
+        laws = {**laws, "slower": rate.slower, "memory": memory, "disk": disk}
         how = f"{count:,} queries on the index itself"
         return [
             Stage(name="open index", wall=Law(fixed=opened), basis="measured; once in a process"),
-            Stage(name="search", **laws, memory=memory, disk=disk, basis=how, in_workers=True),
+            Stage(name="search", **laws, basis=how, in_workers=True),
         ]
 
     def _depth(self) -> int:
@@ -322,18 +324,29 @@ def _points(taken: list[Sample], name: str, what: str, *, per_row: bool = False)
     return [(one.documents, getattr(one.costs[name], what) / (one.rows if per_row else 1)) for one in taken]
 
 
-def _per_row(name: str, last: Sample, *, reused: bool = False) -> Stage:
+def _known_positives(last: Sample, *, reused: bool) -> Stage:
+    """Looked up for few pairs and for all of a sample, which tells what is paid once."""
+    first, cost = last.costs["first positives"], last.costs["known positives"]
+    line = over_documents([(min(FEW, last.rows), first.wall), (last.rows, cost.wall)])
+    return replace(
+        _per_row("known positives", last),
+        wall=Law(fixed=line.fixed, row=line.document),
+        in_workers=False,
+        left=0.0 if reused else 1.0,
+    )
+
+
+def _per_row(name: str, last: Sample) -> Stage:
     cost = last.costs[name]
     return Stage(
         name=name,
         wall=Law(row=cost.wall / last.rows),
         cpu=Law(row=cost.cpu / last.rows),
-        slow=Law(row=cost.slow / last.rows),
+        slower=cost.slower,
         memory=Law(row=cost.memory / last.rows),
         disk=Law(row=cost.disk / last.rows),
         basis=f"measured on {last.rows:,} pairs, linear",
-        in_workers=name != "known positives",
-        left=0.0 if reused else 1.0,
+        in_workers=True,
     )
 
 
@@ -341,7 +354,7 @@ def _encoding_corpus(rate: EncodeRate, encoded: float) -> Stage:
     return Stage(
         name="encode corpus",
         wall=Law(document=rate.wall),
-        slow=Law(document=rate.slow),
+        slower=rate.slower,
         memory=Law(fixed=rate.memory),
         basis=f"measured on {rate.texts} texts stratified by length, linear",
         left=1.0 - encoded,
@@ -349,10 +362,12 @@ def _encoding_corpus(rate: EncodeRate, encoded: float) -> Stage:
 
 
 def _encoding_queries(queries: EncodeRate, documents: EncodeRate | None, outside: float) -> Stage:
-    each = {what: getattr(queries, what) for what in ("wall", "cpu", "slow")}
+    each, slower = {what: getattr(queries, what) for what in ("wall", "cpu")}, queries.slower
     how = f"measured on {queries.texts} queries stratified by length, linear"
     if documents is not None and outside:
         each = {what: value + outside * getattr(documents, what) for what, value in each.items()}
+        slower = max(slower, documents.slower)
         how += f"; with {outside:.2f} positives outside the corpus each"
     laws: dict[str, Any] = {what: Law(row=value) for what, value in each.items()}
-    return Stage(name="encode queries", **laws, memory=Law(fixed=queries.memory), basis=how, in_workers=True)
+    laws = {**laws, "slower": slower, "memory": Law(fixed=queries.memory)}
+    return Stage(name="encode queries", **laws, basis=how, in_workers=True)

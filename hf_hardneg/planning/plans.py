@@ -77,12 +77,12 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Time of the whole job, on the clock, by the best of the probes."""
+        """Time of the whole job, on the clock, by the best of the probes, where nothing waits for a processor."""
         return sum(step.seconds for step in self.steps)
 
     @property
     def slow(self) -> float:
-        """The same by the slowest of the probes, as where other programs keep the processors busy."""
+        """The same by the slowest of the probes with all its waiting, on a machine as busy as it was then."""
         return sum(step.slow for step in self.steps)
 
     @property
@@ -148,11 +148,10 @@ class Plan:
         if stage.in_workers and self.num_proc > 1:
             wall = stage.cpu(*sizes) / min(self.num_proc, processors()) + WORKER_SECONDS * (stage.name == "search")
             batch *= self.num_proc
-        slower = 1.0 if stage.slow is None else stage.slow(*sizes) / max(stage.wall(*sizes), 1e-9)
         return Step(
             name=stage.name,
             seconds=wall * stage.left,
-            slow=wall * max(slower, 1.0) * stage.left,
+            slow=wall * stage.slower * stage.left,
             memory=stage.memory(self.documents, batch) * (stage.left > 0),
             disk=stage.disk(*sizes) * stage.left,
             reused=stage.left == 0,

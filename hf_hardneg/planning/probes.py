@@ -1,8 +1,9 @@
 """What a job costs, measured: the library's own stages run on a sample, in a cache that is thrown away.
 
-Samples grow until the time for probing is used up. Two sizes give a straight line over the number of documents, and
-that line is what plans extrapolate. Other programs can only slow a probe down, so each is repeated: the best repetition
-is the estimate, and the slowest tells how far to trust it.
+Samples grow until the time for probing is used up, and there are two at least: a straight line through two sizes is
+what plans extrapolate, since a single one cannot tell what is paid once from what grows. Other programs can only slow a
+probe down. So what it waited for a processor, as Linux counts it, is taken out, and each is repeated: the best
+repetition is the estimate, and the slowest with all its waiting tells what it may be on a machine as busy as now.
 """
 
 from __future__ import annotations
@@ -41,14 +42,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REPEATS = 3
-"""How often each probe is run."""
+REPEATS, OF_SAMPLES = 3, 2
+"""How often each probe is run at least; and all of a sample, whose searches are probes within it."""
+
+SHORT, MOST_REPEATS = 0.1, 12
+"""Seconds for which short probes are repeated further, and how often at most."""
 
 ENCODE_SECONDS = 2.0
 """Time for encoding sampled texts, beside the two texts that load the model."""
 
 SAMPLE_SECONDS = 6.0
 """Time for running the stages on samples of the corpus."""
+
+PATIENCE = 4.0
+"""How many times as long all that may last where other programs keep the processors busy."""
 
 SEARCH_SECONDS = 1.0
 """Time for searching an index that is there already."""
@@ -57,8 +64,8 @@ STRATA, PER_STRATUM = 16, 16
 """Texts are drawn from so many classes of length, neighbours in length within each, as real batches have them."""
 
 QUERIES, FEW = 512, 8
-FIRST_SAMPLE_BYTES = 2 << 20
-FIRST_SAMPLE, GROWTH = 2048, 4
+FIRST_SAMPLE_BYTES = 1 << 21
+FIRST_SAMPLE, SECOND, LEAST_GROWTH, MOST_GROWTH = 2048, 8, 2, 64
 LENGTHS_READ, GATHERED = 100_000, 1024
 
 
@@ -67,10 +74,11 @@ class Cost:
     """What something took.
 
     Args:
-        wall, cpu (`float`): seconds on the clock, and of all processors together.
+        wall, cpu (`float`): seconds on the clock without waiting for a processor, and of all processors together.
         memory (`float`): bytes by which this process grew at its peak.
         disk (`float`): bytes written.
-        slow (`float`): seconds on the clock of the slowest repetition; `wall` and `cpu` are of the best ones.
+        slow (`float`): seconds on the clock of the slowest repetition, with all waiting; `wall` and `cpu` are of the
+            best ones.
     """
 
     wall: float = 0.0
@@ -78,6 +86,16 @@ class Cost:
     memory: float = 0.0
     disk: float = 0.0
     slow: float = 0.0
+
+    @property
+    def charged(self) -> float:
+        """Seconds of the time for probing that it used up."""
+        return max(self.wall, self.slow / PATIENCE)
+
+    @property
+    def slower(self) -> float:
+        """How many times as long as the best repetition the slowest took."""
+        return max(self.slow / max(self.wall, 1e-9), 1.0)
 
     @classmethod
     def best(cls, costs: Sequence[Cost]) -> Cost:
@@ -94,6 +112,10 @@ class Cost:
         """What is left of the time when a part is taken out; bytes stay."""
         wall, cpu, slow = (max(getattr(self, n) - getattr(other, n), 0.0) for n in ("wall", "cpu", "slow"))
         return replace(self, wall=wall, cpu=cpu, slow=max(slow, wall))
+
+    def more(self, other: Cost) -> Cost:
+        """The time together with that of another part; bytes stay."""
+        return replace(self, wall=self.wall + other.wall, cpu=self.cpu + other.cpu, slow=self.slow + other.slow)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +139,8 @@ class Sample:
     def best(cls, samples: Sequence[Sample]) -> Sample:
         """One sample of several runs over the same documents."""
         costs = {name: Cost.best([sample.costs[name] for sample in samples]) for name in samples[0].costs}
+        costs["select"] = costs["whole"].less(costs["retrieve"])
+        costs["search"] = costs["retrieve"].more(costs["read"])
         return replace(samples[-1], costs=costs)
 
 
@@ -126,7 +150,7 @@ class EncodeRate:
 
     Args:
         load (`float`): seconds until the first vectors.
-        wall, cpu, slow (`float`): seconds per text after that, see `Cost`.
+        wall, cpu, slower (`float`): seconds per text after that, and their spread, see `Cost`.
         memory (`float`): bytes by which the process grew.
         texts (`int`): how many were encoded to learn it.
         vectors (`np.ndarray`): theirs, (texts, d) float32.
@@ -135,7 +159,7 @@ class EncodeRate:
     load: float
     wall: float
     cpu: float
-    slow: float
+    slower: float
     memory: float
     texts: int
     vectors: np.ndarray
@@ -165,7 +189,7 @@ class _Peak:
     done: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
-        while not self.done.wait(0.002):
+        while not self.done.wait(0.005):
             self.seen = max(self.seen, resident())
 
 
@@ -175,6 +199,14 @@ def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def waited() -> float:
+    """Seconds that this thread could have run but had no processor; 0 where the system has no /proc that says it."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def measured(work: Callable[[], T], folder: Path | None = None) -> tuple[T, Cost]:
@@ -187,21 +219,27 @@ def measured(work: Callable[[], T], folder: Path | None = None) -> tuple[T, Cost
     size, before, peak = _size(folder), resident(), _Peak()
     watcher = threading.Thread(target=peak.watch, daemon=True)
     watcher.start()
-    wall, cpu = time.perf_counter(), time.process_time()
+    clock, cpu, waits = time.perf_counter(), time.process_time(), waited()
     try:
         result = work()
     finally:
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        waits = waited() - waits  # within the time on the clock, so never more of it
+        clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
         peak.done.set()
         watcher.join()
     grown = max(peak.seen, resident()) - before
-    return result, Cost(wall=wall, cpu=cpu, memory=max(grown, 0), disk=_size(folder) - size, slow=wall)
+    return result, Cost(
+        wall=max(clock - waits, 0.0), cpu=cpu, memory=max(grown, 0), disk=_size(folder) - size, slow=clock
+    )
 
 
 def repeated(work: Callable[[], T]) -> tuple[T, Cost]:
-    """The result of work that can be done again, and what it cost in `REPEATS` repetitions."""
-    runs = [measured(work) for _ in range(REPEATS)]
-    return runs[-1][0], Cost.best([cost for _, cost in runs])
+    """The result of work that can be done again, and what it cost in several repetitions."""
+    costs: list[Cost] = []
+    while len(costs) < REPEATS or (len(costs) < MOST_REPEATS and sum(cost.cpu for cost in costs) < SHORT):
+        result, cost = measured(work)
+        costs.append(cost)
+    return result, Cost.best(costs)
 
 
 def _size(folder: Path | None) -> int:
@@ -259,7 +297,7 @@ def encode_rate(encoder: Encoder, texts: Sequence[str], *, kind: Kind, seconds: 
     middle = [texts[row] for row in np.argsort(sizes, kind="stable")[len(sizes) // 2 :][:2]]
     _, first = measured(lambda: encoder.encode(middle, kind=kind))
     _, pilot = measured(lambda: encoder.encode(middle, kind=kind))
-    affordable = seconds / REPEATS * len(middle) / max(pilot.wall, 1e-6)
+    affordable = seconds / REPEATS * len(middle) / max(pilot.charged, 1e-6)
     each = int(np.clip(affordable / STRATA, 1, PER_STRATUM))
     chosen = [texts[row] for row in stratified(sizes, min(STRATA, max(1, int(affordable))), each)]
     vectors, cost = repeated(lambda: encoder.encode(chosen, kind=kind))
@@ -268,7 +306,7 @@ def encode_rate(encoder: Encoder, texts: Sequence[str], *, kind: Kind, seconds: 
         load=max(first.wall - pilot.wall, 0.0),
         wall=cost.wall / count,
         cpu=cost.cpu / count,
-        slow=cost.slow / count,
+        slower=cost.slower,
         memory=first.memory + cost.memory,
         texts=count,
         vectors=vectors,
@@ -308,20 +346,44 @@ def samples(
     few = _gathered(pairs, spread(len(pairs), QUERIES))
     needed = _needed(corpus, few, options)
     mean = max(float(lengths(corpus, spread(len(corpus), 1000)).mean()), 1.0)
-    size = int(np.clip(FIRST_SAMPLE_BYTES / mean, 64, FIRST_SAMPLE))
+    size = min(int(np.clip(FIRST_SAMPLE_BYTES / mean, 64, FIRST_SAMPLE)), len(corpus))
     with quiet():
         run = _Runner(corpus=corpus, dataset=dataset, needed=needed, strategy=strategy, options=options)
-        _, start = measured(lambda: run(min(size, len(corpus)) // 8 + 1, _dataset(few.slice(0, FEW))))
+        start = _started(lambda: run(size, _dataset(few.slice(0, FEW))))
         taken: list[Sample] = []
-        spent: list[float] = []
+        costs: list[Cost] = []
         while True:
-            began = time.perf_counter()
-            taken.append(Sample.best([run(min(size, len(corpus)), _dataset(few)) for _ in range(REPEATS)]))
-            spent.append(time.perf_counter() - began)
-            growth = spent[-1] - spent[-2] if len(spent) > 1 else spent[-1] / GROWTH
-            if size >= len(corpus) or not grow or spent[-1] + GROWTH * growth > SAMPLE_SECONDS - sum(spent):
-                return start.wall, taken
-            size *= GROWTH
+            sample, cost = run.repeatedly(size, _dataset(few))
+            taken.append(sample)
+            costs.append(cost)
+            if size >= len(corpus) or not grow:
+                return start, taken
+            growth = _growth([sample.documents for sample in taken], costs)
+            if growth < LEAST_GROWTH:
+                return start, taken
+            size = min(int(growth * size), len(corpus))
+
+
+def _started(run: Callable[[], Any]) -> float:
+    """Seconds of a first run, less those of compiling kernels, which stay compiled for other processes."""
+    from numba.core import event
+
+    compiled: list[float] = []
+    with event.install_timer("numba:compile", compiled.append):
+        _, cost = measured(run)
+    return max(min(cost.wall, cost.slow - sum(compiled)), 0.0)
+
+
+def _growth(sizes: Sequence[int], costs: Sequence[Cost]) -> float:
+    """How many times as large as the last the next sample can be in the time that is left.
+
+    The second is taken in any case, whatever other programs do.
+    """
+    if len(sizes) == 1:
+        return float(np.clip(SAMPLE_SECONDS / max(costs[0].wall, 1e-9), LEAST_GROWTH, SECOND))
+    spent = [cost.charged for cost in costs]
+    each = max((spent[-1] - spent[-2]) / max(sizes[-1] - sizes[-2], 1), 1e-9)
+    return min(1 + (SAMPLE_SECONDS - sum(spent) - spent[-1]) / each / sizes[-1], MOST_GROWTH)
 
 
 def _gathered(dataset: Dataset, rows: np.ndarray) -> pa.Table:
@@ -384,6 +446,10 @@ class _Runner:
     def _columns(self) -> dict[str, Any]:
         return self.options.get("columns") or {}
 
+    def repeatedly(self, size: int, pairs: Dataset) -> tuple[Sample, Cost]:
+        """The best of `OF_SAMPLES` runs, and what they cost together."""
+        return measured(lambda: Sample.best([self(size, pairs) for _ in range(OF_SAMPLES)]))
+
     def _documents(self, rows: np.ndarray) -> Dataset:
         names = [*self.corpus.text_columns]
         names += [column for role, column in self._columns.items() if role in ("vector", "parent")]
@@ -402,24 +468,19 @@ class _Runner:
         built, costs["build index"] = measured(lambda: HardNegatives(dataset, strategy, **alone), folder)
         searcher = built.retrieval.searcher
         make = {"known_positives": [pairs], **options}
+        first = {**make, "known_positives": [pairs.select(range(min(FEW, len(pairs))))]}
+        _, costs["first positives"] = measured(lambda: HardNegatives(dataset, strategy, **first), folder)
         miner, costs["known positives"] = measured(lambda: HardNegatives(dataset, strategy, **make), folder)
         table = pairs.with_format("arrow")[:]
         columns = Batch.of(table, miner.retrieval.reader.columns.query).columns
         miner(table.slice(0, FEW))
-        queries, read = measured(lambda: miner.retrieval.reader.read(columns))
-        found, search = measured(lambda: miner.retrieval.search(queries))
-        mined, whole = measured(lambda: miner(table))
+        queries, costs["read"] = measured(lambda: miner.retrieval.reader.read(columns))
+        found, search = repeated(lambda: miner.retrieval.search(queries))
+        costs["retrieve"] = replace(search, disk=_bytes(found.to_columns()))
+        mined, costs["whole"] = measured(lambda: miner(table))
         prepared, every = searcher.prepare(queries), np.arange(len(queries))
         deep = np.full(len(queries), miner.retrieval.depth)
-        _, costs["inner search"] = measured(lambda: searcher.search(prepared, every, deep))
-        costs["search"] = Cost(
-            wall=read.wall + search.wall,
-            cpu=read.cpu + search.cpu,
-            slow=read.slow + search.slow,
-            memory=search.memory,
-            disk=_bytes(found.to_columns()),
-        )
-        costs["select"] = whole.less(search)
+        _, costs["inner search"] = repeated(lambda: searcher.search(prepared, every, deep))
         _, costs["write"] = measured(lambda: _write(folder / "mined.arrow", mined), folder)
         outside = sum(text is not None for text in queries.positives.text) / max(len(queries), 1)
         return Sample(documents=len(opened), rows=len(queries), costs=costs, outside=outside, queries=queries)
@@ -443,7 +504,7 @@ def search_rate(searcher: Searcher, queries: Queries, depth: int) -> tuple[float
     count = min(FEW, total)
     _, first = measured(lambda: searcher.search(prepared, np.arange(count), np.full(count, depth)))
     cost = ask(count)
-    more = int(min(total, SEARCH_SECONDS / REPEATS * count / max(cost.wall, 1e-6)))
+    more = int(min(total, SEARCH_SECONDS / REPEATS * count / max(cost.charged, 1e-6)))
     if more > 2 * count:
         count, cost = more, ask(more)
     opened = max(first.wall - cost.wall * min(FEW, total) / count, 0.0)

@@ -1,6 +1,8 @@
 """A plan costs little, builds nothing, knows what is there, and follows its own laws."""
 
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,12 +11,23 @@ import pytest
 from datasets import Dataset, DatasetDict, disable_progress_bars, enable_progress_bars
 
 from hf_hardneg import HardNegatives, mine, plan
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ConfigError, CostError, HardNegError, StoreError
 from hf_hardneg.models import embeddings
-from hf_hardneg.planning import plans
+from hf_hardneg.planning import jobs, plans, probes
 from hf_hardneg.planning.costs import Law, Stage, over_documents, over_rows, proportional, sorting
 from hf_hardneg.planning.plans import Plan
-from hf_hardneg.planning.probes import REPEATS, Cost, encode_rate, measured, repeated, stratified
+from hf_hardneg.planning.probes import (
+    MOST_REPEATS,
+    REPEATS,
+    SHORT,
+    Cost,
+    Sample,
+    encode_rate,
+    measured,
+    repeated,
+    stratified,
+)
 from hf_hardneg.runtime.units import data_size, duration, processors
 from hf_hardneg.store.inventory import inventory, prune
 from tests.worlds import SMALL, WIDTH, encode, world
@@ -219,6 +232,10 @@ def test_laws_go_through_what_was_measured():
     assert [law(documents, 9) for documents, _ in points] == pytest.approx([5, 8, 14])
     assert law(8_800_000, 0) == pytest.approx(4 + 0.01 * 8_800_000)
     assert over_rows(points)(1000, 7) == pytest.approx(98)
+    slower = over_rows([(100, 1.0), (1000, 2.0), (100_000, 2.0 * 100**0.3)])
+    assert slower.power == pytest.approx(0.3) and slower(10**8, 5) == pytest.approx(10 * 10**1.5)
+    assert over_rows([(10, 3.0)])(40, 2) == pytest.approx(24) and over_rows([(10, 3.0), (20, 2.0)])(10**6, 1) == 2
+    assert over_rows([(10, 1.0), (20, 9.0)])(40, 1) == pytest.approx(18) and over_rows([(10, 0.0)])(10, 1) == 0
     assert sorting(points)(1000, 0) == pytest.approx(14) and sorting(points)(10**6, 0) == pytest.approx(4 + 2e4)
     assert proportional(points)(500, 3) == pytest.approx(7)
     assert over_documents([(10, 3.0)])(20, 0) == pytest.approx(6)
@@ -290,7 +307,7 @@ def test_an_encoder_that_waits_is_timed():
             return slow(texts)
 
     rate = encode_rate(Waiting(), [f"text {row}" for row in range(400)], kind="document")
-    assert rate.slow >= rate.wall >= 0.002 > rate.cpu
+    assert rate.wall >= 0.002 > rate.cpu and rate.slower >= 1
     assert 0 < rate.texts <= 256 and rate.vectors.shape == (rate.texts, WIDTH)
 
 
@@ -323,23 +340,100 @@ def test_a_probe_that_was_held_up_widens_the_spread_and_leaves_the_estimate():
     ]
     assert Cost.best(probes) == Cost(wall=2, cpu=2, slow=9, memory=5)
     assert Cost.best(probes).less(Cost(wall=1.5, cpu=3, slow=1.5)) == Cost(wall=0.5, cpu=0, slow=7.5, memory=5)
+    assert Cost.best(probes).slower == 4.5 and Cost().slower == 1
+    assert Cost(wall=1, cpu=2, slow=3, disk=4).more(Cost(wall=1, cpu=1, slow=1, disk=1)) == Cost(
+        wall=2, cpu=3, slow=4, disk=4
+    )
     calls = []
-    assert repeated(lambda: calls.append(1) or len(calls))[0] == len(calls) == REPEATS
+    assert repeated(lambda: calls.append(1) or len(calls))[0] == len(calls) == MOST_REPEATS
+    assert repeated(lambda: calls.append(1) or burn(SHORT / REPEATS))[1].cpu >= SHORT / REPEATS
+    assert len(calls) <= MOST_REPEATS + REPEATS
+
+
+def burn(seconds):
+    start = time.process_time()
+    while time.process_time() - start < seconds:
+        pass
+
+
+def test_waiting_for_a_processor_is_no_work(monkeypatch):
+    waits = iter([5.0, 5.04])
+    monkeypatch.setattr(probes, "waited", lambda: next(waits))
+    _, cost = measured(lambda: time.sleep(0.06))
+    assert cost.slow >= 0.06 and cost.slow - cost.wall == pytest.approx(0.04) and cost.slower > 1
+    assert cost.charged == max(cost.wall, cost.slow / probes.PATIENCE)
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system counts no waiting")
+def test_a_probe_beside_a_busy_program_takes_the_time_of_its_work():
+    code = """
+import os, subprocess, sys
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+from hf_hardneg.planning.probes import measured
+from tests.planning.test_plans import burn
+with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+    _, cost = measured(lambda: burn(0.5))
+    other.kill()
+assert cost.slow > 1.4 * cost.cpu > 1.2 * cost.wall, cost
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_what_is_paid_once_is_told_from_what_grows_however_slow_the_machine(tmp_path, monkeypatch):
+    pairs, corpus = packages(6000)
+    ask = {"grow": True, "options": {"cache_dir": str(tmp_path)}}
+    opened = open_corpus(corpus, cache_dir=str(tmp_path))
+    monkeypatch.setattr(probes, "SAMPLE_SECONDS", 0.0)
+    start, taken = probes.samples(opened, corpus, pairs, "bm25", **ask)
+    sizes = [sample.documents for sample in taken]
+    assert start > 0 and len(sizes) == 2 and sizes[1] >= probes.LEAST_GROWTH * probes.FIRST_SAMPLE
+    monkeypatch.setattr(probes, "SAMPLE_SECONDS", 1e9)
+    _, taken = probes.samples(opened, corpus, pairs, "bm25", **ask)
+    assert [sample.documents for sample in taken] == [sizes[0], 6000]
+    _, taken = probes.samples(opened, corpus, pairs, "bm25", **{**ask, "grow": False})
+    assert len(taken) == 1
+
+
+def packages(documents):
+    """Texts whose neighbours differ, and a pair for each of few."""
+    texts = [f"package {row} reads format {row % 7} of tool {row % 11}" for row in range(documents)]
+    few = texts[: 20 * 256 : 256]
+    return Dataset.from_dict({"query": few, "positive": few}), Dataset.from_dict({"text": texts})
+
+
+def test_the_next_sample_is_as_large_as_the_time_that_is_left_allows(monkeypatch):
+    monkeypatch.setattr(probes, "SAMPLE_SECONDS", 6.0)
+    growth = probes._growth
+    assert growth([2048], [Cost(wall=0.5, slow=100)]) == probes.SECOND
+    assert growth([2048], [Cost(wall=2)]) == 3 and growth([2048], [Cost(wall=60)]) == probes.LEAST_GROWTH
+    assert growth([256, 2048], [Cost(wall=0.1), Cost(wall=1.9)]) == pytest.approx(1 + 2.1 * 1792 / 1.8 / 2048)
+    assert growth([256, 2048], [Cost(wall=1), Cost(wall=1)]) == probes.MOST_GROWTH
+    assert growth([256, 2048], [Cost(wall=1), Cost(wall=3)]) < probes.LEAST_GROWTH
+    assert growth([256, 2048], [Cost(wall=1), Cost(wall=1, slow=100)]) < probes.LEAST_GROWTH
+
+
+def test_positives_that_are_looked_up_once_are_not_counted_for_each_pair():
+    costs = {"first positives": Cost(wall=1.08), "known positives": Cost(wall=1.5, slow=3.0)}
+    sample = Sample(documents=9, rows=50, costs=costs, outside=0, queries=None)
+    stage = jobs._known_positives(sample, reused=False)
+    assert stage.wall(10**6, 50) == pytest.approx(1.5) and stage.wall(0, 5000) == pytest.approx(1 + 0.01 * 5000)
+    assert stage.slower == 2 and not stage.in_workers
+    assert jobs._known_positives(sample, reused=True).left == 0
 
 
 def test_a_plan_says_the_spread_and_workers_share_it():
-    stage = Stage(name="search", wall=Law(row=1), cpu=Law(row=2), slow=Law(row=3), basis="b", in_workers=True)
+    stage = Stage(name="search", wall=Law(row=1), cpu=Law(row=2), slower=3, basis="b", in_workers=True)
     alone = made_by_hand(stages=(stage,))
     assert (alone.seconds, alone.slow) == (500, 1500) and "about 8 min 20 s to 25 min 0 s, " in str(alone)
     shared = made_by_hand(stages=(stage,), num_proc=2)
     assert shared.slow == pytest.approx(3 * shared.seconds)
-    steady = made_by_hand(stages=(Stage(name="search", wall=Law(row=1), slow=Law(row=1.1), basis="b"),))
+    steady = made_by_hand(stages=(Stage(name="search", wall=Law(row=1), slower=1.1, basis="b"),))
     assert "about 8 min 20 s, " in str(steady) and steady.slow == pytest.approx(550)
 
 
 def test_only_a_job_whose_best_probes_are_over_budget_is_refused(monkeypatch):
     pairs, corpus = world(2)
-    slow = Stage(name="search", wall=Law(row=1), slow=Law(row=1000), basis="b")
+    slow = Stage(name="search", wall=Law(row=1), slower=1000, basis="b")
     monkeypatch.setattr(plans, "SHOWN_ABOVE", 0.0)
     monkeypatch.setattr(plans, "_planned", lambda *_, **__: made_by_hand(stages=(slow,), rows=36))
     ask = {"num_proc": None, "confirm_cost": False}
