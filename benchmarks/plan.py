@@ -1,14 +1,19 @@
 """Are plans within a factor of two of the truth? Planned and true time, memory and disk of jobs of several kinds.
 
-    python benchmarks/plan.py DATA_FOLDER [--jobs NAME ...]
+    python benchmarks/plan.py DATA_FOLDER [--jobs NAME ...] [--beside-a-loop]
 
 DATA_FOLDER holds `scifact/`, `cranfield/` and `packages/`. Each job is planned in one fresh process and mined in
 another, with an empty cache (but for `..._reused`, whose index is there). Times are taken after the data are loaded;
 true memory is the peak over the process and its workers, pages they share counted once; true disk is what the cache
-grew by.
+grew by. `--beside-a-loop` keeps one core busy throughout, with a loop that is pinned to it.
+
+`waited` is how long the main thread, or a worker where they share the work, could have run but had no processor, as
+Linux counts it: `seconds` less `waited` is what the job takes where no other program runs, and what a plan estimates.
+`load` is the machine's load average before each.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -103,18 +108,41 @@ def size(folder):
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
+def waited(task):
+    """Seconds that a thread, or a process' first one, was ready to run and had no processor."""
+    return int(Path(f"/proc/{task}/schedstat").read_text().split()[1]) / 1e9
+
+
+@contextlib.contextmanager
+def busy_core(wanted):
+    """A loop that keeps one core busy, where it is wanted."""
+    if not wanted:
+        yield
+        return
+    core = str(max(os.sched_getaffinity(0)))
+    with subprocess.Popen(["taskset", "-c", core, sys.executable, "-c", "while True: pass"]) as loop:
+        try:
+            yield
+        finally:
+            loop.kill()
+
+
 class Peak:
     """The most memory this process and its children hold, shared pages shared out among those that map them."""
 
     def __enter__(self):
-        self.bytes, self.done = 0, threading.Event()
+        self.bytes, self.done, self.waited, self.beginning = 0, threading.Event(), {}, waited("thread-self")
         self.thread = threading.Thread(target=self.watch, daemon=True)
         self.thread.start()
         return self
 
     def watch(self):
         while not self.done.wait(0.03):
-            self.bytes = max(self.bytes, sum(map(self.proportional, [os.getpid(), *self.children()])))
+            children = self.children()
+            self.bytes = max(self.bytes, sum(map(self.proportional, [os.getpid(), *children])))
+            for child in children:
+                with contextlib.suppress(OSError):
+                    self.waited[child] = waited(child)
 
     def children(self):
         found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
@@ -134,6 +162,7 @@ class Peak:
     def __exit__(self, *_):
         self.done.set()
         self.thread.join()
+        self.seconds_waited = waited("thread-self") - self.beginning + max(self.waited.values(), default=0.0)
 
 
 def one_side(data, name, side):
@@ -151,12 +180,12 @@ def one_side(data, name, side):
     if side == "plan":
         made = plan(pairs, corpus, strategy, **options)
         took = time.perf_counter() - start
-        figures = {"seconds": made.seconds, "memory": made.memory, "disk": made.disk}
+        figures = {"seconds": made.seconds, "slow": made.slow, "memory": made.memory, "disk": made.disk}
         return {**figures, "took": took, "steps": {step.name: step.seconds for step in made.steps}}
     with Peak() as peak:
         mine(pairs, corpus, strategy, confirm_cost=True, **options)
     seconds, grown = time.perf_counter() - start, size(config.HF_DATASETS_CACHE) - before
-    return {"seconds": seconds, "memory": peak.bytes, "disk": grown}
+    return {"seconds": seconds, "waited": peak.seconds_waited, "memory": peak.bytes, "disk": grown}
 
 
 def in_a_process(data, name, side, cache):
@@ -170,21 +199,34 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--jobs", nargs="+")
     parser.add_argument("--side", choices=("plan", "mine", "index"))
+    parser.add_argument("--beside-a-loop", action="store_true")
     options = parser.parse_args()
     if options.side:
         print(json.dumps(one_side(options.data, options.jobs[0], options.side)))
         return
     output = Path(__file__).with_suffix(".json")
-    result = json.loads(output.read_text()) if options.jobs and output.exists() else {}
-    for name in options.jobs or jobs(options.data):
-        with tempfile.TemporaryDirectory() as cache:
-            if name.endswith("_reused"):
-                in_a_process(options.data, name, "index", cache)
-            planned, true = (in_a_process(options.data, name, side, cache) for side in ("plan", "mine"))
-        ratios = {what: planned[what] / true[what] for what in true}
-        result[name] = {"planned": planned, "true": true, "planned_to_true": ratios}
-        print(f"{name:<36} {planned['seconds']:7.1f} s planned, {true['seconds']:7.1f} s true, ratios {ratios}")
-        output.write_text(json.dumps(result, indent=2) + "\n")
+    result = json.loads(output.read_text()) if output.exists() else {}
+    setting = result.setdefault("beside_a_loop" if options.beside_a_loop else "alone", {})
+    with busy_core(options.beside_a_loop):
+        for name in options.jobs or jobs(options.data):
+            setting[name] = compared(options.data, name)
+            output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def compared(data, name):
+    """A job as planned and as it is."""
+    load, sides = {}, {}
+    with tempfile.TemporaryDirectory() as cache:
+        if name.endswith("_reused"):
+            in_a_process(data, name, "index", cache)
+        for side in ("plan", "mine"):
+            load[side] = os.getloadavg()[0]
+            sides[side] = in_a_process(data, name, side, cache)
+    planned, true = sides["plan"], sides["mine"]
+    ratios = {what: planned[what] / true[what] for what in ("seconds", "memory", "disk")}
+    ratios["seconds_without_waiting"] = planned["seconds"] / (true["seconds"] - true["waited"])
+    print(f"{name:<36} {planned['seconds']:7.1f} s planned, {true['seconds']:7.1f} s true, ratios {ratios}", flush=True)
+    return {"planned": planned, "true": true, "load": load, "planned_to_true": ratios}
 
 
 if __name__ == "__main__":
