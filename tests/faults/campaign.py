@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0, help="of the trials, such as 0.1")
     parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--table", type=Path, help="a JSON file that the rows are entered into")
     options = parser.parse_args(arguments)
     total = 0
     print(f"{'kind of fault':56} {'tried':>6} {'survived':>8} {'failed':>6}")
@@ -81,8 +83,13 @@ def main(arguments: list[str] | None = None) -> int:
         trials = max(1, round(row.trials * options.share))
         failed = list(failures(row, options.seed, trials))
         total += len(failed)
-        print(f"{row.name:56} {trials:6} {trials - len(failed):8} {len(failed):6}  {row.figures()}".rstrip())
+        counts = {"tried": trials, "survived": trials - len(failed), "failed": len(failed), "figures": row.figures()}
+        print("{:56} {tried:6} {survived:8} {failed:6}  {figures}".format(row.name, **counts).rstrip())
         print(*(f"  {said}" for said in failed), sep="\n", end="\n" * bool(failed), flush=True)
+        if options.table:
+            entered = json.loads(options.table.read_text()) if options.table.exists() else {}
+            table = {**entered, row.name: {"seed": options.seed, **counts}}
+            options.table.write_text(json.dumps(table, indent=1) + "\n")
     return int(total > 0)
 
 
