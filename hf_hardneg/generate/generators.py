@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
-from hf_hardneg.errors import ConfigError, DataError, ModelError
+from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.models.families import check_family, family_of_folder
-from hf_hardneg.models.forward import check_device, device_here, resolved_device
+from hf_hardneg.models.forward import check_device, device_here, loading, resolved_device
 from hf_hardneg.models.model_files import check_complete, content_digests, model_folder, module_digests
 from hf_hardneg.runtime.arguments import AboveZero, AtLeastOne, Name, check_fields
 from hf_hardneg.runtime.process import single_thread_in_child, threads, torch_threads
@@ -197,15 +197,11 @@ class LocalGenerator:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         device = device_here(self.device, instead="serve the model and use EndpointGenerator")
-        try:
-            trusted = self.trust_remote_code
+        trusted = self.trust_remote_code
+        otherwise = "a text-generation model of transformers, or serve it and use EndpointGenerator"
+        with loading(self._folder, otherwise=otherwise):
             model = AutoModelForCausalLM.from_pretrained(self._folder, trust_remote_code=trusted).to(device).eval()
             return model, AutoTokenizer.from_pretrained(self._folder, trust_remote_code=trusted)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(
-                f"{self.model!r} cannot be loaded as a causal language model ({type(error).__name__}: {error}). "
-                "Give a text-generation model of transformers, or serve it and use EndpointGenerator."
-            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {setting.name: getattr(self, setting.name) for setting in fields(self)}

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_hardneg.errors import ConfigError, ModelError
+from hf_hardneg.errors import ConfigError, HardNegError, ModelError
+from hf_hardneg.models.allocation import in_proportion
 from hf_hardneg.runtime.process import in_child, single_thread_in_child, torch_threads
 
 if TYPE_CHECKING:
@@ -97,8 +99,10 @@ def loading(folder: str, *, otherwise: str) -> Iterator[None]:
         otherwise (`str`): what else may be passed, for the message.
     """
     try:
-        with quiet_transformers():
+        with quiet_transformers(), in_proportion(Path(folder)):
             yield
+    except HardNegError:
+        raise
     except Exception as error:
         raise ModelError(
             f"The model at {folder} cannot be loaded: {type(error).__name__}: {error}. Give {otherwise}."

@@ -24,7 +24,7 @@ from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.models.encoder import TransformersEncoder
 from hf_hardneg.models.families import FOLDS, check_family, family_of_folder
 from hf_hardneg.models.folds import folds_of
-from hf_hardneg.models.forward import LENGTH_STEP, quiet_transformers, resolved_device
+from hf_hardneg.models.forward import LENGTH_STEP, loading, quiet_transformers, resolved_device
 from hf_hardneg.models.late_interaction import LateInteraction, copy_encoder, fit, save
 from hf_hardneg.models.model_files import ModelFiles, model_folder, read_model_files
 from hf_hardneg.runtime.arguments import (
@@ -254,8 +254,8 @@ def _train(rows: Sequence[_Row], start: str, folder: Path, training: Training, d
     epochs = [_epoch(rows, number, training.epochs) for number in range(training.epochs)]
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        tokenizer = AutoTokenizer.from_pretrained(start, padding_side="right", trust_remote_code=False)
-        with quiet_transformers():
+        with loading(start, otherwise="another encoder"):
+            tokenizer = AutoTokenizer.from_pretrained(start, padding_side="right", trust_remote_code=False)
             model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, trust_remote_code=False)
         model = model.float().to(device).train()
         model.get_input_embeddings().requires_grad_(False)

@@ -272,6 +272,23 @@ def _folders(taken: Taken, random: np.random.Generator, folder: Path) -> str | N
     return within_limits(taken, _read_model, odd, plain)
 
 
+def _load(folder: Path) -> None:
+    with contextlib.suppress(HardNegError):
+        load_cross_encoder(str(folder), cache_dir=folder.parent).score(["a query"], ["a document"])
+
+
+def _sizes(taken: Taken, random: np.random.Generator, folder: Path) -> str | None:
+    """The configuration of a model asks for more than its weights are."""
+    plain, odd = Path(_model().name) / "model", folder / "model"
+    shutil.copytree(plain, odd)
+    said = json.loads((odd / "config.json").read_text())
+    names = [name for name, value in said.items() if type(value) is int]
+    for name in random.choice(names, int(random.integers(1, 3)), replace=False):
+        said[name] = int(10 ** random.uniform(0, 12))
+    (odd / "config.json").write_text(json.dumps(said))
+    return within_limits(taken, _load, odd, plain)
+
+
 def _row(name: str, trials: int, trial: Callable[[Taken, np.random.Generator, Path], str | None]) -> Row:
     taken = Taken()
     return Row(name, trials, functools.partial(trial, taken), figures=taken.__str__)
@@ -285,4 +302,5 @@ ROWS = [
     _row("hostile replies", 100, _replies),
     _row("hostile answers of endpoints", 50, _answers),
     _row("hostile model folders", 100, _folders),
+    _row("model folders that ask for any size", 50, _sizes),
 ]

@@ -4,11 +4,14 @@ import json
 import os
 import shutil
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from torch.nn import Linear
 
 from hf_hardneg.errors import ConfigError, HardNegError, ModelError
+from hf_hardneg.models.allocation import in_proportion
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.encoder import load_encoder
 from tests.cross_encoders import cross_encoder
@@ -104,6 +107,44 @@ def test_ten_megabytes_of_anything_take_little_memory(folder, name, content):
     tracemalloc.stop()
     assert refused and all(len(str(error)) < 2000 for error in refused)
     assert most < 200 << 20
+
+
+SIZES = {"vocab_size": 3_000_000, "intermediate_size": 1_000_000, "hidden_size": 10**9, "num_hidden_layers": 9_999}
+COUNTS = [
+    {"num_hidden_layers": 10**9},
+    {"n_layer": 1e12},
+    {"text_config": {"num_experts": 10**5}},
+    {"num_labels": 10**8},
+]
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("architecture", ["BertModel", "BertForSequenceClassification"])
+def test_a_configuration_does_not_make_a_model_larger_than_its_files(folder, name, architecture):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": [architecture], name: SIZES[name]}))
+    is_encoder = architecture == "BertModel"
+    model = (load_encoder if is_encoder else load_cross_encoder)(str(folder), cache_dir=folder.parent)
+    with pytest.raises(ModelError, match="asks for .* bytes of weights or more, where its files have"):
+        model.encode(["a"], kind="query") if is_encoder else model.score(["a"], ["b"])
+
+
+@pytest.mark.parametrize("said", COUNTS, ids=str)
+def test_a_configuration_makes_no_lists_of_any_length(folder, said):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"], **said}))
+    with pytest.raises(ModelError, match="config.json says .*=1.*; models have at most 10,000"):
+        load_encoder(str(folder), cache_dir=folder.parent).encode(["a"], kind="query")
+
+
+def test_only_what_its_own_thread_builds_counts(folder):
+    other = ThreadPoolExecutor(1)
+    with in_proportion(folder):
+        large = other.submit(Linear, 10_000, 10_000, device="meta").result()
+        with pytest.raises(ModelError, match="asks for 400,000,000 bytes of weights"):
+            Linear(10_000, 10_000, device="meta")
+    assert large.weight.shape == Linear(10_000, 10_000, device="meta").weight.shape
+    other.shutdown()
 
 
 def test_files_may_be_links_as_in_the_cache_of_the_hub(folder):
