@@ -21,8 +21,9 @@ from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import ROW, replaced
 from hf_hardneg.runtime.versions import installed
 from hf_hardneg.runtime.workers import map_rows
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.arrow_files import stored_rows
+from hf_hardneg.store.kinds import Kind
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,15 +52,17 @@ class Steps:
         return cls(cache=miner.retrieval.reader.corpus.cache, **how)
 
     def is_selection_left(self, pairs: Dataset, miner: HardNegatives) -> bool:
-        """Whether all dear steps of some pairs are stored: their candidates, and what a cross-encoder says of them."""
+        """Whether the costly steps of some pairs are stored: candidates, and what a cross-encoder says of them."""
         made_from = _made_from(pairs, miner.retrieval, miner)
-        dear = ["candidates", *(["signals"] if miner.rescoring.scorers else [])]
-        return all(directories.place(self.cache, kind, made_from[kind]).exists() for kind in dear)
+        costly = [kinds.CANDIDATES, *([kinds.SIGNALS] if miner.rescoring.scorers else [])]
+        return all(directories.exists(self.cache, kind, made_from[kind]) for kind in costly)
 
     def versions(self, pairs: Dataset, miner: HardNegatives) -> list[dict[str, str]]:
-        """Those with which each stored step of some pairs was run."""
-        folders = [directories.place(self.cache, *step) for step in _made_from(pairs, miner.retrieval, miner).items()]
-        return [directories.read_object(folder, VERSIONS) for folder in folders if folder.exists()]
+        """The versions of packages with which each stored step of some pairs was run."""
+        steps = [(self.cache, *step) for step in _made_from(pairs, miner.retrieval, miner).items()]
+        return [
+            directories.read_object(directories.place(*step), VERSIONS) for step in steps if directories.exists(*step)
+        ]
 
     def candidates(self, pairs: Dataset, retrieval: Retrieval) -> Dataset:
         """What mining reads of the pairs, with the columns that retrieval adds, from the store where they are there."""
@@ -69,7 +72,7 @@ class Steps:
         if not len(pairs):
             return plain.map(retrieval, batched=True)
         origin = _origin(pairs, retrieval)
-        found = self._stored("candidates", origin, plain, retrieval, f"Searching ({retrieval.sources[-1]})")
+        found = self._stored(kinds.CANDIDATES, origin, plain, retrieval, f"Searching ({retrieval.sources[-1]})")
         return concatenate_datasets([plain, found], axis=1).with_format("arrow")
 
     def negatives(self, pairs: Dataset, miner: HardNegatives, depth: int | None = None) -> Dataset:
@@ -87,13 +90,13 @@ class Steps:
         found = self.candidates(pairs, retrieval)
         made_from = _made_from(pairs, retrieval, miner)
         if rescoring.needed:
-            found = self._rescored(found, rescoring, made_from["signals"])
+            found = self._rescored(found, rescoring, made_from[kinds.SIGNALS])
         if not len(pairs):
             return pairs.with_format(None)
         if selection.drops_rows:
             numbers = Dataset.from_dict({ROW: np.arange(len(pairs))}).with_format("arrow")
             found = concatenate_datasets([found, numbers], axis=1).with_format("arrow")
-        made = self._stored("negatives", made_from["negatives"], found, selection, "Selecting negatives")
+        made = self._stored(kinds.NEGATIVES, made_from[kinds.NEGATIVES], found, selection, "Selecting negatives")
         if selection.drops_rows:
             pairs, made = pairs.select(made.with_format("numpy")[ROW][:]), made.remove_columns(ROW)
         gone = {*made.column_names, *replaced(pairs.column_names)}
@@ -108,11 +111,11 @@ class Steps:
 
         if not len(found):
             return found
-        values = self._stored("signals", origin, found, rescoring, "Rescoring")
+        values = self._stored(kinds.SIGNALS, origin, found, rescoring, "Rescoring")
         return concatenate_datasets([found, values], axis=1).with_format("arrow")
 
     def _stored(
-        self, kind: str, parameters: dict[str, Any], rows: Dataset, function: Callable[[Any], Any], desc: str
+        self, kind: Kind, parameters: dict[str, Any], rows: Dataset, function: Callable[[Any], Any], desc: str
     ) -> Dataset:
         from datasets import concatenate_datasets
 
@@ -130,12 +133,12 @@ def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, Any]:
     return {"pairs": rows_digest(pairs, read), **retrieval.identity}
 
 
-def _made_from(pairs: Dataset, retrieval: Retrieval, miner: HardNegatives) -> dict[str, dict[str, Any]]:
+def _made_from(pairs: Dataset, retrieval: Retrieval, miner: HardNegatives) -> dict[Kind, dict[str, Any]]:
     """What each stored step depends on, by its kind, in their order."""
     origin = _origin(pairs, retrieval)
-    steps = {"candidates": origin}
+    steps = {kinds.CANDIDATES: origin}
     if miner.rescoring.needed:
-        origin = steps["signals"] = {**origin, "rescored": miner.rescoring.identity}
+        origin = steps[kinds.SIGNALS] = {**origin, "rescored": miner.rescoring.identity}
     if miner.selection.drops_rows:
         origin = {**origin, "rows": rows_digest(pairs, pairs.column_names)}
-    return {**steps, "negatives": {**origin, **miner.selection.identity}}
+    return {**steps, kinds.NEGATIVES: {**origin, **miner.selection.identity}}

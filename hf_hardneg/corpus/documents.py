@@ -344,7 +344,7 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
             if writer is not None:
                 writer.close()
 
-    directory = directories.obtain(cache, "corpus", {"digest": digest}, write)
+    directory = directories.obtain(cache, kinds.CORPUS, {"digest": digest}, write)
     check_arrow(directory, ROWS)
     table = MemoryMappedTable.from_file(str(directory / ROWS))
     if table.num_rows != len(dataset) or table.column_names != columns:

@@ -20,7 +20,7 @@ from hf_hardneg.arrays.grouping import isin_sorted, spread
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.ids import ROW_NUMBER
 from hf_hardneg.errors import DataError
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.arrow_files import read_arrow
 from hf_hardneg.store.disk import save_array
 from hf_hardneg.store.stored_arrays import Schema, Stored
@@ -147,7 +147,7 @@ def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
     origin = {"corpus": corpus.digest, "dedupe": mode, "layout": LAYOUT}
     if corpus.id_column not in corpus.columns:
         origin["ids"] = corpus.id_column or "row"
-    directory = directories.obtain(corpus.cache, "keys", origin, build)
+    directory = directories.obtain(corpus.cache, kinds.KEYS, origin, build)
     return CorpusKeys(directory=directory, dedupe=dedupe)
 
 
@@ -316,7 +316,7 @@ def obtain_positives(
         _save_positives(directory, np.concatenate(groups), PositiveList.joined(parts), symmetric=symmetric)
 
     parameters = {**parameters, "symmetric": symmetric, "layout": TABLE}
-    return KnownPositives(directory=directories.obtain(cache, "positives", parameters, build))
+    return KnownPositives(directory=directories.obtain(cache, kinds.POSITIVES, parameters, build))
 
 
 def _save_positives(directory: Path, groups: np.ndarray, positives: PositiveList, *, symmetric: bool) -> None:

@@ -25,7 +25,7 @@ from hf_hardneg.generate.validation import LONGEST, REASONS, Draft, Validation, 
 from hf_hardneg.identity import identify
 from hf_hardneg.runtime.arguments import Folder, Range, ShareAboveZero, check_fields
 from hf_hardneg.runtime.process import end_with_pool
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import save_array
 from hf_hardneg.store.replies import Replies, keep, known
 from hf_hardneg.store.stored_arrays import Schema, Stored

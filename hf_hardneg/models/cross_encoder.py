@@ -41,6 +41,7 @@ from hf_hardneg.models.scorers import (
     log_odds,
 )
 from hf_hardneg.runtime.arguments import Folder, Name, Range, checked
+from hf_hardneg.store import kinds
 from hf_hardneg.store.directories import digest_of, obtain
 
 Activation = Literal["auto", "sigmoid", "identity"]
@@ -192,7 +193,7 @@ def _from_sentence_transformers(
         keep_settings(model, directory / "model")
         _check_saved(model, _from_folder(str(directory / "model"), device, said, model.max_seq_length, own_code=True))
 
-    folder = obtain(cache_dir, "crossencoder", live_identity(model), save) / "model"
+    folder = obtain(cache_dir, kinds.CROSS_ENCODER, live_identity(model), save) / "model"
     return _from_folder(str(folder), device, said, max_length or model.max_seq_length, own_code=True)
 
 
@@ -230,7 +231,7 @@ def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_len
         keep_settings(model.tokenizer, path / "model")
 
     parameters = {**live_identity(classifier), "tokenizer": tokenizer_settings(model.tokenizer)}
-    folder = obtain(cache_dir, "crossencoder", parameters, save) / "model"
+    folder = obtain(cache_dir, kinds.CROSS_ENCODER, parameters, save) / "model"
     kind = _kind(activation, auto="ce_logit")
     return _from_folder(
         str(folder), str(classifier.device), "sigmoid" if kind == "ce_logit" else "identity", max_length

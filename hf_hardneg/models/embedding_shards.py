@@ -14,6 +14,7 @@ import numpy as np
 
 from hf_hardneg.arrays.vectors import checked_vectors
 from hf_hardneg.errors import StoreError
+from hf_hardneg.store.kinds import VECTORS
 from hf_hardneg.store.manifests import Manifest
 from hf_hardneg.store.named_files import NAME, describe, is_intact, publish, shards
 from hf_hardneg.store.stored_arrays import mapped_array
@@ -83,7 +84,7 @@ class Shards:
         """Write the manifest, once the first shard is there: where the vectors come from, and how they are stored."""
         first = _mapped(self.paths()[0])
         layout = {"count": self.count, "shard": self.size, "width": first.shape[1], "dtype": str(first.dtype)}
-        describe(self.folder, Manifest(kind="vectors", parameters={**origin, **layout}, files={}))
+        describe(self.folder, Manifest(kind=VECTORS.name, parameters={**origin, **layout}, files={}))
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
         """Read the vectors at some positions, (n, d) float32.

@@ -20,7 +20,7 @@ from hf_hardneg.models.embedding_shards import Shards
 from hf_hardneg.models.encoder import Encoder
 from hf_hardneg.runtime.progress import bar
 from hf_hardneg.runtime.ranks import launched_ranks
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import writing
 from hf_hardneg.store.leases import lease
 from hf_hardneg.store.locks import Lock

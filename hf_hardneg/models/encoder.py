@@ -39,6 +39,7 @@ from hf_hardneg.models.model_files import (
 )
 from hf_hardneg.models.modules import AHEAD, KINDS, OTHERWISE, Kind, SentenceTransformerEncoder, forget_modules
 from hf_hardneg.runtime.process import single_thread_in_child
+from hf_hardneg.store import kinds
 from hf_hardneg.store.directories import obtain
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
         if check:
             _check_saved(model, directory)
 
-    return obtain(cache, "encoder", live_identity(model), save)
+    return obtain(cache, kinds.ENCODER, live_identity(model), save)
 
 
 def open_saved(folder: Path, device: str) -> Encoder:

@@ -21,7 +21,7 @@ from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.errors import StoreError, warn
 from hf_hardneg.models.scorers import PairScorer, ScoreKind
 from hf_hardneg.runtime.progress import bar
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import writing
 from hf_hardneg.store.leases import lease
 from hf_hardneg.store.locks import Lock
@@ -216,5 +216,5 @@ def stored(scorer: PairScorer, cache_dir: Path) -> StoredScorer:
         return scorer
     parameters = {"scorer": scorer.digest, "kind": scorer.kind, "entry": str(ENTRY), "layout": LAYOUT}
     described = {name: str(value) for name, value in getattr(scorer, "settings", {}).items()}
-    folder = directories.place(cache_dir, "scores", parameters)
+    folder = directories.place(cache_dir, kinds.SCORES, parameters)
     return StoredScorer(scorer=scorer, store=ScoreStore(folder=folder, origin=tuple(sorted(described.items()))))

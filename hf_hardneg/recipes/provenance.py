@@ -12,6 +12,7 @@ from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.recipes.serialization import plain
 from hf_hardneg.runtime.arguments import check_fields
+from hf_hardneg.store.kinds import CROSS_ENCODER, ENCODER
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,7 +21,7 @@ MOST_FILES = 8
 _HUB_FILE = re.compile(r"^hf://datasets/([^@]+?)@([0-9a-f]{40})/")
 _PREPARED = re.compile(r"/([^/]+)/([^/]+)/[\d.]+/([0-9a-f]{40})(?:\.incomplete)?/[^/]+$")
 _SNAPSHOT = re.compile(r"(models|datasets)--([^/]+)/snapshots/([0-9a-f]{40})")
-_MODULE, _SAVED = re.compile(r"^\d+_\w+$"), re.compile(r"(?:cross)?encoder-[0-9a-f]{32}")
+_MODULE, _SAVED = re.compile(r"^\d+_\w+$"), re.compile(rf"({ENCODER}|{CROSS_ENCODER})-[0-9a-f]{{32}}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ from hf_hardneg.recipes.serialization import CLASSES, CUSTOM, expression, litera
 from hf_hardneg.runtime.arguments import Range, check_fields, checked, fit
 from hf_hardneg.runtime.versions import installed
 from hf_hardneg.store import directories
+from hf_hardneg.store.kinds import FAISS
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.text.masking import scrubbed
 
@@ -43,7 +44,7 @@ FORMAT = 1
 NOT_OPTIONS = ("strategy", "safeguards", "cache_dir")
 """Arguments of `HardNegatives` that the resolved strategy holds, or that decide no row."""
 MODELS = ("encoder", "cross_encoder")
-ADOPTED = "faiss-"
+ADOPTED = f"{FAISS}-"
 """How the identity of a user's own index begins."""
 
 

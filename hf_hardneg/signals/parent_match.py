@@ -17,7 +17,7 @@ from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
 from hf_hardneg.corpus.positives import CorpusKeys
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.signals.base import BoundSignal, Context
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import save_array
 from hf_hardneg.store.stored_arrays import Schema, Stored
 
@@ -51,7 +51,7 @@ class ParentMatch:
             save_array(directory / "codes.npy", codes)
 
         origin = {"column": content_digest(plain, [self.column], nullable=[self.column]), "layout": 2}
-        return _ParentMatch(directories.obtain(corpus.cache, "parents", origin, build), context.reader.keys)
+        return _ParentMatch(directories.obtain(corpus.cache, kinds.PARENTS, origin, build), context.reader.keys)
 
 
 PARENTS = Schema.of(

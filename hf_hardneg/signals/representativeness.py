@@ -14,6 +14,7 @@ from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.index.dense.dense_index import DenseIndex
 from hf_hardneg.signals.base import BoundSignal, Context
 from hf_hardneg.signals.topics import OfDocument, of_corpus
+from hf_hardneg.store.kinds import UNCERTAINTY
 
 REFERENCES = 256
 
@@ -43,7 +44,7 @@ class Uncertainty:
         def of(documents: np.ndarray, queries: np.ndarray) -> np.ndarray:
             return uncertainty(documents, queries, temperature=self.temperature)
 
-        directory = of_corpus(context, "uncertainty", REFERENCES, {"temperature": self.temperature}, lambda q: q, of)
+        directory = of_corpus(context, UNCERTAINTY, REFERENCES, {"temperature": self.temperature}, lambda q: q, of)
         return OfDocument(directory)
 
 

@@ -19,6 +19,7 @@ from hf_hardneg.retrievers import DenseSearcher
 from hf_hardneg.signals.base import BoundSignal, Context
 from hf_hardneg.store import directories
 from hf_hardneg.store.disk import save_array
+from hf_hardneg.store.kinds import TOPICS, Kind
 from hf_hardneg.store.stored_arrays import Schema, Stored
 
 BLOCK = 8192
@@ -30,7 +31,7 @@ PER_TOPIC = 256
 
 def of_corpus(
     context: Context,
-    kind: str,
+    kind: Kind,
     size: int,
     parameters: Mapping[str, Any],
     learn: Callable[[np.ndarray], np.ndarray],
@@ -42,7 +43,7 @@ def of_corpus(
 
     Args:
         context (`Context`): the corpus and the queries.
-        kind (`str`), parameters (`Mapping`): of the directory.
+        kind (`Kind`), parameters (`Mapping`): of the directory.
         size (`int`): how many queries, see `sampled_queries`.
         learn (`Callable`): from vectors of queries (n, d) to what documents are compared with, (m, d).
         of (`Callable`): from vectors of documents (k, d) and those (m, d) to values (k,).
@@ -113,7 +114,7 @@ class SameTopic:
             return centroids_of(vectors, min(self.topics, len(vectors)), seed=self.seed, unit=unit)
 
         parameters = {"topics": self.topics, "seed": self.seed}
-        directory = of_corpus(context, "topics", PER_TOPIC * self.topics, parameters, learn, topic_of)
+        directory = of_corpus(context, TOPICS, PER_TOPIC * self.topics, parameters, learn, topic_of)
         return _SameTopic(directory, searcher)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from hf_hardneg.errors import StoreError
 from hf_hardneg.store.disk import published, writing
+from hf_hardneg.store.kinds import Kind, check_kind
 from hf_hardneg.store.leases import lease
 from hf_hardneg.store.locks import Lock
 from hf_hardneg.store.manifests import LARGEST, Manifest, Recorded
@@ -94,9 +95,23 @@ def digest_of(parameters: Mapping[str, Any]) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def place(root: Path, kind: str, parameters: Mapping[str, Any]) -> Path:
-    """Where `obtain` puts what is built from some parameters."""
-    return root / f"{kind}-{digest_of(parameters)}"
+def place(root: Path, kind: Kind, parameters: Mapping[str, Any]) -> Path:
+    """Where `obtain` puts what is built from some parameters.
+
+    Raises:
+        UnknownNameError: the kind is not in the table.
+    """
+    check_kind(kind)
+    return root / _name(kind.name, parameters)
+
+
+def _name(kind: str, parameters: Mapping[str, Any]) -> str:
+    return f"{kind}-{digest_of(parameters)}"
+
+
+def exists(root: Path, kind: Kind, parameters: Mapping[str, Any]) -> bool:
+    """Whether `obtain` would find something; nothing is built to find out, and nothing is checked."""
+    return place(root, kind, parameters).exists()
 
 
 def lock_of(directory: Path) -> Path:
@@ -104,18 +119,19 @@ def lock_of(directory: Path) -> Path:
     return directory.with_name(f".{directory.name}.lock")
 
 
-def obtain(root: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> Path:
+def obtain(root: Path, kind: Kind, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> Path:
     """The checked directory of `kind` for `parameters`, built first if it does not exist.
 
     Args:
         root (`Path`): the cache.
-        kind (`str`): such as `"bm25"`; first part of the directory's name.
+        kind (`Kind`): of the table in `store/kinds.py`.
         parameters (`Mapping`): everything the content depends on, as plain JSON values.
         build (`Callable[[Path], object]`): writes the data files into the given empty directory.
 
     Raises:
         StoreError: the directory exists and its files are missing, truncated or altered.
         NotPublished: it does not exist, `without_building()`.
+        UnknownNameError: the kind is not in the table.
     """
     target = place(root, kind, parameters)
     lease(target)
@@ -142,7 +158,7 @@ def _reused(target: Path, parameters: Mapping[str, Any]) -> Path:
     return target
 
 
-def publish(target: Path, kind: str, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
+def publish(target: Path, kind: Kind, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
     """Build a directory in a sibling and rename it into place, whole and synced, or leave nothing.
 
     Args:
@@ -157,7 +173,7 @@ def publish(target: Path, kind: str, parameters: Mapping[str, Any], build: Calla
         build(partial)
         written = [path for path in sorted(partial.rglob("*")) if path.is_file()]
         files = {str(path.relative_to(partial)): _describe(path) for path in written}
-        manifest = Manifest(kind=kind, parameters=parameters, files=files)
+        manifest = Manifest(kind=kind.name, parameters=parameters, files=files)
         (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         for path in [*partial.rglob("*"), partial]:
             sync(path)
@@ -259,7 +275,7 @@ def parameters_of(directory: Path) -> Mapping[str, Any]:
         StoreError: its manifest is not what was published under that name.
     """
     manifest = read_manifest(directory)
-    if directory.name != place(directory.parent, manifest.kind, manifest.parameters).name:
+    if directory.name != _name(manifest.kind, manifest.parameters):
         raise StoreError(f"{directory / MANIFEST} is of something else, or was altered. {rebuild(directory)}")
     return manifest.parameters
 

@@ -15,14 +15,14 @@ from typing import Any
 from hf_hardneg.errors import StoreError, shown, unknown_name
 from hf_hardneg.runtime.units import data_size
 from hf_hardneg.store.directories import lock_of, read_manifest
+from hf_hardneg.store.kinds import KINDS
 from hf_hardneg.store.leases import users
 from hf_hardneg.store.locks import UNNAMED, Lock, holder_of
 from hf_hardneg.store.manifests import MANIFEST
 
 PARTIAL = ".partial"
-SHARDS = "vectors"
-SHARDED = (SHARDS, "scores")
-"""Kinds whose files name their digests; their manifest comes after the first."""
+SHARDED = {kind.name for kind in KINDS.values() if kind.sharded}
+"""Kinds whose manifest comes after their first file."""
 DAY = 86400.0
 SHOWN_VALUE = 24
 _NAME = re.compile(r"\.?(?P<kind>[a-z0-9]+)-[0-9a-f]{32}(?P<partial>(\.[0-9]+)?\.partial)?")

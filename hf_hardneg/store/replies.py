@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_hardneg.errors import StoreError, warn
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import writing
 from hf_hardneg.store.regular_files import NotRegular, opened
 
@@ -40,7 +40,7 @@ class Replies:
     @classmethod
     def of(cls, root: Path, identity: Mapping[str, Any]) -> Replies:
         """The replies of a generator in a cache."""
-        return cls(directory=directories.obtain(root, "replies", dict(identity), lambda directory: None))
+        return cls(directory=directories.obtain(root, kinds.REPLIES, dict(identity), lambda directory: None))
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[sqlite3.Connection]:

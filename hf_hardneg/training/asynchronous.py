@@ -25,6 +25,7 @@ from hf_hardneg.errors import ConfigError, StoreError, warn
 from hf_hardneg.models.forward import check_device, quiet_transformers
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Name, checked
 from hf_hardneg.store.disk import writing
+from hf_hardneg.store.kinds import ENCODER
 from hf_hardneg.training.refresh import Refresher
 from hf_hardneg.training.schedule import Job, Schedule, beside
 from hf_hardneg.training.snapshots import device_of, is_live, same_draws, save_weights, saved_encoder
@@ -112,7 +113,7 @@ class AsyncRefresher:
             folder = save_weights(self.refresher.encoder, self._weights(job))
         self.refresher.ranks.agree(folder.name, "weights")
         if self.refresher.ranks.rank == 0:
-            for old in self._weights(job).glob("encoder-*"):
+            for old in self._weights(job).glob(f"{ENCODER}-*"):
                 if old != folder:
                     shutil.rmtree(old)
 

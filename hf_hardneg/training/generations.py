@@ -24,7 +24,7 @@ from typing import Any
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity, close_indexes
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, check_fields, checked
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import replacing, writing
 from hf_hardneg.store.regular_files import json_of
 from hf_hardneg.training.negative_arrays import SCHEMA, Generation
@@ -96,7 +96,7 @@ class Generations:
             if self.pointed == 0:
                 self._point(0)
             shutil.rmtree(self.place(number), ignore_errors=True)
-            directories.publish(self.place(number), "generation", parameters, build)
+            directories.publish(self.place(number), kinds.GENERATION, parameters, build)
         for old in self.directory.glob("index-*"):
             if old != self._index(number):
                 shutil.rmtree(old)

@@ -28,6 +28,7 @@ from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareA
 from hf_hardneg.runtime.ranks import Ranks, launched_ranks
 from hf_hardneg.store import directories
 from hf_hardneg.store.disk import writing
+from hf_hardneg.store.kinds import KINDS
 from hf_hardneg.store.locks import Lock, StillHeld, shared
 from hf_hardneg.strategies import Strategy, resolve
 from hf_hardneg.training.gather import world_size
@@ -346,10 +347,11 @@ class Refresher:
         return self.generations.directory / "cache"
 
     def _tidy(self, work: Path) -> None:
-        """Delete what only this refresh needed."""
+        """Delete what only this refresh needed, and all that depends on its weights."""
         shutil.rmtree(work)
+        lasting = {kind.name for kind in KINDS.values() if kind.lasts}
         for path in self._cache.iterdir():
-            if path.is_dir() and path.name.partition("-")[0] not in LASTING:
+            if path.is_dir() and path.name.partition("-")[0] not in lasting:
                 shutil.rmtree(path)
 
     def _check(self, warm_start: str | Strategy | None) -> None:

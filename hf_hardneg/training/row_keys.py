@@ -14,7 +14,7 @@ from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.corpus.ids import named_columns
 from hf_hardneg.corpus.queries import PairColumns, Reader
 from hf_hardneg.errors import DataError
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import save_array
 from hf_hardneg.store.stored_arrays import Schema, Stored
 from hf_hardneg.text.keys import KEY, text_keys
@@ -47,7 +47,9 @@ class RowKeys:
             save_array(directory / "keys.npy", keys[order])
 
         parameters = {"rows": directories.bytes_digest(keys.tobytes()), "count": len(keys)}
-        return cls(directory=directories.obtain(reader.corpus.cache, "rows", parameters, build), columns=reader.columns)
+        return cls(
+            directory=directories.obtain(reader.corpus.cache, kinds.ROWS, parameters, build), columns=reader.columns
+        )
 
     def find(self, table: Mapping[str, pa.ChunkedArray]) -> np.ndarray:
         """Return the numbers that rows have in the pairs, (n,) int64.

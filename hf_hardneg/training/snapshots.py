@@ -21,6 +21,7 @@ from hf_hardneg.models.live import keep_settings, save_model
 from hf_hardneg.models.live_settings import live_identity, tokenizer_settings
 from hf_hardneg.models.model_files import ModelFiles, Pooling
 from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
+from hf_hardneg.store import kinds
 from hf_hardneg.store.directories import check, obtain, parameters_of, refuse_unlisted
 
 OPTIONS = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
@@ -80,7 +81,7 @@ class LiveModel:
             keep_settings(self.tokenizer, directory / "model")
 
         identity = {**live_identity(model), "tokenizer": tokenizer_settings(self.tokenizer)}
-        return obtain(cache, "encoder", {**identity, **options}, save)
+        return obtain(cache, kinds.ENCODER, {**identity, **options}, save)
 
 
 def snapshot(model: Any, cache: Path) -> Encoder:

@@ -35,7 +35,7 @@ from hf_hardneg.formats.outputs import save
 from hf_hardneg.index.dense.dense_index import FILE, save_flat_codes, write_flat
 from hf_hardneg.models.score_store import stored
 from hf_hardneg.retrievers import BM25, Dense
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.replies import Replies, keep, known
 from tests.faults.campaign import Row
 
@@ -105,7 +105,7 @@ def _codes(cache: Path) -> object:
         save_flat_codes(directory)
         (directory / FILE).unlink()
 
-    directory = directories.obtain(cache, "codes", {}, build)
+    directory = directories.obtain(cache, kinds.DENSE, {}, build)
     return [directories.file_digest(path) for path in sorted(directory.glob("*.npy"))]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_hardneg.errors import HardNegError
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.inventory import inventory, prune
 from hf_hardneg.store.manifests import Manifest
 from hf_hardneg.store.stored_arrays import Schema, Stored
@@ -106,10 +106,10 @@ def _build(directory: Path) -> None:
 
 
 def _odd_manifests(random: np.random.Generator, folder: Path) -> str | None:
-    target = directories.obtain(folder, "thing", PARAMETERS, _build)
+    target = directories.obtain(folder, kinds.KEYS, PARAMETERS, _build)
     odd_manifest(target / directories.MANIFEST, random)
     try:
-        directories.obtain(folder, "thing", PARAMETERS, _build)
+        directories.obtain(folder, kinds.KEYS, PARAMETERS, _build)
         if not np.array_equal(SCHEMA.opened(target)["values"], VALUES):
             return "other values were read"
         directories.parameters_of(target), directories.refuse_unlisted(target)
@@ -136,7 +136,7 @@ def _odd_headers(random: np.random.Generator, folder: Path) -> str | None:
                 content += random.bytes(int(random.integers(200)))
         (directory / "values.npy").write_bytes(content)
 
-    target = directories.obtain(folder, "thing", PARAMETERS, build)
+    target = directories.obtain(folder, kinds.KEYS, PARAMETERS, build)
     try:
         values = SCHEMA.opened(target)["values"]
     except HardNegError:

@@ -12,7 +12,7 @@ import pytest
 
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import StoreError
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from tests.faults.disks import (
     BIND,
     READ_ONLY,
@@ -96,7 +96,7 @@ def _build_once(root, log, barrier, queue):
         (directory / "data").write_text("content")
 
     barrier.wait()
-    queue.put(str(directories.obtain(root, "thing", {"of": "eight"}, build)))
+    queue.put(str(directories.obtain(root, kinds.KEYS, {"of": "eight"}, build)))
 
 
 def test_eight_processes_build_once(tmp_path):
@@ -132,14 +132,14 @@ def published(tmp_path):
     def build(directory):
         (directory / "data.bin").write_bytes(b"x" * 1000)
 
-    return directories.obtain(tmp_path, "thing", {"a": 1}, build)
+    return directories.obtain(tmp_path, kinds.KEYS, {"a": 1}, build)
 
 
 def _again(published):
     def build(_):
         raise AssertionError("built again")
 
-    return directories.obtain(published.parent, "thing", {"a": 1}, build)
+    return directories.obtain(published.parent, kinds.KEYS, {"a": 1}, build)
 
 
 def test_reuse(published):
@@ -168,7 +168,9 @@ def test_damage_is_named_with_the_way_out(published, damage, text):
 
 
 def test_a_directory_of_something_else_is_refused(published):
-    other = directories.obtain(published.parent, "thing", {"a": 2}, lambda directory: (directory / "x").write_text("x"))
+    other = directories.obtain(
+        published.parent, kinds.KEYS, {"a": 2}, lambda directory: (directory / "x").write_text("x")
+    )
     shutil.rmtree(published)
     other.rename(published)
     with pytest.raises(StoreError, match="was built for another corpus, encoder or setting"):

@@ -18,7 +18,7 @@ from hf_hardneg.index.bm25 import bm25_index, building, kernel
 from hf_hardneg.index.bm25.building import write_index
 from hf_hardneg.index.bm25.vocabulary import open_vocabulary, save_vocabulary
 from hf_hardneg.index.bm25.weights import BM25Config, Variant
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.text.analysis import Analyzer
 
 PLAIN = Analyzer(language=None)
@@ -165,7 +165,7 @@ def test_bounds_and_bitmaps_describe_the_postings(tmp_path_factory, texts, share
 @given(st.lists(st.text(max_size=5), unique=True), st.lists(st.text(max_size=5)))
 def test_vocabulary_finds_what_is_there(tmp_path_factory, terms, others):
     cache = tmp_path_factory.mktemp("vocabulary")
-    directory = directories.obtain(cache, "vocabulary", {}, lambda folder: save_vocabulary(folder, terms))
+    directory = directories.obtain(cache, kinds.BM25, {}, lambda folder: save_vocabulary(folder, terms))
     vocabulary = open_vocabulary(directory, terms=len(terms))
     asked = [*others, *terms]
     expected = [terms.index(term) if term in terms else -1 for term in asked]

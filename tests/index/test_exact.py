@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hf_hardneg.index.dense import exact
 from hf_hardneg.index.dense.dense_index import write_flat
 from hf_hardneg.index.dense.exact import nearest, open_codes, quantized, save_codes, score_pairs
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 
 DOCUMENTS = 400
 
@@ -219,7 +219,7 @@ def test_a_result_does_not_depend_on_its_batch(integers, small):
 def test_codes_come_back_from_disk(tmp_path, small):
     rng = np.random.default_rng(5)
     documents, queries = normal(rng, 123, 9).astype(np.float32), normal(rng, 6, 9).astype(np.float32)
-    directory = directories.obtain(tmp_path, "codes", {}, lambda folder: save_codes(folder, documents))
+    directory = directories.obtain(tmp_path, kinds.DENSE, {}, lambda folder: save_codes(folder, documents))
     opened, made = open_codes(directory), quantized(documents)
     for name in made._fields:
         assert getattr(opened, name).dtype == getattr(made, name).dtype

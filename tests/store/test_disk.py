@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models
 
 from hf_hardneg.errors import ConfigError, EndpointError, StoreError
 from hf_hardneg.index.dense.dense_index import write_index
-from hf_hardneg.store import directories, disk, leases
+from hf_hardneg.store import directories, disk, kinds, leases
 from tests.faults.disks import no_file_above, said_in_child
 
 NOBODY = 65534
@@ -178,9 +178,9 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
         disk.save_array(directory / "rest.npy", np.ones(10_000))
 
     with no_file_above(5000), pytest.raises(StoreError, match="free"):
-        directories.obtain(tmp_path, "thing", {}, build)
+        directories.obtain(tmp_path, kinds.KEYS, {}, build)
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(leases.FILES)]
-    assert (directories.obtain(tmp_path, "thing", {}, build) / "rest.npy").stat().st_size == 80_128
+    assert (directories.obtain(tmp_path, kinds.KEYS, {}, build) / "rest.npy").stat().st_size == 80_128
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -212,10 +212,10 @@ def as_another_user(work):
 
 def test_remains_of_another_user_are_built_beside():
     def work(folder):
-        return str(directories.obtain(folder, "thing", {}, lambda directory: (directory / "data").write_text("all")))
+        return str(directories.obtain(folder, kinds.KEYS, {}, lambda directory: (directory / "data").write_text("all")))
 
     folder, run = as_another_user(work)
-    target = directories.place(folder, "thing", {})
+    target = directories.place(folder, kinds.KEYS, {})
     foreign = folder / f".{target.name}.partial"
     foreign.mkdir()
     (foreign / "half").write_text("half")
@@ -234,7 +234,7 @@ def test_a_closed_cache_is_named():
     def work(folder):
         (folder / "cache").chmod(0o555) if os.stat(folder / "cache").st_uid == os.geteuid() else None
         with pytest.raises(StoreError, match=f"{folder}/cache/.* cannot be written: Permission denied. Make it yours"):
-            directories.obtain(folder / "cache" / "deep", "thing", {}, lambda directory: None)
+            directories.obtain(folder / "cache" / "deep", kinds.KEYS, {}, lambda directory: None)
         with pytest.raises(
             ConfigError, match=f"--out {folder}/cache/a/b cannot be written: {folder}/cache is no folder"
         ):

@@ -14,7 +14,7 @@ from hf_hardneg.errors import ConfigError, HardNegWarning, StoreError
 from hf_hardneg.hub.push import _index_files
 from hf_hardneg.index.bm25 import bm25_index
 from hf_hardneg.index.dense import dense_index
-from hf_hardneg.store import directories, owners
+from hf_hardneg.store import directories, kinds, owners
 from hf_hardneg.store.inventory import inventory, prune
 from hf_hardneg.store.replies import Replies, keep, known
 from hf_hardneg.store.stored_arrays import Schema, Stored
@@ -47,9 +47,8 @@ def publish_again(directory, change):
     change(directory)
     (directory / directories.MANIFEST).unlink()
     moved = directory.rename(directory.with_name("moved"))
-    directories.publish(
-        directory, manifest.kind, manifest.parameters, lambda to: shutil.copytree(moved, to, dirs_exist_ok=True)
-    )
+    kind = kinds.KINDS[manifest.kind]
+    directories.publish(directory, kind, manifest.parameters, lambda to: shutil.copytree(moved, to, dirs_exist_ok=True))
     shutil.rmtree(moved)
 
 
@@ -218,7 +217,7 @@ ARRAY = np.arange(6, dtype=np.int64)
     ],
 )
 def test_arrays_are_those_of_their_schema(tmp_path, array, stored, text):
-    directory = directories.obtain(tmp_path, "thing", {}, lambda folder: np.save(folder / "a.npy", array))
+    directory = directories.obtain(tmp_path, kinds.KEYS, {}, lambda folder: np.save(folder / "a.npy", array))
     with pytest.raises(StoreError, match=text):
         Schema.of({"a": stored}).opened(directory, known=5)
     assert np.array_equal(
@@ -233,7 +232,7 @@ def test_arrays_come_back_whatever_their_order_and_keep_no_file_open(tmp_path):
         for name, values in arrays.items():
             np.save(directory / f"{name}.npy", values)
 
-    directory = directories.obtain(tmp_path, "thing", {}, build)
+    directory = directories.obtain(tmp_path, kinds.KEYS, {}, build)
     before = len(os.listdir("/proc/self/fd"))
     read = Schema.of({name: Stored(np.float64, f"{name} 2") for name in arrays}).opened(directory)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -287,14 +286,16 @@ def test_a_listing_goes_on_while_a_job_writes_and_prunes(tmp_path):
 
     def work():
         while not stop.is_set():
-            made = directories.obtain(tmp_path, "thing", {"a": 1}, lambda folder: (folder / "x").write_text("x" * 1000))
+            made = directories.obtain(
+                tmp_path, kinds.KEYS, {"a": 1}, lambda folder: (folder / "x").write_text("x" * 1000)
+            )
             shutil.rmtree(made)
 
     worker = threading.Thread(target=work)
     worker.start()
     try:
         for _ in range(200):
-            assert all(entry.kind in ("thing", "partial") for entry in inventory(tmp_path))
+            assert all(entry.kind in ("keys", "partial") for entry in inventory(tmp_path))
     finally:
         stop.set()
         worker.join()

@@ -28,7 +28,7 @@ from hf_hardneg.index.bm25.vocabulary import Vocabulary, open_vocabulary
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.runtime.process import in_threads, threads
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.mapped_memory import drop
 from hf_hardneg.text.analysis import tokenizer_digest
 
@@ -60,7 +60,7 @@ def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
     def build(directory: Path) -> None:
         building.write_index(directory, corpus.batches(), len(corpus), config)
 
-    return directories.obtain(corpus.cache, "bm25", parameters, build)
+    return directories.obtain(corpus.cache, kinds.BM25, parameters, build)
 
 
 class Terms(NamedTuple):

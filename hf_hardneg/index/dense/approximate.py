@@ -24,7 +24,7 @@ from hf_hardneg.index.dense.dense_index import FILE, DenseIndex, check_faiss, lo
 from hf_hardneg.index.dense.gpu import FAISS_LIMIT, check_faiss_class, faiss_on_gpu, gpu
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.runtime.process import in_threads
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 
 MEASURED = "recall.json"
 EXACT_UP_TO = 200_000
@@ -160,7 +160,7 @@ def build_approximate(
         check_faiss_class(faiss.index_factory(exact.width, factory, faiss.METRIC_INNER_PRODUCT), factory)
     root = exact.directory.parent
     parameters = {"exact": exact.directory.name, "factory": factory, "train_bytes": TRAIN_BYTES}
-    proposer = directories.obtain(root, "approximate", parameters, functools.partial(_build, stored, factory))
+    proposer = directories.obtain(root, kinds.APPROXIMATE, parameters, functools.partial(_build, stored, factory))
     kind, asked = ("documents", _sample(stored)) if sample is None else ("given", _sample(sample))
     setting = {
         "index": proposer.name,
@@ -175,7 +175,7 @@ def build_approximate(
         _judge(measured, factory, len(stored))
         (directory / MEASURED).write_text(json.dumps(asdict(measured), indent=1))
 
-    tuning = directories.obtain(root, "recall", setting, tune)
+    tuning = directories.obtain(root, kinds.RECALL, setting, tune)
     return ApproximateIndex(**vars(exact), proposer=proposer, tuning=tuning)
 
 

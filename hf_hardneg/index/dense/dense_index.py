@@ -25,7 +25,7 @@ from hf_hardneg.index.dense.gpu import Device, gpu, nearest_on, placed
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.runtime.optional import require
 from hf_hardneg.runtime.process import single_thread_in_child
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.regular_files import opened
 
 Similarity = Literal["cosine", "dot", "l2"]
@@ -80,7 +80,7 @@ def build_dense(
         "type": "Flat",
         "layout": LAYOUT,
     }
-    return DenseIndex(directory=directories.obtain(corpus.cache, "dense", parameters, build), similarity=similarity)
+    return DenseIndex(directory=directories.obtain(corpus.cache, kinds.DENSE, parameters, build), similarity=similarity)
 
 
 def _prepared(blocks: Iterable[np.ndarray], similarity: Similarity) -> Iterator[np.ndarray]:
