@@ -14,7 +14,7 @@ from hf_hardneg.audits.judging import Estimate
 from hf_hardneg.audits.page import page
 from hf_hardneg.errors import shown
 from hf_hardneg.runtime.arguments import Folder, checked
-from hf_hardneg.store.disk import replacing, writing
+from hf_hardneg.store.disk import written
 
 SHOWN_CHARACTERS = 60
 
@@ -99,11 +99,11 @@ class Audit:
         Raises:
             StoreError: the disk refuses it.
         """
-        written = Path(path)
+        target = Path(path)
         content = page(self.summary, self.findings, self.estimate, self.histograms, self.unchecked)
-        with writing(written, needed=len(content), other="path="), replacing(written) as stream:
-            stream.write(content.encode())
-        return written
+        with written(target, needed=len(content), other="path=") as partial:
+            partial.write_text(content, encoding="utf-8")
+        return target
 
 
 def _plain(value: Any) -> Any:

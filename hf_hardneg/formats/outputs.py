@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.formats.inputs import is_saved
-from hf_hardneg.store.disk import check_writable, published, writing
+from hf_hardneg.store.disk import check_writable, written
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -43,7 +43,7 @@ def save(dataset: Dataset | DatasetDict, out: str) -> None:
         StoreError: the disk refuses it.
     """
     target = Path(out).absolute()
-    with writing(target, other="--out"), published(target) as partial:
+    with written(target, other="--out") as partial:
         dataset.save_to_disk(str(partial))
         if target.exists():
             shutil.rmtree(target)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_hardneg.errors import StoreError
-from hf_hardneg.store.disk import published, writing
+from hf_hardneg.store.disk import writing, written
 from hf_hardneg.store.kinds import Kind, check_kind
 from hf_hardneg.store.leases import lease
 from hf_hardneg.store.locks import Lock
@@ -168,16 +168,13 @@ def publish(target: Path, kind: Kind, parameters: Mapping[str, Any], build: Call
     Raises:
         StoreError: the disk is full or closed; what was written is taken away again.
     """
-    with writing(target.parent), published(target) as partial:
+    with written(target) as partial:
         partial.mkdir()
         build(partial)
-        written = [path for path in sorted(partial.rglob("*")) if path.is_file()]
-        files = {str(path.relative_to(partial)): _describe(path) for path in written}
+        paths = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+        files = {str(path.relative_to(partial)): _describe(path) for path in paths}
         manifest = Manifest(kind=kind.name, parameters=parameters, files=files)
         (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        for path in [*partial.rglob("*"), partial]:
-            sync(path)
-    sync(target.parent)
 
 
 def _describe(path: Path) -> Recorded:
@@ -200,15 +197,6 @@ def bytes_digest(*parts: Any) -> str:
     for part in parts:
         digest.update(memoryview(part))
     return digest.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Have a file, or the entries of a directory, written to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -222,24 +222,37 @@ def _remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def published(path: Path) -> Iterator[Path]:
-    """A free name beside a path, for a file or folder that takes its place at the end; or nothing is left."""
-    partial = beside(path)
+def written(path: Path, *, needed: float | None = None, other: str = "cache_dir=") -> Iterator[Path]:
+    """Give a free name beside a path, for a file or folder that takes its place at the end, synced; or nothing changes.
+
+    Args:
+        path (`Path`): what is written; folders above it are made. A folder that is there must be gone at the end.
+        needed, other: see `writing`.
+
+    Raises:
+        StoreError: the disk refuses it; what was written is taken away again.
+    """
+    with writing(path.parent, needed=needed, other=other):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = beside(path)
+        try:
+            yield partial
+            for part in [*partial.rglob("*"), partial]:
+                sync(part)
+            partial.replace(path)
+        except BaseException:
+            _remove(partial)
+            raise
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the entries of a directory, written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield partial
-        partial.replace(path)
-    except BaseException:
-        _remove(partial)
-        raise
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose content takes the place of a file at the end, whole and synced; or nothing changes."""
-    with published(path) as partial, partial.open("wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_hardneg.store import directories
-from hf_hardneg.store.disk import npy, replacing, writing
+from hf_hardneg.store.disk import npy, written
 from hf_hardneg.store.manifests import Manifest
 from hf_hardneg.store.regular_files import opened
 
@@ -33,7 +33,7 @@ def publish(folder: Path, prefix: str, array: np.ndarray) -> None:
     """
     content = npy(array)
     path = folder / f"{prefix}{directories.bytes_digest(*content)}.npy"
-    with writing(folder, needed=array.nbytes), replacing(path) as stream:
+    with written(path, needed=array.nbytes) as partial, partial.open("wb") as stream:
         stream.writelines(content)
 
 
@@ -43,8 +43,8 @@ def describe(folder: Path, manifest: Manifest) -> None:
     Raises:
         StoreError: the disk refuses it.
     """
-    with writing(folder), replacing(folder / directories.MANIFEST) as stream:
-        stream.write(manifest.to_json().encode())
+    with written(folder / directories.MANIFEST) as partial:
+        partial.write_text(manifest.to_json(), encoding="utf-8")
 
 
 def shards(folder: Path) -> list[Path]:

@@ -41,7 +41,7 @@ from hf_hardneg.runtime.arguments import (
 from hf_hardneg.runtime.progress import bar
 from hf_hardneg.samplers import RankZone
 from hf_hardneg.signals import POOL
-from hf_hardneg.store.disk import check_writable, published, writing
+from hf_hardneg.store.disk import check_writable, written
 from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
@@ -176,8 +176,8 @@ def train_denoiser(
         parts = {f"fold-{n}": [rows[i] for i in np.flatnonzero(fold != n)] for n in range(folds)}
     if not all(any(row.hard or row.random for row in part) for part in parts.values()):
         raise ConfigError(f"folds={folds} leaves nothing to train on for {len(rows)} rows; give fewer folds.")
-    with writing(target, other="output_dir="), published(target) as partial:
-        partial.mkdir(parents=True)
+    with written(target, other="output_dir=") as partial:
+        partial.mkdir()
         if architecture == "late-interaction":
             opened = open_corpus(corpus, columns=columns, cache_dir=options.get("cache_dir"))
             model = _late_interaction(opened, files, partial / "encoder", device)

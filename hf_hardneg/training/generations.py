@@ -25,7 +25,7 @@ from hf_hardneg.errors import StoreError
 from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity, close_indexes
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, check_fields, checked
 from hf_hardneg.store import directories, kinds
-from hf_hardneg.store.disk import replacing, writing
+from hf_hardneg.store.disk import writing, written
 from hf_hardneg.store.regular_files import json_of
 from hf_hardneg.training.negative_arrays import SCHEMA, Generation
 
@@ -114,11 +114,8 @@ class Generations:
         self._point(number)
 
     def _point(self, number: int) -> None:
-        with writing(self.directory, other="directory="):
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with replacing(self._pointer) as stream:
-                stream.write(json.dumps({"generation": number}).encode())
-            directories.sync(self.directory)
+        with written(self._pointer, other="directory=") as partial:
+            partial.write_text(json.dumps({"generation": number}))
 
     @checked
     def adopt_index(self, number: AtLeastOne, index: DenseIndex) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from hf_hardneg.corpus.batches import ragged
 from hf_hardneg.corpus.queries import Reader
 from hf_hardneg.pipeline.padding import Chosen
-from hf_hardneg.store.disk import replacing, save_array
+from hf_hardneg.store.disk import save_array, written
 from hf_hardneg.store.stored_arrays import Schema, Stored
 
 NEGATIVE = np.dtype([("doc", np.int64), ("score", np.float32), ("rank", np.int32), ("source", np.int8)])
@@ -141,7 +141,7 @@ class Generation:
 
     def write(self, path: Path) -> None:
         """Write a block of rows as one file, whole or not at all."""
-        with replacing(path) as stream:
+        with written(path) as partial, partial.open("wb") as stream:
             np.savez(
                 stream, sources=np.array(self.sources, dtype=str), **{name: getattr(self, name) for name in ARRAYS}
             )

@@ -1,10 +1,12 @@
 """What the disk refuses: one error, before a byte is lost unsaid."""
 
+import ast
 import errno
 import os
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import faiss
@@ -13,6 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 
+import hf_hardneg
 from hf_hardneg.errors import ConfigError, EndpointError, StoreError
 from hf_hardneg.index.dense.dense_index import write_index
 from hf_hardneg.store import directories, disk, kinds, leases
@@ -186,13 +189,47 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "CURRENT"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), disk.replacing(path) as stream:
-        stream.write(b"half")
+    with pytest.raises(ZeroDivisionError), disk.written(path) as partial:
+        partial.write_text("half")
         raise ZeroDivisionError
     assert path.read_text() == "old" and [*tmp_path.iterdir()] == [path]
-    with disk.replacing(path) as stream:
-        stream.write(b"new")
+    with disk.written(path) as partial:
+        partial.write_text("new")
     assert path.read_text() == "new" and [*tmp_path.iterdir()] == [path]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "above" / "folder"
+    with pytest.raises(ZeroDivisionError), disk.written(path) as partial:
+        partial.mkdir()
+        (partial / "half").touch()
+        raise ZeroDivisionError
+    assert [*path.parent.iterdir()] == []
+    with disk.written(path) as partial:
+        (partial / "inner").mkdir(parents=True)
+        (partial / "inner" / "all").touch()
+    with pytest.raises(OSError, match="not empty"), disk.written(path) as partial:
+        partial.mkdir()
+    assert [*path.parent.rglob("*")] == [path, path / "inner", path / "inner" / "all"]
+
+
+RENAMES = {"store/disk.py": 1, "store/inventory.py": 2, "training/generations.py": 1}
+"""`written`; `prune`, which hides what it takes away; and an index that moves to its generation."""
+
+
+def test_only_one_function_writes_and_renames():
+    """Others rename nothing but directories that are whole."""
+    package, counted = Path(hf_hardneg.__file__).parent, Counter()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                renames = node.func.attr in ("rename", "renames") or ast.unparse(node.func) in (
+                    "os.replace",
+                    "shutil.move",
+                )
+                if renames or (node.func.attr == "replace" and len(node.args) == 1 and not node.keywords):
+                    counted[str(path.relative_to(package))] += 1
+    assert counted == RENAMES
 
 
 def as_another_user(work):

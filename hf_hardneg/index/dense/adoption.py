@@ -32,7 +32,7 @@ from hf_hardneg.index.dense.dense_index import (
     write_index,
 )
 from hf_hardneg.store import directories, kinds
-from hf_hardneg.store.disk import save_array
+from hf_hardneg.store.disk import save_array, written
 
 LAYOUT = 3
 UNIT = 1e-3
@@ -258,8 +258,8 @@ def _adopt(corpus: Corpus, index: Any, similarity: Similarity | None, directory:
     resolved, measured = _similarity_of(core, similarity), None
     if _is_flat(core):
         blocks = map(normalized, core.blocks()) if similarity == "cosine" else core.blocks()
-        write_flat(directory / "ordered.faiss", blocks, resolved)
-        (directory / "ordered.faiss").replace(path)
+        with written(path) as partial:
+            write_flat(partial, blocks, resolved)
         save_flat_codes(directory)
     else:
         measured = measure(core, resolved)
@@ -299,9 +299,8 @@ def _with_direct_map(path: Path, labels: np.ndarray) -> Any:
         return core
     in_order = np.array_equal(np.sort(labels), np.arange(len(labels)))
     core.set_direct_map_type(faiss.DirectMap.Array if in_order else faiss.DirectMap.Hashtable)
-    told = path.with_name("told.faiss")
-    write_index(core, told)
-    told.replace(path)
+    with written(path) as partial:
+        write_index(core, partial)
     return mapped_file(path)
 
 
