@@ -87,7 +87,7 @@ folder, kind, first = sys.argv[1:]
 corpus, pairs = (Dataset.load_from_disk(f"{folder}/{name}") for name in ("corpus", "pairs"))
 strategy = Strategy([{"bm25": BM25, "dense": Dense}[kind](100)], [RankWindow(int(first))])
 mine(pairs, corpus, strategy, **needed(strategy), cache_dir=f"{folder}/cache")
-opened = bm25._opened.cache_info().misses + dense._opened.cache_info().misses
+opened = bm25_index._opened.cache_info().misses + dense_index._opened.cache_info().misses
 print(opened, *(name for name in ("torch", "faiss", "transformers", "sentence_transformers") if name in sys.modules))
 """
 
