@@ -136,6 +136,7 @@ def _training(train: argparse.ArgumentParser) -> None:
 def _cache_parser(cache: argparse.ArgumentParser) -> None:
     actions = cache.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("ls", help="every index and table, the one used longest ago first")
+    listing.add_argument("--verbose", action="store_true", help="with names of directories and what they depend on")
     pruning = actions.add_parser("prune", help="remove what dead builds left, and what you name")
     pruning.add_argument("--older-than", type=float, metavar="DAYS", help="not used for so many days")
     pruning.add_argument("--kind", nargs="+", default=[], help="such as bm25, dense or vectors")
@@ -342,7 +343,7 @@ def _cache(options: argparse.Namespace) -> int | None:
         return None
     entries = inventory(root)
     for entry in entries:
-        _say(entry)
+        _say(entry.verbose if options.verbose else entry)
     _say(f"{data_size(sum(entry.size for entry in entries))} in {len(entries)} directories under {root}")
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from hf_hardneg.corpus.ids import (
     row_ids,
     usual_names,
 )
+from hf_hardneg.corpus.loaded_from import in_words
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError
 from hf_hardneg.runtime.arguments import Folder, checked
 from hf_hardneg.store import directories
@@ -60,6 +61,7 @@ class Corpus:
             anybody's is taken for; `"row_number"` without such a column stands for `0`, `1`, ….
         digest (`str`): of ids and texts; the same texts have the same digest wherever they come from.
         cache (`Path`): where indexes of this corpus live.
+        words (`str`): what it is called, where that is known, and how large it is; no part of what is pickled.
     """
 
     table: Any
@@ -67,6 +69,7 @@ class Corpus:
     id_column: str | None
     digest: str
     cache: Path
+    words: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -107,7 +110,12 @@ class Corpus:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "words"}
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What directories of this corpus are of, in words."""
+        return {"corpus": self.words} if self.words else {}
 
     def batches(self, size: int = BATCH) -> Iterator[pa.Array]:
         """All texts in row order, as string arrays of up to `size`."""
@@ -151,13 +159,14 @@ def open_corpus(
     stored = list(dict.fromkeys(covered))
     plain = dataset.with_format("arrow", columns=stored)
     digest = dataset_digest(dataset, covered, nullable=text_columns if len(text_columns) > 1 else ())
-    cache = directories.cache_root(cache_dir)
+    cache, words = directories.cache_root(cache_dir), in_words([dataset], "documents")
     return Corpus(
         table=_mapped_table(dataset, plain, stored, digest, cache),
         text_columns=text_columns,
         id_column=id_column,
         digest=digest,
         cache=cache,
+        words=words,
     )
 
 
@@ -323,7 +332,7 @@ def _update(sizes: Any, contents: Any, array: pa.Array) -> None:
         contents.update(memoryview(array.buffers()[2])[offsets[0] : offsets[-1]])
 
 
-def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: str, cache: Path) -> Any:
+def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: str, cache: Path, words: str) -> Any:
     from datasets.table import ConcatenationTable, MemoryMappedTable
 
     def mapped(table: Any) -> bool:
@@ -344,7 +353,7 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
             if writer is not None:
                 writer.close()
 
-    directory = directories.obtain(cache, kinds.CORPUS, {"digest": digest}, write)
+    directory = directories.obtain(cache, kinds.CORPUS, {"digest": digest}, write, {"corpus": words})
     check_arrow(directory, ROWS)
     table = MemoryMappedTable.from_file(str(directory / ROWS))
     if table.num_rows != len(dataset) or table.column_names != columns:

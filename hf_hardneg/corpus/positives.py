@@ -147,7 +147,7 @@ def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:
     origin = {"corpus": corpus.digest, "dedupe": mode, "layout": LAYOUT}
     if corpus.id_column not in corpus.columns:
         origin["ids"] = corpus.id_column or "row"
-    directory = directories.obtain(corpus.cache, kinds.KEYS, origin, build)
+    directory = directories.obtain(corpus.cache, kinds.KEYS, origin, build, corpus.about)
     return CorpusKeys(directory=directory, dedupe=dedupe)
 
 
@@ -298,7 +298,12 @@ class Listing:
 
 
 def obtain_positives(
-    cache: Path, listings: Callable[[], Iterable[Listing]], parameters: Mapping[str, Any], *, symmetric: bool
+    cache: Path,
+    listings: Callable[[], Iterable[Listing]],
+    parameters: Mapping[str, Any],
+    about: Mapping[str, str],
+    *,
+    symmetric: bool,
 ) -> KnownPositives:
     """Builds the table of known positives of some rows once; see `KnownPositives`.
 
@@ -306,6 +311,7 @@ def obtain_positives(
         cache (`Path`): where it is stored.
         listings (`Callable`): returns what the rows list, at least one batch; called where the table must be built.
         parameters (`Mapping[str, Any]`): what that depends on.
+        about (`Mapping[str, str]`): what the rows are, in words.
         symmetric (`bool`): whether entries that share a group or a text, directly or over others, are one class, whose
             groups have all its texts.
     """
@@ -316,7 +322,7 @@ def obtain_positives(
         _save_positives(directory, np.concatenate(groups), PositiveList.joined(parts), symmetric=symmetric)
 
     parameters = {**parameters, "symmetric": symmetric, "layout": TABLE}
-    return KnownPositives(directory=directories.obtain(cache, kinds.POSITIVES, parameters, build))
+    return KnownPositives(directory=directories.obtain(cache, kinds.POSITIVES, parameters, build, about))
 
 
 def _save_positives(directory: Path, groups: np.ndarray, positives: PositiveList, *, symmetric: bool) -> None:

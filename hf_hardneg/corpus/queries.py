@@ -16,6 +16,7 @@ from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.documents import Corpus, dataset_digest
 from hf_hardneg.corpus.encodings import plain
 from hf_hardneg.corpus.ids import ROW_NUMBER, flat_texts, id_texts, is_listed, is_text, named_columns, refuse_nulls
+from hf_hardneg.corpus.loaded_from import in_words
 from hf_hardneg.corpus.positives import CorpusKeys, KnownPositives, Listing, PositiveList, obtain_positives
 from hf_hardneg.errors import ColumnError, warn
 from hf_hardneg.text.analysis import Analyzer
@@ -351,7 +352,8 @@ def known_positives_of(
         "dedupe": reader.keys.dedupe,
         "by": by,
     }
-    return obtain_positives(reader.corpus.cache, listings, parameters, symmetric=reader.symmetric)
+    about = {"pairs": in_words(splits, "rows")}
+    return obtain_positives(reader.corpus.cache, listings, parameters, about, symmetric=reader.symmetric)
 
 
 def _listing(rows: Mapping[str, pa.ChunkedArray], reader: Reader, by: Literal["query", "words"], start: int) -> Listing:

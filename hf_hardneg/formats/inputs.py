@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hf_hardneg.corpus.loaded_from import remember
 from hf_hardneg.errors import DataError, HardNegError
 from hf_hardneg.store.disk import writing
 
@@ -51,6 +52,7 @@ def load_table(source: str, *, split: str = "train") -> Dataset:
         loaded = loaded[split]
     if not isinstance(loaded, Dataset):
         raise DataError(f"{source} is a {type(loaded).__name__}; give {ALLOWED}.")
+    remember(loaded, Path(source).name if Path(source).exists() else source)
     return loaded
 
 

@@ -193,7 +193,8 @@ def _from_sentence_transformers(
         keep_settings(model, directory / "model")
         _check_saved(model, _from_folder(str(directory / "model"), device, said, model.max_seq_length, own_code=True))
 
-    folder = obtain(cache_dir, kinds.CROSS_ENCODER, live_identity(model), save) / "model"
+    about = {"model": type(model).__name__}
+    folder = obtain(cache_dir, kinds.CROSS_ENCODER, live_identity(model), save, about) / "model"
     return _from_folder(str(folder), device, said, max_length or model.max_seq_length, own_code=True)
 
 
@@ -231,7 +232,8 @@ def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_len
         keep_settings(model.tokenizer, path / "model")
 
     parameters = {**live_identity(classifier), "tokenizer": tokenizer_settings(model.tokenizer)}
-    folder = obtain(cache_dir, kinds.CROSS_ENCODER, parameters, save) / "model"
+    about = {"model": type(classifier).__name__}
+    folder = obtain(cache_dir, kinds.CROSS_ENCODER, parameters, save, about) / "model"
     kind = _kind(activation, auto="ce_logit")
     return _from_folder(
         str(folder), str(classifier.device), "sigmoid" if kind == "ce_logit" else "identity", max_length

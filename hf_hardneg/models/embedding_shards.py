@@ -80,11 +80,11 @@ class Shards:
             checked_vectors(vectors, what="vectors stored as float16", start=self.positions(number).start)
         publish(self.folder, f"{number:06d}-", vectors)
 
-    def describe(self, origin: Mapping[str, Any]) -> None:
+    def describe(self, origin: Mapping[str, Any], about: Mapping[str, str]) -> None:
         """Write the manifest, once the first shard is there: where the vectors come from, and how they are stored."""
         first = _mapped(self.paths()[0])
         layout = {"count": self.count, "shard": self.size, "width": first.shape[1], "dtype": str(first.dtype)}
-        describe(self.folder, Manifest(kind=VECTORS.name, parameters={**origin, **layout}, files={}))
+        describe(self.folder, Manifest(kind=VECTORS.name, parameters={**origin, **layout}, files={}, about=about))
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
         """Read the vectors at some positions, (n, d) float32.

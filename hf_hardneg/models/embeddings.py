@@ -18,6 +18,7 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.identity import UNIDENTIFIED
 from hf_hardneg.models.embedding_shards import Shards
 from hf_hardneg.models.encoder import Encoder
+from hf_hardneg.models.model_names import model_name
 from hf_hardneg.runtime.progress import bar
 from hf_hardneg.runtime.ranks import launched_ranks
 from hf_hardneg.store import directories, kinds

@@ -134,7 +134,7 @@ def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
         if check:
             _check_saved(model, directory)
 
-    return obtain(cache, kinds.ENCODER, live_identity(model), save)
+    return obtain(cache, kinds.ENCODER, live_identity(model), save, {"model": type(model).__name__})
 
 
 def open_saved(folder: Path, device: str) -> Encoder:

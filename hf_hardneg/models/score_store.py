@@ -19,6 +19,7 @@ import numpy as np
 
 from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.errors import StoreError, warn
+from hf_hardneg.models.model_names import model_name
 from hf_hardneg.models.scorers import PairScorer, ScoreKind
 from hf_hardneg.runtime.progress import bar
 from hf_hardneg.store import directories, kinds
@@ -56,10 +57,12 @@ class ScoreStore:
     Args:
         folder (`Path`): where its shards lie.
         origin (`tuple[tuple[str, str], ...]`): what the scores were made with, to be read by people.
+        model (`str`): what the scorer is called.
     """
 
     folder: Path
     origin: tuple[tuple[str, str], ...]
+    model: str
 
     def get(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Look up the scores of pairs, (n,) float32, and say which are stored, (n,) bool.
@@ -217,4 +220,5 @@ def stored(scorer: PairScorer, cache_dir: Path) -> StoredScorer:
     parameters = {"scorer": scorer.digest, "kind": scorer.kind, "entry": str(ENTRY), "layout": LAYOUT}
     described = {name: str(value) for name, value in getattr(scorer, "settings", {}).items()}
     folder = directories.place(cache_dir, kinds.SCORES, parameters)
-    return StoredScorer(scorer=scorer, store=ScoreStore(folder=folder, origin=tuple(sorted(described.items()))))
+    store = ScoreStore(folder=folder, origin=tuple(sorted(described.items())), model=model_name(scorer).name)
+    return StoredScorer(scorer=scorer, store=store)

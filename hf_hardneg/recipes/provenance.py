@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.documents import dataset_digest
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.hard_negatives import HardNegatives
+from hf_hardneg.models.model_names import model_name, unwrapped
 from hf_hardneg.recipes.serialization import plain
 from hf_hardneg.runtime.arguments import check_fields
-from hf_hardneg.store.kinds import CROSS_ENCODER, ENCODER
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-MOST_FILES = 8
-_HUB_FILE = re.compile(r"^hf://datasets/([^@]+?)@([0-9a-f]{40})/")
-_PREPARED = re.compile(r"/([^/]+)/([^/]+)/[\d.]+/([0-9a-f]{40})(?:\.incomplete)?/[^/]+$")
-_SNAPSHOT = re.compile(r"(models|datasets)--([^/]+)/snapshots/([0-9a-f]{40})")
-_MODULE, _SAVED = re.compile(r"^\d+_\w+$"), re.compile(rf"({ENCODER}|{CROSS_ENCODER})-[0-9a-f]{{32}}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,63 +85,16 @@ def source_of(split: Dataset, columns: PairColumns) -> Source:
     return Source(rows=len(split), digest=digest, columns=tuple(digested), **origin_of(split))
 
 
-def origin_of(dataset: Dataset | None) -> dict[str, Any]:
-    """Where a dataset was loaded from, as far as its files tell: a Hub id with its commit, else names of files."""
-    if dataset is None:
-        return {}
-    paths = [Path(one["filename"]).as_posix() for one in dataset.cache_files]
-    split = None if dataset.split is None else str(dataset.split)
-    for url in dataset.info.download_checksums or ():
-        if found := _HUB_FILE.match(url):
-            hub_id, revision = found.groups()
-            return {"hub_id": hub_id, "revision": revision, "config": dataset.info.config_name, "split": split}
-    for path in paths:
-        if found := _PREPARED.search(path):
-            prepared, config, revision = found.groups()
-            hub_id = _downloaded(revision) or prepared.replace("___", "/")
-            return {
-                "hub_id": hub_id,
-                "revision": revision,
-                "config": dataset.info.config_name or config,
-                "split": split,
-            }
-    return {"files": tuple(dict.fromkeys(Path(path).name for path in paths))[:MOST_FILES]}
-
-
-def _downloaded(revision: str) -> str | None:
-    """The Hub id of a commit that was downloaded; folders of prepared datasets spell it in lower case."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    for folder in Path(HF_HUB_CACHE).glob(f"datasets--*/snapshots/{revision}"):
-        return _hub_id(str(folder))[0]
-    return None
-
-
-def _hub_id(folder: str) -> tuple[str | None, str | None]:
-    """The Hub id and the commit of a downloaded snapshot, from its folder."""
-    found = _SNAPSHOT.search(Path(folder).as_posix())
-    return (found.group(2).replace("--", "/"), found.group(3)) if found else (None, None)
-
-
 def model_of(model: Any) -> Model | None:
     """The model behind an encoder or a scorer; stored and cross-fitted ones are opened up."""
     if model is None:
         return None
-    digest = model.digest
-    model = getattr(model, "scorer", model)
-    model = getattr(model, "scorers", (model,))[0]
-    settings = {name: plain(one) for name, one in getattr(model, "settings", {}).items()}
-    folder, function = settings.pop("folder", None), settings.pop("function", None)
-    folder = folder or settings.pop("model", None) or ""
-    hub_id, revision = _hub_id(folder)
-    if hub_id:
-        return Model(name=hub_id, digest=digest, kind="hub", revision=revision, settings=settings)
-    path = Path(folder)
-    if path.is_absolute() and not _SAVED.search(folder):
-        parts = [part for part in path.parts if not _MODULE.match(part) and not part.startswith("fold-")]
-        return Model(name=parts[-1], digest=digest, kind="folder", settings=settings)
-    name = function or (type(model).__name__ if path.is_absolute() else folder)
-    return Model(name=name or type(model).__name__, digest=digest, kind="live", settings=settings)
+    name, kind, revision = model_name(model)
+    settings = {key: plain(value) for key, value in getattr(unwrapped(model), "settings", {}).items()}
+    if not settings.pop("folder", None):
+        settings.pop("model", None)
+    settings.pop("function", None)
+    return Model(name=name, digest=model.digest, kind=kind, revision=revision, settings=settings)
 
 
 def index_of(searcher: Any) -> dict[str, Any]:

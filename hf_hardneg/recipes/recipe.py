@@ -23,7 +23,6 @@ from hf_hardneg.recipes.provenance import (
     Source,
     index_of,
     model_of,
-    origin_of,
     read_source,
     searchers_of,
     source_of,

@@ -111,16 +111,20 @@ def index_corpus(
         if vector_column not in dataset.column_names:
             raise missing_column(vector_column, dataset.column_names, "corpus", "vector")
         blocks, digest = _column(dataset, vector_column), rows_digest(dataset, [vector_column])
-        return build_dense(corpus, blocks, vectors_digest=digest, similarity=similarity)
+        return build_dense(
+            corpus, blocks, vectors_digest=digest, similarity=similarity, vectors_from=f"column {vector_column}"
+        )
     if encoder is None:
         raise ConfigError(
             "A dense strategy needs vectors and got none. Pass encoder= (Hub id, path, SentenceTransformer, callable), "
             "or columns={'vector': ..., 'query_vector': ...}."
         )
     from hf_hardneg.models.embeddings import CorpusVectors
+    from hf_hardneg.models.model_names import model_name
 
+    name, digest = model_name(encoder).name, encoder.digest
     with CorpusVectors(corpus, encoder) as vectors:
-        return build_dense(corpus, vectors, vectors_digest=encoder.digest, similarity=similarity)
+        return build_dense(corpus, vectors, vectors_digest=digest, similarity=similarity, vectors_from=name)
 
 
 def _column(dataset: Dataset, name: str) -> Iterator[np.ndarray]:

@@ -51,7 +51,8 @@ class ParentMatch:
             save_array(directory / "codes.npy", codes)
 
         origin = {"column": content_digest(plain, [self.column], nullable=[self.column]), "layout": 2}
-        return _ParentMatch(directories.obtain(corpus.cache, kinds.PARENTS, origin, build), context.reader.keys)
+        directory = directories.obtain(corpus.cache, kinds.PARENTS, origin, build, corpus.about)
+        return _ParentMatch(directory, context.reader.keys)
 
 
 PARENTS = Schema.of(

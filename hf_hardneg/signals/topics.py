@@ -63,7 +63,7 @@ def of_corpus(
         save_array(directory / "values.npy", values.astype(np.float32))
 
     origin = {**parameters, "searcher": searcher.identity, "queries": queries and _digest(queries)}
-    return directories.obtain(context.sources.corpus.cache, kind, origin, build)
+    return directories.obtain(context.sources.corpus.cache, kind, origin, build, context.sources.corpus.about)
 
 
 def _digest(queries: Queries) -> str:

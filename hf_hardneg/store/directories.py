@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 SMALL, LARGE = 1 << 20, 1 << 30
 """Bytes of a file whose checksum takes a millisecond, and a second."""
+
+_NAME = re.compile(r"\b[a-z0-9]+-[0-9a-f]{32}\b")
 
 _may_build: ContextVar[bool] = ContextVar("_may_build", default=True)
 _verified: ContextVar[set[Path] | None] = ContextVar("_verified", default=None)
@@ -119,7 +122,13 @@ def lock_of(directory: Path) -> Path:
     return directory.with_name(f".{directory.name}.lock")
 
 
-def obtain(root: Path, kind: Kind, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> Path:
+def obtain(
+    root: Path,
+    kind: Kind,
+    parameters: Mapping[str, Any],
+    build: Callable[[Path], object],
+    about: Mapping[str, str] | None = None,
+) -> Path:
     """The checked directory of `kind` for `parameters`, built first if it does not exist.
 
     Args:
@@ -127,6 +136,8 @@ def obtain(root: Path, kind: Kind, parameters: Mapping[str, Any], build: Callabl
         kind (`Kind`): of the table in `store/kinds.py`.
         parameters (`Mapping`): everything the content depends on, as plain JSON values.
         build (`Callable[[Path], object]`): writes the data files into the given empty directory.
+        about (`Mapping[str, str]`, *optional*): what it is of, in words that `hf-hardneg cache ls` shows, such as
+            `{"corpus": "5,183 documents"}`. What directories that `parameters` name are of is added.
 
     Raises:
         StoreError: the directory exists and its files are missing, truncated or altered.
@@ -145,8 +156,17 @@ def obtain(root: Path, kind: Kind, parameters: Mapping[str, Any], build: Callabl
             lease(target)
             if target.exists():
                 return _reused(target, parameters)
-            publish(target, kind, parameters, build)
+            publish(target, kind, parameters, build, {**_inherited(root, parameters), **(about or {})})
     return target
+
+
+def _inherited(root: Path, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What the directories are of that parameters name, in words."""
+    about: dict[str, str] = {}
+    for name in _NAME.findall(json.dumps(parameters)):
+        with contextlib.suppress(StoreError):
+            about |= read_manifest(root / name).about
+    return about
 
 
 def _reused(target: Path, parameters: Mapping[str, Any]) -> Path:
@@ -158,12 +178,18 @@ def _reused(target: Path, parameters: Mapping[str, Any]) -> Path:
     return target
 
 
-def publish(target: Path, kind: Kind, parameters: Mapping[str, Any], build: Callable[[Path], object]) -> None:
+def publish(
+    target: Path,
+    kind: Kind,
+    parameters: Mapping[str, Any],
+    build: Callable[[Path], object],
+    about: Mapping[str, str] | None = None,
+) -> None:
     """Build a directory in a sibling and rename it into place, whole and synced, or leave nothing.
 
     Args:
         target (`Path`): must not exist.
-        kind, parameters, build: as for `obtain`, whose lock is not taken here.
+        kind, parameters, build, about: as for `obtain`, whose lock is not taken here.
 
     Raises:
         StoreError: the disk is full or closed; what was written is taken away again.
@@ -173,7 +199,7 @@ def publish(target: Path, kind: Kind, parameters: Mapping[str, Any], build: Call
         build(partial)
         paths = [path for path in sorted(partial.rglob("*")) if path.is_file()]
         files = {str(path.relative_to(partial)): _describe(path) for path in paths}
-        manifest = Manifest(kind=kind.name, parameters=parameters, files=files)
+        manifest = Manifest(kind=kind.name, parameters=parameters, files=files, about=about or {})
         (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_hardneg.errors import StoreError, shown, unknown_name
-from hf_hardneg.runtime.units import data_size
+from hf_hardneg.runtime.units import data_size, duration
 from hf_hardneg.store.directories import lock_of, read_manifest
 from hf_hardneg.store.kinds import KINDS
 from hf_hardneg.store.leases import users
@@ -24,19 +24,20 @@ PARTIAL = ".partial"
 SHARDED = {kind.name for kind in KINDS.values() if kind.sharded}
 """Kinds whose manifest comes after their first file."""
 DAY = 86400.0
-SHOWN_VALUE = 24
+SHOWN_VALUE, SHOWN_WORDS = 24, 80
 _NAME = re.compile(r"\.?(?P<kind>[a-z0-9]+)-[0-9a-f]{32}(?P<partial>(\.[0-9]+)?\.partial)?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One directory of the cache; `str()` renders a line.
+    """One directory of the cache; `str()` renders a line for people.
 
     Args:
         path (`Path`): the directory.
         kind (`str`): such as `"bm25"`; `"partial"` for what a build that died, or is running, left behind.
         size (`int`): bytes of its files.
         used (`float`): when it was last built or reused, in seconds since the epoch.
+        about (`str`): what it is of, in words, such as `"corpus: scifact, 5,183 documents"`.
         built_from (`str`): the parameters it depends on, shortened.
         used_by (`str`, defaults to `""`): a process that has it open, or builds it, where `prune` met one.
     """
@@ -45,12 +46,19 @@ class Entry:
     kind: str
     size: int
     used: float
+    about: str
     built_from: str
     used_by: str = ""
 
     def __str__(self) -> str:
+        age = f"{duration(max(time.time() - self.used, 0))} ago"
+        return f"{self.kind:<13} {data_size(self.size):>8}  {age:<16}  {self.about}"
+
+    @property
+    def verbose(self) -> str:
+        """A line with the name of the directory and the parameters it depends on."""
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.used))
-        return f"{self.kind:<10} {data_size(self.size):>8}  {when}  {self.path.name}  {self.built_from}"
+        return f"{self.kind:<13} {data_size(self.size):>8}  {when}  {self.path.name}  {self.about}; {self.built_from}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,15 +118,15 @@ def entry_of(path: Path) -> Entry:
         FileNotFoundError: it is gone.
     """
     statuses = _statuses(path)
-    kind, built_from = path.name.partition("-")[0], ""
+    kind, about, built_from = path.name.partition("-")[0], "", ""
     used = max((status.st_mtime for status in statuses.values()), default=path.stat().st_mtime)
     if path.name.startswith("."):
-        kind, built_from = "partial", f"an unfinished build of {kind.removeprefix('.')}"
+        kind, about = "partial", f"an unfinished build of {kind.removeprefix('.')}"
     elif path / MANIFEST in statuses or kind not in SHARDED:
         used = statuses[path / MANIFEST].st_mtime if path / MANIFEST in statuses else used
-        built_from = _described(path)
+        about, built_from = _described(path)
     size = sum(status.st_size for status in statuses.values())
-    return Entry(path=path, kind=kind, size=size, used=used, built_from=built_from)
+    return Entry(path=path, kind=kind, size=size, used=used, about=about, built_from=built_from)
 
 
 def _statuses(path: Path) -> dict[Path, os.stat_result]:
@@ -131,17 +139,20 @@ def _statuses(path: Path) -> dict[Path, os.stat_result]:
     return statuses
 
 
-def _described(path: Path) -> str:
+def _described(path: Path) -> tuple[str, str]:
+    """What a directory is of, in words, and the parameters it depends on, shortened."""
     try:
-        parameters = read_manifest(path).parameters
+        manifest = read_manifest(path)
     except StoreError as error:
-        return f"damaged: {error}"
-    return ", ".join(f"{_short(name)}={_short(value)}" for name, value in sorted(parameters.items()))
+        return f"damaged: {error}", ""
+    about = "; ".join(f"{_short(name)} {_short(words, SHOWN_WORDS)}" for name, words in manifest.about.items())
+    parameters = sorted(manifest.parameters.items())
+    return about, ", ".join(f"{_short(name)}={_short(value)}" for name, value in parameters)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, most: int = SHOWN_VALUE) -> str:
     """A value of a manifest on a line."""
-    return shown(str(value)[:SHOWN_VALUE]).replace("\n", " ").replace("\t", " ")
+    return shown(str(value)[:most]).replace("\n", " ").replace("\t", " ")
 
 
 def prune(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ MANIFEST = "manifest.json"
 LARGEST = 1 << 22
 """Bytes of a manifest; real ones have a few thousand."""
 MOST_FILES = 10_000
+LONGEST_WORDS = 200
+"""Characters of what a manifest says of a corpus, a model or pairs."""
 
 _KIND = re.compile(r"[a-z0-9]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
@@ -56,17 +58,20 @@ class Manifest:
         kind (`str`): such as `"bm25"`.
         parameters (`Mapping`): everything its content depends on, as plain JSON values.
         files (`Mapping[str, Recorded]`): its data files by their path in it; empty where files name their own digests.
+        about (`Mapping[str, str]`): what it is of, in words for people, such as `{"corpus": "5,183 documents"}`.
     """
 
     kind: str
     parameters: Mapping[str, Any]
     files: Mapping[str, Recorded]
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
         files = {name: asdict(recorded) for name, recorded in self.files.items()}
+        about = {name: words[:LONGEST_WORDS] for name, words in self.about.items()}
         said = {"format": FORMAT, "kind": self.kind, "parameters": dict(self.parameters), "files": files}
-        return json.dumps(said, indent=1, sort_keys=True, ensure_ascii=False)
+        return json.dumps({**said, "about": about}, indent=1, sort_keys=True, ensure_ascii=False)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -84,16 +89,19 @@ class Manifest:
             raise ValueError("it holds no JSON object")
         if type(said.get("format")) is not int or said["format"] != FORMAT:
             raise ValueError(f"it has format {_short(said.get('format'))}; this version reads {FORMAT}")
-        kind, parameters, files = said.get("kind"), said.get("parameters"), said.get("files")
+        kind, parameters, files, about = (said.get(name) for name in ("kind", "parameters", "files", "about"))
         if not isinstance(kind, str) or not _KIND.fullmatch(kind):
             raise ValueError(f"its kind is {_short(kind)}, no name of letters and digits")
         if not isinstance(parameters, dict):
             raise ValueError("its parameters are no JSON object")
         if not isinstance(files, dict) or len(files) > MOST_FILES:
             raise ValueError(f"its files are no JSON object of at most {MOST_FILES:,} entries")
+        if not isinstance(about, dict) or not all(isinstance(words, str) for words in about.values()):
+            raise ValueError("its words about what it is of are no JSON object of texts")
         for name in files:
             _check_name(name)
-        return cls(kind=kind, parameters=parameters, files={name: Recorded.of(one) for name, one in files.items()})
+        recorded = {name: Recorded.of(values) for name, values in files.items()}
+        return cls(kind=kind, parameters=parameters, files=recorded, about=about)
 
 
 def _check_name(name: str) -> None:

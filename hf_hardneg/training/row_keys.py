@@ -48,7 +48,10 @@ class RowKeys:
 
         parameters = {"rows": directories.bytes_digest(keys.tobytes()), "count": len(keys)}
         return cls(
-            directory=directories.obtain(reader.corpus.cache, kinds.ROWS, parameters, build), columns=reader.columns
+            directory=directories.obtain(
+                reader.corpus.cache, kinds.ROWS, parameters, build, {"pairs": in_words([pairs], "rows")}
+            ),
+            columns=reader.columns,
         )
 
     def find(self, table: Mapping[str, pa.ChunkedArray]) -> np.ndarray:

@@ -81,7 +81,7 @@ class LiveModel:
             keep_settings(self.tokenizer, directory / "model")
 
         identity = {**live_identity(model), "tokenizer": tokenizer_settings(self.tokenizer)}
-        return obtain(cache, kinds.ENCODER, {**identity, **options}, save)
+        return obtain(cache, kinds.ENCODER, {**identity, **options}, save, {"model": type(model).__name__})
 
 
 def snapshot(model: Any, cache: Path) -> Encoder:

@@ -170,7 +170,7 @@ def _odd_manifests_of_shards(random: np.random.Generator, folder: Path) -> str |
         directory = folder / f"{kind}-{'0' * 32}"
         directory.mkdir()
         (directory / directories.MANIFEST).write_text(Manifest(kind=kind, parameters=PARAMETERS, files={}).to_json())
-    healthy = [entry.built_from for entry in inventory(folder)]
+    healthy = [entry.about for entry in inventory(folder)]
     if any("damaged" in one for one in healthy):
         return f"healthy folders are called damaged: {healthy}"
     chosen = folder / f"{('scores', 'vectors', 'replies')[random.integers(3)]}-{'0' * 32}"

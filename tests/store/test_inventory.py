@@ -223,7 +223,7 @@ def test_an_unknown_kind_and_a_damaged_manifest_are_named(tmp_path):
         prune(tmp_path, kinds=["bm26"])
     broken = by_kind(tmp_path)["bm25"].path
     (broken / directories.MANIFEST).write_text("{")
-    assert "damaged" in by_kind(tmp_path)["bm25"].built_from
+    assert "damaged" in by_kind(tmp_path)["bm25"].about
     assert prune(tmp_path, kinds=["bm25"]).removed[0].path == broken
 
 

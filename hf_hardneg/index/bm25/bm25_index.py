@@ -60,7 +60,7 @@ def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
     def build(directory: Path) -> None:
         building.write_index(directory, corpus.batches(), len(corpus), config)
 
-    return directories.obtain(corpus.cache, kinds.BM25, parameters, build)
+    return directories.obtain(corpus.cache, kinds.BM25, parameters, build, corpus.about)
 
 
 class Terms(NamedTuple):

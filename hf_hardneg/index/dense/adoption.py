@@ -70,7 +70,7 @@ def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = N
         raise _refused(type(index).__name__, "it is no faiss.Index")
     parameters = {"corpus": corpus.digest, "index": digest, "similarity": similarity, "layout": LAYOUT}
     directory = directories.obtain(
-        corpus.cache, kinds.FAISS, parameters, lambda folder: _adopt(corpus, index, similarity, folder)
+        corpus.cache, kinds.FAISS, parameters, lambda folder: _adopt(corpus, index, similarity, folder), corpus.about
     )
     facts = directories.read_object(directory, FACTS)
     for note in facts["notes"]:

@@ -52,7 +52,12 @@ def normalized(vectors: np.ndarray) -> np.ndarray:
 
 
 def build_dense(
-    corpus: Corpus, blocks: Iterable[np.ndarray], *, vectors_digest: str, similarity: Similarity = "cosine"
+    corpus: Corpus,
+    blocks: Iterable[np.ndarray],
+    *,
+    vectors_digest: str,
+    similarity: Similarity = "cosine",
+    vectors_from: str = "",
 ) -> DenseIndex:
     """An exact index over a corpus, built once.
 
@@ -61,6 +66,7 @@ def build_dense(
         blocks (`Iterable[np.ndarray]`): their vectors in row order, (n_i, d) each; read only if it must be built.
         vectors_digest (`str`): what the vectors depend on: the encoder's digest, or that of a column.
         similarity (`str`, defaults to `"cosine"`): cosine normalises both sides; `"dot"` takes them as they are.
+        vectors_from (`str`, *optional*): the name of their model or column, for `hf-hardneg cache ls`.
 
     Raises:
         DataError: vectors are not finite, not equally wide, or not as many as documents.
@@ -80,7 +86,9 @@ def build_dense(
         "type": "Flat",
         "layout": LAYOUT,
     }
-    return DenseIndex(directory=directories.obtain(corpus.cache, kinds.DENSE, parameters, build), similarity=similarity)
+    about = {**corpus.about, "model": vectors_from}
+    directory = directories.obtain(corpus.cache, kinds.DENSE, parameters, build, about)
+    return DenseIndex(directory=directory, similarity=similarity)
 
 
 def _prepared(blocks: Iterable[np.ndarray], similarity: Similarity) -> Iterator[np.ndarray]:
