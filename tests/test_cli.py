@@ -1,5 +1,6 @@
 import gzip
 import os
+import re
 import subprocess
 import sys
 
@@ -75,11 +76,18 @@ def test_the_cache_is_listed_and_pruned(tmp_path, capsys):
     assert "0 B in 0 directories" in run(capsys, "cache", "ls", where)
     run(capsys, "mine", *saved(tmp_path), where, "--strategy=bm25", f"--out={tmp_path}/out")
     listed = run(capsys, "cache", "ls", where)
-    assert {line.split()[0] for line in listed.splitlines()[:-1]} >= {"keys", "positives", "bm25"}
+    lines = {line.split()[0]: line for line in listed.splitlines()[:-1]}
+    assert lines.keys() >= {"keys", "positives", "bm25"}
+    assert re.fullmatch(r"bm25 +\d+ kB +\S+ s ago +corpus: corpus.parquet, 60 documents", lines["bm25"])
+    for kind in ("positives", "candidates", "negatives"):
+        assert lines[kind].endswith("corpus: corpus.parquet, 60 documents; pairs: pairs.parquet, 36 rows")
+    assert not re.search("[0-9a-f]{32}", listed)
+    assert len(re.findall("bm25-[0-9a-f]{32}", run(capsys, "cache", "ls", "--verbose", where))) == 1
     assert "freed 0 B" in run(capsys, "cache", "prune", where)
     assert "would free" in run(capsys, "cache", "prune", where, "--all", "--dry-run")
     assert "freed 0 B" in run(capsys, "cache", "prune", where, "--older-than=1")
-    assert run(capsys, "cache", "prune", where, "--kind", "bm25").count("bm25-") == 1
+    assert run(capsys, "cache", "prune", where, "--kind", "bm25").startswith("bm25 ")
+    assert not list((tmp_path / "indexes").glob("bm25-*"))
     run(capsys, "cache", "prune", where, "--all")
     assert "0 B in 0 directories" in run(capsys, "cache", "ls", where)
 

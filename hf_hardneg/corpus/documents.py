@@ -31,7 +31,7 @@ from hf_hardneg.corpus.ids import (
 from hf_hardneg.corpus.loaded_from import in_words
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError
 from hf_hardneg.runtime.arguments import Folder, checked
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.arrow_files import check_arrow
 
 if TYPE_CHECKING:

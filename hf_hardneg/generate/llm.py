@@ -17,6 +17,7 @@ from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.documents import content_digest
+from hf_hardneg.corpus.loaded_from import in_words
 from hf_hardneg.corpus.queries import PairColumns, flat_strings, strings
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.generate.generators import FAILURES, Answer, Ask, load_generator
@@ -259,7 +260,8 @@ class SyntheticNegatives:
             save_array(directory / f"{KEYS}.npy", np.unique(np.concatenate([text_keys([], "normalized"), *keys])))
 
         digests = [content_digest(dataset, [name]) for dataset in plain]
-        return directories.obtain(directories.cache_root(self.cache_dir), "positivetexts", {"datasets": digests}, build)
+        root, about = directories.cache_root(self.cache_dir), {"pairs": in_words(datasets, "rows")}
+        return directories.obtain(root, kinds.POSITIVE_TEXTS, {"datasets": digests}, build, about)
 
     @property
     def _names(self) -> PairColumns:

@@ -94,7 +94,7 @@ class CorpusVectors:
     @functools.cached_property
     def _shards(self) -> Shards:
         content = {"texts": self._texts.digest, "encoder": self.encoder.digest, "shard": SHARD, "half": HALF_ABOVE}
-        folder = self.corpus.cache / f"vectors-{directories.digest_of(content)}"
+        folder = directories.place(self.corpus.cache, kinds.VECTORS, content)
         return Shards(folder=folder, count=len(self._texts.first), size=SHARD, half_above=HALF_ABOVE)
 
     def _encode(self) -> None:
@@ -107,7 +107,8 @@ class CorpusVectors:
                 self._encode_missing(range(ranks.rank, len(shards), ranks.world))
         if ranks.rank == 0:
             settings = getattr(self.encoder, "settings", {})
-            shards.describe({"texts": self._texts.digest, "encoder": self.encoder.digest, "settings": settings})
+            origin = {"texts": self._texts.digest, "encoder": self.encoder.digest, "settings": settings}
+            shards.describe(origin, {**self.corpus.about, "model": model_name(self.encoder).name})
         ranks.wait()
 
     def _encode_missing(self, share: range) -> None:

@@ -98,9 +98,10 @@ class ScoreStore:
         with Lock(directories.lock_of(self.folder)):
             self.folder.mkdir(exist_ok=True)
             with contextlib.suppress(StoreError):
-                described = directories.read_manifest(self.folder).kind == "scores"
+                described = directories.read_manifest(self.folder).kind == kinds.SCORES.name
             if not described:
-                describe(self.folder, Manifest(kind="scores", parameters=dict(self.origin), files={}))
+                name, about = kinds.SCORES.name, {"model": self.model}
+                describe(self.folder, Manifest(kind=name, parameters=dict(self.origin), files={}, about=about))
             yield
 
 

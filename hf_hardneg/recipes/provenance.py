@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.documents import dataset_digest
+from hf_hardneg.corpus.loaded_from import origin_of
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.models.model_names import model_name, unwrapped

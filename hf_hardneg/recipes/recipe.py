@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hf_hardneg.corpus.columns import Columns, in_order
+from hf_hardneg.corpus.loaded_from import origin_of
 from hf_hardneg.errors import DataError
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.recipes.provenance import (

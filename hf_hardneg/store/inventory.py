@@ -145,7 +145,7 @@ def _described(path: Path) -> tuple[str, str]:
         manifest = read_manifest(path)
     except StoreError as error:
         return f"damaged: {error}", ""
-    about = "; ".join(f"{_short(name)} {_short(words, SHOWN_WORDS)}" for name, words in manifest.about.items())
+    about = "; ".join(f"{_short(name)}: {_short(words, SHOWN_WORDS)}" for name, words in sorted(manifest.about.items()))
     parameters = sorted(manifest.parameters.items())
     return about, ", ".join(f"{_short(name)}={_short(value)}" for name, value in parameters)
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from hf_hardneg.errors import unknown_name
 
 CHANGES = {
-    "threshold": "a margin or another threshold of a filter, the sampler, `seed`",
-    "threshold_judged": "the same, where a cross-encoder judges",
+    "threshold": "a margin, or another threshold of a filter",
+    "sampler": "the sampler, `seed`, `on_shortage`",
     "num_negatives": "`num_negatives`, as long as the strategy searches that deep anyway",
+    "threshold_judged": "a margin or another threshold, where a cross-encoder judges",
+    "num_negatives_judged": "`num_negatives`, where a cross-encoder judges until there are enough",
     "depth": "how deep is searched, such as `BM25(50)` for `BM25(20)`",
     "bm25": "a setting of BM25, such as `k1` or the tokenizer",
     "encoder": "the encoder: another model, other weights, another prompt or maximal length",
@@ -30,6 +32,8 @@ CHANGES = {
 """What a user may change, in words."""
 
 CORPUS_CHANGES = ("text", "document", "id")
+CHOICE_CHANGES = ("threshold", "sampler", "num_negatives")
+JUDGED_CHANGES = ("threshold_judged", "num_negatives_judged")
 SEARCH_CHANGES = (*CORPUS_CHANGES, "dedupe", "query", "bm25", "encoder", "depth")
 
 
@@ -140,7 +144,7 @@ SCORES = Kind(
     holds="scores of (query, document) pairs by a cross-encoder, each pair scored once",
     depends_on="the cross-encoder; pairs are found by both texts",
     renewed_by=("cross_encoder",),
-    extended_by=("text", "document", "query", "depth"),
+    extended_by=("text", "document", "dedupe", "query", "bm25", "encoder", *JUDGED_CHANGES),
     sharded=True,
 )
 CANDIDATES = Kind(
@@ -154,13 +158,13 @@ SIGNALS = Kind(
     holds="what filters and samplers know of the candidates besides their scores",
     depends_on="the candidates, the signals; with a cross-encoder also that, the filters, and `num_negatives` where it "
     "stops early",
-    renewed_by=(*SEARCH_CHANGES, "cross_encoder", "threshold_judged"),
+    renewed_by=(*SEARCH_CHANGES, "cross_encoder", *JUDGED_CHANGES),
 )
 NEGATIVES = Kind(
     name="negatives",
     holds="the negatives of every row of the pairs",
     depends_on="the candidates, their signals, filters, sampler, `num_negatives`, `seed`, `on_shortage`",
-    renewed_by=(*SEARCH_CHANGES, "cross_encoder", "threshold", "threshold_judged", "num_negatives"),
+    renewed_by=(*SEARCH_CHANGES, "cross_encoder", *JUDGED_CHANGES, *CHOICE_CHANGES),
 )
 ENCODER = Kind(
     name="encoder",
@@ -184,7 +188,7 @@ GENERATION = Kind(
     name="generation",
     holds="the negatives of every row, mined with the weights after one step of training",
     depends_on="weights, corpus, pairs, strategy and options; lies in the `directory=` of its `Refresher`",
-    renewed_by=(*CORPUS_CHANGES, "query", "encoder", "threshold", "num_negatives", "depth"),
+    renewed_by=(*CORPUS_CHANGES, "query", "encoder", "dedupe", "depth", *CHOICE_CHANGES),
 )
 REPLIES = Kind(
     name="replies",

@@ -106,7 +106,7 @@ class AsyncRefresher:
 
     def _saved(self, job: Job) -> Path | None:
         """Return the folder of a job's weights, until its generation serves."""
-        return next(self._weights(job).glob("encoder-*"), None)
+        return next(self._weights(job).glob(f"{ENCODER}-*"), None)
 
     def _save(self, job: Job) -> None:
         with same_draws(), quiet_transformers():

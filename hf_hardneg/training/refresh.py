@@ -47,19 +47,6 @@ logger = logging.getLogger(__name__)
 BLOCK = 512
 LINGERS = 10.0
 """Seconds to wait for a directory: so long a run that was killed may take to end."""
-LASTING = (
-    "corpus",
-    "keys",
-    "positives",
-    "rows",
-    "parents",
-    "bm25",
-    "scores",
-    "crossencoder",
-    "replies",
-    "positivetexts",
-)
-"""What is kept in the cache from one refresh to the next: it does not depend on the weights that are trained."""
 FIXED = ("index", "known_positives", "cache_dir")
 VECTORS = ("vector", "query_vector")
 """Options of `HardNegatives` and roles of columns that mean nothing where vectors are made again."""

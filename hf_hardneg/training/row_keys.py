@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.corpus.ids import named_columns
+from hf_hardneg.corpus.loaded_from import in_words
 from hf_hardneg.corpus.queries import PairColumns, Reader
 from hf_hardneg.errors import DataError
 from hf_hardneg.store import directories, kinds
