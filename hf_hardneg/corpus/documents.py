@@ -161,7 +161,7 @@ def open_corpus(
     digest = dataset_digest(dataset, covered, nullable=text_columns if len(text_columns) > 1 else ())
     cache, words = directories.cache_root(cache_dir), in_words([dataset], "documents")
     return Corpus(
-        table=_mapped_table(dataset, plain, stored, digest, cache),
+        table=_mapped_table(dataset, plain, stored, digest, cache, words),
         text_columns=text_columns,
         id_column=id_column,
         digest=digest,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.documents import content_digest
+from hf_hardneg.corpus.loaded_from import in_words
 from hf_hardneg.corpus.positives import KnownPositives, Listing, PositiveList, obtain_positives
 from hf_hardneg.corpus.queries import PairColumns, group_keys
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
@@ -247,7 +248,8 @@ def known_positives(
             yield Listing(groups, listed, themselves, listed.key)
 
     parameters = {"pairs": digests, "dedupe": dedupe, "columns": wanted}
-    return obtain_positives(directories.cache_root(cache_dir), listings, parameters, symmetric=symmetric)
+    root, about = directories.cache_root(cache_dir), {"pairs": in_words(pairs, "rows")}
+    return obtain_positives(root, listings, parameters, about, symmetric=symmetric)
 
 
 def _listed(scores: Any) -> Any:

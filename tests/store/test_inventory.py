@@ -45,8 +45,11 @@ def test_every_directory_is_listed_with_its_size_and_what_it_was_built_from(tmp_
             os.path.getsize(os.path.join(top, name)) for top, _, names in os.walk(entry.path) for name in names
         )
         assert entry.size == on_disk > 0
-        assert start < entry.used < time.time() + 2 and entry.path.name in str(entry)
+        assert start < entry.used < time.time() + 2
+        assert entry.path.name in entry.verbose and entry.path.name not in str(entry)
     assert "similarity=cosine" in found["dense"].built_from
+    assert found["dense"].about == "corpus: 60 documents; model: encode"
+    assert found["candidates"].about == "corpus: 60 documents; model: encode; pairs: 36 rows"
     assert [entry.used for entry in inventory(tmp_path)] == sorted(entry.used for entry in inventory(tmp_path))
 
 
