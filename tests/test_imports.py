@@ -3,6 +3,7 @@ import graphlib
 import pkgutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,12 @@ def test_there_are_two_families_of_hashes():
             assert not (isinstance(called, ast.Attribute) and called.attr in others[1:-1]), f"{name}:{node.lineno}"
             wide = isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value >> 56
             assert not wide or name in ("arrays/hashing.py", "index/bm25/kernel.py"), f"{name}:{node.lineno}"
+
+
+def test_a_class_has_its_name_alone():
+    """But for `metrics`, whose classes are called as `evaluate` finds them."""
+    names = Counter()
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] != "metrics":
+            names.update(node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1] == []

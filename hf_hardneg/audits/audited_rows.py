@@ -109,7 +109,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class AuditedBatch:
     """n rows; where a layout writes a row apart, those parts together.
 
     Args:
@@ -145,7 +145,7 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class AuditedRows:
     """Rows of some layout, to be read as often as needed.
 
     Args:
@@ -159,7 +159,7 @@ class Source:
     documents: Lookup | None = None
     queries: Lookup | None = None
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[AuditedBatch]:
         """All rows."""
         shape = MINED if self.layout == "list" else LAYOUTS["triplet" if self.layout == "pair" else self.layout]
         tables: Iterable[pa.Table] = self._tables(shape)
@@ -178,7 +178,7 @@ class Source:
             start += len(table)
             yield pa.table({**columns, NUMBER: number})
 
-    def _batch(self, table: pa.Table) -> Batch:
+    def _batch(self, table: pa.Table) -> AuditedBatch:
         columns = {name: one(table.column(name)) for name in table.column_names}
         query, query_id = columns.get("query"), columns.get("query_id")
         if self.queries is not None:
@@ -187,7 +187,7 @@ class Source:
             query_id = self.queries.ids(place) if query_id is None or self.queries.originals else query_id
         sides = {kind: self._side(columns, kind) for kind in PARALLEL}
         query = None if query is None else query.cast(pa.string())
-        return Batch(number=columns[NUMBER].to_numpy(), query=query, query_id=query_id, **sides)
+        return AuditedBatch(number=columns[NUMBER].to_numpy(), query=query, query_id=query_id, **sides)
 
     def _side(self, columns: dict[str, Any], kind: str) -> Side:
         lists = columns.get("negatives" if kind == "negative" else kind)

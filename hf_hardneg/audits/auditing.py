@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.audits.audited_rows import Batch, Source
+from hf_hardneg.audits.audited_rows import AuditedBatch, AuditedRows
 from hf_hardneg.audits.checks import CHECKS
-from hf_hardneg.audits.collecting import Found, Histograms, note_frequent
+from hf_hardneg.audits.collecting import CheckTally, Histograms, note_frequent
 from hf_hardneg.audits.facts import Collector, Facts, HeldOut, held_out, relevant_pairs
 from hf_hardneg.audits.finders import View
 from hf_hardneg.audits.findings import Finding
-from hf_hardneg.audits.judging import Judge, Sample, open_judge
+from hf_hardneg.audits.judging import Judge, SampledPairs, open_judge
 from hf_hardneg.audits.lookups import open_lookup
 from hf_hardneg.audits.result import Audit
 from hf_hardneg.audits.sources import open_queries, open_sources, test_source
@@ -100,7 +100,7 @@ def audit(
     return _audited(source, facts, asked)
 
 
-def _facts(source: Source, qrels: Any, tests: Sequence[Source], judged: bool) -> Facts:
+def _facts(source: AuditedRows, qrels: Any, tests: Sequence[AuditedRows], judged: bool) -> Facts:
     """The first pass."""
     relevant = None if qrels is None else relevant_pairs(qrels)[0]
     test: HeldOut | None = held_out([one.batches() for one in tests], qrels) if tests else None
@@ -125,19 +125,19 @@ def _check_has(option: str, what: str, query: Any, documents: Any) -> None:
         )
 
 
-def _shown(source: Source, what: str) -> Iterator[Batch]:
+def _shown(source: AuditedRows, what: str) -> Iterator[AuditedBatch]:
     with bar(desc=what, unit=" rows") as progress:
         for batch in source.batches():
             yield batch
             progress.update(len(batch.number))
 
 
-def _audited(source: Source, facts: Facts, judge: Judge | None) -> Audit:
+def _audited(source: AuditedRows, facts: Facts, judge: Judge | None) -> Audit:
     """The second pass."""
-    found = {name: Found() for name in CHECKS}
+    found = {name: CheckTally() for name in CHECKS}
     untold: set[str] = set()
     histograms = Histograms()
-    samples = [Sample(judge.size, judge.seed) for _ in range(2)] if judge else []
+    samples = [SampledPairs(judge.size, judge.seed) for _ in range(2)] if judge else []
     most: dict[int, dict[str, Any]] = {}
     for batch in _shown(source, "Audit, second pass"):
         view = View(batch, facts)
@@ -165,7 +165,7 @@ def _audited(source: Source, facts: Facts, judge: Judge | None) -> Audit:
     )
 
 
-def _finding(name: str, found: Found, rows: int) -> Finding:
+def _finding(name: str, found: CheckTally, rows: int) -> Finding:
     check = CHECKS[name]
     return Finding(
         name=name,

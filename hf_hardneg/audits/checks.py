@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hf_hardneg.audits import finders
-from hf_hardneg.audits.finders import Hits, View
+from hf_hardneg.audits.finders import Flagged, View
 from hf_hardneg.filters import NearDuplicate
 
 Severity = Literal["error", "warning", "note"]
@@ -22,13 +22,13 @@ class Check:
         says (`str`): what was found.
         todo (`str`): what to do about it.
         needs (`str`): without what it cannot be told.
-        find (`Callable[[View], Hits | None]`): where it is; `None` where it cannot be told.
+        find (`Callable[[View], Flagged | None]`): where it is; `None` where it cannot be told.
     """
 
     severity: Severity
     says: str
     todo: str
-    find: Callable[[View], Hits | None]
+    find: Callable[[View], Flagged | None]
     needs: str = "texts or ids"
 
 

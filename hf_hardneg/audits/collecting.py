@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.audits.audited_rows import Batch, Side, cut
+from hf_hardneg.audits.audited_rows import AuditedBatch, Side, cut
 from hf_hardneg.audits.facts import Facts
-from hf_hardneg.audits.finders import Hits, View
+from hf_hardneg.audits.finders import Flagged, View
 from hf_hardneg.audits.findings import Histogram
-from hf_hardneg.reports.hardness import EDGES, Hardness, compare
+from hf_hardneg.reports.hardness import EDGES, HardnessHistogram, compare
 
 EXAMPLES = 3
 MOST_IN_ROW = 40
@@ -20,14 +20,14 @@ OVERLAPS = tuple(round(0.1 * i, 1) for i in range(11))
 
 
 @dataclass
-class Found:
+class CheckTally:
     """What one check has found so far."""
 
     count: int = 0
     rows: int = 0
     examples: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, hits: Hits, batch: Batch) -> None:
+    def add(self, hits: Flagged, batch: AuditedBatch) -> None:
         """Counts what was found in a batch."""
         owners = [(batch.positive.owner, hits.positives), (batch.negative.owner, hits.negatives)]
         owners.append((np.arange(len(batch.number)), hits.rows))
@@ -44,7 +44,7 @@ class Found:
         self.examples = sorted(self.examples, key=lambda one: one["row"])[:EXAMPLES]
 
 
-def _example(batch: Batch, row: int, at: Mapping[str, int]) -> dict[str, Any]:
+def _example(batch: AuditedBatch, row: int, at: Mapping[str, int]) -> dict[str, Any]:
     """A row, a document of it by its place, and of the other side the first."""
     made: dict[str, Any] = {"row": int(batch.number[row])}
     for name, column in (("query", batch.query), ("query_id", batch.query_id)):
@@ -64,7 +64,7 @@ def _example(batch: Batch, row: int, at: Mapping[str, int]) -> dict[str, Any]:
     return made
 
 
-def note_frequent(batch: Batch, facts: Facts, most: dict[int, dict[str, Any]]) -> None:
+def note_frequent(batch: AuditedBatch, facts: Facts, most: dict[int, dict[str, Any]]) -> None:
     """An example of each of the most frequent negatives, where it is first met."""
     side = batch.negative
     if len(most) == len(facts.most) or not side.identities:
@@ -85,7 +85,7 @@ class Histograms:
     """Counts of numbers, added up."""
 
     overlaps: np.ndarray = field(default_factory=lambda: np.zeros(len(OVERLAPS) - 1, np.int64))
-    hardness: Hardness = field(default_factory=Hardness)
+    hardness: HardnessHistogram = field(default_factory=HardnessHistogram)
 
     def add(self, view: View) -> None:
         """Counts a batch."""
@@ -93,7 +93,7 @@ class Histograms:
         if view.has_texts:
             self.overlaps += np.histogram(view.overlap, OVERLAPS)[0]
         if side.scores is not None:
-            self.hardness += Hardness.of(compare(view.best_positive, side.owner, side.scores).relative)
+            self.hardness += HardnessHistogram.of(compare(view.best_positive, side.owner, side.scores).relative)
 
     def made(self, facts: Facts) -> tuple[Histogram, ...]:
         """The histograms that have something in them."""

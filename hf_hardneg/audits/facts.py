@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.audits.audited_rows import Batch
+from hf_hardneg.audits.audited_rows import AuditedBatch
 from hf_hardneg.corpus.ids import as_text, named_columns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats.rows import one
@@ -108,7 +108,7 @@ class Collector:
     queries: Tally = field(default_factory=Tally)
     negatives: Tally = field(default_factory=Tally)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: AuditedBatch) -> None:
         """Takes a batch in."""
         self.rows += len(batch.number)
         sizes = np.bincount(batch.negative.counts, minlength=len(self.sizes))
@@ -205,11 +205,11 @@ def _grades(query: Any, judged: Any) -> dict[Any, Any]:
     return dict.fromkeys(judged, 1)
 
 
-def held_out(sets: Sequence[Iterable[Batch]], qrels: Any) -> HeldOut:
+def held_out(sets: Sequence[Iterable[AuditedBatch]], qrels: Any) -> HeldOut:
     """Test sets as keys: their queries, and what is relevant to those by their positives and by judgements.
 
     Args:
-        sets (`Sequence[Iterable[Batch]]`): the rows of each.
+        sets (`Sequence[Iterable[AuditedBatch]]`): the rows of each.
         qrels: as for `relevant_pairs`, or `None`.
     """
     queries, ids, documents = Tally(), Tally(), Tally()

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hf_hardneg.audits.audited_rows import Batch, Side
+from hf_hardneg.audits.audited_rows import AuditedBatch, Side
 from hf_hardneg.audits.facts import Facts
 from hf_hardneg.filters import NearDuplicate
 from hf_hardneg.reports.hardness import best_scores
 from hf_hardneg.text.hashes import NONE, contained, largest_jaccard, pair_keys
 
 
-class Hits(NamedTuple):
+class Flagged(NamedTuple):
     """Where a check found something: masks of rows (n,), of positives and of negatives; `None` where none are meant."""
 
     rows: np.ndarray | None = None
@@ -29,11 +29,11 @@ class View:
     """A batch, what is known of the dataset, and what several finders ask of both.
 
     Args:
-        batch (`Batch`): n rows with m negatives.
+        batch (`AuditedBatch`): n rows with m negatives.
         facts (`Facts`): of the dataset.
     """
 
-    batch: Batch
+    batch: AuditedBatch
     facts: Facts
 
     @property
@@ -87,89 +87,89 @@ class View:
         return contained(negatives, np.unique(positives))
 
 
-def positive_id(view: View) -> Hits | None:
+def positive_id(view: View) -> Flagged | None:
     """Negatives that are a positive of their row by the ids that stand there."""
-    return Hits(negatives=view.same_id) if all(side.given_ids for side in view.sides) else None
+    return Flagged(negatives=view.same_id) if all(side.given_ids for side in view.sides) else None
 
 
-def positive_text(view: View) -> Hits | None:
+def positive_text(view: View) -> Flagged | None:
     """By the very same text."""
-    return Hits(negatives=view.identical) if view.has_texts else None
+    return Flagged(negatives=view.identical) if view.has_texts else None
 
 
-def positive_normalized(view: View) -> Hits | None:
+def positive_normalized(view: View) -> Flagged | None:
     """By a text that differs in case, width or white space alone."""
-    return Hits(negatives=view.same_text & ~view.identical) if view.has_texts else None
+    return Flagged(negatives=view.same_text & ~view.identical) if view.has_texts else None
 
 
-def positive_elsewhere(view: View) -> Hits | None:
+def positive_elsewhere(view: View) -> Flagged | None:
     """Positives of the same query, in another row."""
     if not view.batch.known_as(view.batch.negative):
         return None
-    return Hits(negatives=view.known & ~view.same_text & ~view.same_id)
+    return Flagged(negatives=view.known & ~view.same_text & ~view.same_id)
 
 
-def query_as_negative(view: View) -> Hits | None:
+def query_as_negative(view: View) -> Flagged | None:
     """Negatives that are the query."""
     if view.batch.query is None or view.batch.negative.texts is None:
         return None
     side = view.batch.negative
-    return Hits(negatives=(side.seen == view.batch.seen[side.owner]) & (side.seen != NONE))
+    return Flagged(negatives=(side.seen == view.batch.seen[side.owner]) & (side.seen != NONE))
 
 
-def judged_relevant(view: View) -> Hits | None:
+def judged_relevant(view: View) -> Flagged | None:
     """Negatives that judgements call relevant."""
     if view.facts.relevant is None:
         return None
     side = view.batch.negative
-    return Hits(negatives=contained(pair_keys(view.batch.id[side.owner], side.id), view.facts.relevant))
+    return Flagged(negatives=contained(pair_keys(view.batch.id[side.owner], side.id), view.facts.relevant))
 
 
-def leaked_query(view: View) -> Hits | None:
+def leaked_query(view: View) -> Flagged | None:
     """Rows whose query is one of the test set."""
     if view.facts.held_out is None or not view.batch.identities:
         return None
     if view.batch.query is None or not len(view.facts.held_out.queries):
-        return Hits(rows=contained(view.batch.id, view.facts.held_out.query_ids))
-    return Hits(rows=contained(view.batch.seen, view.facts.held_out.queries))
+        return Flagged(rows=contained(view.batch.id, view.facts.held_out.query_ids))
+    return Flagged(rows=contained(view.batch.seen, view.facts.held_out.queries))
 
 
-def leaked_document(view: View) -> Hits | None:
+def leaked_document(view: View) -> Flagged | None:
     """Documents that are relevant to queries of the test set."""
     if view.facts.held_out is None or not len(view.facts.held_out.documents):
         return None
     table = view.facts.held_out.documents
-    return Hits(None, *(_any([contained(keys, table) for keys in side.identities], side) for side in view.sides))
+    return Flagged(None, *(_any([contained(keys, table) for keys in side.identities], side) for side in view.sides))
 
 
-def bad_score(view: View) -> Hits | None:
+def bad_score(view: View) -> Flagged | None:
     """Scores that are infinite or NaN."""
     return _documents(view, lambda side: side.scores is not None, lambda side: side.scored & ~np.isfinite(side.scores))
 
 
-def misaligned(view: View) -> Hits | None:
+def misaligned(view: View) -> Flagged | None:
     """Rows with more or fewer scores, ids, ranks or sources than documents."""
-    return Hits(rows=view.batch.positive.misaligned | view.batch.negative.misaligned)
+    return Flagged(rows=view.batch.positive.misaligned | view.batch.negative.misaligned)
 
 
-def missing_query(view: View) -> Hits | None:
+def missing_query(view: View) -> Flagged | None:
     """Rows whose query is null, empty or blank."""
-    return None if view.batch.query is None else Hits(rows=view.batch.seen == NONE)
+    return None if view.batch.query is None else Flagged(rows=view.batch.seen == NONE)
 
 
-def missing_text(view: View) -> Hits | None:
+def missing_text(view: View) -> Flagged | None:
     """Documents whose text is null, empty or blank."""
     return _documents(
         view, lambda side: side.texts is not None, lambda side: (side.seen == NONE) & ~(side.given_ids & side.unplaced)
     )
 
 
-def unknown_id(view: View) -> Hits | None:
+def unknown_id(view: View) -> Flagged | None:
     """Documents whose id is not in the corpus."""
     return _documents(view, lambda side: side.given_ids and side.place is not None, lambda side: side.unplaced)
 
 
-def unknown_text(view: View) -> Hits | None:
+def unknown_text(view: View) -> Flagged | None:
     """Documents without ids whose text is not in the corpus."""
     return _documents(
         view,
@@ -178,7 +178,7 @@ def unknown_text(view: View) -> Hits | None:
     )
 
 
-def other_text(view: View) -> Hits | None:
+def other_text(view: View) -> Flagged | None:
     """Documents whose text is not the one that the corpus has under their id."""
     return _documents(
         view,
@@ -187,76 +187,76 @@ def other_text(view: View) -> Hits | None:
     )
 
 
-def repeated_negative(view: View) -> Hits | None:
+def repeated_negative(view: View) -> Flagged | None:
     """Negatives that stood in the row before, by text or id."""
-    return Hits(negatives=_repeated(view.batch.negative))
+    return Flagged(negatives=_repeated(view.batch.negative))
 
 
-def repeated_positive(view: View) -> Hits | None:
+def repeated_positive(view: View) -> Flagged | None:
     """Positives that stood in the row before."""
-    return Hits(positives=_repeated(view.batch.positive))
+    return Flagged(positives=_repeated(view.batch.positive))
 
 
-def near_duplicate(view: View) -> Hits | None:
+def near_duplicate(view: View) -> Flagged | None:
     """Negatives that are nearly a positive of their row."""
     if not view.has_texts:
         return None
-    return Hits(negatives=(view.overlap >= NearDuplicate().threshold) & ~view.same_text)
+    return Flagged(negatives=(view.overlap >= NearDuplicate().threshold) & ~view.same_text)
 
 
-def above_positive(view: View) -> Hits | None:
+def above_positive(view: View) -> Flagged | None:
     """Negatives that score above every positive of their row."""
     if view.batch.positive.scores is None or view.batch.negative.scores is None:
         return None
     scores = view.batch.negative.scores
-    return Hits(negatives=np.isfinite(scores) & (scores > view.best_positive[view.batch.negative.owner]))
+    return Flagged(negatives=np.isfinite(scores) & (scores > view.best_positive[view.batch.negative.owner]))
 
 
-def no_positive(view: View) -> Hits | None:
+def no_positive(view: View) -> Flagged | None:
     """Rows without a positive."""
-    return Hits(rows=view.batch.positive.counts == 0)
+    return Flagged(rows=view.batch.positive.counts == 0)
 
 
-def no_negative(view: View) -> Hits | None:
+def no_negative(view: View) -> Flagged | None:
     """Rows without a negative."""
-    return Hits(rows=view.batch.negative.counts == 0)
+    return Flagged(rows=view.batch.negative.counts == 0)
 
 
-def short_row(view: View) -> Hits | None:
+def short_row(view: View) -> Flagged | None:
     """Rows with fewer negatives than most have, and with some."""
-    return Hits(rows=(view.batch.negative.counts < view.facts.usual) & (view.batch.negative.counts > 0))
+    return Flagged(rows=(view.batch.negative.counts < view.facts.usual) & (view.batch.negative.counts > 0))
 
 
-def positive_of_another(view: View) -> Hits | None:
+def positive_of_another(view: View) -> Flagged | None:
     """Negatives that are a positive of another query, and not known as one of their own."""
     side = view.batch.negative
     if not side.identities:
         return None
     anywhere = _any([contained(keys, view.facts.positives) for keys in side.identities], side)
-    return Hits(negatives=anywhere & ~view.known & ~view.same_text & ~view.same_id)
+    return Flagged(negatives=anywhere & ~view.known & ~view.same_text & ~view.same_id)
 
 
-def repeated_query(view: View) -> Hits | None:
+def repeated_query(view: View) -> Flagged | None:
     """Rows whose query stands in another row too."""
     ways = view.batch.identities
-    return Hits(rows=contained(ways[0], view.facts.repeated_queries)) if ways else None
+    return Flagged(rows=contained(ways[0], view.facts.repeated_queries)) if ways else None
 
 
-def frequent_negative(view: View) -> Hits | None:
+def frequent_negative(view: View) -> Flagged | None:
     """Negatives that stand in very many rows."""
     side = view.batch.negative
-    return Hits(negatives=contained(side.identities[0], view.facts.frequent)) if side.identities else None
+    return Flagged(negatives=contained(side.identities[0], view.facts.frequent)) if side.identities else None
 
 
 def _any(masks: list[np.ndarray], side: Side) -> np.ndarray:
     return np.logical_or.reduce([np.zeros(len(side.owner), bool), *masks])
 
 
-def _documents(view: View, told: Callable[[Side], bool], found: Callable[[Side], np.ndarray]) -> Hits | None:
+def _documents(view: View, told: Callable[[Side], bool], found: Callable[[Side], np.ndarray]) -> Flagged | None:
     """What is found among positives and negatives, where it can be told of them; `None` where of neither."""
     if not any(map(told, view.sides)):
         return None
-    return Hits(None, *(found(side) if told(side) else np.zeros(len(side.owner), bool) for side in view.sides))
+    return Flagged(None, *(found(side) if told(side) else np.zeros(len(side.owner), bool) for side in view.sides))
 
 
 def _repeated(side: Side) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hf_hardneg.arrays.statistics import wilson_interval
-from hf_hardneg.audits.audited_rows import Batch, Side, cut
+from hf_hardneg.audits.audited_rows import AuditedBatch, Side, cut
 from hf_hardneg.errors import DataError
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.scorers import CallableScorer, PairScorer, probabilities
@@ -82,14 +82,14 @@ class Estimate:
 
 
 @dataclass
-class Sample:
+class SampledPairs:
     """The `size` distinct (query, document) pairs with the smallest keys: the same for any batches and any order."""
 
     size: int
     seed: int
     pairs: dict[int, tuple[str, str, int]] = field(default_factory=dict)
 
-    def add(self, batch: Batch, side: Side) -> None:
+    def add(self, batch: AuditedBatch, side: Side) -> None:
         """Takes the documents of a batch in."""
         if batch.query is None or side.texts is None:
             return
@@ -118,7 +118,7 @@ class Judge:
     size: int
     seed: int
 
-    def estimate(self, negatives: Sample, positives: Sample) -> Estimate:
+    def estimate(self, negatives: SampledPairs, positives: SampledPairs) -> Estimate:
         """What the judge says of the samples, and of queries beside the positive of the next query in the sample.
 
         Raises:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hf_hardneg.audits.audited_rows import Source
+from hf_hardneg.audits.audited_rows import AuditedRows
 from hf_hardneg.audits.lookups import Lookup, open_lookup
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats import beir
@@ -22,7 +22,7 @@ TABLES = ("corpus", "queries", "documents", "collection", "qrels")
 """What of a mapping is no test set."""
 
 
-def open_sources(dataset: Any, layout: str | None, split: str) -> tuple[Source, list[Source]]:
+def open_sources(dataset: Any, layout: str | None, split: str) -> tuple[AuditedRows, list[AuditedRows]]:
     """The rows to audit, with the tables beside them, and other splits.
 
     Raises:
@@ -40,7 +40,7 @@ def open_sources(dataset: Any, layout: str | None, split: str) -> tuple[Source, 
             "splits or of rows and their tables. Give one, such as what load_dataset() returns."
         )
     if layout == "beir" or (layout is None and set(dataset) >= beir.NAMES):
-        return Source(dataset=beir.read(dataset), layout="list"), []
+        return AuditedRows(dataset=beir.read(dataset), layout="list"), []
     rows = "triples" if "triples" in dataset else split
     if rows not in dataset:
         raise ConfigError(f"There is no split {split!r}; there are {', '.join(dataset)}. Name one with split=.")
@@ -48,7 +48,7 @@ def open_sources(dataset: Any, layout: str | None, split: str) -> tuple[Source, 
     return _source(dataset[rows], layout, dataset), [test_source(one) for one in others]
 
 
-def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> Source:
+def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> AuditedRows:
     schema = _schema(dataset)
     found = layout or layout_of(schema)
     if found == "beir":
@@ -69,7 +69,7 @@ def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> Sour
         for what, name, key in wanted:
             if name is not None and name in tables:
                 lookups["queries" if what == "query" else "documents"] = _table_lookup(tables[name], what, name, key)
-    return Source(dataset=dataset, layout=found, **lookups)
+    return AuditedRows(dataset=dataset, layout=found, **lookups)
 
 
 def _check_list(present: Sequence[str]) -> None:
@@ -119,7 +119,7 @@ def open_queries(table: Any) -> Lookup:
     return open_lookup(table, {"text": text} if key is None else {"text": text, "id": key})
 
 
-def test_source(given: Any) -> Source:
+def test_source(given: Any) -> AuditedRows:
     """Queries of a test set, and what is positive for them: rows of a layout, a table of queries, or their texts.
 
     Raises:
@@ -129,7 +129,7 @@ def test_source(given: Any) -> Source:
     from datasets import Dataset
 
     if isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(one, str) for one in given):
-        return Source(dataset=Dataset.from_dict({"query": list(given)}), layout="list")
+        return AuditedRows(dataset=Dataset.from_dict({"query": list(given)}), layout="list")
     if not hasattr(given, "column_names") or isinstance(given, Mapping):
         raise ConfigError(
             f"A test set is a {type(given).__name__}; give a list of texts, or a Dataset with a column 'query' or "
@@ -154,7 +154,7 @@ def _rows_layout(schema: Any) -> str | None:
     return found if found != "list" and (named or in_order) else None
 
 
-def _queries(given: Any, present: Sequence[str]) -> Source:
+def _queries(given: Any, present: Sequence[str]) -> AuditedRows:
     wanted = {"query": QUERY_TEXTS, "query_id": QUERY_IDS, "positive": ("positive",), "positive_ids": ("positive_ids",)}
     found = {ours: next((name for name in names if name in present), None) for ours, names in wanted.items()}
     kept = {theirs: ours for ours, theirs in found.items() if theirs is not None}
@@ -164,4 +164,4 @@ def _queries(given: Any, present: Sequence[str]) -> Source:
             "the queries. Rename its columns."
         )
     changed = {theirs: ours for theirs, ours in kept.items() if theirs != ours}
-    return Source(dataset=given.select_columns(list(kept)).rename_columns(changed), layout="list")
+    return AuditedRows(dataset=given.select_columns(list(kept)).rename_columns(changed), layout="list")

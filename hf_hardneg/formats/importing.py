@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.strings import strings_of
 from hf_hardneg.corpus.batches import ragged
-from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
+from hf_hardneg.corpus.ids import as_text, is_listed, is_text, named_columns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, unknown_name, warn
 from hf_hardneg.formats import beir, roles
 from hf_hardneg.formats.files import read_format
@@ -106,7 +106,11 @@ def detect_layout(dataset: Dataset) -> str:
 def layout_of(schema: pa.Schema) -> str:
     """The same of a schema."""
     present = schema.names
-    if {"query", "negatives"} < set(present) and "document" not in present and not _is_text(schema, "negatives"):
+    if (
+        {"query", "negatives"} < set(present)
+        and "document" not in present
+        and not is_text(schema.field("negatives").type)
+    ):
         return "list"
     known = {name: shape for name, shape in LAYOUTS.items() if shape.columns and set(shape.columns) <= set(present)}
     if known:
@@ -122,11 +126,6 @@ def layout_of(schema: pa.Schema) -> str:
             "Rename the columns, or leave out others."
         )
     return found
-
-
-def _is_text(schema: pa.Schema, name: str) -> bool:
-    kind = schema.field(name).type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _by_roles(schema: pa.Schema) -> str | None:
@@ -230,7 +229,7 @@ def _cast(values: Any, kind: pa.DataType, name: str) -> Any:
 
 
 @dataclass(frozen=True)
-class _Texts:
+class _TextTable:
     """A table of texts by id; the original ids, where those are positions, in a third column."""
 
     what: str
@@ -273,7 +272,7 @@ def _ids(table: Dataset, name: str) -> pa.Array:
     return as_text(named_columns(table.data.select([name]).table)[name], name)
 
 
-def _texts(layout: str, shape: Layout, tables: Mapping[str, Dataset]) -> dict[str, _Texts]:
+def _texts(layout: str, shape: Layout, tables: Mapping[str, Dataset]) -> dict[str, _TextTable]:
     made = {}
     wanted = (("query", shape.queries, shape.query_key), ("document", shape.documents, shape.document_key))
     for what, name, key in wanted:
@@ -294,14 +293,14 @@ def _texts(layout: str, shape: Layout, tables: Mapping[str, Dataset]) -> dict[st
         ids = _ids(table, key)
         if len(pc.unique(ids)) < len(ids):
             raise DataError(f"Ids in {name!r} stand more than once; each text needs one of its own. Drop the copies.")
-        made[what] = _Texts(what, table, key, text)
+        made[what] = _TextTable(what, table, key, text)
     return made
 
 
 @dataclass(frozen=True)
 class _Reader:
     layout: str
-    texts: dict[str, _Texts]
+    texts: dict[str, _TextTable]
 
     def __call__(self, table: pa.Table) -> pa.Table:
         columns = columns_of(table, LAYOUTS["triplet" if self.layout == "pair" else self.layout])

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.corpus.ids import is_text
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, warn
 from hf_hardneg.formats.rows import one
 
@@ -77,7 +78,7 @@ def roles_of(schema: pa.Schema) -> Roles | None:
     """What each column is; `None` where no two can be a query and its documents."""
     labels = [name for name in LABELS if name in schema.names]
     aside = [name for name in schema.names if name.lower() in METADATA or _ID.fullmatch(name)]
-    texts = [name for name in schema.names if name not in (*labels, *aside) and _is_text(schema.field(name).type)]
+    texts = [name for name in schema.names if name not in (*labels, *aside) and _holds_texts(schema.field(name).type)]
     query, positive = (_named(known, texts) for known in (QUERY, POSITIVE))
     negatives = [name for name in texts if _NEGATIVE.fullmatch(name)]
     unknown = [name for name in texts if name not in (query, positive, *negatives)]
@@ -136,9 +137,9 @@ def _label(labels: Sequence[str], has_negatives: bool, schema: pa.Schema) -> str
     return next(iter(labels), None)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _holds_texts(kind: pa.DataType) -> bool:
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
-    return pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner)
+    return is_text(inner) or pa.types.is_null(inner)
 
 
 def tell(schema: pa.Schema) -> None:

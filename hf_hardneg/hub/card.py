@@ -15,7 +15,7 @@ from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.hub import inert
 from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, pictures
-from hf_hardneg.hub.front_matter import Parts, merged_body, merged_metadata, metadata_of, parts
+from hf_hardneg.hub.front_matter import CardParts, merged_body, merged_metadata, metadata_of, parts
 from hf_hardneg.hub.inert import Markdown
 from hf_hardneg.hub.limits import limits
 from hf_hardneg.hub.loading import LIST, loading, use_of
@@ -134,7 +134,7 @@ def mined_dataset_card(
     section = _section(figures, scrubbed, described)
     heading = f"# {inert.inline(pretty_name or repo_id.rpartition('/')[2])}"
     body = merged_body(before.body, section, heading)
-    return MinedDatasetCard("".join(Parts(*card[:3], body)), {path: svg.encode() for path, svg in images.items()})
+    return MinedDatasetCard("".join(CardParts(*card[:3], body)), {path: svg.encode() for path, svg in images.items()})
 
 
 def _joined(mined: Dataset | DatasetDict) -> Dataset:

@@ -27,7 +27,7 @@ _CLOSING = re.compile(r"(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|\Z)")
 _START, _END = (re.compile(rf"^{re.escape(marker)}[ \t]*(?=\r?$)", re.MULTILINE) for marker in SECTION)
 
 
-class Parts(NamedTuple):
+class CardParts(NamedTuple):
     """A card taken apart; joined, they are the card.
 
     Args:
@@ -41,7 +41,7 @@ class Parts(NamedTuple):
     body: str
 
 
-def parts(card: str) -> Parts:
+def parts(card: str) -> CardParts:
     """A card taken apart, the way the Hub does it.
 
     Raises:
@@ -53,14 +53,14 @@ def parts(card: str) -> Parts:
     if opening is None or closing is None:
         if re.match(r"\s*---\s*?[\r\n]", card[start:]):
             raise _broken("it begins with --- and no line after it is --- again")
-        return Parts(card[:start], "", "", card[start:])
+        return CardParts(card[:start], "", "", card[start:])
     yaml = card[opening.end() : closing.start()]
-    split = Parts(card[: opening.end()], yaml, closing.group(), card[closing.end() :])
+    split = CardParts(card[: opening.end()], yaml, closing.group(), card[closing.end() :])
     metadata_of(split)
     return split
 
 
-def metadata_of(card: Parts) -> dict[str, Any]:
+def metadata_of(card: CardParts) -> dict[str, Any]:
     """The metadata of a card, in plain types.
 
     Raises:
@@ -124,11 +124,11 @@ def _broken(why: str) -> DataError:
     )
 
 
-def merged_metadata(card: Parts, ours: Mapping[str, Any], replaced: frozenset[str]) -> Parts:
+def merged_metadata(card: CardParts, ours: Mapping[str, Any], replaced: frozenset[str]) -> CardParts:
     """The card with our metadata: what is missing is added, lists in `JOINED` grow, and the rest stays.
 
     Args:
-        card (`Parts`): what is there.
+        card (`CardParts`): what is there.
         ours (`Mapping`): values by name.
         replaced (`frozenset[str]`): names whose value is replaced where another is there.
     """

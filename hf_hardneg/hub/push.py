@@ -18,7 +18,7 @@ from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError, war
 from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
 from hf_hardneg.hub.repository import README, Repository, Snapshot
-from hf_hardneg.hub.shards import CORPUS, Shards, config_names, described, stale, written
+from hf_hardneg.hub.shards import CORPUS, WrittenSplit, config_names, described, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
 from hf_hardneg.recipes.recipe import Recipe, recipe_of, recipes_on
 from hf_hardneg.reports.report import NEEDED
@@ -140,7 +140,7 @@ class _Push:
 
     Args:
         repository (`Repository`): where to.
-        shards (`list[Shards]`): the rows.
+        shards (`list[WrittenSplit]`): the rows.
         whole (`bool`): whether configs keep no splits but these.
         others (`Mapping[str, Path]`): further files by their path in the repository.
         recipe (`Recipe`, *optional*): how the rows were made.
@@ -148,7 +148,7 @@ class _Push:
     """
 
     repository: Repository
-    shards: list[Shards]
+    shards: list[WrittenSplit]
     whole: bool
     others: Mapping[str, Path]
     recipe: Recipe | None

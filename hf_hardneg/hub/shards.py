@@ -20,7 +20,7 @@ SHARD = 500_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shards:
+class WrittenSplit:
     """One split of one config, written.
 
     Args:
@@ -35,7 +35,7 @@ class Shards:
     files: dict[str, Path]
 
     @classmethod
-    def write(cls, rows: Dataset, config: str, split: str, folder: Path) -> Shards:
+    def write(cls, rows: Dataset, config: str, split: str, folder: Path) -> WrittenSplit:
         """The rows as Parquet under `folder`; the same rows always give the same bytes."""
         from datasets import DatasetInfo
         from datasets.info import DatasetInfosDict
@@ -68,20 +68,20 @@ def _embedded(rows: Dataset) -> Dataset:
     return rows.with_format("arrow").map(embed_table_storage, batched=True, desc="Embedding files").with_format(None)
 
 
-def written(configs: Mapping[str, DatasetDict], folder: Path) -> list[Shards]:
+def written(configs: Mapping[str, DatasetDict], folder: Path) -> list[WrittenSplit]:
     """Every split of every config, under `folder`."""
     return [
-        Shards.write(rows, config, split, folder)
+        WrittenSplit.write(rows, config, split, folder)
         for config, splits in configs.items()
         for split, rows in splits.items()
     ]
 
 
-def stale(shards: Iterable[Shards], present: Iterable[str], *, whole: bool) -> list[str]:
+def stale(shards: Iterable[WrittenSplit], present: Iterable[str], *, whole: bool) -> list[str]:
     """The files of a repository that the written ones take the place of.
 
     Args:
-        shards (`Iterable[Shards]`): what was written.
+        shards (`Iterable[WrittenSplit]`): what was written.
         present (`Iterable[str]`): paths in the repository.
         whole (`bool`): whether the configs have no splits but these.
     """
@@ -91,13 +91,13 @@ def stale(shards: Iterable[Shards], present: Iterable[str], *, whole: bool) -> l
 
 
 def described(
-    metadata: Mapping[str, Any], shards: list[Shards], sizes: Mapping[str, int], *, whole: bool
+    metadata: Mapping[str, Any], shards: list[WrittenSplit], sizes: Mapping[str, int], *, whole: bool
 ) -> dict[str, Any]:
     """A card's `configs` and `dataset_info` with what was written; what else stands there stays.
 
     Args:
         metadata (`Mapping`): of the card so far.
-        shards (`list[Shards]`): what was written.
+        shards (`list[WrittenSplit]`): what was written.
         sizes (`Mapping[str, int]`): the files of the repository after the push.
         whole (`bool`): whether the configs have no splits but these.
 
@@ -149,14 +149,14 @@ def _entry(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return entries[-1]
 
 
-def _describe_files(entry: dict[str, Any], shards: list[Shards], *, whole: bool) -> None:
+def _describe_files(entry: dict[str, Any], shards: list[WrittenSplit], *, whole: bool) -> None:
     before = [] if whole or not isinstance(entry.get("data_files"), list) else entry["data_files"]
     patterns = {one["split"]: one["path"] for one in before if isinstance(one, dict) and {"split", "path"} <= set(one)}
     patterns |= {one.split: f"{one.config}/{one.split}-*" for one in shards}
     entry["data_files"] = [{"split": split, "path": path} for split, path in patterns.items()]
 
 
-def _describe_rows(entry: dict[str, Any], shards: list[Shards], sizes: Mapping[str, int], *, whole: bool) -> None:
+def _describe_rows(entry: dict[str, Any], shards: list[WrittenSplit], sizes: Mapping[str, int], *, whole: bool) -> None:
     splits: dict[str, Any] = {}
     if not whole and isinstance(entry.get("splits"), list):
         splits |= {one["name"]: one for one in entry["splits"] if isinstance(one, dict) and "num_bytes" in one}

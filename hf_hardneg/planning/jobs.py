@@ -75,7 +75,7 @@ class Cached:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class MiningJob:
     """What `mine` was asked for, with the corpus opened and the model at hand.
 
     Args:
@@ -95,7 +95,7 @@ class Job:
     loading: float
 
     @classmethod
-    def open(cls, dataset: Dataset, strategy: str | Strategy, options: Mapping[str, Any]) -> Job:
+    def open(cls, dataset: Dataset, strategy: str | Strategy, options: Mapping[str, Any]) -> MiningJob:
         """The job behind the arguments of `mine`; reads the corpus once, builds nothing."""
         described = {name: options[name] for name in CORPUS_OPTIONS if name in options}
         corpus, reading = measured(lambda: open_corpus(dataset, **described))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hf_hardneg.errors import ColumnError, CostError, StoreError, check_keywords
 from hf_hardneg.hard_negatives import OPTIONS, usable
 from hf_hardneg.planning.costs import Stage, Step
-from hf_hardneg.planning.jobs import RECIPE_OPTIONS, Job, ceiling
+from hf_hardneg.planning.jobs import RECIPE_OPTIONS, MiningJob, ceiling
 from hf_hardneg.planning.probes import resident
 from hf_hardneg.runtime.arguments import AtLeastOne, Processes, checked
 from hf_hardneg.runtime.progress import show
@@ -225,7 +225,7 @@ def _planned(
     rows = sum(map(len, splits))
     if not rows:
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
-    job = Job.open(corpus, strategy, options)
+    job = MiningJob.open(corpus, strategy, options)
     held = resident()
     stages, measured = job.stages(splits)
     planned = Plan(
@@ -268,7 +268,7 @@ def guard(
     recipe = {name: options[name] for name in RECIPE_OPTIONS if name in options}
     if not isinstance(corpus, Dataset) or ceiling(corpus, rows, resolve(strategy, **recipe), options) < SHOWN_ABOVE:
         return
-    job = Job.open(corpus, strategy, options)
+    job = MiningJob.open(corpus, strategy, options)
     if job.ceiling(splits) < SHOWN_ABOVE:
         return
     planned = _planned(splits, corpus, strategy, {**options, "encoder": job.encoder}, num_proc)

@@ -71,7 +71,7 @@ def compare(best: np.ndarray, row: np.ndarray, scores: np.ndarray) -> Comparison
 
 
 @dataclass(frozen=True)
-class Hardness:
+class HardnessHistogram:
     """A histogram of relative margins, and the shares that follow from it; of nothing they are NaN.
 
     Args:
@@ -81,13 +81,13 @@ class Hardness:
     counts: tuple[int, ...] = (0,) * (len(EDGES) - 1)
 
     @classmethod
-    def of(cls, relative: np.ndarray) -> Hardness:
+    def of(cls, relative: np.ndarray) -> HardnessHistogram:
         """Relative margins, (n,), counted."""
         bins = np.minimum(np.searchsorted(EDGES, relative, side="right"), len(EDGES) - 1) - 1
         return cls(tuple(np.bincount(bins, minlength=len(EDGES) - 1).tolist()))
 
-    def __add__(self, other: Hardness) -> Hardness:
-        return Hardness(tuple(map(sum, zip(self.counts, other.counts, strict=True))))
+    def __add__(self, other: HardnessHistogram) -> HardnessHistogram:
+        return HardnessHistogram(tuple(map(sum, zip(self.counts, other.counts, strict=True))))
 
     @property
     def compared(self) -> int:

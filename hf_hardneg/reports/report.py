@@ -14,7 +14,7 @@ from hf_hardneg.arrays.statistics import infonce
 from hf_hardneg.errors import ColumnError, DataError, shown
 from hf_hardneg.recipes.recipe import recipe_of
 from hf_hardneg.reports.estimates import FalseNegatives, false_negatives
-from hf_hardneg.reports.hardness import Comparison, Hardness, best_scores, compare
+from hf_hardneg.reports.hardness import Comparison, HardnessHistogram, best_scores, compare
 from hf_hardneg.runtime.arguments import AboveZero, checked
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Report:
         sources (`dict[str, int]`): negatives by where they came from.
         negative_scores, positive_scores, margins, ranks (`dict[float, float]`): quantiles; a margin is the positive's
             score minus a negative's. The positive is the best-scored one of the query.
-        hardness (`Hardness`): negatives by `(s+ - s) / |s+|` against the same positive, of those with a score on both
-            sides. High scores are no evidence of unlabelled positives, see `hf_hardneg.reports.hardness`.
+        hardness (`HardnessHistogram`): negatives by `(s+ - s) / |s+|` against the same positive, of those with a score
+            on both sides. High scores are no evidence of unlabelled positives, see `hf_hardneg.reports.hardness`.
         short_rows, empty_rows (`int`): rows with fewer negatives than asked, and with none.
         repeated_negatives (`int`): rows in which one text stands twice among the negatives.
         search_recall (`float`, *optional*): share of the exact nearest documents that an approximate search finds, as
@@ -60,7 +60,7 @@ class Report:
     positive_scores: dict[float, float]
     margins: dict[float, float]
     ranks: dict[float, float]
-    hardness: Hardness
+    hardness: HardnessHistogram
     short_rows: int
     empty_rows: int
     repeated_negatives: int
@@ -159,7 +159,7 @@ class _Part:
     sources: Counter[str]
     numbers: dict[str, np.ndarray]
     compared: np.ndarray
-    hardness: Hardness
+    hardness: HardnessHistogram
     repeated: int
     synthesis: dict[str, int]
 
@@ -183,7 +183,7 @@ def _part(table: pa.Table) -> _Part:
             RECALL: recalls.drop_null().to_numpy(zero_copy_only=False).astype(np.float64),
         },
         compared=np.bincount(compared.row, minlength=rows),
-        hardness=Hardness.of(compared.relative),
+        hardness=HardnessHistogram.of(compared.relative),
         repeated=_repeated(columns["negatives"]),
         synthesis=_totals(_one(table.column(SYNTHESIS))) if SYNTHESIS in table.column_names else {},
     )
@@ -215,7 +215,7 @@ def _joined(parts: list[_Part], temperature: float | None) -> Report:
         funnel={name: sum(part.counts[name] for part in parts) for name in parts[0].counts},
         sources=dict(sorted(sources.items())),
         **quantiles_of,
-        hardness=sum((part.hardness for part in parts), Hardness()),
+        hardness=sum((part.hardness for part in parts), HardnessHistogram()),
         short_rows=int((short > 0).sum()),
         empty_rows=int((per_row == 0).sum()),
         repeated_negatives=sum(part.repeated for part in parts),

@@ -59,7 +59,7 @@ def map_rows(
             f"num_proc={num_proc} in a worker of a pool: such a worker may start none itself. Use num_proc=1 there."
         )
     done = multiprocess.RawArray("q", count)
-    part = _Part(function=dill.dumps(function), how=how, count=count, folder=folder, parent=os.getpid())
+    part = _Share(function=dill.dumps(function), how=how, count=count, folder=folder, parent=os.getpid())
     parts = [replace(part, number=number, rows=rows.shard(count, number, contiguous=True)) for number in range(count)]
     with _started(parts, done) as workers, bar(total=len(rows), desc=f"{desc} (num_proc={count})") as progress:
         while workers:
@@ -69,7 +69,7 @@ def map_rows(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class _Share:
     """The work of one worker: the shard `number` of `count`, and how to map it."""
 
     function: bytes
@@ -101,7 +101,7 @@ class _Part:
 class _Worker:
     """A worker as its parent sees it."""
 
-    part: _Part
+    part: _Share
     process: Any
     pipe: Any
 
@@ -134,7 +134,7 @@ class _Worker:
 
 
 @contextmanager
-def _started(parts: list[_Part], done: Any) -> Iterator[list[_Worker]]:
+def _started(parts: list[_Share], done: Any) -> Iterator[list[_Worker]]:
     """Start a worker for each part; none is left afterwards."""
     import multiprocess
 
@@ -154,7 +154,7 @@ def _started(parts: list[_Part], done: Any) -> Iterator[list[_Worker]]:
             worker.process.join()
 
 
-def _work(part: _Part, pipe: Any, done: Any) -> None:
+def _work(part: _Share, pipe: Any, done: Any) -> None:
     """Run a part in a worker process, which ends with its parent; the parent alone hears of Ctrl-C."""
     end_with(part.parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -203,22 +203,22 @@ def _check_late_interaction(training: Training) -> None:
             )
 
 
-class _Row(NamedTuple):
+class _TrainingRow(NamedTuple):
     query: str
     positives: list[str]
     hard: list[str]
     random: list[str]
 
 
-def _rows(mined: Sequence[Dataset], names: PairColumns) -> list[_Row]:
+def _rows(mined: Sequence[Dataset], names: PairColumns) -> list[_TrainingRow]:
     negatives = [part["negatives"][:] for part in mined]
     negatives += [[[]] * len(mined[0])] * (2 - len(negatives))
     queries, positives = mined[0][names.query][:], mined[0][names.positive][:]
     listed = [[one] if isinstance(one, str) else list(one) for one in positives]
-    return [_Row(*row) for row in zip(queries, listed, *negatives, strict=True)]
+    return [_TrainingRow(*row) for row in zip(queries, listed, *negatives, strict=True)]
 
 
-def _epoch(rows: Sequence[_Row], epoch: int, epochs: int) -> Pairs:
+def _epoch(rows: Sequence[_TrainingRow], epoch: int, epochs: int) -> Pairs:
     """List the positives of all rows, each with its part of the row's negatives."""
     labelled = Pairs([], [], [])
     for row in rows:
@@ -238,7 +238,7 @@ def _late_interaction(corpus: Corpus, files: ModelFiles, folder: Path, device: s
     return LateInteraction.of_corpus(encoder, (batch.to_pylist() for batch in corpus.batches()))
 
 
-def _fit_late_interaction(model: LateInteraction, rows: Sequence[_Row], folder: Path) -> None:
+def _fit_late_interaction(model: LateInteraction, rows: Sequence[_TrainingRow], folder: Path) -> None:
     labelled = _epoch(rows, 0, 1)
     features = model.features(labelled.queries, labelled.documents)
     coefficients, intercept = fit(features, np.array(labelled.labels), candidates=POOL)
@@ -246,7 +246,7 @@ def _fit_late_interaction(model: LateInteraction, rows: Sequence[_Row], folder: 
     save(model, coefficients, intercept, folder)
 
 
-def _train(rows: Sequence[_Row], start: str, folder: Path, training: Training, device: str) -> None:
+def _train(rows: Sequence[_TrainingRow], start: str, folder: Path, training: Training, device: str) -> None:
     """Fine-tune a classifier of one label and save it."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

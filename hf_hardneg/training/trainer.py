@@ -85,11 +85,11 @@ class _Collator:
         self.name = id(self)
         _collators[self.name] = self
 
-    def __call__(self, rows: list[dict[str, Any]]) -> _Batch:
+    def __call__(self, rows: list[dict[str, Any]]) -> _CollatedBatch:
         number = self.generations.current
         columns = self.transform({name: [row[name] for row in rows] for name in rows[0]})
         collated = self.collate([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
-        batch = _Batch(collated)
+        batch = _CollatedBatch(collated)
         batch.collator, batch.kind, batch.rows, batch.number = self.name, type(collated), rows, number
         return batch
 
@@ -98,7 +98,7 @@ _collators: WeakValueDictionary[int, _Collator] = WeakValueDictionary()
 """The collators of this process, by the name that a batch brings from a worker."""
 
 
-class _Batch(dict[str, Any]):
+class _CollatedBatch(dict[str, Any]):
     """A batch of some rows, with the collator that made it and the generation that it read."""
 
     collator: int

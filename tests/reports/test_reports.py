@@ -6,7 +6,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from hf_hardneg import mine, report
 from hf_hardneg.errors import ColumnError, ConfigError
-from hf_hardneg.reports.hardness import Hardness
+from hf_hardneg.reports.hardness import HardnessHistogram
 from tests.worlds import SMALL, needed, world
 
 MINED = {
@@ -112,5 +112,5 @@ def test_a_report_is_of_one_dataset(wrap, advice):
 
 
 def test_a_share_of_none_is_not_below_nothing():
-    counts = Hardness.of(np.array([0.7] + [0.01] * 9)).shares
+    counts = HardnessHistogram.of(np.array([0.7] + [0.01] * 9)).shares
     assert counts == {"easy": 0.1, "moderate": 0.0, "hard": 0.9} and math.copysign(1, counts["moderate"]) == 1

@@ -96,7 +96,7 @@ def _refused(what: str, why: str) -> ConfigError:
 
 
 @dataclass(frozen=True)
-class Parts:
+class IndexParts:
     """What a FAISS index is made of.
 
     Args:
@@ -116,7 +116,7 @@ class Parts:
     named: bool
 
     @classmethod
-    def of(cls, index: Any) -> Parts:
+    def of(cls, index: Any) -> IndexParts:
         """The parts of an index.
 
         Raises:
@@ -184,7 +184,7 @@ def _list_labels(core: Any) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
-def _rows(corpus: Corpus, parts: Parts) -> tuple[np.ndarray, str | None]:
+def _rows(corpus: Corpus, parts: IndexParts) -> tuple[np.ndarray, str | None]:
     """The corpus row of each vector, (n,) int64, and what should be said of it.
 
     Raises:
@@ -247,7 +247,7 @@ def _integer_ids(corpus: Corpus) -> np.ndarray | None:
 
 def _adopt(corpus: Corpus, index: Any, similarity: Similarity | None, directory: Path) -> None:
     """Write the parts of an index, and what is known of it, into a directory."""
-    parts = Parts.of(index)
+    parts = IndexParts.of(index)
     rows, note = _rows(corpus, parts)
     labels = np.empty_like(parts.labels)
     labels[rows] = parts.labels

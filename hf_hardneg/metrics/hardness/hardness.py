@@ -9,8 +9,7 @@ import evaluate
 import numpy as np
 
 from hf_hardneg.errors import DataError
-from hf_hardneg.reports.hardness import Hardness as Histogram
-from hf_hardneg.reports.hardness import best_scores, compare
+from hf_hardneg.reports.hardness import HardnessHistogram, best_scores, compare
 from hf_hardneg.reports.report import quantiles
 
 DESCRIPTION = """Scores of negatives against the best score of a positive of the same query: means, quantiles of the
@@ -52,7 +51,7 @@ class Hardness(evaluate.Metric):  # type: ignore[misc]
                 f"hardness got {len(predictions):,} queries and no pair of a scored positive and a scored negative; "
                 "it needs one. Score both with the same model."
             )
-        counted = Histogram.of(compared.relative)
+        counted = HardnessHistogram.of(compared.relative)
         return {
             "mean_score": float(np.nanmean(scores)),
             "mean_margin": float(compared.margin.mean()),
