@@ -11,10 +11,10 @@ import numpy as np
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters.base import ScoringFilter, of_positive, share_of
-from hf_hardneg.models.cross_encoder import Activation, Length, load_cross_encoder
+from hf_hardneg.models.cross_encoder import Activation, Length, load_cross_encoder, may_score
 from hf_hardneg.models.forward import check_device
 from hf_hardneg.models.score_store import stored
-from hf_hardneg.models.scorers import PairScorer, ScoreKind, probabilities
+from hf_hardneg.models.scorers import ALLOWED, PairScorer, ScoreKind, probabilities
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.runtime.arguments import AtLeastOne, Name, Share, ShareAboveZero, ShareBetween, check_fields
 from hf_hardneg.signals import SMALLEST_POOL
@@ -74,6 +74,8 @@ class Denoised(ScoringFilter):
     def __post_init__(self) -> None:
         check_fields(self)
         check_device(self.device)
+        if not (self.model is None or may_score(self.model)):
+            raise ConfigError(f"Denoised(model=) got a {type(self.model).__name__}; allowed are {ALLOWED}.")
         if self.share is not None:
             self._check_share(self.share)
         if self.share is None and self.promote_above < self.limit:

@@ -101,6 +101,11 @@ def load_cross_encoder(
     raise ConfigError(f"cross_encoder= got a {type(model).__name__}; allowed are {ALLOWED}.")
 
 
+def may_score(model: Any) -> bool:
+    """Whether something can be a cross-encoder, as far as can be told before it is loaded."""
+    return isinstance(model, (str, os.PathLike)) or callable(model) or hasattr(model, "score")
+
+
 def _kind(activation: Activation, *, auto: ScoreKind) -> ScoreKind:
     return {"auto": auto, "sigmoid": "ce_logit", "identity": "ce_prob"}[activation]
 

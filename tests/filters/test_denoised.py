@@ -94,6 +94,8 @@ def test_best_is_one_for_each_query():
         ({"share": 0.3, "threshold": 0.1}, "threshold=0.1, share=0.3. has two rules; give one"),
         ({"share": 1.0}, r"share=1.0\) .* a number above 0 and below 1 or None"),
         ({"share": 0.3, "scored_depth": 9}, "a scored_depth of at least 10"),
+        ({"model": float("nan")}, r"Denoised\(model=\) got a float; allowed are a trained cross-encoder's folder"),
+        ({"model": ["a/model"]}, r"Denoised\(model=\) got a list; allowed are"),
         ({"pseudo_positives": "some"}, "Unknown pseudo_positives 'some'; known are all, best, off"),
     ],
 )
