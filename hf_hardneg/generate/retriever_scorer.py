@@ -13,7 +13,6 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.retrievers import Searcher
 from hf_hardneg.runtime.arguments import check_fields, checked
-from hf_hardneg.text.keys import text_keys
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,7 @@ class RetrieverScorer:
                 f"RetrieverScorer got {len(queries)} queries and {len(documents)} documents; it scores pairs. Give two "
                 "lists of one length."
             )
-        none = np.zeros(0, np.int64)
-        nothing = PositiveList(query=none, key=text_keys([], "exact"), row=none, text=[])
+        none, nothing = np.zeros(0, np.int64), PositiveList.outside(np.zeros(0, np.int64), [], "exact")
         batch = Queries(
             texts=list(queries),
             identity=list(queries),
@@ -50,10 +48,5 @@ class RetrieverScorer:
             excluded_query=none,
             excluded_key=nothing.key,
         )
-        pairs = PositiveList(
-            query=np.arange(len(documents)),
-            key=text_keys(documents, "exact"),
-            row=np.full(len(documents), -1),
-            text=list(documents),
-        )
+        pairs = PositiveList.outside(np.arange(len(documents)), list(documents), "exact")
         return self.searcher.score_positives(self.searcher.prepare(batch), pairs)

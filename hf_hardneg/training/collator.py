@@ -44,7 +44,7 @@ class CrossBatchCollator:
     """A `collate_fn`: tokens of queries, positives and negatives, and 64-bit keys of all texts.
 
     It keeps no state, so any number of DataLoader workers gives the same batches. Of several positives of a row the
-    first is trained on; the others, and those of `known`, are known not to be negatives. A row with too few negatives
+    first is trained on; the others, and what `known` holds, are known not to be negatives. A row with too few negatives
     is filled up with its positive, which `negative_mask` and the keys take out again.
 
     Args:
@@ -92,7 +92,7 @@ class CrossBatchCollator:
 
     @checked
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """The batch of B rows.
+        """Make the batch of B rows.
 
         Returns:
             `dict` of `queries`, `positives` and, where m > 0, `negatives`: token batches of B, B and B * m rows;
@@ -101,15 +101,15 @@ class CrossBatchCollator:
 
         Raises:
             ColumnError: a column is missing.
-            DataError: a text is missing or is none.
+            DataError: a text is missing or is no string.
         """
         if not len(rows):
             raise DataError("CrossBatchCollator got a batch of 0 rows; it needs one at least. Give the loader rows.")
         queries = [text for row in rows for text in self._texts(row, "query", at_most=1)]
         positives = [self._texts(row, "positive", at_least=1) for row in rows]
-        first = [own[0] for own in positives]
+        first = [texts[0] for texts in positives]
         negatives, mask = self._negatives(rows, first)
-        flat = [text for own in negatives for text in own]
+        flat = [text for texts in negatives for text in texts]
         batch: dict[str, Any] = {
             "queries": self._tokens(queries, self.query_prompt, self.query_max_length),
             "positives": self._tokens(first, self.document_prompt, self.document_max_length),
@@ -132,7 +132,7 @@ class CrossBatchCollator:
         return str(named.get(role, role))
 
     def _texts(self, row: Row, role: str, *, at_least: int = 0, at_most: int | None = None) -> list[str]:
-        """The strings of a column that holds one or a list."""
+        """Return the strings of a column that holds one string or a list."""
         column = self._column(role)
         if column not in row:
             raise missing_column(column, list(row), "batch", role)
@@ -152,25 +152,25 @@ class CrossBatchCollator:
         return self.tokenizer(prompted, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
 
     def _negatives(self, rows: Sequence[Row], fill: list[str]) -> tuple[list[list[str]], np.ndarray]:
-        """Negatives of each row, B lists of m, and which of them are not filled up, (B, m) bool."""
+        """Return the negatives of each row, B lists of m, and which of them are not filled up, (B, m) bool."""
         if self.num_negatives == 0:
             return [[] for _ in rows], np.zeros((len(rows), 0), bool)
-        found = [self._texts(row, "negatives")[: self.num_negatives] for row in rows]
-        counts = np.array([len(own) for own in found])
+        mined = [self._texts(row, "negatives")[: self.num_negatives] for row in rows]
+        counts = np.array([len(texts) for texts in mined])
         width = int(counts.max()) if self.num_negatives is None else self.num_negatives
-        filled = [own + [text] * (width - len(own)) for own, text in zip(found, fill, strict=True)]
+        filled = [texts + [text] * (width - len(texts)) for texts, text in zip(mined, fill, strict=True)]
         return filled, np.arange(width) < counts[:, None]
 
     def _keys(self, texts: list[str]) -> Tensor:
         return _short(text_keys(texts, self.dedupe))
 
     def _known(self, rows: Sequence[Row], queries: list[str], positives: list[list[str]]) -> Tensor:
-        """Keys of all known positives of each row, (B, p), filled up with its first one."""
-        found = positives
+        """Return the keys of all known positives of each row, (B, p), filled up with the first."""
         if "known_positives" in (self.columns or ()):
-            more = [self._texts(row, "known_positives") for row in rows]
-            found = [own + others for own, others in zip(positives, more, strict=True)]
-        keys = [self._keys(own) for own in found]
+            positives = [
+                texts + self._texts(row, "known_positives") for texts, row in zip(positives, rows, strict=True)
+            ]
+        keys = [self._keys(texts) for texts in positives]
         if self.known is not None:
             column = self._column("query_id")
             ids = [str(row[column]) for row in rows] if column in rows[0] else None
@@ -178,9 +178,9 @@ class CrossBatchCollator:
                 owner, listed, _, _ = self.known.of(group)
                 starts = np.searchsorted(owner, np.arange(1, len(rows)))
                 parts = torch.tensor_split(_short(listed), torch.from_numpy(starts))
-                keys = [torch.cat([own, part]) for own, part in zip(keys, parts, strict=True)]
-        width = max(len(own) for own in keys)
-        return torch.stack([torch.cat([own, own[:1].expand(width - len(own))]) for own in keys])
+                keys = [torch.cat(joined) for joined in zip(keys, parts, strict=True)]
+        width = max(map(len, keys))
+        return torch.stack([torch.cat([known, known[:1].expand(width - len(known))]) for known in keys])
 
     def _scores(self, rows: Sequence[Row], mask: np.ndarray, positive: str, negative: str) -> Tensor:
         scores = np.full((len(rows), 1 + mask.shape[1]), np.nan, np.float32)
@@ -191,13 +191,14 @@ class CrossBatchCollator:
                         f"The batch has no column {column!r}; it has {', '.join(map(repr, row))}. "
                         "Name the right one with score_columns=."
                     )
-            own = [*_listed(row[positive])[:1], *_listed(row[negative])[: mask[place].sum()]]
-            if None in own or len(own) != 1 + mask[place].sum():
+            count = 1 + mask[place].sum()
+            listed = [*_listed(row[positive])[:1], *_listed(row[negative])[: count - 1]]
+            if None in listed or len(listed) != count:
                 raise DataError(
-                    f"Row {place} of the batch has the scores {own} for {1 + mask[place].sum()} documents; each needs "
-                    "one. Score all documents, or leave out score_columns=."
+                    f"Row {place} of the batch has the scores {listed} for {count} documents; each needs one. Score "
+                    "all documents, or leave out score_columns=."
                 )
-            scores[place, : len(own)] = own
+            scores[place, :count] = listed
         return torch.from_numpy(scores)
 
 
@@ -209,7 +210,7 @@ def known_positives(
     symmetric: bool = False,
     cache_dir: Folder | None = None,
 ) -> KnownPositives:
-    """The table of every positive of every query over all rows of some datasets, built once, memory-mapped.
+    """Build the table of every positive of every query over all rows of some datasets, once; it is memory-mapped.
 
     Rows that share a query's text, or its id, are one query.
 
@@ -233,8 +234,8 @@ def known_positives(
             if name not in rows.column_names:
                 raise missing_column(name, rows.column_names, "dataset", role)
     present = [[name for name in wanted if name in rows.column_names] for rows in pairs]
-    plain = [rows.with_format("arrow", columns=those) for rows, those in zip(pairs, present, strict=True)]
-    digests = [content_digest(rows, those) for rows, those in zip(plain, present, strict=True)]
+    plain = [rows.with_format("arrow", columns=held) for rows, held in zip(pairs, present, strict=True)]
+    digests = [content_digest(rows, held) for rows, held in zip(plain, present, strict=True)]
 
     def listings() -> Iterator[Listing]:
         for table in (table for rows in plain for table in rows.iter(batch_size=BATCH)):
@@ -253,10 +254,10 @@ def known_positives(
 
 
 def _listed(scores: Any) -> Any:
-    """The scores of a column that holds one or several, or none."""
+    """Return the scores of a column that holds one or several, or none."""
     return scores if np.ndim(scores) else [scores]
 
 
 def _short(keys: np.ndarray) -> Tensor:
-    """The first 64 bits of text keys, (n,) int64."""
+    """Return the first 64 bits of text keys, (n,) int64."""
     return torch.from_numpy(np.ascontiguousarray(keys).view(np.int64).reshape(-1, 2)[:, 0].copy())

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
-from hf_hardneg.corpus.columns import Columns
-from hf_hardneg.corpus.documents import Corpus, open_corpus
+from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, DataError, check_keywords
 from hf_hardneg.hard_negatives import OPTIONS, usable
@@ -26,7 +25,7 @@ from hf_hardneg.models.families import FOLDS, check_family, family_of_folder
 from hf_hardneg.models.folds import folds_of
 from hf_hardneg.models.forward import LENGTH_STEP, loading, quiet_transformers, resolved_device
 from hf_hardneg.models.late_interaction import LateInteraction, copy_encoder, fit, save
-from hf_hardneg.models.model_files import ModelFiles, model_folder, read_model_files
+from hf_hardneg.models.model_files import model_folder, read_model_files
 from hf_hardneg.runtime.arguments import (
     AboveZero,
     AtLeastOne,
@@ -107,10 +106,9 @@ def train_denoiser(
     first_pass: str | Strategy = FIRST_PASS,
     folds: AtLeastOne = 1,
     device: Name = "auto",
-    columns: Columns | None = None,
     **options: Any,
 ) -> Path:
-    """The folder of a denoiser, trained by binary cross-entropy; `cross_encoder=` takes it.
+    """Train a denoiser by binary cross-entropy, and return its folder, which `cross_encoder=` takes.
 
     Labels are 1 for (query, positive) and 0 for (query, negative). Negatives are drawn from what a first pass finds
     deep in its ranking, and at random. No known positive of a query is among them.
@@ -134,8 +132,7 @@ def train_denoiser(
         first_pass (`str` or `Strategy`): where hard negatives come from.
         folds (`int`, defaults to 1): how many models; costs `folds - 1` times as much as one.
         device (`str`, defaults to `"auto"`): a GPU if there is one.
-        columns (`Columns`, *optional*): as for `mine`.
-        options: further arguments of `mine`.
+        options: further arguments of `mine`, such as `columns=`.
 
     Raises:
         ConfigError: something cannot work, before anything is mined.
@@ -147,59 +144,45 @@ def train_denoiser(
         >>> mined = mine(pairs, corpus, "dense+denoised", encoder=encoder, cross_encoder=folder)
     """
     training, target = training or Training(), Path(output_dir)
-    if target.exists():
-        raise ConfigError(f"output_dir={str(target)!r} exists; a denoiser is saved to a new folder. Give another name.")
-    check_writable(target, "output_dir")
+    _check(target, training, architecture, folds, len(pairs))
     check_keywords("train_denoiser()", options, (OPTIONS | KEYWORDS) - {"num_negatives", "seed"})
-    if folds > len(pairs):
-        raise ConfigError(f"folds={folds} of {len(pairs)} rows leaves folds without any; give fewer, such as 2.")
     device = resolved_device(device)
-    if architecture == "late-interaction":
-        _check_late_interaction(training)
     start = model_folder(os.fspath(encoder), otherwise="another encoder")
     check_family(family_of_folder(start), "encoder", repr(os.fspath(encoder)))
     files = read_model_files(str(start))
-    options |= {"columns": columns, "seed": training.seed, "encoder": os.fspath(encoder)}
-    mined = [
-        mine(pairs, corpus, strategy, num_negatives=number * training.epochs, **usable(strategy, options))
-        for strategy, number in ((first_pass, training.hard), ("random", training.random))
-        if number
-    ]
-    rows = _rows(mined, PairColumns.of(columns))
-    if not any(row.hard for row in rows):
-        raise DataError(
-            "No query has a first-pass negative; give a first_pass= with looser filters, or more documents."
-        )
-    parts = {"": rows}
-    if folds > 1:
-        fold = folds_of([row.query for row in rows], folds)
-        parts = {f"fold-{n}": [rows[i] for i in np.flatnonzero(fold != n)] for n in range(folds)}
-    if not all(any(row.hard or row.random for row in part) for part in parts.values()):
-        raise ConfigError(f"folds={folds} leaves nothing to train on for {len(rows)} rows; give fewer folds.")
+    options |= {"seed": training.seed, "encoder": os.fspath(encoder)}
+    parts = _folds(_mined(pairs, corpus, first_pass, training, options), folds)
     with written(target, other="output_dir=") as partial:
         partial.mkdir()
         if architecture == "late-interaction":
-            opened = open_corpus(corpus, columns=columns, cache_dir=options.get("cache_dir"))
-            model = _late_interaction(opened, files, partial / "encoder", device)
-            for name, part in parts.items():
+            copied = copy_encoder(files, partial / "encoder")
+            tokens = TransformersEncoder(files=copied, digest=copied.digest(), device=device)
+            opened = open_corpus(corpus, columns=options.get("columns"), cache_dir=options.get("cache_dir"))
+            model = LateInteraction.of_corpus(tokens, (batch.to_pylist() for batch in opened.batches()))
+        for name, part in parts.items():
+            if architecture == "late-interaction":
                 _fit_late_interaction(model, part, partial / name)
-        else:
-            for name, part in parts.items():
+            else:
                 _train(part, files.folder, partial / name, training, device)
         if folds > 1:
             (partial / FOLDS).write_text(json.dumps({"folds": folds}))
     return target
 
 
-def _check_late_interaction(training: Training) -> None:
-    """Raise where something was chosen that late interaction does not have."""
-    known = {"hard", "random", "epochs", "seed"}
-    for field in fields(training):
+def _check(target: Path, training: Training, architecture: Architecture, folds: int, rows: int) -> None:
+    """Raise where the folder cannot be written, or options do not fit together."""
+    if target.exists():
+        raise ConfigError(f"output_dir={str(target)!r} exists; a denoiser is saved to a new folder. Give another name.")
+    check_writable(target, "output_dir")
+    if folds > rows:
+        raise ConfigError(f"folds={folds} of {rows} rows leaves folds without any; give fewer, such as 2.")
+    read = {"hard", "random", "epochs", "seed"}
+    for field in fields(training) if architecture == "late-interaction" else ():
         value = getattr(training, field.name)
-        if field.name not in known and value != field.default:
+        if field.name not in read and value != field.default:
             raise ConfigError(
                 f"Training({field.name}={value}) is for a cross-encoder; late interaction reads "
-                f'{", ".join(sorted(known))}. Leave it out, or train with architecture="cross-encoder".'
+                f'{", ".join(sorted(read))}. Leave it out, or train with architecture="cross-encoder".'
             )
 
 
@@ -210,12 +193,37 @@ class _TrainingRow(NamedTuple):
     random: list[str]
 
 
-def _rows(mined: Sequence[Dataset], names: PairColumns) -> list[_TrainingRow]:
+def _mined(
+    pairs: Dataset, corpus: Dataset, first_pass: str | Strategy, training: Training, options: dict[str, Any]
+) -> list[_TrainingRow]:
+    """Mine the negatives of all epochs, by the first pass and at random."""
+    passes = ((first_pass, training.hard), ("random", training.random))
+    mined = [
+        mine(pairs, corpus, strategy, num_negatives=number * training.epochs, **usable(strategy, options))
+        for strategy, number in passes
+        if number
+    ]
     negatives = [part["negatives"][:] for part in mined]
     negatives += [[[]] * len(mined[0])] * (2 - len(negatives))
-    queries, positives = mined[0][names.query][:], mined[0][names.positive][:]
-    listed = [[one] if isinstance(one, str) else list(one) for one in positives]
-    return [_TrainingRow(*row) for row in zip(queries, listed, *negatives, strict=True)]
+    names = PairColumns.of(options.get("columns"))
+    positives = [[texts] if isinstance(texts, str) else list(texts) for texts in mined[0][names.positive][:]]
+    rows = [_TrainingRow(*row) for row in zip(mined[0][names.query][:], positives, *negatives, strict=True)]
+    if not any(row.hard for row in rows):
+        raise DataError(
+            "No query has a first-pass negative; give a first_pass= with looser filters, or more documents."
+        )
+    return rows
+
+
+def _folds(rows: list[_TrainingRow], folds: int) -> dict[str, list[_TrainingRow]]:
+    """Return the rows to train each model on, by its folder: all rows, or each time those outside a fold."""
+    parts = {"": rows}
+    if folds > 1:
+        fold = folds_of([row.query for row in rows], folds)
+        parts = {f"fold-{n}": [rows[i] for i in np.flatnonzero(fold != n)] for n in range(folds)}
+    if not all(any(row.hard or row.random for row in part) for part in parts.values()):
+        raise ConfigError(f"folds={folds} leaves nothing to train on for {len(rows)} rows; give fewer folds.")
+    return parts
 
 
 def _epoch(rows: Sequence[_TrainingRow], epoch: int, epochs: int) -> Pairs:
@@ -229,13 +237,6 @@ def _epoch(rows: Sequence[_TrainingRow], epoch: int, epochs: int) -> Pairs:
             labelled.documents.extend(documents)
             labelled.labels.extend([1.0] + [0.0] * (len(documents) - 1))
     return labelled
-
-
-def _late_interaction(corpus: Corpus, files: ModelFiles, folder: Path, device: str) -> LateInteraction:
-    """Copy the encoder, and count the tokens of the corpus."""
-    copied = copy_encoder(files, folder)
-    encoder = TransformersEncoder(files=copied, digest=copied.digest(), device=device)
-    return LateInteraction.of_corpus(encoder, (batch.to_pylist() for batch in corpus.batches()))
 
 
 def _fit_late_interaction(model: LateInteraction, rows: Sequence[_TrainingRow], folder: Path) -> None:
