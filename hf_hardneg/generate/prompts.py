@@ -32,7 +32,7 @@ SCHEMA = {
     "required": list(KEYS),
     "additionalProperties": False,
 }
-"""What a reply must be: reflection first, so that the passage is written after it."""
+"""The form of a reply: reflection comes first, so that the passage is written after it."""
 
 _MARK = "\x00"
 

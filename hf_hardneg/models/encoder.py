@@ -205,7 +205,7 @@ class TransformersEncoder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What changes a vector besides the weights, to be read by people."""
+        """The settings that change a vector besides the weights, to be read by people."""
         return {field.name: getattr(self.files, field.name) for field in fields(self.files)}
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:

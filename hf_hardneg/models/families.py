@@ -111,7 +111,7 @@ INSTEAD = {
     "cross_encoder": "It has no trained head to score pairs; train one from it with `hf-hardneg train-denoiser`.",
     "model": "Give a text-generation model of transformers, or serve the model and use EndpointGenerator.",
 }
-"""What to do where a family has no advice of its own, or its advice is about another argument."""
+"""The advice for a family that has none, or whose advice is about another argument."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from hf_hardneg.store.stored_arrays import mapped_array
 IDF = "idf.npy"
 FEATURES = ("cosine", "maxsim", "bm25")
 SHARE = 0.3
-"""Of a query's best candidates, what is removed by default: as much as each of the other safeguards removes."""
+"""The share of a query's best candidates that is removed by default, as by each of the other safeguards."""
 PAIRS_AT_ONCE = 256
 REMEMBERED_BYTES = 1 << 29
 RIDGE, STEPS = 1.0, 25

@@ -43,7 +43,7 @@ ELSEWHERE = {
 WRITTEN = ("architectures", "dtype", "torch_dtype")
 """Settings that `save_pretrained` writes into the configuration of a live model."""
 DEEPEST = 8
-"""How many objects within objects are looked into."""
+"""The description looks into so many objects within objects."""
 
 
 def live_identity(model: Any) -> dict[str, str]:

@@ -113,7 +113,7 @@ class _ModelScorer:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What changes a score besides the weights, to be read by people."""
+        """The settings that change a score besides the weights, to be read by people."""
         return {"folder": self.folder, "max_length": self.max_length, "kind": self.kind}
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:

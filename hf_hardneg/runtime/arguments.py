@@ -1,4 +1,4 @@
-"""What arguments may be: the annotation of a field or parameter is what its value is checked against, here alone.
+"""Arguments are checked against the annotation of their field or parameter, here alone.
 
 `check_fields(self)` is the first line of a dataclass' `__post_init__`, `@checked` stands above a function. Numbers are
 finite, whole numbers have at most 63 bits, no bool is a number, and `Annotated[float, Range(...)]` says which numbers

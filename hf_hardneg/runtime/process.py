@@ -1,4 +1,4 @@
-"""What a worker must do: before it may compute, and when its parent ends.
+"""Workers limit their threads before they compute, and end with their parent.
 
 A child forked after its parent searched with several threads hangs for ever in its first FAISS or torch call, and is
 killed by numba's OpenMP layer, unless it sets those libraries to one thread first.

@@ -1,4 +1,4 @@
-"""What the process of an `AsyncRefresher` runs: `python -m hf_hardneg.training.background PARENT`, its work as input.
+"""The process of an `AsyncRefresher` runs `python -m hf_hardneg.training.background PARENT`, with its work as input.
 
 Nothing heavy is imported before it watches its parent, so that it ends with it also while it starts.
 """

@@ -57,7 +57,7 @@ FIRST_PASS = replace(resolve("hybrid"), sampler=RankZone(10, 100))
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a denoiser is trained.
+    """The settings of a denoiser's training.
 
     Late interaction is solved exactly, from the negatives of all epochs at once: it has `hard`, `random`, `epochs` and
     `seed` only, and refuses the others.

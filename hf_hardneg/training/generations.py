@@ -68,7 +68,7 @@ class Generations:
 
     @property
     def pointed(self) -> int | None:
-        """What `CURRENT` says; `None` where it is lost or garbled."""
+        """The generation that `CURRENT` names; `None` where it is lost or garbled."""
         try:
             said = json_of(self._pointer, POINTER)
         except FileNotFoundError:

@@ -25,7 +25,7 @@ from hf_hardneg.store import kinds
 from hf_hardneg.store.directories import check, obtain, parameters_of, refuse_unlisted
 
 OPTIONS = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
-"""Of a `LiveModel`, and saved beside its weights."""
+"""The fields of a `LiveModel` that are saved beside its weights."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from hf_hardneg.signals.topics import BLOCK, centroids_of, topic_of
 
 Weight = Literal["uniform", "size"]
 QUERIES = 200
-"""Of a topic, on average: 2,000 topics of the 400,000 queries of MS MARCO."""
+"""A topic has so many queries on average: 2,000 topics of the 400,000 queries of MS MARCO."""
 
 
 @checked
