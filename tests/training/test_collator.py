@@ -138,7 +138,7 @@ def test_a_batch_of_one_whose_negatives_are_all_masked():
         ({"positive": []}, DataError, "at least 1"),
         ({"negatives": [1]}, DataError, r"holds \[1\]"),
         *(
-            ({"drop": name}, ColumnError, f"no column '{name}'.*{name}_column=")
+            ({"drop": name}, ColumnError, f"no column '{name}'.*columns=.'{name}'")
             for name in ("query", "positive", "negatives")
         ),
     ],
