@@ -12,7 +12,7 @@ from hf_hardneg.runtime.units import data_size, duration
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """How a quantity grows: `fixed + document N + sort N log2 N + row R + pair N^power R`, for N documents, R rows."""
+    """A law of growth: `fixed + document N + sort N log2 N + row R + pair N^power R`, for N documents, R rows."""
 
     fixed: float = 0.0
     document: float = 0.0
@@ -22,7 +22,7 @@ class Law:
     power: float = 1.0
 
     def __call__(self, documents: int, rows: int) -> float:
-        """The quantity for so many documents and rows."""
+        """Return the quantity for so many documents and rows."""
         ordered = self.sort * documents * np.log2(max(documents, 2))
         searched = self.pair * documents**self.power * rows
         return float(self.fixed + self.document * documents + ordered + self.row * rows + searched)
@@ -81,7 +81,7 @@ class Step:
 
 
 def over_documents(points: Sequence[tuple[int, float]]) -> Law:
-    """The straight line through the last two of some (documents, quantity) points, neither falling nor below zero.
+    """Draw a straight line through the last two of some (documents, quantity) points, neither falling nor below zero.
 
     A single point gives a proportion.
     """
@@ -93,7 +93,7 @@ def over_documents(points: Sequence[tuple[int, float]]) -> Law:
 
 
 def over_rows(points: Sequence[tuple[int, float]]) -> Law:
-    """The power of the documents through the last two points for a quantity per row, between none and the first.
+    """Fit a power of the documents, between 0 and 1, through the last two points of a quantity per row.
 
     Search slows down with a corpus by less than in proportion, as with score bounds. A straight line through small
     samples would then be many times too high for large corpora, by what is noise in them.
@@ -107,12 +107,12 @@ def over_rows(points: Sequence[tuple[int, float]]) -> Law:
 
 
 def sorting(points: Sequence[tuple[int, float]]) -> Law:
-    """The same with `n log n` in place of the slope."""
+    """Draw the line of `over_documents` with `n log n` in place of the slope."""
     line, documents = over_documents(points), points[-1][0]
     return Law(fixed=line.fixed, sort=line.document / np.log2(max(documents, 2)))
 
 
 def proportional(points: Sequence[tuple[int, float]]) -> Law:
-    """A proportion, through the last point: for bytes, which have no fixed part worth fitting."""
+    """Take a proportion through the last point: for bytes, which have no fixed part worth fitting."""
     documents, value = points[-1]
     return Law(document=value / documents)

@@ -1,4 +1,4 @@
-"""A mining job before it runs: what it asks for, what the cache has of it, and the stages that are left."""
+"""A mining job before it runs: its arguments, the parts that the cache has, and the stages that are left."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ CEILING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cached:
-    """What the cache has of a job.
+    """The parts of a job that the cache has.
 
     Args:
         keys, positives (`bool`): the text keys of the corpus, the known positives of the pairs.
@@ -76,10 +76,10 @@ class Cached:
 
 @dataclass(frozen=True, kw_only=True)
 class MiningJob:
-    """What `mine` was asked for, with the corpus opened and the model at hand.
+    """The arguments of `mine`, with the corpus opened and the model at hand.
 
     Args:
-        dataset (`Dataset`), corpus (`Corpus`): the documents, as given and opened.
+        dataset (`Dataset`), corpus (`Corpus`): the documents, as the user has them and opened.
         strategy (`Strategy`): resolved.
         options (`Mapping`): further arguments of `HardNegatives`.
         encoder (`Encoder`, *optional*): of a dense strategy.
@@ -96,7 +96,7 @@ class MiningJob:
 
     @classmethod
     def open(cls, dataset: Dataset, strategy: str | Strategy, options: Mapping[str, Any]) -> MiningJob:
-        """The job behind the arguments of `mine`; reads the corpus once, builds nothing."""
+        """Make a job of the arguments of `mine`; it reads the corpus once and builds nothing."""
         described = {name: options[name] for name in CORPUS_OPTIONS if name in options}
         corpus, reading = measured(lambda: open_corpus(dataset, **described))
         recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
@@ -116,12 +116,12 @@ class MiningJob:
         return self.options.get("columns") or Columns()
 
     def look_up(self, splits: Sequence[Dataset]) -> Cached:
-        """What the cache has; builds nothing, save that a FAISS index of the user's is copied into it."""
-        own, vectors = self.options.get("index"), self._columns.get("vector")
+        """Look up what the cache has; nothing is built, but a FAISS index of the user's is copied into the cache."""
+        index, vectors = self.options.get("index"), self._columns.get("vector")
         sources = self._sources()
         with directories.without_building():
             keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
-        with contextlib.nullcontext() if own is not None else directories.without_building():
+        with contextlib.nullcontext() if index is not None else directories.without_building():
             searcher = _there(lambda: self.strategy.retriever.bind(sources))
             beside = self.strategy.uses_vectors and searcher is not None and dense_part(searcher) is None
             second = _there(lambda: Dense().bind(sources)) if beside else searcher
@@ -150,13 +150,14 @@ class MiningJob:
         )
 
     def ceiling(self, splits: Sequence[Dataset]) -> float:
-        """Seconds that what is left of the job hardly exceeds."""
+        """Return seconds that the rest of the job hardly exceeds."""
         return ceiling(self.dataset, sum(map(len, splits)), self.strategy, self.options, self.look_up(splits))
 
     def stages(self, splits: Sequence[Dataset]) -> tuple[tuple[Stage, ...], tuple[int, int]]:
-        """What is to be done, in order, with costs measured on samples, and documents and pairs of the largest one."""
+        """Measure the stages on samples; return them in order, and documents and pairs of the largest sample."""
         cached, pairs = self.look_up(splits), max(splits, key=len)
-        queries = self._rate("query", self._queries(pairs)) if self._encodes_queries() else None
+        encodes = self.encoder is not None and "query_vector" not in self._columns
+        queries = self._rate("query", self._queries(pairs)) if encodes else None
         documents = self._rate("document", self._documents()) if cached.vectors < 1 else None
         stand_in = self._stand_in(cached, documents or queries)
         start, taken = samples(
@@ -192,7 +193,7 @@ class MiningJob:
         return tuple(stages), (last.documents, last.rows)
 
     def _scoring(self, pairs: Dataset) -> list[Stage]:
-        """What scoring filters cost at most: they stop where enough candidates have passed."""
+        """Estimate what scoring filters cost at most: they stop where enough candidates have passed."""
         stages = []
         for stage in self.strategy.scoring:
             scorer = stage.bind(self._sources())
@@ -213,9 +214,6 @@ class MiningJob:
             )
         return stages
 
-    def _encodes_queries(self) -> bool:
-        return self.encoder is not None and "query_vector" not in self._columns
-
     def _queries(self, pairs: Dataset) -> list[str]:
         name = self._columns.get("query", "query")
         if name not in pairs.column_names:
@@ -231,7 +229,7 @@ class MiningJob:
         return encode_rate(cast("Encoder", self.encoder), texts, kind=kind)
 
     def _stand_in(self, cached: Cached, encoded: EncodeRate | None) -> dict[str, Any]:
-        """Options for samples: with vectors as wide as the real ones, which take no time."""
+        """Return options for samples, with vectors that are as wide as the real ones and take no time."""
         options = {name: value for name, value in self.options.items() if name not in NOT_ON_SAMPLES}
         if not self.strategy.uses_vectors:
             return options
@@ -255,9 +253,9 @@ class MiningJob:
         )
 
     def _searching(self, cached: Cached, taken: list[Sample], encoded: EncodeRate | None) -> list[Stage]:
-        """Opening the index and searching it, on the index itself where there is one, else on samples."""
+        """Estimate opening the index and searching it, on the index itself where it exists, else on samples."""
         last = taken[-1]
-        cost, inner, depth = last.costs["search"], last.costs["inner search"], self._depth()
+        cost, inner = last.costs["search"], last.costs["inner search"]
         laws: dict[str, Any]
         mapped = proportional(_points(taken, "build index", "disk"))
         memory = replace(mapped, row=cost.memory / last.rows)
@@ -272,6 +270,7 @@ class MiningJob:
         queries = last.queries
         if encoded is not None:
             queries = replace(queries, vectors=encoded.vectors)
+        depth = self.strategy.depth(self.options.get("num_negatives", 4))
         opened, rate, count = search_rate(cached.searcher, queries, depth)
         size, around = len(self.corpus), cost.less(inner)
         laws = {
@@ -285,18 +284,15 @@ class MiningJob:
             Stage(name="search", **laws, basis=how, in_workers=True),
         ]
 
-    def _depth(self) -> int:
-        return self.strategy.depth(self.options.get("num_negatives", 4))
-
 
 def ceiling(
     dataset: Dataset, rows: int, strategy: Strategy, options: Mapping[str, Any], cached: Cached | None = None
 ) -> float:
-    """Seconds that a job hardly exceeds, from its sizes alone.
+    """Return seconds that a job hardly exceeds, from its sizes alone.
 
     Args:
         dataset (`Dataset`), rows (`int`), strategy (`Strategy`), options (`Mapping`): the job.
-        cached (`Cached`, *optional*): what need not be built; by default nothing is known.
+        cached (`Cached`, *optional*): what is built already; by default nothing is.
     """
     cached = cached or Cached()
     columns = options.get("columns") or Columns()
@@ -321,11 +317,11 @@ def _there(look: Callable[[], T]) -> T | None:
 
 
 def _points(taken: list[Sample], name: str, what: str, *, per_row: bool = False) -> list[tuple[int, float]]:
-    return [(one.documents, getattr(one.costs[name], what) / (one.rows if per_row else 1)) for one in taken]
+    return [(part.documents, getattr(part.costs[name], what) / (part.rows if per_row else 1)) for part in taken]
 
 
 def _known_positives(last: Sample, *, reused: bool) -> Stage:
-    """Looked up for few pairs and for all of a sample, which tells what is paid once."""
+    """Estimate the look-up of known positives from few pairs and all of a sample, which tell what is paid once."""
     first, cost = last.costs["first positives"], last.costs["known positives"]
     line = over_documents([(min(FEW, last.rows), first.wall), (last.rows, cost.wall)])
     return replace(

@@ -1,4 +1,4 @@
-"""`plan`: what a job will cost, before it runs; and the guard that `mine` asks first.
+"""`plan` tells what a job costs before it runs; `mine` asks the guard first.
 
 A job is a list of stages. What each costs is a law, linear in documents, rows and their product, whose factors were
 measured on samples; a plan evaluates the laws for the sizes at hand, or for any other sizes.
@@ -47,7 +47,7 @@ FAR = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a job will cost; `str()` renders it.
+    """The cost of a job; `str()` renders it.
 
     Args:
         recipe (`str`): the strategy.

@@ -1,4 +1,4 @@
-"""What a job costs, measured: the library's own stages run on a sample, in a cache that is thrown away.
+"""The costs of a job are measured: the library's stages run on a sample, in a cache that is thrown away.
 
 Samples grow until the time for probing is used up, and there are two at least: a straight line through two sizes is
 what plans extrapolate, since a single one cannot tell what is paid once from what grows. Other programs can only slow a
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REPEATS, OF_SAMPLES = 3, 2
-"""How often each probe is run at least; and all of a sample, whose searches are probes within it."""
+"""Runs of each probe at least; and of a sample, whose searches are probes within it."""
 
 SHORT, MOST_REPEATS = 0.1, 12
 """Seconds for which short probes are repeated further, and how often at most."""
@@ -55,10 +55,10 @@ SAMPLE_SECONDS = 6.0
 """Time for running the stages on samples of the corpus."""
 
 PATIENCE = 4.0
-"""How many times as long all that may last where other programs keep the processors busy."""
+"""Probing may last so many times as long where other programs keep the processors busy."""
 
 SEARCH_SECONDS = 1.0
-"""Time for searching an index that is there already."""
+"""Time for searching an index that exists already."""
 
 STRATA, PER_STRATUM = 16, 16
 """Texts are drawn from so many classes of length, neighbours in length within each, as real batches have them."""
@@ -71,7 +71,7 @@ LENGTHS_READ, GATHERED = 100_000, 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What something took.
+    """The cost of some work.
 
     Args:
         wall, cpu (`float`): seconds on the clock without waiting for a processor, and of all processors together.
@@ -99,7 +99,7 @@ class Cost:
 
     @classmethod
     def best(cls, costs: Sequence[Cost]) -> Cost:
-        """One cost of several repetitions."""
+        """Make one cost of several repetitions."""
         return cls(
             wall=min(cost.wall for cost in costs),
             cpu=min(cost.cpu for cost in costs),
@@ -109,12 +109,12 @@ class Cost:
         )
 
     def less(self, other: Cost) -> Cost:
-        """What is left of the time when a part is taken out; bytes stay."""
+        """Take the time of a part out; bytes stay."""
         wall, cpu, slow = (max(getattr(self, n) - getattr(other, n), 0.0) for n in ("wall", "cpu", "slow"))
         return replace(self, wall=wall, cpu=cpu, slow=max(slow, wall))
 
     def more(self, other: Cost) -> Cost:
-        """The time together with that of another part; bytes stay."""
+        """Add the time of another part; bytes stay."""
         return replace(self, wall=self.wall + other.wall, cpu=self.cpu + other.cpu, slow=self.slow + other.slow)
 
 
@@ -137,7 +137,7 @@ class Sample:
 
     @classmethod
     def best(cls, samples: Sequence[Sample]) -> Sample:
-        """One sample of several runs over the same documents."""
+        """Make one sample of several runs over the same documents."""
         costs = {name: Cost.best([sample.costs[name] for sample in samples]) for name in samples[0].costs}
         costs["select"] = costs["whole"].less(costs["retrieve"])
         costs["search"] = costs["retrieve"].more(costs["read"])
@@ -146,14 +146,14 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeRate:
-    """How fast a model encodes.
+    """The speed of a model.
 
     Args:
         load (`float`): seconds until the first vectors.
         wall, cpu, slower (`float`): seconds per text after that, and their spread, see `Cost`.
         memory (`float`): bytes by which the process grew.
         texts (`int`): how many were encoded to learn it.
-        vectors (`np.ndarray`): theirs, (texts, d) float32.
+        vectors (`np.ndarray`): of these texts, (texts, d) float32.
     """
 
     load: float
@@ -177,7 +177,7 @@ class Stand:
     digest: str = "stands in for a model in a sample"
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Vectors of texts, (n, d) float32, drawn at random."""
+        """Draw vectors of texts at random, (n, d) float32."""
         return np.random.default_rng(len(texts)).random((len(texts), self.width), np.float32) - np.float32(0.5)
 
 
@@ -194,7 +194,7 @@ class _Peak:
 
 
 def resident() -> int:
-    """Bytes of memory this process holds now; 0 where the system has no /proc that says it."""
+    """Return the bytes of memory that this process holds now; 0 where no /proc says it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -202,7 +202,7 @@ def resident() -> int:
 
 
 def waited() -> float:
-    """Seconds that this thread could have run but had no processor; 0 where the system has no /proc that says it."""
+    """Return seconds for which this thread could have run but had no processor; 0 where no /proc says it."""
     try:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
     except OSError:
@@ -210,7 +210,7 @@ def waited() -> float:
 
 
 def measured(work: Callable[[], T], folder: Path | None = None) -> tuple[T, Cost]:
-    """The result of some work, and what it cost.
+    """Do some work; return its result, and what it cost.
 
     Args:
         work (`Callable[[], T]`): runs once.
@@ -234,7 +234,7 @@ def measured(work: Callable[[], T], folder: Path | None = None) -> tuple[T, Cost
 
 
 def repeated(work: Callable[[], T]) -> tuple[T, Cost]:
-    """The result of work that can be done again, and what it cost in several repetitions."""
+    """Repeat some work; return its result, and the cost of the best repetition."""
     costs: list[Cost] = []
     while len(costs) < REPEATS or (len(costs) < MOST_REPEATS and sum(cost.cpu for cost in costs) < SHORT):
         result, cost = measured(work)
@@ -248,7 +248,7 @@ def _size(folder: Path | None) -> int:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars inside."""
+    """Show no progress bars inside."""
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     shown = not are_progress_bars_disabled()
@@ -261,17 +261,17 @@ def quiet() -> Iterator[None]:
 
 
 def spread(total: int, wanted: int) -> np.ndarray:
-    """Up to `wanted` row numbers out of `total`, evenly spaced, ascending."""
+    """Return up to `wanted` row numbers out of `total`, evenly spaced, ascending."""
     return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
 
 
 def lengths(corpus: Corpus, rows: np.ndarray) -> np.ndarray:
-    """Bytes of the texts of some rows, (n,) int64."""
+    """Return the bytes of the texts of some rows, (n,) int64."""
     return pc.binary_length(corpus.texts(rows)).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def stratified(sizes: np.ndarray, strata: int, each: int) -> np.ndarray:
-    """Positions of `strata * each` texts: neighbours in length around the middle of each class of equal size.
+    """Return positions of `strata * each` texts: neighbours in length around the middle of each class of equal size.
 
     Args:
         sizes (`np.ndarray`): (n,) lengths.
@@ -285,7 +285,7 @@ def stratified(sizes: np.ndarray, strata: int, each: int) -> np.ndarray:
 
 
 def encode_rate(encoder: Encoder, texts: Sequence[str], *, kind: Kind, seconds: float = ENCODE_SECONDS) -> EncodeRate:
-    """How fast an encoder is on texts like these.
+    """Measure how fast an encoder is on texts like these.
 
     Args:
         encoder (`Encoder`): the model.
@@ -314,7 +314,7 @@ def encode_rate(encoder: Encoder, texts: Sequence[str], *, kind: Kind, seconds: 
 
 
 def score_rate(scorer: PairScorer, queries: Sequence[str], documents: Sequence[str]) -> EncodeRate:
-    """How fast a cross-encoder is on pairs like these; nothing is stored.
+    """Measure how fast a cross-encoder is on pairs like these; nothing is stored.
 
     Args:
         scorer (`PairScorer`): the model.
@@ -335,11 +335,11 @@ def score_rate(scorer: PairScorer, queries: Sequence[str], documents: Sequence[s
 def samples(
     corpus: Corpus, dataset: Dataset, pairs: Dataset, strategy: Any, options: Mapping[str, Any], *, grow: bool
 ) -> tuple[float, list[Sample]]:
-    """Seconds of loading and compiling, then the stages on samples of growing size, until the time is used up.
+    """Run the stages on samples of growing size until the time is used up; return seconds of loading, and samples.
 
     Args:
         corpus (`Corpus`): the opened corpus.
-        dataset, pairs (`Dataset`), strategy (`str` or `Strategy`): as given to `mine`.
+        dataset, pairs (`Dataset`), strategy (`str` or `Strategy`): as for `mine`.
         options (`Mapping`): of `HardNegatives`; what encodes must be instant.
         grow (`bool`): whether costs that depend on the size of the corpus are asked for; else one sample will do.
     """
@@ -365,7 +365,7 @@ def samples(
 
 
 def _started(run: Callable[[], Any]) -> float:
-    """Seconds of a first run, less those of compiling kernels, which stay compiled for other processes."""
+    """Return the seconds of a first run without compiling kernels, which stay compiled for other processes."""
     from numba.core import event
 
     compiled: list[float] = []
@@ -375,7 +375,7 @@ def _started(run: Callable[[], Any]) -> float:
 
 
 def _growth(sizes: Sequence[int], costs: Sequence[Cost]) -> float:
-    """How many times as large as the last the next sample can be in the time that is left.
+    """Return how many times as large as the last the next sample can be in the time that is left.
 
     The second is taken in any case, whatever other programs do.
     """
@@ -387,7 +387,7 @@ def _growth(sizes: Sequence[int], costs: Sequence[Cost]) -> float:
 
 
 def _gathered(dataset: Dataset, rows: np.ndarray) -> pa.Table:
-    """Some rows of a dataset, read in parts, so that little of its files is held at a time."""
+    """Read some rows of a dataset in parts, so that little of its files is held at a time."""
     plain, parts = dataset.with_format("arrow"), []
     for start in range(0, len(rows), GATHERED):
         part = plain[rows[start : start + GATHERED]]
@@ -404,18 +404,18 @@ def _dataset(table: pa.Table) -> Dataset:
 
 
 def _needed(corpus: Corpus, few: pa.Table, options: Mapping[str, Any]) -> np.ndarray:
-    """Rows of the documents that the sampled pairs name, by id or by text; without them they cannot be read."""
+    """Find the documents that the sampled pairs name by id or by text; without them the pairs cannot be read."""
     table, names = named_columns(few), PairColumns.of(options.get("columns"))
     read = (names.positive_ids, names.exclude_ids, names.positive)
     ids, excluded, texts = (_flat(table[name], name) if name is not None and name in table else [] for name in read)
-    found = [np.zeros(0, np.int64)]
+    named = [np.zeros(0, np.int64)]
     wanted = pa.array([*ids, *excluded], pa.string()), pa.array(texts, pa.string())
     for start in range(0, len(corpus), LENGTHS_READ):
         rows = np.arange(start, min(start + LENGTHS_READ, len(corpus)))
         for values, asked in zip((corpus.ids, corpus.texts), wanted, strict=True):
             if len(asked):
-                found.append(rows[pc.is_in(values(rows), asked).to_numpy(zero_copy_only=False)])
-    return np.unique(np.concatenate(found))
+                named.append(rows[pc.is_in(values(rows), asked).to_numpy(zero_copy_only=False)])
+    return np.unique(np.concatenate(named))
 
 
 def _flat(column: pa.ChunkedArray, name: str) -> list[str]:
@@ -447,7 +447,7 @@ class _Runner:
         return self.options.get("columns") or {}
 
     def repeatedly(self, size: int, pairs: Dataset) -> tuple[Sample, Cost]:
-        """The best of `OF_SAMPLES` runs, and what they cost together."""
+        """Return the best of `OF_SAMPLES` runs, and what they cost together."""
         return measured(lambda: Sample.best([self(size, pairs) for _ in range(OF_SAMPLES)]))
 
     def _documents(self, rows: np.ndarray) -> Dataset:
@@ -475,8 +475,9 @@ class _Runner:
         columns = Batch.of(table, miner.retrieval.reader.columns.query).columns
         miner(table.slice(0, FEW))
         queries, costs["read"] = measured(lambda: miner.retrieval.reader.read(columns))
-        found, search = repeated(lambda: miner.retrieval.search(queries))
-        costs["retrieve"] = replace(search, disk=_bytes(found.to_columns()))
+        candidates, search = repeated(lambda: miner.retrieval.search(queries))
+        size = sum(array.nbytes for array in candidates.to_columns().values())
+        costs["retrieve"] = replace(search, disk=size)
         mined, costs["whole"] = measured(lambda: miner(table))
         prepared, every = searcher.prepare(queries), np.arange(len(queries))
         deep = np.full(len(queries), miner.retrieval.depth)
@@ -487,7 +488,7 @@ class _Runner:
 
 
 def search_rate(searcher: Searcher, queries: Queries, depth: int) -> tuple[float, Cost, int]:
-    """How fast an index searches: seconds until it is open, the cost per query, and how many queries were asked.
+    """Measure how fast an index searches: seconds until it is open, the cost per query, and the number of queries.
 
     Args:
         searcher (`Searcher`): over the index.
@@ -509,10 +510,6 @@ def search_rate(searcher: Searcher, queries: Queries, depth: int) -> tuple[float
         count, cost = more, ask(more)
     opened = max(first.wall - cost.wall * min(FEW, total) / count, 0.0)
     return opened, Cost(wall=cost.wall / count, cpu=cost.cpu / count, slow=cost.slow / count), count
-
-
-def _bytes(columns: Mapping[str, pa.Array]) -> int:
-    return sum(array.nbytes for array in columns.values())
 
 
 def _write(path: Path, table: pa.Table) -> None:
