@@ -41,10 +41,10 @@ def _check_counts(folder: Path) -> None:
 
 @contextlib.contextmanager
 def in_proportion(folder: Path) -> Iterator[None]:
-    """Inside, modules that this thread builds have a size that the files of a folder account for.
+    """Keep modules that this thread builds, inside, to a size that the files of a folder account for.
 
     Raises:
-        ModelError: those of its configuration are far larger, or it asks for numbers of parts that no model has.
+        ModelError: its configuration asks for far larger ones, or for numbers of parts that no model has.
     """
     from torch.nn.modules import module as modules
 

@@ -15,8 +15,7 @@ from hf_hardneg.models.families import FOLDS, LATE_INTERACTION, check_family, fa
 from hf_hardneg.models.folds import CrossFitted
 from hf_hardneg.models.forward import check_device
 from hf_hardneg.models.late_interaction import open_late_interaction
-from hf_hardneg.models.live import close_to, keep_settings, same_modes, save_model
-from hf_hardneg.models.live_settings import live_identity, tokenizer_settings
+from hf_hardneg.models.live import close_to, same_modes
 from hf_hardneg.models.model_files import (
     CLASSIFIER,
     check_complete,
@@ -28,6 +27,7 @@ from hf_hardneg.models.model_files import (
     read_json,
 )
 from hf_hardneg.models.modules import OURS
+from hf_hardneg.models.saving import saved
 from hf_hardneg.models.scorers import (
     ALLOWED,
     CallableScorer,
@@ -42,7 +42,7 @@ from hf_hardneg.models.scorers import (
 )
 from hf_hardneg.runtime.arguments import Folder, Name, Range, checked
 from hf_hardneg.store import kinds
-from hf_hardneg.store.directories import digest_of, obtain
+from hf_hardneg.store.directories import digest_of
 
 Activation = Literal["auto", "sigmoid", "identity"]
 Length = Annotated[int, Range(least=8, such_as=512)]
@@ -193,14 +193,14 @@ def _from_sentence_transformers(
     device, kind = str(model.device), _kind(activation, auto="ce_logit")
     said: Activation = "sigmoid" if kind == "ce_logit" else "identity"
 
-    def save(directory: Path) -> None:
-        save_model(model, directory / "model")
-        keep_settings(model, directory / "model")
-        _check_saved(model, _from_folder(str(directory / "model"), device, said, model.max_seq_length, own_code=True))
+    def opened(directory: Path, length: int) -> PairScorer:
+        return _from_folder(str(directory / "model"), device, said, length, own_code=True)
 
-    about = {"model": type(model).__name__}
-    folder = obtain(cache_dir, kinds.CROSS_ENCODER, live_identity(model), save, about) / "model"
-    return _from_folder(str(folder), device, said, max_length or model.max_seq_length, own_code=True)
+    def check(directory: Path) -> None:
+        _check_saved(model, opened(directory, model.max_seq_length))
+
+    directory = saved(model, cache_dir, kinds.CROSS_ENCODER, check=check)
+    return opened(directory, max_length or model.max_seq_length)
 
 
 def _check_saved(model: Any, scorer: PairScorer) -> None:
@@ -231,15 +231,6 @@ def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_len
         digest = identify(model, what="cross-encoder")
         return RerankersScorer(model=model, kind=kind, digest=digest_of({"model": digest, "kind": kind}))
 
-    def save(path: Path) -> None:
-        save_model(classifier, path / "model")
-        model.tokenizer.save_pretrained(path / "model")
-        keep_settings(model.tokenizer, path / "model")
-
-    parameters = {**live_identity(classifier), "tokenizer": tokenizer_settings(model.tokenizer)}
-    about = {"model": type(classifier).__name__}
-    folder = obtain(cache_dir, kinds.CROSS_ENCODER, parameters, save, about) / "model"
-    kind = _kind(activation, auto="ce_logit")
-    return _from_folder(
-        str(folder), str(classifier.device), "sigmoid" if kind == "ce_logit" else "identity", max_length
-    )
+    folder = saved(classifier, cache_dir, kinds.CROSS_ENCODER, tokenizer=model.tokenizer) / "model"
+    said: Activation = "sigmoid" if _kind(activation, auto="ce_logit") == "ce_logit" else "identity"
+    return _from_folder(str(folder), str(classifier.device), said, max_length)

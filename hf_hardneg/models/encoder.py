@@ -24,8 +24,7 @@ from hf_hardneg.errors import ConfigError, DataError, ModelError
 from hf_hardneg.identity import identify
 from hf_hardneg.models.families import TEXT_ENCODERS_OF_PAIRS, UNKNOWN, check_family, family_of_folder, family_of_live
 from hf_hardneg.models.forward import check_device, device_here, in_order, load_model, passes
-from hf_hardneg.models.live import close_to, keep_settings, same_modes, save_model
-from hf_hardneg.models.live_settings import live_identity
+from hf_hardneg.models.live import close_to, same_modes
 from hf_hardneg.models.model_files import (
     ModelFiles,
     NotCovered,
@@ -38,9 +37,9 @@ from hf_hardneg.models.model_files import (
     tell_prompts,
 )
 from hf_hardneg.models.modules import AHEAD, KINDS, OTHERWISE, Kind, SentenceTransformerEncoder, forget_modules
+from hf_hardneg.models.saving import saved
 from hf_hardneg.runtime.process import single_thread_in_child
 from hf_hardneg.store import kinds
-from hf_hardneg.store.directories import obtain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,14 +126,7 @@ def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
         ConfigError: a model of another family.
     """
     check_family(family_of_live(model) or UNKNOWN, "encoder", f"a {type(model).__name__}", live=True)
-
-    def save(directory: Path) -> None:
-        save_model(model, directory / "model")
-        keep_settings(model, directory / "model")
-        if check:
-            _check_saved(model, directory)
-
-    return obtain(cache, kinds.ENCODER, live_identity(model), save, {"model": type(model).__name__})
+    return saved(model, cache, kinds.ENCODER, check=functools.partial(_check_saved, model) if check else None)
 
 
 def open_saved(folder: Path, device: str) -> Encoder:

@@ -17,12 +17,11 @@ from accelerate.utils import extract_model_from_parallel
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.models.encoder import Encoder, TransformersEncoder, load_encoder, open_saved, save_live
 from hf_hardneg.models.families import BARE, family_of_live
-from hf_hardneg.models.live import keep_settings, save_model
-from hf_hardneg.models.live_settings import live_identity, tokenizer_settings
 from hf_hardneg.models.model_files import ModelFiles, Pooling
+from hf_hardneg.models.saving import saved
 from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 from hf_hardneg.store import kinds
-from hf_hardneg.store.directories import check, obtain, parameters_of, refuse_unlisted
+from hf_hardneg.store.directories import check, parameters_of, refuse_unlisted
 
 OPTIONS = ("pooling", "normalize", "query_prompt", "document_prompt", "max_length")
 """The fields of a `LiveModel` that are saved beside its weights."""
@@ -72,16 +71,8 @@ class LiveModel:
         Raises:
             ModelError: this process holds a part of the weights only.
         """
-        model = bare(self.model)
         options = {name: getattr(self, name) for name in OPTIONS}
-
-        def save(directory: Path) -> None:
-            save_model(model, directory / "model")
-            self.tokenizer.save_pretrained(directory / "model")
-            keep_settings(self.tokenizer, directory / "model")
-
-        identity = {**live_identity(model), "tokenizer": tokenizer_settings(self.tokenizer)}
-        return obtain(cache, kinds.ENCODER, {**identity, **options}, save, {"model": type(model).__name__})
+        return saved(bare(self.model), cache, kinds.ENCODER, tokenizer=self.tokenizer, options=options)
 
 
 def snapshot(model: Any, cache: Path) -> Encoder:
