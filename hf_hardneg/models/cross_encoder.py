@@ -102,7 +102,7 @@ def load_cross_encoder(
 
 
 def may_score(model: Any) -> bool:
-    """Whether something can be a cross-encoder, as far as can be told before it is loaded."""
+    """Say whether something can be a cross-encoder, as far as can be told before it is loaded."""
     return isinstance(model, (str, os.PathLike)) or callable(model) or hasattr(model, "score")
 
 

@@ -27,13 +27,13 @@ class ModelName(NamedTuple):
 
 
 def unwrapped(model: Any) -> Any:
-    """The encoder or scorer itself; stored and cross-fitted scorers are opened up."""
+    """Return the encoder or scorer itself; stored and cross-fitted scorers are opened up."""
     model = getattr(model, "scorer", model)
     return getattr(model, "scorers", (model,))[0]
 
 
 def model_name(model: Any) -> ModelName:
-    """The name of an encoder or a scorer, from where its settings say that it lies."""
+    """Return the name of an encoder or a scorer, from where its settings say that it lies."""
     model = unwrapped(model)
     settings = getattr(model, "settings", {})
     folder = str(settings.get("folder") or settings.get("model") or "")

@@ -236,7 +236,7 @@ def _members(kind: Any) -> tuple[Any, ...]:
 
 
 def _is_checked(kind: Any) -> bool:
-    """Whether an annotation says anything about values."""
+    """Say whether an annotation says anything about values."""
     return kind is not Any and not getattr(kind, "_is_protocol", False) and not isinstance(kind, TypeVar)
 
 
@@ -292,7 +292,7 @@ def _mapped(value: Any, kinds: tuple[Any, ...]) -> Any:
 
 
 def _with_roles(value: Any, kind: Any) -> Any:
-    """A mapping whose keys, and what each may hold, a `TypedDict` says.
+    """Check a mapping whose keys, and what each may hold, a `TypedDict` says.
 
     Raises:
         UnknownNameError: a key that it does not have.

@@ -27,7 +27,7 @@ _watching_in: set[int] = set()
 
 
 def in_child() -> bool:
-    """Whether this process is a worker: forked from, or spawned by, the process that holds the dataset."""
+    """Say whether this process is a worker: forked from, or spawned by, the process that holds the dataset."""
     spawned = any(module.parent_process() is not None for module in _process_modules())
     return os.getpid() != _IMPORTED_IN or spawned
 

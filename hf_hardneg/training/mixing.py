@@ -100,7 +100,7 @@ class MoCHi:
         return mixed, usable & (mixed.norm(dim=-1) > 0)
 
     def _uniforms(self, rows: int, number: int, step: int, first: int) -> Tensor:
-        """Keyed draws, (rows, number) float64, for the row `first` and those behind it."""
+        """Draw uniforms by keys, (rows, number) float64, for the row `first` and those behind it."""
         row = np.repeat(np.arange(first, first + rows, dtype=np.uint64), number)
         place = np.tile(np.arange(number, dtype=np.uint64), rows)
         draws = uniforms_of_keys(self.seed, f"mochi@{step}", row, place)
