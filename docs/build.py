@@ -1,4 +1,4 @@
-"""The site: the README, and the reference of every module from its docstrings.
+"""The site: the README, the pages beside this file, and the reference of every module from its docstrings.
 
 python docs/build.py [folder]
 """
@@ -19,22 +19,27 @@ import hf_hardneg
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGE_LINK = re.compile(rf"\]\((?:docs/)?({'|'.join(file.stem for file in PAGES)})\.md")
 
 
 def modules() -> dict[str, Module]:
     """Every module of the package by name; what `__getattr__` looks up lazily is put where pdoc sees it."""
-    names = ["hf_hardneg", *(found.name for found in pkgutil.walk_packages(hf_hardneg.__path__, "hf_hardneg."))]
+    names = ["hf_hardneg", *(module.name for module in pkgutil.walk_packages(hf_hardneg.__path__, "hf_hardneg."))]
     for name in names:
         module = importlib.import_module(name)
         vars(module).update({member: getattr(module, member) for member in getattr(module, "__all__", ())})
     return {name: Module.from_name(name) for name in names}
 
 
-def readme() -> Module:
-    """The README as a page of its own."""
-    page = types.ModuleType("hf-hardneg", (ROOT / "README.md").read_text().partition("\n")[2])
-    page.__all__ = []
-    return Module(page)
+def page(file: Path, title: str | None = None) -> Module:
+    """A Markdown file as a page of its own, called as its heading; links to other such files lead to their pages."""
+    heading, _, text = file.read_text().partition("\n")
+    text = text.replace("](../README.md", "](index.html")
+    text = PAGE_LINK.sub(lambda link: f"]({link[1]}.html", text)
+    module = types.ModuleType(title or heading.removeprefix("# "), text)
+    module.__all__ = []
+    return Module(module)
 
 
 def main(site: Path) -> None:
@@ -43,15 +48,16 @@ def main(site: Path) -> None:
     # pdoc reads the fields of a NamedTuple, and those that a dataclass inherits, in a module that does not know them.
     warnings.filterwarnings("ignore", r"Error parsing type annotation .*\.__init__\.", UserWarning)
     pdoc.render.configure(docformat="google", show_source=False, template_directory=Path(__file__).parent)
-    made = modules()
-    pages = {name.replace(".", "/"): pdoc.render.html_module(module, made) for name, module in made.items()}
-    pages["index"] = pdoc.render.html_module(readme(), made)
+    documented = modules()
+    pages = {name.replace(".", "/"): pdoc.render.html_module(module, documented) for name, module in documented.items()}
+    pages["index"] = pdoc.render.html_module(page(ROOT / "README.md", "hf-hardneg"), documented)
+    pages |= {file.stem: pdoc.render.html_module(page(file), documented) for file in PAGES}
     for name, text in pages.items():
         path = site / f"{name}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    (site / "search.js").write_text(pdoc.render.search_index(made))
-    for link in set(LINK.findall((ROOT / "README.md").read_text())):
+    (site / "search.js").write_text(pdoc.render.search_index(documented))
+    for link in set(LINK.findall(PAGE_LINK.sub("", (ROOT / "README.md").read_text()))):
         source, target = ROOT / link, site / link
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

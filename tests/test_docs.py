@@ -42,3 +42,12 @@ def test_what_pages_link_to_is_there(site):
     for page in site.rglob("*.html"):
         for link in re.findall(r'(?:href|src)="(?!https?:|data:|\$|#)([^"#]+)', page.read_text()):
             assert (page.parent / link).exists(), (page, link)
+
+
+def test_pages_beside_the_reference_are_in_the_site_and_the_front_page_leads_there(site):
+    front = (site / "index.html").read_text()
+    for page in BUILD.parent.glob("*.md"):
+        text = (site / f"{page.stem}.html").read_text()
+        assert page.read_text().partition("\n")[0].removeprefix("# ") in text
+        assert f'href="{page.stem}.html"' in front, f"the README links to no docs/{page.name}"
+    assert "<table>" in (site / "what_is_cached_when.html").read_text()

@@ -27,7 +27,7 @@ CHANGES = {
     "query": "one row of the pairs: another query, a row more",
     "column": "a column of the pairs that mining does not read",
     "processes": "`num_proc`, `batch_size`",
-    "generator": "the generator of negatives, or its prompt",
+    "generator": "the generator of negatives, or a setting of it",
 }
 """What a user may change, in words."""
 
@@ -130,14 +130,14 @@ FAISS = Kind(
 TOPICS = Kind(
     name="topics",
     holds="topics of queries, and the nearest one of each document",
-    depends_on="the dense index, a sample of the queries, how many topics",
-    renewed_by=(*CORPUS_CHANGES, "encoder", "query"),
+    depends_on="the dense index, a sample of the queries by their text keys, how many topics",
+    renewed_by=(*CORPUS_CHANGES, "dedupe", "encoder", "query"),
 )
 UNCERTAINTY = Kind(
     name="uncertainty",
     holds="how unclear it is which query a document belongs to",
-    depends_on="the dense index, a sample of the queries, the temperature",
-    renewed_by=(*CORPUS_CHANGES, "encoder", "query"),
+    depends_on="the dense index, a sample of the queries by their text keys, the temperature",
+    renewed_by=(*CORPUS_CHANGES, "dedupe", "encoder", "query"),
 )
 SCORES = Kind(
     name="scores",

@@ -23,6 +23,7 @@ from hf_hardneg.store.manifests import MANIFEST
 from hf_hardneg.training import Refresher
 from tests.cross_encoders import cross_encoder
 from tests.endpoints import passage
+from tests.store.cache_page import PAGE, with_tables
 from tests.worlds import encode, shared_words, world
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*times as long as exact search:UserWarning")  # on a busy machine
@@ -67,7 +68,7 @@ def by_bm25(depth=100, last=15, sampler=None, **config):
     }
 
 
-def by_vectors(depth=100, margin=0.02, **retriever):
+def by_vectors(depth=300, margin=0.02, **retriever):
     return {"strategy": Strategy([Dense(depth, **retriever)], [AbsoluteMargin(margin), NearDuplicate(0.5)], UnReMix())}
 
 
@@ -87,7 +88,7 @@ ENCODER = {"encoder": encode}
 OTHER_ENCODER = {"encoder": another(encode, "other weights")}
 JOBS = {
     "bm25": (
-        {**by_bm25(), "parent_column": "part_of"},
+        {**by_bm25(), "columns": {"parent": "part_of"}},
         {
             **DATA_CHANGES,
             **NO_CHANGES,
@@ -106,7 +107,7 @@ JOBS = {
             "threshold": by_vectors(margin=0.03),
             "sampler": {"seed": 1},
             "num_negatives": {"num_negatives": 3},
-            "depth": by_vectors(depth=120),
+            "depth": by_vectors(depth=400),
             "encoder": OTHER_ENCODER,
         },
     ),
@@ -190,7 +191,7 @@ def test_mining_builds_again_what_the_table_says(name, tmp_path):
 def test_a_live_encoder(tmp_path):
     cross_encoder(tmp_path / "model")
     words = Transformer(str(tmp_path / "model"), max_seq_length=32)
-    model = SentenceTransformer(modules=[words, Pooling(words.get_word_embedding_dimension())], device="cpu")
+    model = SentenceTransformer(modules=[words, Pooling(32)], device="cpu")
     run = mined(tmp_path / "cache", {**by_topics(), "encoder": model})
     run()
     before = state_of(tmp_path / "cache")
@@ -220,7 +221,7 @@ def check_built(change, before, after, kinds):
 def test_an_index_of_ones_own(tmp_path):
     index = faiss.IndexFlatIP(16)
     index.add(encode(CORPUS["text"][:]))
-    run = mined(tmp_path, {"strategy": Strategy([Dense(20)]), "index_name": index, "encoder": encode})
+    run = mined(tmp_path, {"strategy": Strategy([Dense(20)]), "index": index, "encoder": encode})
     changes = {name: CORPUS_CHANGES[name] for name in ("text", "id")} | PAIR_CHANGES
     wrong, present = wrong_after(tmp_path, run, changes)
     assert wrong == {} and present >= KINDS_OF["own index"]
@@ -271,6 +272,12 @@ def test_every_kind_is_produced_and_every_change_tried():
     assert set().union(*KINDS_OF.values()) == set(KINDS)
     tried = {change for _, changes in JOBS.values() for change in changes} | {"generator"}
     assert tried == set(CHANGES)
+
+
+def test_the_page_says_what_the_table_says():
+    """`python -m tests.store.cache_page` writes it anew."""
+    assert PAGE.read_text() == with_tables(PAGE.read_text())
+    assert "| `num_proc`, `batch_size` | nothing |" in PAGE.read_text()
 
 
 def test_what_a_refresh_keeps_does_not_depend_on_the_weights():
