@@ -352,9 +352,9 @@ def _verify(root: Path) -> int:
     from hf_hardneg.store.verification import verify_cache
 
     verified = verify_cache(root)
-    for one in verified:
-        _say(one)
-    damaged = sum(bool(one.damage) for one in verified)
+    for directory in verified:
+        _say(directory)
+    damaged = sum(bool(directory.damage) for directory in verified)
     _say(f"{damaged} of {len(verified)} directories under {root} are damaged")
     return int(damaged > 0)
 

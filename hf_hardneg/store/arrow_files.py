@@ -36,7 +36,7 @@ def check_arrow(directory: Path, *names: str, stream: bool = True) -> None:
 
 
 def stored_rows(directory: Path) -> list[Dataset]:
-    """The Arrow files of a published directory as datasets, in the order of their names; see `check_arrow`."""
+    """Open the Arrow files of a published directory as datasets, in the order of their names; see `check_arrow`."""
     from datasets import Dataset
 
     names = sorted(name for name in directories.read_manifest(directory).files if name.endswith(".arrow"))
@@ -51,7 +51,7 @@ def stored_rows(directory: Path) -> list[Dataset]:
 
 
 def read_arrow(directory: Path, name: str, *, stream: bool = True) -> pa.Table:
-    """The table in an Arrow file of a published directory, mapped; see `check_arrow`."""
+    """Map the table in an Arrow file of a published directory; see `check_arrow`."""
     check_arrow(directory, name, stream=stream)
     return _mapped(directory / name, stream)
 

@@ -50,7 +50,7 @@ class NotPublished(StoreError):
 
 @contextlib.contextmanager
 def without_building() -> Iterator[None]:
-    """Inside, `obtain` opens what is published and raises `NotPublished` where it would build."""
+    """Have `obtain` open what is published, and raise `NotPublished` where it would build, inside this context."""
     token = _may_build.set(False)
     try:
         yield
@@ -60,7 +60,7 @@ def without_building() -> Iterator[None]:
 
 @contextlib.contextmanager
 def verifying(wanted: bool = True) -> Iterator[None]:
-    """Inside, `check` reads all content, once for each directory, whatever its times; `False` changes nothing."""
+    """Have `check` read all content, once for each directory, inside this context; `False` changes nothing."""
     before = _verified.get()
     token = _verified.set(set() if wanted and before is None else before)
     try:
@@ -70,7 +70,7 @@ def verifying(wanted: bool = True) -> Iterator[None]:
 
 
 def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where indexes live: `cache_dir`, or `hf_hardneg` under the datasets cache.
+    """Return where indexes live: `cache_dir`, or `hf_hardneg` under the datasets cache.
 
     The path is absolute, since miners travel as paths to processes that may work in another folder; `~` is the home.
 
@@ -93,13 +93,13 @@ def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def digest_of(parameters: Mapping[str, Any]) -> str:
-    """Hex digest (32 characters) of plain parameters, independent of their order."""
+    """Return the hex digest (32 characters) of plain parameters, independent of their order."""
     text = json.dumps(parameters, sort_keys=True, ensure_ascii=False)
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def place(root: Path, kind: Kind, parameters: Mapping[str, Any]) -> Path:
-    """Where `obtain` puts what is built from some parameters.
+    """Return where `obtain` puts what is built from some parameters.
 
     Raises:
         UnknownNameError: the kind is not in the table.
@@ -113,12 +113,12 @@ def _name(kind: str, parameters: Mapping[str, Any]) -> str:
 
 
 def exists(root: Path, kind: Kind, parameters: Mapping[str, Any]) -> bool:
-    """Whether `obtain` would find something; nothing is built to find out, and nothing is checked."""
+    """Return whether `obtain` would find something; nothing is built to find out, and nothing is checked."""
     return place(root, kind, parameters).exists()
 
 
 def lock_of(directory: Path) -> Path:
-    """The file of the lock under which a directory is written, or taken away."""
+    """Return the file of the lock under which a directory is written, or taken away."""
     return directory.with_name(f".{directory.name}.lock")
 
 
@@ -129,7 +129,7 @@ def obtain(
     build: Callable[[Path], object],
     about: Mapping[str, str] | None = None,
 ) -> Path:
-    """The checked directory of `kind` for `parameters`, built first if it does not exist.
+    """Return the checked directory of `kind` for `parameters`, which is built first if it does not exist.
 
     Args:
         root (`Path`): the cache.
@@ -161,7 +161,7 @@ def obtain(
 
 
 def _inherited(root: Path, parameters: Mapping[str, Any]) -> dict[str, str]:
-    """What the directories are of that parameters name, in words."""
+    """Return in words what the directories hold that are named in some parameters."""
     about: dict[str, str] = {}
     for name in _NAME.findall(json.dumps(parameters)):
         with contextlib.suppress(StoreError):
@@ -209,7 +209,7 @@ def _describe(path: Path) -> Recorded:
 
 
 def file_digest(path: Path) -> str:
-    """Hex BLAKE2b digest (32 characters) of a file's content."""
+    """Return the hex BLAKE2b digest (32 characters) of a file's content."""
     digest = blake2b(digest_size=16)
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -218,7 +218,7 @@ def file_digest(path: Path) -> str:
 
 
 def bytes_digest(*parts: Any) -> str:
-    """Hex BLAKE2b digest (32 characters) of buffers, one after the other."""
+    """Return the hex BLAKE2b digest (32 characters) of buffers, one after the other."""
     digest = blake2b(digest_size=16)
     for part in parts:
         digest.update(memoryview(part))
@@ -226,7 +226,7 @@ def bytes_digest(*parts: Any) -> str:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a published directory.
+    """Read the manifest of a published directory.
 
     Raises:
         StoreError: there is none, or it is not what this library writes.
@@ -250,7 +250,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def check(directory: Path, *, foreign: bool = False) -> Manifest:
-    """Raise if a file of a published directory is missing, truncated, altered or foreign; returns its manifest.
+    """Raise if a file of a published directory is missing, truncated, altered or foreign; return its manifest.
 
     Files must be regular ones, of the size that was recorded. The checksum of their content is compared for files of up
     to `SMALL` bytes, for larger ones whose time is not the recorded one, as after an edit or a copy, and for all inside
@@ -283,7 +283,7 @@ def check(directory: Path, *, foreign: bool = False) -> Manifest:
 
 
 def parameters_of(directory: Path) -> Mapping[str, Any]:
-    """What a published directory was built from, which its name must be a digest of.
+    """Return the parameters that a published directory was built from, whose digest its name must be.
 
     Raises:
         StoreError: its manifest is not what was published under that name.
@@ -295,7 +295,7 @@ def parameters_of(directory: Path) -> Mapping[str, Any]:
 
 
 def read_object(directory: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a small file of a published directory.
+    """Read the JSON object in a small file of a published directory.
 
     Raises:
         StoreError: it holds something else.
@@ -303,30 +303,30 @@ def read_object(directory: Path, name: str) -> dict[str, Any]:
     if name not in read_manifest(directory).files:
         raise altered(directory, MANIFEST, f"it does not list {name}")
     try:
-        said = json_of(directory / name, LARGEST)
+        values = json_of(directory / name, LARGEST)
     except (OSError, ValueError) as error:
         raise altered(directory, name, str(error)) from error
-    if not isinstance(said, dict):
+    if not isinstance(values, dict):
         raise altered(directory, name, "it holds no JSON object")
-    return said
+    return values
 
 
 def altered(directory: Path, name: str, why: str) -> StoreError:
-    """The error for a file of a published directory that does not hold what was written."""
+    """Return the error for a file of a published directory that does not hold what was written."""
     return StoreError(f"{directory / name} was altered: {why}. {rebuild(directory)}")
 
 
 def refuse_unlisted(directory: Path) -> None:
     """Raise if a published directory holds files that its manifest does not list.
 
-    For directories that other software opens as a folder, such as those of models.
+    This is for directories that other software opens as a folder, such as a model's.
 
     Raises:
         StoreError: naming one.
     """
     listed = {MANIFEST, *read_manifest(directory).files}
     for folder, folders, names in os.walk(directory):
-        for name in [*names, *(one for one in folders if os.path.islink(os.path.join(folder, one)))]:
+        for name in [*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:
             path = Path(folder, name)
             if str(path.relative_to(directory).as_posix()) not in listed:
                 raise StoreError(
@@ -336,7 +336,7 @@ def refuse_unlisted(directory: Path) -> None:
 
 
 def _status(directory: Path, name: str) -> os.stat_result:
-    """The status of a listed file, which must be a regular one, in folders that are no links."""
+    """Return the status of a listed file, which must be a regular one, in folders that are no links."""
     path = directory / name
     try:
         for folder in path.relative_to(directory).parents:
@@ -362,7 +362,7 @@ def _digest_there(path: Path) -> str:
 
 
 def rebuild(directory: Path) -> str:
-    """What to do about a damaged directory, for messages."""
+    """Say what to do about a damaged directory."""
     return f"Delete the directory to rebuild it on the next run: rm -r {shlex.quote(str(directory))}"
 
 

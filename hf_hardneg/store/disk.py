@@ -59,7 +59,7 @@ WORDS = {
 def writing(
     folder: str | os.PathLike[str], *, needed: float | None = None, other: str = "cache_dir="
 ) -> Iterator[None]:
-    """Inside, what the disk refuses is a `StoreError` that says where, how much is free, and what to do.
+    """Turn what the disk refuses inside into a `StoreError` that says where, how much is free, and what to do.
 
     Args:
         folder (path): where is written; it need not exist yet.
@@ -81,28 +81,28 @@ def writing(
 
 
 class _Cause:
-    """Why the system refused: its error number, and the file, where it is told."""
+    """The reason why the system refused: its error number, and the file, where that is known."""
 
     def __init__(self, number: int, file: Path | None) -> None:
         self.number, self.file = number, file
 
 
 def _cause(error: BaseException | None) -> _Cause | None:
-    """The refusal of a disk behind an error, or `None` where it is about something else."""
+    """Return the refusal of a disk behind an error, or `None` where it is about something else."""
     while error is not None:
         number = error.errno if isinstance(error, OSError) else None
         if number in NO_ROOM or number in CLOSED:
             name = getattr(error, "filename2", None) or getattr(error, "filename", None)
             return _Cause(number, Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None)
-        said = str(error)
-        if number is None and (word := next((word for word in WORDS if word in said), None)):
+        message = str(error)
+        if number is None and (word := next((word for word in WORDS if word in message), None)):
             return _Cause(WORDS[word], None)
         error = error.__cause__ or error.__context__
     return None
 
 
 def _concerns(cause: _Cause, folder: Path) -> bool:
-    """Whether a refusal is of what was written: what is closed elsewhere, such as a model, is another matter."""
+    """Return whether a refusal concerns what was written, and not a file elsewhere, such as a closed model's."""
     if cause.number in NO_ROOM and cause.number != errno.EIO:
         return True
     if cause.file is None:
@@ -133,7 +133,7 @@ def _said(cause: _Cause, folder: Path, needed: float | None, other: str) -> str:
 
 
 def _full(cause: _Cause, folder: Path) -> Path:
-    """Which of the disks that a job writes to is full."""
+    """Return which of the folders that a job writes to is on a full disk."""
     if cause.file is not None:
         return cause.file.parent
     places = [folder, *filter(Path.is_dir, (Path(tempfile.tempdir or folder), Path("/dev/shm")))]
@@ -173,7 +173,7 @@ def check_writable(path: str | os.PathLike[str], option: str) -> None:
 
 @contextlib.contextmanager
 def scratch(prefix: str = "hf_hardneg-") -> Iterator[Path]:
-    """A folder of its own outside the cache, for this process alone.
+    """Give this process a folder of its own outside the cache.
 
     Raises:
         StoreError: there is no room for it.
@@ -190,18 +190,18 @@ def scratch(prefix: str = "hf_hardneg-") -> Iterator[Path]:
 
 
 def nearest(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that exists."""
+    """Return the path itself, or the nearest folder above it that exists."""
     path = Path(os.path.abspath(path))
     return next(place for place in (path, *path.parents) if place.exists())
 
 
 def room_of(folder: Path) -> int:
-    """Bytes that may still be written to the disk of a folder, which need not exist yet."""
+    """Return how many bytes may still be written to the disk of a folder, which need not exist yet."""
     return shutil.disk_usage(nearest(folder)).free
 
 
 def beside(path: Path) -> Path:
-    """A free name beside a path, to write what shall be there.
+    """Return a free name beside a path, to write what shall be there.
 
     What a dead process left under such a name is removed, unless only another user may do that.
     """
@@ -266,12 +266,12 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def npy(array: np.ndarray) -> tuple[bytes, memoryview]:
-    """The header and the items of an array in the format of `np.save`."""
+    """Return the header and the items of an array in the format of `np.save`."""
     return _header(array.dtype, array.shape), items(array)
 
 
 def items(array: np.ndarray) -> memoryview:
-    """The bytes of the items of an array."""
+    """Return the bytes of the items of an array."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
@@ -283,7 +283,7 @@ def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def reserved(path: Path, dtype: np.dtype[Any] | type, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """A new array in a file, mapped to be written anywhere; its room on the disk is taken first.
+    """Map a new array in a file, to be written anywhere, after its room on the disk is taken.
 
     Raises:
         StoreError: there is not as much room. Without taking it first, the system would end the process with SIGBUS

@@ -56,14 +56,14 @@ class Entry:
 
     @property
     def verbose(self) -> str:
-        """A line with the name of the directory and the parameters it depends on."""
+        """Render a line with the name of the directory and the parameters it depends on."""
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.used))
         return f"{self.kind:<13} {data_size(self.size):>8}  {when}  {self.path.name}  {self.about}; {self.built_from}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What `prune` did; `str()` renders it.
+    """The result of `prune`; `str()` renders it.
 
     Args:
         removed (`tuple[Entry, ...]`): taken out.
@@ -83,7 +83,7 @@ class Pruned:
 
 
 def inventory(root: Path) -> list[Entry]:
-    """Every entry of a cache, the one used longest ago first.
+    """Return every entry of a cache, the one used longest ago first.
 
     Args:
         root (`Path`): the cache; may not exist. Jobs may write to it meanwhile.
@@ -96,9 +96,9 @@ def inventory(root: Path) -> list[Entry]:
 
 
 def _folders(root: Path) -> list[Path]:
-    """The directories that were made by this library: the cache may lie in a folder that holds other things."""
+    """Return the directories that this library wrote: the cache may lie in a folder that holds other things."""
     try:
-        folders = sorted(Path(one.path) for one in os.scandir(root) if one.is_dir(follow_symlinks=False))
+        folders = sorted(Path(item.path) for item in os.scandir(root) if item.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -112,7 +112,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def entry_of(path: Path) -> Entry:
-    """The entry of a directory.
+    """Return the entry of a directory.
 
     Raises:
         FileNotFoundError: it is gone.
@@ -130,7 +130,7 @@ def entry_of(path: Path) -> Entry:
 
 
 def _statuses(path: Path) -> dict[Path, os.stat_result]:
-    """The files under a directory, links not followed; those that vanish or may not be seen are left out."""
+    """Return the files under a directory, links not followed; a file that vanishes or may not be seen is left out."""
     statuses = {}
     for folder, _, names in os.walk(path):
         for name in names:
@@ -140,7 +140,7 @@ def _statuses(path: Path) -> dict[Path, os.stat_result]:
 
 
 def _described(path: Path) -> tuple[str, str]:
-    """What a directory is of, in words, and the parameters it depends on, shortened."""
+    """Return in words what a directory holds, and the parameters it depends on, shortened."""
     try:
         manifest = read_manifest(path)
     except StoreError as error:
@@ -151,7 +151,7 @@ def _described(path: Path) -> tuple[str, str]:
 
 
 def _short(value: Any, most: int = SHOWN_VALUE) -> str:
-    """A value of a manifest on a line."""
+    """Shorten a value of a manifest to a part of a line."""
     return shown(str(value)[:most]).replace("\n", " ").replace("\t", " ")
 
 
@@ -163,7 +163,7 @@ def prune(
     everything: bool = False,
     dry_run: bool = False,
 ) -> Pruned:
-    """Take entries out of a cache: those that meet all conditions given, and always the remains of dead builds.
+    """Remove the entries of a cache that meet all conditions, and always the remains of dead builds.
 
     What another process builds, or has opened since it began, stays. What only this process has opened goes: it keeps
     what it has mapped, on POSIX systems. Lock files that killed processes left behind go too.
@@ -204,7 +204,7 @@ def prune(
 
 
 def _took_out(entry: Entry, *, dry_run: bool) -> str:
-    """Take an entry out, unless another process is at work on it or has it open: the name of that one.
+    """Remove an entry, unless another process builds it or has it open; then return the name of that process.
 
     It is renamed before one looks for the last time, so that nobody finds half a directory, and who has seen it whole
     has said so before.
@@ -239,7 +239,7 @@ def _user(entry: Entry) -> str:
 
 
 def _take_out_locks(root: Path) -> None:
-    """Take out the files of locks that nobody holds, as a process leaves behind that is killed."""
+    """Remove the files of locks that nobody holds, which a killed process leaves behind."""
     for path in root.glob(".*.lock"):
         with contextlib.suppress(StoreError):
             lock = Lock(path)

@@ -62,7 +62,7 @@ class Kind:
 
     @property
     def lasts(self) -> bool:
-        """Whether a refresh keeps it: it does not depend on the weights that are trained."""
+        """Return whether a refresh keeps it, since it does not depend on the weights that are trained."""
         return "encoder" not in self.renewed_by
 
 

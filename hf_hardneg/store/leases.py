@@ -67,7 +67,7 @@ def _begun(root: Path) -> _Lease:
 
 
 def users(root: Path) -> dict[str, str]:
-    """By name the directories of a cache that other processes use, and one of those that do, in words.
+    """Return the directories of a cache that other processes use, by name, with the name of a process that does.
 
     Files of processes that have ended are taken away.
     """
@@ -83,7 +83,7 @@ def users(root: Path) -> dict[str, str]:
 
 
 def _is_left(path: Path) -> bool:
-    """Whether the process whose file this is has ended; then the file goes."""
+    """Return whether the process that wrote this file has ended; then remove the file."""
     lock = Lock(path)
     try:
         left = lock.try_acquire()

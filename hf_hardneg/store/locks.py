@@ -89,27 +89,27 @@ class Holder:
 
     @classmethod
     def this(cls) -> Holder:
-        """This process."""
+        """Describe this process."""
         pid, host = os.getpid(), socket.gethostname()
         program = os.path.basename(sys.argv[0] if sys.argv else "") or "python"
         return cls(pid=pid, host=host, machine=_machine(), started=_started(pid), program=program)
 
     @classmethod
     def read(cls, descriptor: int) -> Holder | None:
-        """The one that a file names; `None` where it names none."""
+        """Read the holder that a file names; `None` where it names none."""
         with contextlib.suppress(ValueError, TypeError, KeyError, OSError, RecursionError):
-            said = json.loads(os.pread(descriptor, LONGEST, 0).split(b"\n")[0])
-            texts = {name: str(said[name])[:200] for name in ("host", "machine", "started", "program")}
-            if type(said["pid"]) is int and said["pid"] > 0:
-                return cls(pid=said["pid"], **texts)
+            values = json.loads(os.pread(descriptor, LONGEST, 0).split(b"\n")[0])
+            texts = {name: str(values[name])[:200] for name in ("host", "machine", "started", "program")}
+            if type(values["pid"]) is int and values["pid"] > 0:
+                return cls(pid=values["pid"], **texts)
         return None
 
     def line(self) -> bytes:
-        """What `read` reads."""
+        """Return the line that `read` reads."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     def has_ended(self) -> bool:
-        """Whether it ran on this machine and does no more; `False` too where that cannot be told."""
+        """Return whether it ran on this machine and does no more; `False` too where that cannot be told."""
         if self.machine != _machine():
             return False
         try:
@@ -122,7 +122,7 @@ class Holder:
 
 
 def _started(pid: int) -> str:
-    """When a process of one's own began; empty where it has ended, or the system does not tell."""
+    """Return when a process of this machine began; empty where it has ended, or the system does not tell."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -140,7 +140,7 @@ def _machine() -> str:
 
 
 class Lock:
-    """One process at a time, and one thread of it, is inside; given up when that process ends, or nobody has this.
+    """A lock that one thread of one process holds at a time, until that process ends or nobody has this object.
 
     Args:
         path (`Path`): of the file, in a folder that all see.
@@ -159,11 +159,11 @@ class Lock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process has it by this object."""
+        """Return whether this process holds it through this object."""
         return self._descriptor >= 0 and self._process == os.getpid()
 
     def acquire(self, timeout: float | None = None) -> None:
-        """Wait for it; nothing is waited for where `is_held`.
+        """Wait until this process holds it; where `is_held`, return at once.
 
         Args:
             timeout (`float`, *optional*): seconds; by default what the environment variable `TIMEOUT` says.
@@ -173,7 +173,7 @@ class Lock:
             StoreError: the folder cannot be written.
         """
         allowed = _allowed() if timeout is None else timeout
-        began, told, ended = time.monotonic(), FIRST, None
+        began, next_warning, ended = time.monotonic(), FIRST, None
         while not self.try_acquire():
             now, holder = time.monotonic() - began, holder_of(self.path)
             if holder is None or not holder.has_ended():
@@ -188,13 +188,13 @@ class Lock:
                     f"waiting; {allowed:g} s are allowed. Let that process finish, end it, or set {TIMEOUT} to more.",
                     holder,
                 )
-            if now >= told:
+            if now >= next_warning:
                 _tell(self.path, holder, now)
-                told += AGAIN
+                next_warning += AGAIN
             time.sleep(POLL)
 
     def try_acquire(self) -> bool:
-        """Take it if that is possible at once; whether this process has it now.
+        """Take it if that is possible at once; return whether this process has it now.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -233,12 +233,12 @@ class Lock:
         return True
 
     def add(self, line: str) -> None:
-        """Write a line into the file, after that which names the holder."""
+        """Write a line into the file, after the line that names the holder."""
         os.write(self._descriptor, f"{line}\n".encode())
 
     @property
     def is_in_place(self) -> bool:
-        """Whether it is held, and its file still there."""
+        """Return whether it is held, and its file still in its place."""
         return self.is_held and is_at(self._descriptor, self.path)
 
     def release(self) -> None:
@@ -270,7 +270,7 @@ _shared: WeakValueDictionary[Path, Lock] = WeakValueDictionary()
 
 
 def shared(path: Path) -> Lock:
-    """The one lock of a path that all of this process have together, for as long as any of them keeps it."""
+    """Return the one lock of a path that this whole process shares, for as long as anybody in it keeps the lock."""
     lock = _shared.get(path)
     if lock is None:
         lock = _shared[path] = Lock(path)
@@ -284,7 +284,7 @@ def _release_all() -> None:
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Who holds a lock, as its file says; `None` where it does not."""
+    """Return who holds a lock, as its file says; `None` where it does not."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -296,7 +296,7 @@ def holder_of(path: Path) -> Holder | None:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Whether what is open under a descriptor is what a path names: the file may have been removed meanwhile."""
+    """Return whether a path still names the file that a descriptor has open: it may have been removed meanwhile."""
     try:
         named = path.lstat()
     except FileNotFoundError:
@@ -305,7 +305,7 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 
 def _opened(path: Path) -> tuple[int, bool] | None:
-    """A descriptor of a lock's file, and whether it was not there before; `None` where it went in this moment."""
+    """Open the file of a lock: its descriptor, and whether it is new; `None` where it vanished in this moment."""
     flags = os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.suppress(FileExistsError):
         return os.open(path, flags | os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
@@ -322,7 +322,7 @@ def _opened(path: Path) -> tuple[int, bool] | None:
 
 
 def _flocked(descriptor: int, is_new: bool) -> bool:
-    """Whether a lock's file is ours now."""
+    """Try to lock the file of a lock; return whether this process has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -336,13 +336,15 @@ def _flocked(descriptor: int, is_new: bool) -> bool:
 
 
 def _allowed() -> float:
-    said = os.environ.get(TIMEOUT, "")
+    setting = os.environ.get(TIMEOUT, "")
     try:
-        seconds = float(said or "inf")
+        seconds = float(setting or "inf")
     except ValueError:
         seconds = -1.0
     if not seconds >= 0:
-        raise ConfigError(f"{TIMEOUT}={said!r} is no time to wait; allowed are seconds, such as 600. Set or unset it.")
+        raise ConfigError(
+            f"{TIMEOUT}={setting!r} is no time to wait; allowed are seconds, such as 600. Set or unset it."
+        )
     return seconds
 
 

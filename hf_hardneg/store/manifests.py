@@ -25,7 +25,7 @@ _DIGEST = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What a manifest says of a file.
+    """The size, time and checksum of a file, as a manifest records them.
 
     Args:
         size (`int`): bytes.
@@ -38,21 +38,21 @@ class Recorded:
     blake2b: str
 
     @classmethod
-    def of(cls, said: Any) -> Recorded:
-        """What the JSON value of a file says; a `ValueError` names what is wrong."""
-        if not isinstance(said, dict) or set(said) != {"size", "mtime_ns", "blake2b"}:
+    def of(cls, value: Any) -> Recorded:
+        """Read the JSON value of a file; a `ValueError` names what is wrong."""
+        if not isinstance(value, dict) or set(value) != {"size", "mtime_ns", "blake2b"}:
             raise ValueError("a file's entry has other fields than size, mtime_ns and blake2b")
         for name in ("size", "mtime_ns"):
-            if type(said[name]) is not int or not (0 if name == "size" else -(1 << 63)) <= said[name] < 1 << 63:
+            if type(value[name]) is not int or not (0 if name == "size" else -(1 << 63)) <= value[name] < 1 << 63:
                 raise ValueError(f"the {name} of a file is no whole number of 64 bits")
-        if not isinstance(said["blake2b"], str) or not _DIGEST.fullmatch(said["blake2b"]):
+        if not isinstance(value["blake2b"], str) or not _DIGEST.fullmatch(value["blake2b"]):
             raise ValueError("the blake2b of a file is no digest of 32 hex digits")
-        return cls(**said)
+        return cls(**value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a published directory holds.
+    """The record of what a published directory holds.
 
     Args:
         kind (`str`): such as `"bm25"`.
@@ -67,29 +67,29 @@ class Manifest:
     about: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The text of `manifest.json`."""
+        """Return the text of `manifest.json`."""
         files = {name: asdict(recorded) for name, recorded in self.files.items()}
         about = {name: words[:LONGEST_WORDS] for name, words in self.about.items()}
-        said = {"format": FORMAT, "kind": self.kind, "parameters": dict(self.parameters), "files": files}
-        return json.dumps({**said, "about": about}, indent=1, sort_keys=True, ensure_ascii=False)
+        values = {"format": FORMAT, "kind": self.kind, "parameters": dict(self.parameters), "files": files}
+        return json.dumps({**values, "about": about}, indent=1, sort_keys=True, ensure_ascii=False)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """What a manifest says.
+        """Read a manifest.
 
         Raises:
             OSError: it is not there, or no regular file.
             ValueError: it is no manifest; the message says what is wrong with it.
         """
         try:
-            said = json_of(path, LARGEST)
+            values = json_of(path, LARGEST)
         except ValueError as error:
             raise ValueError(f"it is not readable JSON ({error}): it was truncated or altered") from error
-        if not isinstance(said, dict):
+        if not isinstance(values, dict):
             raise ValueError("it holds no JSON object")
-        if type(said.get("format")) is not int or said["format"] != FORMAT:
-            raise ValueError(f"it has format {_short(said.get('format'))}; this version reads {FORMAT}")
-        kind, parameters, files, about = (said.get(name) for name in ("kind", "parameters", "files", "about"))
+        if type(values.get("format")) is not int or values["format"] != FORMAT:
+            raise ValueError(f"it has format {_short(values.get('format'))}; this version reads {FORMAT}")
+        kind, parameters, files, about = (values.get(name) for name in ("kind", "parameters", "files", "about"))
         if not isinstance(kind, str) or not _KIND.fullmatch(kind):
             raise ValueError(f"its kind is {_short(kind)}, no name of letters and digits")
         if not isinstance(parameters, dict):

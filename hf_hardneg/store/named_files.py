@@ -48,7 +48,7 @@ def describe(folder: Path, manifest: Manifest) -> None:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The shards of a folder by their names alone, in order; what is called otherwise is none."""
+    """Return the shards of a folder in order, by their names alone; a file that is called otherwise is no shard."""
     try:
         return sorted(Path(entry.path) for entry in os.scandir(folder) if NAME.fullmatch(entry.name))
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def shards(folder: Path) -> list[Path]:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a shard is a regular file of the content that its name tells."""
+    """Return whether a shard is a regular file whose content has the digest in its name."""
     try:
         opened(path).close()
         return path.stem.rpartition("-")[2] == directories.file_digest(path)

@@ -29,7 +29,7 @@ def check_owners(directory: Path, owners: Iterable[int]) -> None:
         return
     for owner in sorted(set(owners) - {os.geteuid()}):
         trusted, name = os.environ.get(TRUSTED), _name(owner)
-        if trusted is not None and not {name, str(owner)} & {one.strip() for one in trusted.split(",")}:
+        if trusted is not None and not {name, str(owner)} & {user.strip() for user in trusted.split(",")}:
             raise StoreError(
                 f"{directory} was published by the user {name}, and {TRUSTED}={trusted!r} does not name them. Add the "
                 "name if you trust what they put into the cache, or give a cache_dir= of your own."

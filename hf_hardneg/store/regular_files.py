@@ -13,11 +13,11 @@ MOST_CONTAINERS = 2_000_000
 
 
 class NotRegular(OSError):
-    """Something in the place of a file that is a link, a folder, a pipe or a device."""
+    """A link, a folder, a pipe or a device stands in the place of a file."""
 
 
 def opened(path: Path, *, follow: bool = False) -> BinaryIO:
-    """A regular file, opened to be read.
+    """Open a regular file to read it.
 
     Args:
         path (`Path`): the file.
@@ -53,7 +53,7 @@ _KINDS = {
 
 
 def content(path: Path, most: int, *, follow: bool = False) -> bytes:
-    """All bytes of a regular file.
+    """Read all bytes of a regular file.
 
     Raises:
         OSError: it cannot be read, see `opened`.
@@ -67,7 +67,7 @@ def content(path: Path, most: int, *, follow: bool = False) -> bytes:
 
 
 def json_of(path: Path, most: int, *, follow: bool = False) -> Any:
-    """What a JSON file says.
+    """Read a JSON file.
 
     Raises:
         OSError: it cannot be read, see `opened`.
@@ -77,7 +77,7 @@ def json_of(path: Path, most: int, *, follow: bool = False) -> Any:
 
 
 def parsed(text: bytes) -> Any:
-    """What the bytes of a JSON file say, within bounds of memory.
+    """Parse the bytes of a JSON file, within bounds of memory.
 
     Raises:
         ValueError: they are no JSON, or hold more or deeper lists and objects than such files do.

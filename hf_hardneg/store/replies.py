@@ -39,12 +39,12 @@ class Replies:
 
     @classmethod
     def of(cls, root: Path, identity: Mapping[str, Any]) -> Replies:
-        """The replies of a generator in a cache."""
+        """Open the replies of a generator in a cache."""
         return cls(directory=directories.obtain(root, kinds.REPLIES, dict(identity), lambda directory: None))
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[sqlite3.Connection]:
-        """A connection that writes each reply by itself.
+        """Connect to the file; each reply is written by itself.
 
         Raises:
             StoreError: the file cannot be read or written.
@@ -66,20 +66,20 @@ class Replies:
 
 
 def known(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str]:
-    """The replies stored under some keys, without those that are not what was stored."""
-    found: dict[str, str] = {}
+    """Look up the replies stored under some keys, and leave out what was altered since."""
+    replies: dict[str, str] = {}
     altered = 0
     for start in range(0, len(keys), AT_ONCE):
         part = keys[start : start + AT_ONCE]
         marks = ",".join("?" * len(part))
         for key, text, digest in connection.execute(f"SELECT * FROM answers WHERE key IN ({marks})", part):
             if _is_stored(key, text, digest):
-                found[key] = text.decode(errors="surrogatepass")
+                replies[key] = text.decode(errors="surrogatepass")
             else:
                 altered += 1
     if altered:
         warn(f"{altered} stored replies were altered: they are asked again. Check the disk if this happens often.")
-    return found
+    return replies
 
 
 def keep(connection: sqlite3.Connection, key: str, text: str) -> None:
@@ -89,7 +89,7 @@ def keep(connection: sqlite3.Connection, key: str, text: str) -> None:
 
 
 def altered_replies(directory: Path) -> int:
-    """How many of the replies in a published directory are not what was stored.
+    """Count the replies in a published directory that are not what was stored.
 
     Raises:
         StoreError: its file cannot be read.

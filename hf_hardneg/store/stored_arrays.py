@@ -34,7 +34,7 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class Stored:
-    """How an array lies on disk.
+    """The form in which an array lies on disk.
 
     Args:
         dtype (`dtype`): of its values.
@@ -66,11 +66,11 @@ class Schema:
 
     @classmethod
     def of(cls, arrays: Mapping[str, Stored], *, private: bool = False) -> Schema:
-        """A schema from a mapping."""
+        """Make a schema of a mapping."""
         return cls(tuple(arrays.items()), private)
 
     def opened(self, directory: Path, **sizes: int) -> dict[str, np.ndarray]:
-        """The arrays of a published directory, mapped and checked once in a process.
+        """Map the arrays of a published directory, and check them once in a process.
 
         Args:
             directory (`Path`): of the kind.
@@ -82,7 +82,7 @@ class Schema:
         return _opened(self, directory, tuple(sorted(sizes.items())))
 
     def read(self, directory: Path, **sizes: int) -> dict[str, np.ndarray]:
-        """The same, mapped and checked anew: for directories whose name is no digest of what they hold."""
+        """Map the arrays and check them anew, as directories need whose name is no digest of what they hold."""
         return _read(self, directory, sizes)
 
 
@@ -111,7 +111,7 @@ def _read(schema: Schema, directory: Path, known: dict[str, int]) -> dict[str, n
 
 
 def mapped_array(path: Path, dtype: Any, *, private: bool = False, follow: bool = False) -> np.ndarray:
-    """The array in a file, mapped.
+    """Map the array in a file.
 
     Args:
         path (`Path`): the file, as `np.save` writes it.
@@ -139,7 +139,7 @@ def _read_only(path: Path) -> pa.Buffer:
 
 
 def _header(begin: bytes, stream: Any, dtype: np.dtype) -> tuple[tuple[int, ...], bool]:
-    """The shape and whether its first index runs fastest, from the header of an array file, read by its one form."""
+    """Read the header of an array file, which has one form: the shape, and whether its first index runs fastest."""
     length = int.from_bytes(begin[len(MAGIC) :], "little")
     header = _HEADER.fullmatch(stream.read(length).decode("latin-1"))
     if not begin.startswith(MAGIC) or header is None:
@@ -163,7 +163,7 @@ def _name_sizes(names: list[str], shape: tuple[int, ...], known: dict[str, int])
 
 
 def _wrong_value(values: np.ndarray, stored: Stored, sizes: Mapping[str, int]) -> str | None:
-    """What is wrong with the values of an array, or `None`."""
+    """Say what is wrong with the values of an array, or return `None`."""
     below = None if stored.below is None else sizes[stored.below]
     if stored.bounds is not None:
         return None if _ascends(values, sizes[stored.bounds]) else f"it does not ascend to {sizes[stored.bounds]:,}"
@@ -178,7 +178,7 @@ def _wrong_value(values: np.ndarray, stored: Stored, sizes: Mapping[str, int]) -
 
 
 def _ascends(values: np.ndarray, last: int) -> bool:
-    """Whether values (n,) ascend from 0 to `last`."""
+    """Return whether values (n,) ascend from 0 to `last`."""
     ends = len(values) > 0 and values[0] == 0 and values[-1] == last
     return bool(ends and all((np.diff(values[start : start + CHECKED + 1]) >= 0).all() for start in _starts(values)))
 

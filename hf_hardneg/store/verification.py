@@ -14,7 +14,7 @@ from hf_hardneg.store.replies import FILE, altered_replies
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """What became of one directory of a cache; `str()` renders it.
+    """The state of one directory of a cache; `str()` renders it.
 
     Args:
         entry (`Entry`): the directory.
