@@ -24,20 +24,10 @@ from datasets import Dataset, disable_progress_bars, load_dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
-from hf_hardneg import (
-    BM25,
-    Denoised,
-    Dense,
-    Disagreement,
-    Hybrid,
-    RelativeMargin,
-    Strategy,
-    TooSimilar,
-    mine,
-    train_denoiser,
-)
+from hf_hardneg import BM25, Denoised, Dense, Disagreement, Hybrid, RelativeMargin, Strategy, TooSimilar, mine
 from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.strategies import STRATEGIES, resolve
+from hf_hardneg.training import train_denoiser
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -32,6 +32,8 @@ from hf_hardneg.text.keys import Dedupe
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from hf_hardneg.pipeline.options import Documents
+
 
 @dataclass(frozen=True, repr=False)
 class HardNegatives:
@@ -84,7 +86,7 @@ class HardNegatives:
         ['The sky of Mars is red by day and blue at sunset.', 'The sky is red at sunset because the light crosses ...']
     """
 
-    corpus: InitVar[Dataset]
+    corpus: InitVar[Documents]
     strategy: str | Strategy = "bm25"
     _: KW_ONLY
     num_negatives: Negatives = 4

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.sides import warn_of_negatives
 from hf_hardneg.errors import ConfigError, check_keywords
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.identity import one_run
+from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.pipeline.selection import check_own, written
 from hf_hardneg.planning.plans import guard
 from hf_hardneg.recipes.recipe import Recipe, attach
@@ -20,22 +21,26 @@ from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+    from typing_extensions import Unpack
+
+    from hf_hardneg.pipeline.options import Documents, MinerOptions
 
 KEYWORDS = {"num_proc", "batch_size", "confirm_cost"}
 """What `mine` takes beside the options of `HardNegatives`."""
 
 
+@with_options_of(HardNegatives)
 @checked
 def mine(
     pairs: Dataset | DatasetDict,
-    corpus: Dataset,
+    corpus: Documents,
     strategy: str | Strategy = "bm25",
     *,
     num_proc: Processes | None = None,
     batch_size: AtLeastOne = BATCH,
     confirm_cost: bool = False,
     known_positives: Sequence[Dataset] = (),
-    **options: Any,
+    **options: Unpack[MinerOptions],
 ) -> Dataset | DatasetDict:
     """The pairs with their hard negatives.
 
@@ -90,7 +95,7 @@ def mine(
         return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
 
 
-def _check_own(splits: Sequence[Dataset], strategy: str | Strategy, options: dict[str, Any]) -> None:
+def _check_own(splits: Sequence[Dataset], strategy: str | Strategy, options: Mapping[str, Any]) -> None:
     recipe = {name: options[name] for name in ("safeguards", "cross_encoder") if name in options}
     names = written(resolve(strategy, **recipe).filters)
     for split in splits:
@@ -99,7 +104,7 @@ def _check_own(splits: Sequence[Dataset], strategy: str | Strategy, options: dic
 
 
 def _opened(
-    known: list[Dataset], corpus: Dataset, strategy: str | Strategy, options: dict[str, Any]
+    known: list[Dataset], corpus: Dataset, strategy: str | Strategy, options: Mapping[str, Any]
 ) -> HardNegatives | None:
     """The miner, where all it needs is built already."""
     try:
@@ -122,5 +127,5 @@ def _check_processes(miner: HardNegatives, num_proc: int | None) -> None:
         if device.startswith("cuda"):
             raise ConfigError(
                 f"num_proc={num_proc} with {what} on {device}: workers cannot use CUDA. Use num_proc=1: the GPU is the "
-                "fast part; or, for an encoder, name vectors you have with columns={{'query_vector': ...}}."
+                "fast part; or, for an encoder, name vectors you have with columns={'query_vector': ...}."
             )

@@ -23,24 +23,30 @@ from hf_hardneg import (
     RankWindow,
     Recipe,
     Strategy,
-    SyntheticNegatives,
     attach_bm25,
     attach_dense,
     audit,
     from_format,
-    load_cross_encoder,
     mine,
     plan,
     recipe_of,
     report,
     save_format,
     to_format,
-    train_denoiser,
 )
 from hf_hardneg.demo import standard_library
+from hf_hardneg.generate import (
+    EndpointGenerator,
+    LocalGenerator,
+    Prompt,
+    RetrieverScorer,
+    SyntheticNegatives,
+    Validation,
+)
 from hf_hardneg.generate.prompts import KEYS
 from hf_hardneg.hub import Reproduction, mined_dataset_card, push_mined_dataset, reproduce
 from hf_hardneg.metrics import load
+from hf_hardneg.models import load_cross_encoder
 from hf_hardneg.training import (
     AsyncRefresher,
     CrossBatchCollator,
@@ -72,6 +78,7 @@ from hf_hardneg.training import (
     pairwise_loss,
     query_topics,
     star_loss,
+    train_denoiser,
 )
 from hf_hardneg.training.denoiser import Training
 from tests.cross_encoders import MINILM, cross_encoder
@@ -186,7 +193,6 @@ PARTS = ("AbsoluteMargin", "Analyzer", "ContainsAnswer", "BM25", "BM25Config", "
 PARTS += ("Disagreement", "DistanceWeighted", "Hybrid", "Importance", "NearDuplicate", "NearQuery", "Random")
 PARTS += (
     "SameParent",
-    "Prompt",
     "RankWindow",
     "RankZone",
     "RelativeMargin",
@@ -195,11 +201,13 @@ PARTS += (
     "TooSimilar",
     "Top",
 )
-PARTS += ("Top", "TopicNegatives", "UnReMix", "Uniform", "Validation")
+PARTS += ("TopicNegatives", "UnReMix", "Uniform")
 
 CALLS = {
     **{name: part(name) for name in PARTS},
     "ScoreBounds": lambda given: (hf_hardneg.ScoreBounds, {"min_score": 0.1, "max_score": 0.9}),
+    "Prompt": lambda given: (Prompt, {}),
+    "Validation": lambda given: (Validation, {}),
     "Strategy": lambda given: (Strategy, {"retrievers": [BM25(20)], "filters": [RankWindow(2)]}),
     "Strategy.depth": lambda given: (Strategy([BM25(20)]).depth, {"num_negatives": 2}),
     "Analyzer()": lambda given: (Analyzer().__call__, {"text": "a text"}),
@@ -244,7 +252,7 @@ CALLS = {
         load_cross_encoder,
         {"model": str(given.reranker), "cache_dir": given.folder},
     ),
-    "train_denoiser": lambda given: (
+    "training.train_denoiser": lambda given: (
         train_denoiser,
         {
             "pairs": given.pairs,
@@ -255,21 +263,21 @@ CALLS = {
             "training": Training(epochs=1),
         },
     ),
-    "Training": lambda given: (Training, {}),
+    "training.Training": lambda given: (Training, {}),
     "EndpointGenerator": lambda given: (
-        hf_hardneg.EndpointGenerator,
+        EndpointGenerator,
         {"model": "writer", "base_url": "http://127.0.0.1:9/v1"},
     ),
-    "LocalGenerator": lambda given: (hf_hardneg.LocalGenerator, {"model": given.writer}),
+    "LocalGenerator": lambda given: (LocalGenerator, {"model": given.writer}),
     "SyntheticNegatives": lambda given: (SyntheticNegatives, {"generator": reply}),
     "SyntheticNegatives()": lambda given: (SyntheticNegatives(reply).__call__, {"batch": given.mined[:3]}),
-    "RetrieverScorer": lambda given: (hf_hardneg.RetrieverScorer, {"miner": given.miner}),
+    "RetrieverScorer": lambda given: (RetrieverScorer, {"miner": given.miner}),
     "RetrieverScorer()": lambda given: (
-        hf_hardneg.RetrieverScorer(given.miner).__call__,
+        RetrieverScorer(given.miner).__call__,
         {"queries": ["word1"], "documents": ["word1 word2"]},
     ),
     "Prompt.render": lambda given: (
-        hf_hardneg.Prompt().render,
+        Prompt().render,
         {"query": "sky", "positive": "blue", "seed": 1, "identity": "sky", "draw": 0},
     ),
     "metrics.load": lambda given: (load, {"name": "retrieval"}),

@@ -1,7 +1,6 @@
 """Every example in a docstring runs in the small world below, and prints what it says.
 
-An example may use the names of `hf_hardneg`, `hf_hardneg.training` and `hf_hardneg.hub`, and what the fixture `names`
-gives.
+An example may use the public names of the package and its rooms, and what the fixture `names` gives.
 """
 
 import ast
@@ -17,7 +16,9 @@ from sentence_transformers import SentenceTransformer
 from torch.utils.data import DataLoader
 
 import hf_hardneg
+import hf_hardneg.generate
 import hf_hardneg.hub
+import hf_hardneg.models
 import hf_hardneg.training
 from hf_hardneg import mine
 from hf_hardneg.training import Refresher, cross_batch_loss
@@ -97,7 +98,7 @@ def names(folder, tmp_path, monkeypatch, request):
         pairs, corpus, encoder=model, directory="negatives", num_negatives=2, on_shortage="pad_random"
     )
     loader = DataLoader(pairs.with_transform(refresher.negatives), batch_size=2, collate_fn=list)
-    packages = hf_hardneg, hf_hardneg.training, hf_hardneg.hub
+    packages = hf_hardneg, hf_hardneg.generate, hf_hardneg.models, hf_hardneg.training, hf_hardneg.hub
     public = {name: getattr(package, name) for package in packages for name in package.__all__}
     yield public | {
         "corpus": corpus,

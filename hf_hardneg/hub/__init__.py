@@ -4,20 +4,6 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from hf_hardneg.runtime.lazy import attach_stub
 
-_MODULES = {
-    "Reproduction": "reproduction",
-    "mined_dataset_card": "card",
-    "push_mined_dataset": "push",
-    "reproduce": "reproduction",
-}
-
-__all__ = sorted(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

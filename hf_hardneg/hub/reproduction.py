@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from hf_hardneg.corpus.documents import dataset_digest
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, DataError, HardNegError, check_keywords, shown
-from hf_hardneg.hard_negatives import HardNegatives
+from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.hub.front_matter import metadata_of, parts
 from hf_hardneg.hub.loading import LIST
 from hf_hardneg.hub.repository import Repository, Snapshot
 from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.mining import KEYWORDS, mine
+from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.recipes.provenance import Model, Source
 from hf_hardneg.recipes.recipe import MODELS, Recipe, recipe_of
 from hf_hardneg.runtime.arguments import Name, check_fields, checked
@@ -26,6 +27,9 @@ from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+    from typing_extensions import Unpack
+
+    from hf_hardneg.pipeline.options import RunOptions
 
 BATCH = 1000
 SHOWN = 5
@@ -80,6 +84,7 @@ class Reproduction:
         return shown("\n".join(lines))
 
 
+@with_options_of(mine, without=OPTIONS - {"cache_dir"})
 @checked
 def reproduce(
     repo_id: Name,
@@ -92,7 +97,7 @@ def reproduce(
     cross_encoder: Any = None,
     strategy: Strategy | None = None,
     known_positives: Sequence[Dataset] = (),
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> Reproduction:
     """Mines a pushed dataset again as its card says, and compares with what was pushed.
 
@@ -148,7 +153,7 @@ def reproduce(
     changes = [f"split {name!r}: of another mining, not compared" for name in pushed if name not in own]
     changes += [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
     try:
-        given = {**models, "known_positives": known_positives, **options}
+        given: dict[str, Any] = {**models, "known_positives": known_positives, **options}
         again, now = _mined(recipe, strategy or recipe.rebuilt(), pairs, corpus, **given)
     except HardNegError as error:
         return Reproduction(repo_id=repo_id, sha=snapshot.sha, rows=0, changes=(f"mining: {error}", *changes))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import ColumnError, CostError, StoreError, check_keywords
-from hf_hardneg.hard_negatives import OPTIONS, usable
+from hf_hardneg.hard_negatives import OPTIONS, HardNegatives, usable
+from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.planning.costs import Stage, Step
 from hf_hardneg.planning.jobs import RECIPE_OPTIONS, MiningJob, ceiling
 from hf_hardneg.planning.probes import resident
@@ -25,6 +26,9 @@ from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+    from typing_extensions import Unpack
+
+    from hf_hardneg.pipeline.options import Documents, PlanOptions
 
 logger = logging.getLogger(__name__)
 
@@ -176,14 +180,15 @@ class Plan:
         return "\n".join(lines)
 
 
+@with_options_of(HardNegatives)
 @checked
 def plan(
     pairs: Dataset | DatasetDict,
-    corpus: Dataset,
+    corpus: Documents,
     strategy: str | Strategy = "bm25",
     *,
     num_proc: Processes | None = None,
-    **options: Any,
+    **options: Unpack[PlanOptions],
 ) -> Plan:
     """Estimate what `mine` with these arguments costs: time, memory, disk, what it reuses, and something cheaper.
 

@@ -12,12 +12,14 @@ from hf_hardneg.filters import FILTERS, Filter
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.mining import KEYWORDS
 from hf_hardneg.reports.report import Report, report
-from hf_hardneg.runtime.arguments import checked
+from hf_hardneg.runtime.arguments import checked, fit
 from hf_hardneg.steps import Steps
 from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from hf_hardneg.pipeline.options import Documents, PlanOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +45,10 @@ class Setting:
 @checked
 def sweep(
     pairs: Dataset,
-    corpus: Dataset,
+    corpus: Documents,
     strategy: str | Strategy = "dense",
     *,
-    options: dict[str, Any] | None = None,
+    options: PlanOptions | None = None,
     **grid: Sequence[Any],
 ) -> list[Setting]:
     """The figures of every combination of filter settings, from one retrieval.
@@ -85,10 +87,10 @@ def sweep(
             )
     if not grid:
         raise ConfigError("sweep() got no settings to try; give at least one, such as relative_margin=[0.0, 0.05].")
-    options = dict(options or {})
-    check_keywords("sweep(options=)", options, OPTIONS)
-    options["known_positives"] = [pairs, *options.get("known_positives", ())]
-    base = HardNegatives(corpus, strategy, **options)
+    chosen: dict[str, Any] = dict(fit("sweep", "options", options, dict[str, Any] | None) or {})
+    check_keywords("sweep(options=)", chosen, OPTIONS)
+    chosen["known_positives"] = [pairs, *chosen.get("known_positives", ())]
+    base = HardNegatives(corpus, strategy, **chosen)
     combinations = [_filters(grid, values) for values in itertools.product(*grid.values())]
     made: Any = base.strategy
     recipes = [replace(made, filters=(*made.filters, *one)) for one in combinations]
@@ -96,7 +98,7 @@ def sweep(
     steps, settings = Steps.of(base), []
     for filters, recipe in zip(combinations, recipes, strict=True):
         with silenced():
-            miner = HardNegatives(corpus, recipe, **options)
+            miner = HardNegatives(corpus, recipe, **chosen)
         settings.append(Setting(filters=filters, report=report(steps.negatives(pairs, miner, deepest))))
     return settings
 

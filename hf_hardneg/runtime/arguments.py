@@ -40,7 +40,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 LARGEST = 2**63
 LONGEST = 80
-TABLES = ("Dataset", "DatasetDict", "IterableDataset")
+TABLES = {"Documents": "Dataset"} | {name: name for name in ("Dataset", "DatasetDict", "IterableDataset")}
+"""What annotations name that is of `datasets`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ class _Names(dict[str, Any]):
         if name in TABLES:
             import datasets
 
-            return getattr(datasets, name)
+            return getattr(datasets, TABLES[name])
         return getattr(builtins, name, sys.modules.get(name, Any))
 
 

@@ -13,50 +13,6 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from hf_hardneg.runtime.lazy import attach_stub
 
-_MODULES = {
-    "AsyncRefresher": "asynchronous",
-    "CrossBatchCollator": "collator",
-    "CrossBatchLoss": "losses",
-    "GenerationNegatives": "newest",
-    "Generations": "generations",
-    "Guide": "guidance",
-    "HardNegativeCallback": "trainer",
-    "HardNegativeLightning": "lightning",
-    "HardNegativePlugin": "accelerate",
-    "Keys": "compared",
-    "LiveModel": "snapshots",
-    "MoCHi": "mixing",
-    "Refresher": "refresh",
-    "Schedule": "schedule",
-    "StepRetrieval": "adore",
-    "TopicBatchSampler": "topic_batches",
-    "Tuples": "trainer",
-    "cached_backward": "gradcache",
-    "cross_batch_loss": "losses",
-    "gather_rows": "gather",
-    "in_batch_margin_mse_loss": "distillation",
-    "joined_mean": "gather",
-    "kl_loss": "distillation",
-    "known_positives": "collator",
-    "lambda_loss": "ranking_losses",
-    "margin_bins": "topic_batches",
-    "margin_mse_loss": "distillation",
-    "pairwise_loss": "ranking_losses",
-    "query_topics": "topic_batches",
-    "star_loss": "ranking_losses",
-}
-
-__all__ = sorted(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -23,6 +23,7 @@ from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keyword
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.models.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.models.forward import quiet_transformers
+from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.retrievers import dense_part
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked
 from hf_hardneg.runtime.ranks import Ranks, launched_ranks
@@ -41,6 +42,9 @@ from hf_hardneg.training.snapshots import check_encoder, same_draws, snapshot
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from typing_extensions import Unpack
+
+    from hf_hardneg.pipeline.options import Documents, RefresherOptions
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +92,12 @@ class Refresher:
         (1, ['dense', 'dense', 'dense', 'dense'])
     """
 
+    @with_options_of(HardNegatives, without=("encoder", *FIXED))
     @checked
     def __init__(
         self,
         pairs: Dataset,
-        corpus: Dataset,
+        corpus: Documents,
         strategy: str | Strategy = "ance_offline",
         *,
         encoder: Any,
@@ -100,9 +105,10 @@ class Refresher:
         warm_start: str | Strategy | None = "bm25",
         query_chunks: AtLeastOne = 1,
         corpus_fraction: ShareAboveZero = 1.0,
-        **options: Any,
+        **options: Unpack[RefresherOptions],
     ) -> None:
-        self.pairs, self.corpus, self.strategy, self.encoder = pairs, corpus, strategy, encoder
+        self.corpus: Dataset = corpus
+        self.pairs, self.strategy, self.encoder = pairs, strategy, encoder
         self.generations = Generations(Path(directory).absolute())
         self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
         self.options = options

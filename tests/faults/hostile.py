@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg import EndpointGenerator, Recipe, recipe_of
+from hf_hardneg import Recipe, recipe_of
 from hf_hardneg.errors import HardNegError
+from hf_hardneg.generate import EndpointGenerator
 from hf_hardneg.generate.generators import Ask
 from hf_hardneg.generate.validation import Draft, Validation
 from hf_hardneg.hub import mined_dataset_card

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, disable_progress_bars
 
-from hf_hardneg import HardNegatives, SyntheticNegatives, mine
+from hf_hardneg import HardNegatives, mine
+from hf_hardneg.generate import SyntheticNegatives
 from hf_hardneg.store import directories
 from hf_hardneg.store.inventory import prune
 from hf_hardneg.store.locks import Lock

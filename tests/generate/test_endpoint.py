@@ -11,9 +11,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from hf_hardneg import EndpointGenerator, LocalGenerator, SyntheticNegatives
 from hf_hardneg.errors import ConfigError, EndpointError, HardNegWarning, ModelError
-from hf_hardneg.generate import transport
+from hf_hardneg.generate import EndpointGenerator, LocalGenerator, SyntheticNegatives, transport
 from hf_hardneg.generate.endpoint import _seconds
 from hf_hardneg.generate.generators import Ask, taken_apart
 from hf_hardneg.generate.prompts import SCHEMA
@@ -149,7 +148,7 @@ def said(reply, prompt):
 
 def numbered(count):
     """Prompts that differ between rows of one text."""
-    from hf_hardneg import Prompt
+    from hf_hardneg.generate import Prompt
 
     return Prompt(lengths=tuple(f"of length {number}" for number in range(count * 1000)))
 

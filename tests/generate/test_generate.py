@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_hardneg import HardNegatives, Prompt, RetrieverScorer, SyntheticNegatives, Validation, mine, report, to_format
+from hf_hardneg import HardNegatives, mine, report, to_format
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
+from hf_hardneg.generate import Prompt, RetrieverScorer, SyntheticNegatives, Validation
 from hf_hardneg.generate.prompts import KEYS
 from hf_hardneg.generate.validation import REASONS, Draft, echoes_of, in_another_script, parsed
 from tests.endpoints import passage

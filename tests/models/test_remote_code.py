@@ -82,7 +82,7 @@ class OwnModel(LlamaForCausalLM):
 
 def generated(folder, trusted, **options):
     code = f"""
-from hf_hardneg import LocalGenerator
+from hf_hardneg.generate import LocalGenerator
 from hf_hardneg.generate.generators import Ask
 writer = LocalGenerator(model={str(folder)!r}, max_tokens=2, trust_remote_code={trusted})
 print(writer.identity["local"])

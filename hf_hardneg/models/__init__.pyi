@@ -1,0 +1,1 @@
+from hf_hardneg.models.cross_encoder import load_cross_encoder as load_cross_encoder
