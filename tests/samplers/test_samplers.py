@@ -154,7 +154,7 @@ def test_random_documents_are_drawn_evenly():
     corpus = Dataset.from_dict({"text": [f"text {i}" for i in range(50)]})
     pairs = Dataset.from_dict({"query": [f"query {i}" for i in range(2_000)], "positive_ids": [["0"]] * 2_000})
     for number in (5, 30):
-        miner = HardNegatives(corpus, "random", num_negatives=number, id_column="row_number")
+        miner = HardNegatives(corpus, "random", num_negatives=number, columns={"id": "row_number"})
         mined = pairs.map(miner, batched=True)
         counts = Counter(document for ids in mined["negative_ids"] for document in ids)
         assert len(counts) == 49 and all(len(set(ids)) == number for ids in mined["negative_ids"])

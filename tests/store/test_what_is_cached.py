@@ -13,8 +13,9 @@ from datasets import Dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
 
-from hf_hardneg import Strategy, SyntheticNegatives, mine
+from hf_hardneg import Strategy, mine
 from hf_hardneg.filters import AbsoluteMargin, Denoised, NearDuplicate, RankWindow
+from hf_hardneg.generate import SyntheticNegatives
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.retrievers import BM25, Dense
 from hf_hardneg.samplers import TopicNegatives, Uniform, UnReMix
