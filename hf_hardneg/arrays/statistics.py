@@ -23,9 +23,9 @@ def infonce(
     """
     most = np.array(positive, dtype=np.float64)
     np.maximum.at(most, query, scores)
-    own, others = np.exp((positive - most) / temperature), np.exp((scores - most[query]) / temperature)
-    total = own + np.bincount(query, others, minlength=len(own))
-    return own / total, others / total[query]
+    of_positive, others = np.exp((positive - most) / temperature), np.exp((scores - most[query]) / temperature)
+    total = of_positive + np.bincount(query, others, minlength=len(of_positive))
+    return of_positive / total, others / total[query]
 
 
 def alignment(first: np.ndarray, second: np.ndarray, *, power: float = 2.0) -> float:

@@ -24,9 +24,9 @@ def as_numbers(values: Any) -> np.ndarray:
 
 
 def _on_cpu(values: Any) -> Any:
-    """The same without tensors, whose bfloat16 NumPy does not know."""
+    """Replaces tensors, whose bfloat16 NumPy does not know, by arrays."""
     if isinstance(values, list | tuple):
-        return [_on_cpu(one) for one in values] if any(hasattr(one, "detach") for one in values[:1]) else values
+        return [_on_cpu(value) for value in values] if any(hasattr(value, "detach") for value in values[:1]) else values
     if not hasattr(values, "detach"):
         return values
     if str(getattr(values, "layout", "torch.strided")) != "torch.strided":
@@ -49,16 +49,16 @@ def checked_vectors(vectors: Any, *, what: str, width: int | None = None, start:
     """
     try:
         with np.errstate(over="ignore"):
-            given = as_numbers(vectors)
-            matrix = np.ascontiguousarray(given, dtype=np.float32)
+            numbers = as_numbers(vectors)
+            matrix = np.ascontiguousarray(numbers, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"The {what} are not a matrix of numbers: {_irregular(vectors, start) or error}. Give one vector per row, "
             "all as wide."
         ) from error
-    if given.dtype in (np.int8, np.uint8):
+    if numbers.dtype in (np.int8, np.uint8):
         raise DataError(
-            f"The {what} are of type {given.dtype}, which holds whole numbers or packed bits and does not say which. "
+            f"The {what} are of type {numbers.dtype}, which holds whole numbers or packed bits and does not say which. "
             "Cast numbers to float32; unpack bits to -1 and 1: np.unpackbits(packed.view(np.uint8), axis=1) * 2.0 - 1."
         )
     if matrix.ndim != 2 or matrix.shape[1] == 0:
@@ -78,7 +78,7 @@ def checked_vectors(vectors: Any, *, what: str, width: int | None = None, start:
 
 
 def _irregular(vectors: Any, start: int) -> str | None:
-    """What makes a list of vectors no matrix, where it is a row without one or of another width."""
+    """Says which row keeps a list of vectors from being a matrix: one without a vector, or of another width."""
     if not isinstance(vectors, list | tuple | np.ndarray):
         return None
     sizes = [len(row) if hasattr(row, "__len__") and not isinstance(row, str) else None for row in vectors]

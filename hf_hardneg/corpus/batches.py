@@ -62,48 +62,52 @@ class Batch:
     """One call's input.
 
     Args:
-        given (`Any`): what the callable got.
+        original (`Any`): the object that the callable got.
         columns (`Mapping[str, pa.ChunkedArray]`): its columns as Arrow, converted when they are read, classes by names.
         single (`bool`): whether it is one row, not a batch.
     """
 
-    given: Any
+    original: Any
     columns: Mapping[str, pa.ChunkedArray]
     single: bool
 
     @classmethod
-    def of(cls, given: Any, query_column: str) -> Batch:
+    def of(cls, original: Any, query_column: str) -> Batch:
         """The batch behind a lazy batch or row, a dict of lists or arrays, a table, a record batch or a frame.
 
         Raises:
             ConfigError: it is none of those.
         """
-        if isinstance(given, pa.Table | pa.RecordBatch):
-            table = given if isinstance(given, pa.Table) else pa.Table.from_batches([given])
-            return cls(given, named_columns(table), False)
-        if hasattr(given, "pa_table"):
-            single = type(given).__name__ == "LazyRow"
-            labels = class_names(given.pa_table.schema)
+        if isinstance(original, pa.Table | pa.RecordBatch):
+            table = original if isinstance(original, pa.Table) else pa.Table.from_batches([original])
+            return cls(original, named_columns(table), False)
+        if hasattr(original, "pa_table"):
+            single = type(original).__name__ == "LazyRow"
+            labels = class_names(original.pa_table.schema)
 
             def read(name: str) -> Any:
-                column = as_arrow(_current(given, name, single), name)
+                column = as_arrow(_current(original, name, single), name)
                 return named(column.combine_chunks(), labels[name]) if name in labels else column
 
-            return cls(given, LazyColumns(tuple(given.data), read), single)
-        if isinstance(given, Mapping):
-            single = query_column in given and _is_one(given[query_column])
-            return cls(given, LazyColumns(tuple(given), lambda name: [given[name]] if single else given[name]), single)
-        if hasattr(given, "columns") and hasattr(given, "__getitem__"):
-            return cls(given, LazyColumns(tuple(given.columns), given.__getitem__), False)
+            return cls(original, LazyColumns(tuple(original.data), read), single)
+        if isinstance(original, Mapping):
+            single = query_column in original and _is_one(original[query_column])
+            return cls(
+                original,
+                LazyColumns(tuple(original), lambda name: [original[name]] if single else original[name]),
+                single,
+            )
+        if hasattr(original, "columns") and hasattr(original, "__getitem__"):
+            return cls(original, LazyColumns(tuple(original.columns), original.__getitem__), False)
         raise ConfigError(
-            f"A batch of type {type(given).__name__} was given; allowed are a row or batch of datasets, a dict of "
+            f"A batch of type {type(original).__name__} was given; allowed are a row or batch of datasets, a dict of "
             "columns, a pyarrow table or record batch, a pandas or polars frame. Give columns, not a list of rows."
         )
 
     def fields(self, name: str) -> tuple[str, ...]:
         """The names inside a column of structs, none of another."""
-        if isinstance(self.given, Mapping) and not hasattr(self.given, "pa_table"):
-            value = self.given[name]
+        if isinstance(self.original, Mapping) and not hasattr(self.original, "pa_table"):
+            value = self.original[name]
             first = value if self.single else next(iter(value), None)
             return tuple(first) if isinstance(first, Mapping) else ()
         kind = self.columns[name].type
@@ -123,32 +127,32 @@ class Batch:
                 "or on_shortage='keep_fewer' and .filter() afterwards."
             )
         kept = [name for name in self.columns if name not in added and name not in removed]
-        if isinstance(self.given, pa.Table | pa.RecordBatch) or hasattr(self.given, "pa_table"):
+        if isinstance(self.original, pa.Table | pa.RecordBatch) or hasattr(self.original, "pa_table"):
             return self._table(kept, added, keep)
-        if not isinstance(self.given, Mapping):
+        if not isinstance(self.original, Mapping):
             return self._frame(kept, added, keep)
         return self._mapping(kept, added, removed, keep)
 
     def _table(self, kept: list[str], added: Mapping[str, pa.Array], keep: Any) -> pa.Table | pa.RecordBatch:
-        arrow = getattr(self.given, "pa_table", self.given)
+        arrow = getattr(self.original, "pa_table", self.original)
         of_given = {name: arrow.schema.field(name) for name in kept if name in arrow.schema.names}
         values = {name: self._stored(name) for name in kept}
         if keep is not None:
             values = {name: column.filter(pa.array(keep)) for name, column in values.items()}
         values |= added
         fields = [pa.field(name, column.type) for name, column in values.items()]
-        fields = [old if (old := of_given.get(one.name, one)).type == one.type else one for one in fields]
+        fields = [old if (old := of_given.get(field.name, field)).type == field.type else field for field in fields]
         schema = pa.schema(fields, metadata=arrow.schema.metadata)
         table = pa.Table.from_arrays(list(values.values()), schema=schema)
-        if isinstance(self.given, pa.RecordBatch):
+        if isinstance(self.original, pa.RecordBatch):
             return table.combine_chunks().to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], schema)
         return table
 
     def _stored(self, name: str) -> pa.ChunkedArray:
         """A column of a table or lazy batch as it lies there, classes by their numbers."""
-        if hasattr(self.given, "pa_table"):
-            return as_arrow(_current(self.given, name, self.single), name)
-        return as_arrow(self.given.column(name), name)
+        if hasattr(self.original, "pa_table"):
+            return as_arrow(_current(self.original, name, self.single), name)
+        return as_arrow(self.original.column(name), name)
 
     def _mapping(
         self, kept: list[str], added: Mapping[str, pa.Array], removed: tuple[str, ...], keep: Any
@@ -160,7 +164,7 @@ class Batch:
         if merging and keep is None:
             nothing = None if self.single else [None] * len(next(iter(added.values())))
             return {**dict.fromkeys(removed, nothing), **new}
-        old = {name: self.given[name] for name in kept}
+        old = {name: self.original[name] for name in kept}
         if keep is not None and not self.single:
             self._check_formatted(merging, old)
             old = {name: [value[i] for i in np.flatnonzero(keep)] for name, value in old.items()}
@@ -179,8 +183,8 @@ class Batch:
         if _merging():
             return self._written(kept, added, keep)
         new = pa.table(dict(added))
-        old = self.given[kept] if keep is None else self._rows(self.given[kept], keep)
-        if hasattr(self.given, "to_arrow"):
+        old = self.original[kept] if keep is None else self._rows(self.original[kept], keep)
+        if hasattr(self.original, "to_arrow"):
             import polars as pl
 
             return old.hstack(pl.from_arrow(new))
@@ -194,7 +198,7 @@ class Batch:
         if hasattr(frame, "to_arrow"):
             return frame.filter(keep)
         frame = frame[keep]
-        return frame.reset_index(drop=True) if type(self.given.index).__name__ == "RangeIndex" else frame
+        return frame.reset_index(drop=True) if type(self.original.index).__name__ == "RangeIndex" else frame
 
     def _written(self, kept: list[str], added: Mapping[str, pa.Array], keep: Any) -> pa.Table:
         try:
@@ -228,9 +232,9 @@ def _current(batch: Any, name: str, single: bool) -> Any:
     return pa.array(OptimizedTypedSequence([value] if single else value, try_type=kind, col=name))
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(first: Any, second: Any) -> bool:
     try:
-        return bool(one == other)
+        return bool(first == second)
     except (TypeError, ValueError):
         return False
 

@@ -86,7 +86,7 @@ class Corpus:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Those of the table that are ids and those that are texts, as the digest covers them."""
+        """The columns of ids and of texts, as the digest covers them."""
         ids = (self.id_column,) if self.id_column in self.table.column_names else ()
         return (*ids, *self.text_columns)
 

@@ -31,7 +31,7 @@ MOST_EXACT = 2**53
 
 
 def usual_names(present: Sequence[str]) -> list[str]:
-    """Those of some columns that are called as id columns are."""
+    """Picks the columns that are called as id columns are."""
     return [name for name in present if re.sub(r"[\W_]", "", name).lower() in USUAL]
 
 
@@ -58,8 +58,8 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     noted = (schema.metadata or {}).get(b"huggingface", b"")
     if b"ClassLabel" not in noted:
         return {}
-    found = {name: _labels(feature) for name, feature in json.loads(noted)["info"]["features"].items()}
-    return {name: labels for name, labels in found.items() if labels is not None}
+    labels_of = {name: _labels(feature) for name, feature in json.loads(noted)["info"]["features"].items()}
+    return {name: labels for name, labels in labels_of.items() if labels is not None}
 
 
 def _labels(feature: Any) -> list[str] | None:
@@ -218,8 +218,8 @@ def _of_json(values: list[str | None], name: str) -> pa.Array:
             )
     texts = [[None if value is None else str(value) for value in values] for values in lists]
     if any(isinstance(value, list) for value in read):
-        return pa.array([None if value is None else own for value, own in zip(read, texts, strict=True)], _TEXTS)
-    return pa.array([own[0] for own in texts], pa.string())
+        return pa.array([None if value is None else row for value, row in zip(read, texts, strict=True)], _TEXTS)
+    return pa.array([row[0] for row in texts], pa.string())
 
 
 _TEXTS = pa.list_(pa.string())

@@ -97,8 +97,8 @@ class CorpusKeys:
         """First corpus row with each key, (n,) int64; -1 where the text is not in the corpus."""
         order = self._array("by_key")
         table = self._array("sorted_keys")
-        position, found = isin_sorted(keys, table)
-        return np.where(found, order[position], -1)
+        position, is_known = isin_sorted(keys, table)
+        return np.where(is_known, order[position], -1)
 
     def rows_of_ids(self, ids: list[str], column: str) -> np.ndarray:
         """Corpus row of each id in a column of the pairs, (n,) int64.
@@ -107,9 +107,9 @@ class CorpusKeys:
             DataError: an id is not in the corpus.
         """
         table = self._array("sorted_ids")
-        position, found = isin_sorted(text_keys(ids, "exact"), table)
-        if not found.all():
-            missing = list(dict.fromkeys(ids[i] for i in np.flatnonzero(~found)))
+        position, is_known = isin_sorted(text_keys(ids, "exact"), table)
+        if not is_known.all():
+            missing = list(dict.fromkeys(ids[i] for i in np.flatnonzero(~is_known)))
             raise DataError(
                 f"{len(missing)} ids of the column {column!r} are not in the corpus, such as "
                 f"{', '.join(map(repr, missing[:3]))}. "
@@ -205,12 +205,12 @@ class PositiveList:
         )
 
     def take(self, keep: np.ndarray) -> PositiveList:
-        """Those under a mask (n,), in their order."""
+        """Takes the entries under a mask (n,), in their order."""
         text = [self.text[place] for place in np.flatnonzero(keep)]
         return PositiveList(query=self.query[keep], key=self.key[keep], row=self.row[keep], text=text)
 
     def between(self, first: int, last: int) -> PositiveList:
-        """Those of the queries `first` up to, not including, `last`; numbered as they were."""
+        """Takes the entries of the queries `first` up to, not including, `last`; numbered as they were."""
         part = slice(*np.searchsorted(self.query, [first, last]))
         return PositiveList(query=self.query[part], key=self.key[part], row=self.row[part], text=self.text[part])
 
@@ -234,7 +234,7 @@ class KnownPositives:
     directory: Path
 
     def has(self, groups: np.ndarray) -> np.ndarray:
-        """Mask (n,) of the group keys that are those of a query."""
+        """Masks (n,) the group keys that a query has."""
         return isin_sorted(groups, _positives(self.directory)[0]["groups"])[1]
 
     def of(
@@ -254,9 +254,9 @@ class KnownPositives:
         """
         arrays, texts = _positives(self.directory)
         table, offsets = arrays["groups"], arrays["offsets"]
-        position, found = isin_sorted(groups, table)
+        position, is_known = isin_sorted(groups, table)
         place = arrays["classes"][position] if len(table) else position
-        counts = np.where(found, offsets[np.minimum(place + 1, len(offsets) - 1)] - offsets[place], 0)
+        counts = np.where(is_known, offsets[np.minimum(place + 1, len(offsets) - 1)] - offsets[place], 0)
         owner, inside = spread(counts)
         members = arrays["members"][offsets[place[owner]] + inside]
         rows, outside = arrays["rows"][members], arrays["outside"][members]
@@ -270,19 +270,19 @@ class KnownPositives:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a batch of rows tells of its positives, to be entered in the table of known ones.
+    """The positives of a batch of rows, to be entered in the table of known ones.
 
     Args:
         groups (`list[np.ndarray]`): group keys of its queries (q,), once for each way in which rows are one query.
         listed (`PositiveList`): the n positives that the rows list.
         themselves (`PositiveList`): its q queries as positives.
-        own (`np.ndarray`): (n,) group keys of the listed texts, were they queries.
+        as_queries (`np.ndarray`): (n,) group keys of the listed texts, were they queries.
     """
 
     groups: list[np.ndarray]
     listed: PositiveList
     themselves: PositiveList
-    own: np.ndarray
+    as_queries: np.ndarray
 
     def entries(self, *, symmetric: bool) -> Iterator[tuple[np.ndarray, PositiveList]]:
         """Yields group keys and positives, equally long.
@@ -294,7 +294,7 @@ class Listing:
             if symmetric:
                 yield group, self.themselves
         if symmetric:
-            yield self.own, self.listed
+            yield self.as_queries, self.listed
 
 
 def obtain_positives(
@@ -366,8 +366,8 @@ def _linked(first, second, nodes):  # type: ignore[no-untyped-def]  # noqa: ANN0
     """The connected component of each edge, from `first` to `second` (n,), as one of its nodes."""
     parents = np.arange(nodes)
     for i in range(len(first)):
-        one, other = _root(parents, first[i]), _root(parents, second[i])
-        parents[max(one, other)] = min(one, other)
+        low, high = _root(parents, first[i]), _root(parents, second[i])
+        parents[max(low, high)] = min(low, high)
     roots = np.empty(len(first), np.int64)
     for i in range(len(first)):
         roots[i] = _root(parents, first[i])

@@ -47,11 +47,11 @@ class PairColumns:
         return cls(**{role: name for role, name in dict[str, Any](columns or {}).items() if role in roles})
 
     def read(self, present: Collection[str]) -> list[str]:
-        """Those that mining reads, of the ones that are there."""
+        """Picks the columns that mining reads from the ones that are there."""
         return list(dict.fromkeys(name for name in astuple(self) if name is not None and name in present))
 
     def digested(self, pairs: Dataset) -> list[str]:
-        """Those that identify the pairs, of the ones that are there."""
+        """Picks the columns that identify the pairs from the ones that are there."""
         schema = pairs.features.arrow_schema
         names = [name for name in (self.query, self.query_id, self.positive, self.positive_ids) if name in schema.names]
         labels = self.positive_ids in names and self.positive in names and is_label(schema.field(self.positive).type)
@@ -79,7 +79,7 @@ class PairColumns:
             )
 
     def naming_documents(self, present: Sequence[str]) -> list[str]:
-        """Those that name documents by their ids, of the ones that are there."""
+        """Picks the columns that name documents by ids from the ones that are there."""
         return [name for name in (self.positive_ids, self.exclude_ids) if name is not None and name in present]
 
     def check(self, present: Sequence[str]) -> None:
@@ -107,7 +107,7 @@ class PairColumns:
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What tells the queries of a batch apart.
+    """The texts and identities of the queries of a batch.
 
     Args:
         texts (`list[str]`): n.
@@ -167,7 +167,7 @@ class Reader:
 
     @property
     def identity(self) -> str:
-        """What reading depends on, besides the rows: the tables of keys and positives, and the names of columns."""
+        """Names what reading depends on besides the rows: tables of keys and positives, and names of columns."""
         known = "" if self.known is None else self.known.directory.name
         tables = f"{self.corpus.digest} {self.keys.directory.name} {self.keys.dedupe} {known}"
         return f"{tables} {self.columns} symmetric={self.symmetric}"
@@ -182,10 +182,10 @@ class Reader:
         self.columns.check_table(table)
         names = self.names(table)
         texts = names.texts
-        own = self.listed_positives(table)
+        of_rows = self.listed_positives(table)
         keys = text_keys(texts, self.keys.dedupe)
         ids = names.identity if self.columns.query_id in table else None
-        positives, listed = _merged(own, self._known(keys, ids))
+        positives, listed = _merged(of_rows, self._known(keys, ids))
         excluded = [(positives.query, positives.key)]
         if self.keys.dedupe != "off" or self.symmetric:
             excluded.append((np.arange(len(texts)), keys))
@@ -222,7 +222,7 @@ class Reader:
             table (`Mapping[str, pa.ChunkedArray]`): columns of the rows.
             first_row (`int`, *optional*): which row of the dataset is the first of them, for messages.
         """
-        queries, keys, rows, found = [], [], [], list[str | None]()
+        queries, keys, rows, outside = [], [], [], list[str | None]()
         if self.columns.has_texts(table):
             owner, positives = flat_strings(table[self.columns.positive], self.columns.positive, first_row)
             own_keys = text_keys(positives, self.keys.dedupe)
@@ -230,15 +230,15 @@ class Reader:
             queries.append(owner)
             keys.append(own_keys)
             rows.append(own_rows)
-            found += [text if row < 0 else None for text, row in zip(positives, own_rows, strict=True)]
+            outside += [text if row < 0 else None for text, row in zip(positives, own_rows, strict=True)]
         if self.columns.positive_ids in table:
             owner, own_rows = self.rows_of(table[self.columns.positive_ids], self.columns.positive_ids, first_row)
             queries.append(owner)
             keys.append(self.keys.of_rows(own_rows))
             rows.append(own_rows)
-            found += [None] * len(own_rows)
+            outside += [None] * len(own_rows)
         return PositiveList(
-            query=np.concatenate(queries), key=np.concatenate(keys), row=np.concatenate(rows), text=found
+            query=np.concatenate(queries), key=np.concatenate(keys), row=np.concatenate(rows), text=outside
         )
 
     def themselves(self, texts: list[str]) -> PositiveList:
@@ -251,8 +251,8 @@ class Reader:
     def _known(self, keys: np.ndarray, ids: list[str] | None) -> list[PositiveList]:
         if self.known is None:
             return []
-        found = [PositiveList(*self.known.of(group, documents=len(self.corpus))) for group in group_keys(keys, ids)]
-        return [part.take(part.key != keys[part.query]) for part in found] if self.symmetric else found
+        parts = [PositiveList(*self.known.of(group, documents=len(self.corpus))) for group in group_keys(keys, ids)]
+        return [part.take(part.key != keys[part.query]) for part in parts] if self.symmetric else parts
 
     def rows_of(
         self, column: pa.ChunkedArray, name: str, first_row: int | None = None
@@ -307,7 +307,7 @@ def no_ids(column: str, present: Sequence[str]) -> ColumnError:
 
 def group_keys(keys: np.ndarray, ids: list[str] | None) -> list[np.ndarray]:
     """Keys under which rows count as one query: that of the text, and that of the id where there is one."""
-    return [keys] if ids is None else [keys, text_keys([f"\x00id\x00{one}" for one in ids], "exact")]
+    return [keys] if ids is None else [keys, text_keys([f"\x00id\x00{name}" for name in ids], "exact")]
 
 
 def word_keys(texts: list[str]) -> np.ndarray:
@@ -361,8 +361,8 @@ def _listing(rows: Mapping[str, pa.ChunkedArray], reader: Reader, by: Literal["q
     names, listed = reader.names(rows, start), reader.listed_positives(rows, start)
     themselves = reader.themselves(names.texts)
     if by == "words":
-        own = word_keys(listed.texts(reader.corpus)) if reader.symmetric else listed.key
-        return Listing([word_keys(names.texts)], listed, themselves, own)
+        as_queries = word_keys(listed.texts(reader.corpus)) if reader.symmetric else listed.key
+        return Listing([word_keys(names.texts)], listed, themselves, as_queries)
     ids = names.identity if reader.columns.query_id in rows else None
     return Listing(group_keys(themselves.key, ids), listed, themselves, listed.key)
 
@@ -397,10 +397,10 @@ def query_keys(rows: Dataset, columns: PairColumns, dedupe: Dedupe) -> np.ndarra
     return text_keys(strings(column, columns.query), dedupe)
 
 
-def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList, np.ndarray]:
+def _merged(listed: PositiveList, known: list[PositiveList]) -> tuple[PositiveList, np.ndarray]:
     """One entry per (query, key), sorted by query, and where each own entry went."""
-    parts = [own, *known]
-    pair = np.empty(sum(len(part.query) for part in parts), dtype=[("query", np.int64), ("key", own.key.dtype)])
+    parts = [listed, *known]
+    pair = np.empty(sum(len(part.query) for part in parts), dtype=[("query", np.int64), ("key", listed.key.dtype)])
     pair["query"] = np.concatenate([part.query for part in parts])
     pair["key"] = np.concatenate([part.key for part in parts])
     unique, first, where = np.unique(pair, return_index=True, return_inverse=True)
@@ -411,7 +411,7 @@ def _merged(own: PositiveList, known: list[PositiveList]) -> tuple[PositiveList,
         row=np.concatenate([part.row for part in parts])[first],
         text=[texts[i] for i in first],
     )
-    return merged, where[: len(own.query)]
+    return merged, where[: len(listed.query)]
 
 
 def is_label(kind: pa.DataType) -> bool:

@@ -95,10 +95,10 @@ def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None
                 continue
             for name, texts in sides.items():
                 texts += flat_strings(table.column(name), name)[1]
-    found = difference(sides[positive_column], sides["negatives"])
-    if found is not None:
+    told = difference(sides[positive_column], sides["negatives"])
+    if told is not None:
         warn(
-            f"Positives and negatives do not read alike: {found}. A model can learn that in place of relevance. Read "
+            f"Positives and negatives do not read alike: {told}. A model can learn that in place of relevance. Read "
             "both from the same columns, or clean the texts before mining."
         )
 
@@ -106,7 +106,7 @@ def warn_of_negatives(splits: Collection[Dataset], positive_column: str) -> None
 def difference(
     first: Sequence[str], second: Sequence[str], names: tuple[str, str] = ("positives", "negatives")
 ) -> str | None:
-    """What tells two sides apart by their shape, in words; `None` where nothing does.
+    """Says in words by what shape two sides can be told apart; `None` where they cannot.
 
     Args:
         first, second (`Sequence[str]`): texts; each counts once, and with fewer than 4 of a side nothing is said.
@@ -133,7 +133,7 @@ def difference(
 
 
 def _marks(texts: Sequence[str], many: bool) -> Iterator[tuple[str, Callable[[str], bool]]]:
-    """What most of some sorted texts begin and end with."""
+    """Yields what most of some sorted texts begin and end with."""
     start, end = _shared(texts), _shared(sorted(text[::-1] for text in texts))[::-1]
     if _is_mark(start, many):
         yield f"begin with {start!r}", lambda text: text.startswith(start)
@@ -156,7 +156,7 @@ def _shared(texts: Sequence[str]) -> str:
 def _alike(first: str, second: str) -> int:
     """How many characters two texts begin with alike."""
     pairs = zip(first, second, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
+    return next((place for place, (left, right) in enumerate(pairs) if left != right), min(len(first), len(second)))
 
 
 def _spread(total: int) -> np.ndarray:
@@ -174,9 +174,9 @@ def _positives(tables: Sequence[dict[str, pa.ChunkedArray]], reader: Reader) -> 
     columns, texts, rows = reader.columns, list[str](), [np.zeros(0, np.int64)]
     for table in tables:
         if columns.positive in table:
-            owner, own = flat_strings(table[columns.positive], columns.positive)
-            texts += own
-            rows.append(reader.keys.row_of_keys(text_keys(own, reader.keys.dedupe)))
+            owner, listed = flat_strings(table[columns.positive], columns.positive)
+            texts += listed
+            rows.append(reader.keys.row_of_keys(text_keys(listed, reader.keys.dedupe)))
             if columns.positive_ids in table:
                 of_ids, by_id = reader.rows_of(table[columns.positive_ids], columns.positive_ids)
                 rows[-1] = by_id if np.array_equal(owner, of_ids) else rows[-1]
@@ -184,7 +184,7 @@ def _positives(tables: Sequence[dict[str, pa.ChunkedArray]], reader: Reader) -> 
 
 
 def _unlike(texts: list[str], rows: np.ndarray, reader: Reader, documents: Dataset) -> str | None:
-    """What to say of positives that are not read like the documents of the corpus; `None` for nothing."""
+    """Says that positives are not read like the documents of the corpus; `None` where they are."""
     inside = rows >= 0
     as_documents = iter(reader.corpus.texts(rows[inside]).to_pylist())
     alike = np.array([known and text == next(as_documents) for text, known in zip(texts, inside, strict=True)])
@@ -206,8 +206,8 @@ def _advice(texts: Sequence[str], columns: tuple[str, ...] | None, corpus: Corpu
         named = repr(columns[0]) if len(columns) == 1 else list(columns)
         what = f"column {columns[0]!r} alone" if len(columns) == 1 else f"columns {' and '.join(map(repr, columns))}"
         return f"Others are the {what}: pass columns={{'text': {named}}}."
-    found = difference(texts, corpus.texts(_spread(len(corpus))).to_pylist(), ("others", "documents"))
-    shown = f"{found[0].upper()}{found[1:]}. " if found is not None else ""
+    told = difference(texts, corpus.texts(_spread(len(corpus))).to_pylist(), ("others", "documents"))
+    shown = f"{told[0].upper()}{told[1:]}. " if told is not None else ""
     return (
         f"{shown}Give the corpus that they are from, name its text with columns=, or give positive_ids instead of "
         "texts. Where they are meant to be from elsewhere, ignore this."
@@ -231,14 +231,14 @@ def _columns_of(texts: Sequence[str], documents: Dataset, corpus: Corpus, *, eve
 
 
 def _standing(texts: Sequence[str], documents: Dataset, columns: tuple[str, ...]) -> set[str]:
-    """Those of some texts that stand in columns of the documents, character by character."""
-    wanted, found = pa.array(dict.fromkeys(texts), pa.string()), set[str]()
+    """Finds the texts that stand in columns of the documents, character by character."""
+    wanted, standing = pa.array(dict.fromkeys(texts), pa.string()), set[str]()
     for table in documents.with_format("arrow", columns=list(columns)).iter(BATCH):
         values = joined([table.column(name).combine_chunks() for name in columns])
-        found.update(values.filter(pc.is_in(values, value_set=wanted)).to_pylist())
-        if len(found) == len(wanted):
+        standing.update(values.filter(pc.is_in(values, value_set=wanted)).to_pylist())
+        if len(standing) == len(wanted):
             break
-    return found
+    return standing
 
 
 def _may_be_reversed(table: dict[str, pa.ChunkedArray], reader: Reader) -> tuple[np.ndarray, np.ndarray]:

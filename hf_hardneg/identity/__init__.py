@@ -1,4 +1,4 @@
-"""What identifies a function or another object of the user's: its code, its state, and all that the two refer to."""
+"""Identifies functions and other objects of the user's: by code, state, and all that the two refer to."""
 
 from hf_hardneg.identity.identities import UNIDENTIFIED, identify, is_of_user, one_run
 

@@ -50,7 +50,7 @@ class Unidentified(Exception):
     """Something of which nothing tells whether it is the same; the first argument describes it, the second names it."""
 
     def of(self, name: str) -> Unidentified:
-        """The same, under the innermost name that code has for it."""
+        """Names it as code does, unless code nested deeper has named it before."""
         return self if len(self.args) > 1 else Unidentified(*self.args, name)
 
     def __str__(self) -> str:
@@ -188,9 +188,9 @@ class Digester:
         with self._inside(module) as seen:
             return seen or self._attributes(vars(module), refers)
 
-    def _attributes(self, there: dict[str, Any], refers: References) -> bytes:
-        names = (refers.attributes & there.keys() - OF_PYTHON) | ({"__getattr__"} & there.keys())
-        reads = {name: self._referred(name, there[name], refers) for name in sorted(names)}
+    def _attributes(self, namespace: dict[str, Any], refers: References) -> bytes:
+        names = (refers.attributes & namespace.keys() - OF_PYTHON) | ({"__getattr__"} & namespace.keys())
+        reads = {name: self._referred(name, namespace[name], refers) for name in sorted(names)}
         return self.items("read", reads)
 
     def _module(self, module: types.ModuleType) -> bytes:
@@ -379,7 +379,7 @@ def _wrapped(thing: Any) -> Any:
 
 
 def _origin(thing: Any) -> str:
-    """What identifies the module of what is known by its name there: a version, else the content of a compiled file."""
+    """Identifies the module of an object that is known by its name: by a version, else by a compiled file's content."""
     module = getattr(thing, "__module__", None)
     source = installed(module)
     if source is not None:

@@ -1,4 +1,4 @@
-"""What tells objects of other libraries apart, where their pickles hold too much or too little."""
+"""Tells objects of other libraries apart where their pickles hold too much or too little."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOKENIZER = (
 
 
 def contents(thing: Any) -> dict[str, Any] | None:
-    """What a thing of torch, transformers, datasets or scikit-learn is made of; `None` for anything else."""
+    """Takes an object of torch, transformers, datasets or scikit-learn apart; `None` for any other."""
     if _is_a(thing, "torch", "Tensor"):
         return _tensor(thing)
     if _is_a(thing, "torch.nn", "Module"):
@@ -81,6 +81,6 @@ def _tokenizer(tokenizer: Any) -> dict[str, Any]:
     state = {name: getattr(tokenizer, name, None) for name in _TOKENIZER.split()}
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        own = {name: value for name, value in vars(tokenizer).items() if name not in ("cache", "name_or_path")}
-        return {**state, "vocabulary": tokenizer.get_vocab(), "own": {name: own[name] for name in sorted(own)}}
+        attributes = {name: value for name, value in vars(tokenizer).items() if name not in ("cache", "name_or_path")}
+        return {**state, "vocabulary": tokenizer.get_vocab(), "attributes": dict(sorted(attributes.items()))}
     return {**state, "backend": json.loads(backend.to_str()) | {"truncation": None, "padding": None}}

@@ -1,4 +1,4 @@
-"""What code refers to: the globals it reads, the attributes it reads of anything, the modules it imports."""
+"""Finds what code refers to: the globals it reads, the attributes it reads of anything, the modules it imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BY_ANY_NAME = ("globals", "eval", "exec")
 
 @dataclass(frozen=True)
 class References:
-    """What a piece of code and all code nested in it refer to.
+    """The references of a piece of code and of all code nested in it.
 
     Args:
         names (`tuple[str, ...]`): globals that are read, in order of their names.
@@ -41,7 +41,7 @@ class References:
 
 @functools.lru_cache(maxsize=4096)
 def references(code: CodeType) -> References:
-    """What code refers to, with the code nested in it."""
+    """Collects the references of code and of the code nested in it."""
     names, attributes, whole = set[str](), set[str](), set[str]()
     imports = list[tuple[str, int, tuple[str, ...]]]()
     for part in nested(code):
@@ -73,7 +73,7 @@ def nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def imported(name: str, level: int, taken: Iterable[str], namespace: Mapping[str, Any]) -> ModuleType | None:
-    """The module that an import inside a function loads, with those of its modules that are taken; or `None`."""
+    """Finds the module that an import inside a function loads, with its submodules that are taken; or `None`."""
     package = namespace.get("__package__") or str(namespace.get("__name__", "")).rpartition(".")[0]
     module = _loaded(resolve_name("." * level + name, package) if level and package else name)
     if module is not None:

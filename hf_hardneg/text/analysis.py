@@ -94,7 +94,7 @@ class Analyzer:
 
     @property
     def identity(self) -> str:
-        """What terms depend on: the arguments, the rules, the stop words, and PyStemmer where it stems."""
+        """Names all that terms depend on: the arguments, the rules, the stop words, and PyStemmer where it stems."""
         tables = sorted(_stop_words(self.language))
         if self.stem and self.language != "english" and self.language in _stemmed():
             tables.append(version("PyStemmer"))
@@ -155,7 +155,7 @@ Tokenizer = Callable[[str], Sequence[str]]
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """What identifies a tokenizer: its `identity` where it is an `Analyzer`, else what `identify` says."""
+    """Identifies a tokenizer: by its `identity` where it is an `Analyzer`, else by its code."""
     return tokenizer.identity if type(tokenizer) is Analyzer else identify(tokenizer, what="tokenizer")
 
 

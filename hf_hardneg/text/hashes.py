@@ -25,7 +25,7 @@ def exact_keys(texts: pa.Array) -> np.ndarray:
 
 
 def normalized_keys(texts: pa.Array) -> np.ndarray:
-    """Keys texts by what of them a reader sees (`keys.normalized`), (n,) uint64."""
+    """Keys texts in the form that a reader sees (`keys.normalized`), (n,) uint64."""
     bounds, folded = _folded(*characters(only_ascii_as_it_is(texts, normalized)))
     keys = hashes_within(bounds, folded, np.uint64(2))
     keys[texts.is_null().to_numpy(zero_copy_only=False)] = NONE
@@ -46,9 +46,9 @@ def pair_keys(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def contained(keys: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Whether each key is in a sorted table, (n,) bool; `NONE` is in none."""
     order = np.argsort(keys)
-    found = np.empty(len(keys), bool)
-    found[order] = isin_sorted(keys[order], table)[1]
-    return found & (keys != NONE)
+    is_in = np.empty(len(keys), bool)
+    is_in[order] = isin_sorted(keys[order], table)[1]
+    return is_in & (keys != NONE)
 
 
 def only_ascii_as_it_is(texts: pa.Array, otherwise: Callable[[str], str]) -> pa.Array:
@@ -56,8 +56,8 @@ def only_ascii_as_it_is(texts: pa.Array, otherwise: Callable[[str], str]) -> pa.
     other = pc.fill_null(pc.invert(pc.string_is_ascii(texts)), False)
     if not pc.any(other).as_py():
         return texts
-    made = pa.array(map(otherwise, texts.filter(other).to_pylist()), texts.type)
-    return pc.replace_with_mask(texts, other, made)
+    changed = pa.array(map(otherwise, texts.filter(other).to_pylist()), texts.type)
+    return pc.replace_with_mask(texts, other, changed)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -155,7 +155,7 @@ def largest_jaccard(
     other_grams: tuple[np.ndarray, np.ndarray],
     other_starts: np.ndarray,
 ) -> np.ndarray:
-    """Of each text, the largest Jaccard similarity of its grams with those of another text of its row, (n,).
+    """Compares each text with the other texts of its row: the largest Jaccard similarity of their grams, (n,).
 
     Args:
         grams, other_grams (`tuple`): as `word_grams` returns, of n texts and of others.

@@ -30,7 +30,7 @@ def text_keys(texts: Iterable[str], dedupe: Dedupe) -> np.ndarray:
 
 
 def normalized(text: str) -> str:
-    """What of a text a reader sees: Unicode NFKC, case-folded, white space collapsed."""
+    """Brings a text into the form that a reader sees: Unicode NFKC, case-folded, white space collapsed."""
     plain = text if text.isascii() else compatible(text)
     return " ".join(plain.casefold().split())
 

@@ -1,4 +1,4 @@
-"""What must not leave the machine in a text: tokens, and where files lie on it."""
+"""Masks in a text what must not leave the machine: tokens, and where files lie on it."""
 
 from __future__ import annotations
 

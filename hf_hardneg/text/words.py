@@ -51,10 +51,10 @@ def words(text: str) -> list[str]:
     if text.isascii():
         return _ASCII.findall(text.lower())
     text = compatible(_RAISED.sub(" ", text)).replace("\u0130", "i").lower()
-    found = _UNICODE.findall(text)
+    parts = _UNICODE.findall(text)
     if not _UNSPACED.search(text):
-        return found
-    return [part for word in found for part in (_pairs(word) if _UNSPACED.match(word) else (word,))]
+        return parts
+    return [part for word in parts for part in (_pairs(word) if _UNSPACED.match(word) else (word,))]
 
 
 def compatible(text: str) -> str:
@@ -131,13 +131,13 @@ def lucene_words(text: str) -> list[str]:
         text, pattern = text.lower(), _LUCENE_ASCII
     else:
         pattern = _LUCENE
-    found = pattern.findall(text)
-    if max(map(len, found), default=0) > LONGEST:
-        found = list(_cut(text, pattern))
-    found = [word for word in found if not _letterless(word)]
+    tokens = pattern.findall(text)
+    if max(map(len, tokens), default=0) > LONGEST:
+        tokens = list(_cut(text, pattern))
+    tokens = [word for word in tokens if not _letterless(word)]
     if text.isascii():
-        return found
-    return ["".join(_JAVA.get(letter) or letter.lower() for letter in word) for word in found]
+        return tokens
+    return ["".join(_JAVA.get(letter) or letter.lower() for letter in word) for word in tokens]
 
 
 _JAVA = {"\u0130": "i"}

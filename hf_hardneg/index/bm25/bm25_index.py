@@ -115,8 +115,8 @@ class BM25Index:
         if pieces <= 1:
             return run(0, len(texts))
         with ThreadPoolExecutor(workers) as pool:
-            found = list(pool.map(run, bounds[:-1], bounds[1:]))
-        return Hits(*map(np.concatenate, zip(*found, strict=True)))
+            hits = list(pool.map(run, bounds[:-1], bounds[1:]))
+        return Hits(*map(np.concatenate, zip(*hits, strict=True)))
 
     def score_rows(self, texts: list[str], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Scores of chosen (query, corpus row) pairs, (n,) float32, equal to those `search` gives."""
@@ -135,12 +135,12 @@ class BM25Index:
         held, held_by = _with_owner(_known(vocabulary, split))
         pairs, frequency = np.unique(held_by << 32 | held, return_counts=True)
         asked, asked_of = _with_owner(self.terms([texts[i] for i in query]))
-        place, found = isin_sorted(asked_of << 32 | asked, pairs)
-        term, owner = asked[found], asked_of[found]
+        place, is_shared = isin_sorted(asked_of << 32 | asked, pairs)
+        term, owner = asked[is_shared], asked_of[is_shared]
         having = postings.starts[term + 1] - postings.starts[term]
         idf = self.config.idf(having, postings.documents)
         scores = np.zeros(len(documents), np.float32)
-        np.add.at(scores, owner, self.config.weights(idf, frequency[place[found]], length[owner], mean_length))
+        np.add.at(scores, owner, self.config.weights(idf, frequency[place[is_shared]], length[owner], mean_length))
         return scores
 
 

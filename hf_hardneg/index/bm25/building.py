@@ -54,7 +54,7 @@ SHARE = 64
 
 
 class Counted(NamedTuple):
-    """What the first pass learnt: the terms in order of their ids, how many documents have each, two totals."""
+    """The first pass's result: the terms in order of their ids, how many documents have each, two totals."""
 
     terms: list[str]
     having: np.ndarray

@@ -1,4 +1,4 @@
-"""What search follows in the postings of an opened BM25 index, checked once: rows, common terms and their bitmaps."""
+"""Checks once what search follows in the postings of a BM25 index: rows, common terms and their bitmaps."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
 # ruff: noqa: ANN001, ANN202
 
@@ -12,7 +12,7 @@ from hf_hardneg.index.bm25.kernel import Postings
 
 
 def inconsistency(postings: Postings) -> tuple[str, str] | None:
-    """What search would follow out of memory: a file that was altered, and how; `None` as a rule.
+    """Names a file that search would follow out of memory, and how it was altered; `None` as a rule.
 
     Args:
         postings (`Postings`): of the shapes they are stored with, `starts` and `common` within bounds.
@@ -50,7 +50,7 @@ def _falls(rows):
 
 @njit(cache=True, nogil=True)
 def _bitmaps_agree(bits, before, common, rows, starts):
-    """Whether `bits` marks the rows of each common term, and `before` counts those of earlier words."""
+    """Tells whether `bits` marks the rows of each common term, and `before` counts the rows of earlier words."""
     for slot in range(len(common)):
         j, end = starts[common[slot]], starts[common[slot] + 1]
         first = j

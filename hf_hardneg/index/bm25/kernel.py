@@ -162,14 +162,14 @@ class Query(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What a window needs.
+    """The memory that the search of a window works in.
 
     `scores` (window,) float32; of its candidates the place in the window, uint32, the score of the terms seen so far,
     and what it is at most with the terms whose bitmaps were asked, float32.
     """
 
     scores: np.ndarray
-    found: np.ndarray
+    touched: np.ndarray
     partial: np.ndarray
     most: np.ndarray
 
@@ -223,11 +223,11 @@ def _enter(query, postings, needed, stop):
 @njit(cache=True, nogil=True)
 def _walk(postings, low, high, start, scratch, count):
     """Add a term's weights to the scores of a window; lists documents that had none."""
-    scores, found = scratch.scores, scratch.found
+    scores, touched = scratch.scores, scratch.touched
     for j in range(low, high):
         local = np.uint32(postings.rows[j] - start)
         score = scores[local]
-        found[count] = local
+        touched[count] = local
         count += score < 0
         scores[local] = max(score, np.float32(0)) + postings.weights[j]
     return count
@@ -245,13 +245,13 @@ def _add(postings, low, high, start, scores):
 @njit(cache=True, nogil=True)
 def _take(scratch, count, need):
     """Clear the window; keep the documents whose score so far is at least `need`."""
-    scores, found, partial, most = scratch
+    scores, touched, partial, most = scratch
     kept = 0
     for i in range(count):
-        local = found[i]
+        local = touched[i]
         score = scores[local]
         scores[local] = NONE
-        found[kept], partial[kept], most[kept] = local, score, score
+        touched[kept], partial[kept], most[kept] = local, score, score
         kept += score >= need
     return kept
 
@@ -259,14 +259,14 @@ def _take(scratch, count, need):
 @njit(cache=True, nogil=True)
 def _probe(bits, start, scratch, count, largest, need):
     """Let the candidates that have a common term have its largest weight; keep those that reach `need`."""
-    _, found, partial, most = scratch
+    _, touched, partial, most = scratch
     kept = 0
     for i in range(count):
-        local = found[i]
+        local = touched[i]
         doc = np.uint64(start + local)
         has = bits[doc >> np.uint64(6)] >> (doc & np.uint64(63)) & np.uint64(1)
         score = most[i] + np.float32(has) * largest
-        found[kept], partial[kept], most[kept] = local, partial[i], score
+        touched[kept], partial[kept], most[kept] = local, partial[i], score
         kept += score >= need
     return kept
 
@@ -276,7 +276,7 @@ def _add_common(postings, slot, first, start, scratch, count):
     """Add a common term's weights, which begin at `first`, to the candidates that have it."""
     bits, before = postings.bits[slot], postings.before[slot]
     for i in range(count):
-        place = _place_in_bitmap(bits, before, np.int64(start + scratch.found[i]))
+        place = _place_in_bitmap(bits, before, np.int64(start + scratch.touched[i]))
         if place >= 0:
             scratch.partial[i] += postings.weights[first + place]
 
@@ -316,7 +316,7 @@ def _best(terms, k, postings, scratch, best_scores, best_docs):
         for i in range(count):
             score = scratch.partial[i]
             if score >= bar:
-                size = _offer(best_scores, best_docs, size, k, score, np.int64(start + scratch.found[i]))
+                size = _offer(best_scores, best_docs, size, k, score, np.int64(start + scratch.touched[i]))
         if size == k:  # later rows lose ties
             bar = max(bar, np.nextafter(best_scores[0], np.float32(np.inf)))
     _best_first(best_scores, best_docs, size)
@@ -354,7 +354,7 @@ def search(flat, pointers, k, postings, window):
 
 @njit(cache=True, nogil=True)
 def score_rows(flat, pointers, query, rows, postings):
-    """Scores of (query, document) pairs, (m,) float32, equal to those of `search`.
+    """Scores (query, document) pairs as `search` does, (m,) float32.
 
     Args:
         flat (`np.ndarray`), pointers (`np.ndarray`): see `search`.

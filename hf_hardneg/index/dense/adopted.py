@@ -82,9 +82,9 @@ class Core:
         parts = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
         for depth in np.unique(k):
             asked = np.flatnonzero(k == depth)
-            found = self.index.search(vectors[asked], int(min(depth * effort + TIE_SLACK, self.index.ntotal)))[1]
-            at, place = np.nonzero(found >= 0)
-            rows = self.order[np.searchsorted(self.labels, found[at, place], sorter=self.order)]
+            labels = self.index.search(vectors[asked], int(min(depth * effort + TIE_SLACK, self.index.ntotal)))[1]
+            at, place = np.nonzero(labels >= 0)
+            rows = self.order[np.searchsorted(self.labels, labels[at, place], sorter=self.order)]
             parts.append(Hits(asked[at], rows, self.scores(similarity, vectors, asked[at], rows)))
         return best_first(Hits(*(np.concatenate(part) for part in zip(*parts, strict=True))), k)
 
@@ -154,9 +154,9 @@ class AdoptedIndex(DenseIndex):
 
     @property
     def measured(self) -> Measured | None:
-        """What it finds of the nearest of what it holds; `None` where it is flat, and search exact."""
-        found = _opened(self.directory).facts["measured"]
-        return found and Measured(**found)
+        """Its measured recall on its own vectors; `None` where it is flat, and search exact."""
+        measurement = _opened(self.directory).facts["measured"]
+        return measurement and Measured(**measurement)
 
     @property
     def factory(self) -> str:
@@ -165,7 +165,7 @@ class AdoptedIndex(DenseIndex):
 
     @property
     def transforms(self) -> tuple[Any, ...]:
-        """What vectors go through before they are compared, of FAISS."""
+        """The FAISS transforms that vectors go through before they are compared."""
         return _opened(self.directory).transforms
 
     @property

@@ -97,7 +97,7 @@ def _refused(what: str, why: str) -> ConfigError:
 
 @dataclass(frozen=True)
 class IndexParts:
-    """What a FAISS index is made of.
+    """A FAISS index taken apart.
 
     Args:
         owner (`Any`): the index itself, which keeps the parts alive.
@@ -305,7 +305,7 @@ def _with_direct_map(path: Path, labels: np.ndarray) -> Any:
 
 
 def _similarity_of(core: Core, asked: Similarity | None) -> Similarity:
-    """What scores are; reads every vector once.
+    """Tells what scores are; reads every vector once.
 
     Raises:
         ConfigError: another similarity was asked for than the index can give.

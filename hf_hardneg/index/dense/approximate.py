@@ -42,7 +42,7 @@ LAST = {REFINE: 128, "nprobe": 1 << 20, "efSearch": 1 << 14}
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What an approximate search finds, and at which effort.
+    """The recall of an approximate search, and its effort.
 
     Args:
         recall (`float`): share of the exact `depth` best that it finds, mean over `queries`.
@@ -99,7 +99,7 @@ class ApproximateIndex(DenseIndex):
 
 
 def chosen_factory(factory: str, documents: int, exact: DenseIndex) -> str:
-    """What `"auto"` stands for: exact search up to 200,000 documents, and while 8-bit codes fill half the memory.
+    """Resolves `"auto"`: exact search up to 200,000 documents, and while 8-bit codes fill half the memory.
 
     Beyond, 4-bit product quantisation: its codes are eight times smaller, and of all indexes that we measured it came
     nearest to the speed of exact search, and kept its recall for queries that are unlike the documents.
@@ -244,7 +244,7 @@ def _tuned(exact: DenseIndex, index: Any, asked: np.ndarray, target: float, samp
     while best.recall < target:
         higher = {name: (3 * value + 1) // 2 for name, value in best.effort.items()}
         efforts = [{**best.effort, name: value} for name, value in higher.items() if value <= last[name]]
-        tried = max(map(measure, efforts), key=lambda one: one.recall, default=best)
+        tried = max(map(measure, efforts), key=lambda trial: trial.recall, default=best)
         if tried.recall <= best.recall:
             break
         best = tried
@@ -272,15 +272,15 @@ def _search(exact: DenseIndex, index: Any, vectors: np.ndarray, k: np.ndarray, r
     """
     load_faiss("an approximate index")
     depths = np.minimum(-(-np.maximum(k, 1) // STEP) * STEP * refine, index.ntotal)
-    found = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    hits = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for depth in np.unique(depths):
         rows = np.flatnonzero(depths == depth)
         for start in range(0, len(rows), QUERIES):
             part = rows[start : start + QUERIES]
             asked = index if fast is None or depth > FAISS_LIMIT else fast
             docs = asked.search(vectors[part], int(depth))[1]
-            found.append(_rescored(exact, vectors, part, docs, int(k[part].max())))
-    return best_first(Hits(*(np.concatenate(parts) for parts in zip(*found, strict=True))), k)
+            hits.append(_rescored(exact, vectors, part, docs, int(k[part].max())))
+    return best_first(Hits(*(np.concatenate(parts) for parts in zip(*hits, strict=True))), k)
 
 
 def _rescored(exact: DenseIndex, vectors: np.ndarray, query: np.ndarray, docs: np.ndarray, k: int) -> Hits:

@@ -136,7 +136,7 @@ def write_index(index: Any, path: Path) -> None:
 
 
 def _head(similarity: Similarity, rows: int, width: int) -> bytes:
-    """What a FAISS file of a flat index begins with; its vectors follow, float32 row by row."""
+    """Makes the head of a FAISS file of a flat index; its vectors follow, float32 row by row."""
     faiss = load_faiss("a dense index")
     index = (faiss.IndexFlatL2 if similarity == "l2" else faiss.IndexFlatIP)(width)
     index.add(np.zeros((1, width), np.float32))
@@ -189,7 +189,7 @@ class DenseIndex:
 
     @property
     def identity(self) -> str:
-        """What hits depend on, besides the queries."""
+        """Names what hits depend on, besides the queries."""
         return self.directory.name
 
     @property
@@ -204,16 +204,16 @@ class DenseIndex:
 
     @property
     def transforms(self) -> tuple[Any, ...]:
-        """What the vectors went through before they were stored, of FAISS; nothing, save in a user's own index."""
+        """The FAISS transforms that vectors went through before they were stored; none, save in a user's own index."""
         return ()
 
     @property
     def measured(self) -> Any:
-        """What an approximate search finds, `approximate.Measured`; `None` where it is exact."""
+        """The recall of an approximate search, `approximate.Measured`; `None` where it is exact."""
 
     @property
     def factory(self) -> str:
-        """What it is in FAISS."""
+        """The FAISS factory string."""
         return "Flat"
 
     @property
@@ -244,14 +244,14 @@ class DenseIndex:
             if device is not None:
                 return nearest_on(device, vectors, stored, _placed(self.directory, device), k)
             return nearest(vectors, stored, codes, k)
-        index, found = self.faiss_index(), []
+        index, hits = self.faiss_index(), []
         for depth in np.unique(k):
             rows = np.flatnonzero(k == depth)
             docs = index.search(vectors[rows], int(min(depth + TIE_SLACK, index.ntotal)))[1]
             hit = docs.ravel() >= 0
             query = np.repeat(rows, docs.shape[1])[hit]
-            found.append((query, docs.ravel()[hit]))
-        query, docs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            hits.append((query, docs.ravel()[hit]))
+        query, docs = (np.concatenate(parts) for parts in zip(*hits, strict=True))
         return best_first(Hits(query, docs, self.score_rows(vectors, query, docs)), k)
 
     def flat_vectors(self) -> np.ndarray | None:

@@ -66,7 +66,7 @@ SCHEMA = Schema.of(
 
 
 class Pool(NamedTuple):
-    """What may still be among the best of each query, in corpus order: a document and the ends of its score.
+    """The documents that may still be among the best of each query, in corpus order, and the ends of their scores.
 
     `docs` (n, capacity) int32; `low`, `high` (n, capacity) float32, equal once the score is known; `sizes` (n,) int64;
     `limit` (n,) float32, below which a document cannot enter; `wanted` (n,) int64. `lows` (n, BINS) int32 counts all
@@ -172,10 +172,10 @@ def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray
         return _nearest_of_block(vectors[part], stored, codes, limits[part], capacity, integers)
 
     with torch_threads(min(threads(), max(len(starts), 1))) as workers:
-        found = list(workers.map(run, range(len(starts))))
-    counts = np.concatenate([np.zeros(0, np.int64), *(counts for counts, _, _ in found)])
-    docs = np.concatenate([np.zeros(0, np.int64), *(docs for _, docs, _ in found)])
-    scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, _, scores in found)])
+        blocks = list(workers.map(run, range(len(starts))))
+    counts = np.concatenate([np.zeros(0, np.int64), *(counts for counts, _, _ in blocks)])
+    docs = np.concatenate([np.zeros(0, np.int64), *(docs for _, docs, _ in blocks)])
+    scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, _, scores in blocks)])
     return Hits(np.repeat(np.arange(len(counts)), counts), docs, scores)
 
 
@@ -265,7 +265,7 @@ def _admit(tile, start, codes, queries, vectors, stored, pool):  # type: ignore[
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _least(limit, scale, margin):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """What a product must reach, in units of the query's scale, to be worth a closer look."""
+    """The least product, in units of the query's scale, that is worth a closer look."""
     return np.float32(min(limit / scale - margin, LARGEST))
 
 
@@ -380,7 +380,7 @@ def _dot(query, document):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN2
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def score_pairs(queries, documents, query, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Scores of chosen (query, document) pairs, (n,) float32, to the last bit those of `nearest`."""
+    """Scores chosen (query, document) pairs to the last bit as `nearest` does, (n,) float32."""
     scores = np.empty(len(rows), np.float32)
     for i in range(len(rows)):
         scores[i] = _dot(queries[query[i]], documents[rows[i]])

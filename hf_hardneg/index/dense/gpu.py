@@ -115,13 +115,13 @@ def nearest_on(device: str, vectors: np.ndarray, stored: np.ndarray, tensor: Any
         tensor (`torch.Tensor`): the same, as `placed`.
         k (`np.ndarray`): (n,) int64, how many, for each query.
     """
-    found = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    hits = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for start in range(0, len(vectors), QUERIES):
         part = np.arange(start, min(start + QUERIES, len(vectors)))
         docs = _likeliest(device, vectors[part], tensor, min(int(k[part].max()) + SLACK, len(stored)))
         query = np.repeat(part, docs.shape[1])
-        found.append(Hits(query, docs.ravel(), score_pairs(vectors, stored, query, docs.ravel())))
-    return best_first(Hits(*(np.concatenate(parts) for parts in zip(*found, strict=True))), k)
+        hits.append(Hits(query, docs.ravel(), score_pairs(vectors, stored, query, docs.ravel())))
+    return best_first(Hits(*(np.concatenate(parts) for parts in zip(*hits, strict=True))), k)
 
 
 def _likeliest(device: str, vectors: np.ndarray, tensor: Any, depth: int) -> np.ndarray:
