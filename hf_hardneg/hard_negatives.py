@@ -21,7 +21,8 @@ from hf_hardneg.pipeline.padding import Shortage
 from hf_hardneg.pipeline.rescoring import Rescoring
 from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import Selection, check_own, written
-from hf_hardneg.retrievers import Sources
+from hf_hardneg.retrievers import Sources, bound
+from hf_hardneg.retrievers.attach import missing_vectors
 from hf_hardneg.runtime.arguments import Folder, Negatives, check_fields
 from hf_hardneg.runtime.process import end_with_pool
 from hf_hardneg.signals import Context
@@ -139,13 +140,13 @@ class HardNegatives:
             cross_encoder=cross_encoder,
             seed=self.seed,
         )
-        searcher = strategy.retriever.bind(sources)
+        searcher = bound(strategy.retriever, sources)
         scorers = {stage.name: stage.bind(sources) for stage in strategy.scoring}
         filters = [
             stage.fitted(scorers[stage.name]) if isinstance(stage, ScoringFilter) else stage
             for stage in strategy.filters
         ]
-        strategy = replace(strategy, filters=filters, sampler=strategy.sampler.fitted(searcher))
+        strategy = replace(strategy, filters=filters, sampler=strategy.sampler.fitted(searcher, len(corpus)))
         context = Context(sources=sources, searcher=searcher, reader=reader, known=known_positives)
         filtering = Filtering(
             filters=tuple(strategy.filters),
@@ -156,8 +157,8 @@ class HardNegatives:
         signals = {signal.name: signal.bind(context) for signal in strategy.signals}
         codes = {signal.name: identify(signal, what="signal") for signal in strategy.signals}
         strict = [signal.name for stage in strategy.filters if stage.strict for signal in stage.signals]
-        members = (strategy.retriever, *getattr(strategy.retriever, "members", ()))
-        code = tuple(identify(one, what="retriever") for one in members if is_of_user(type(one)))
+        members = {id(part): part for part in (strategy.retriever, *strategy.retriever.parts)}.values()
+        code = tuple(identify(part, what="retriever") for part in members if is_of_user(type(part)))
         retrieval = Retrieval(reader=reader, searcher=searcher, depth=strategy.depth(self.num_negatives), code=code)
         rescoring = Rescoring(
             reader=reader,
@@ -241,7 +242,9 @@ class HardNegatives:
         return self.selection.emit(rows, found, chosen)
 
     def _check_used(self, strategy: Strategy, models: Mapping[str, Any]) -> None:
-        """Raise for options that a strategy of this library's parts would not look at."""
+        """Raise for vectors that are missing, and for options that a strategy of this library's parts would not use."""
+        if strategy.uses_vectors and self.vector_column is None and not any(one is not None for one in models.values()):
+            raise missing_vectors(repr(strategy))
         if strategy.uses_vectors or not strategy.is_ours:
             return
         unused = [f"{name}=" for name in OF_VECTORS if models[name] is not None]
@@ -252,11 +255,6 @@ class HardNegatives:
             )
 
     def _check(self, strategy: Strategy) -> None:
-        if strategy.needs_positive and strategy.retriever.name == "random":
-            raise ConfigError(
-                f"{strategy!r} compares with the positive's score, but random retrieval scores nothing. "
-                "Use a bm25 or dense retriever, or drop that filter."
-            )
         depth = strategy.depth(self.num_negatives)
         if self.on_shortage == "pad_tail" and not any(stage.scored_depth < depth for stage in strategy.scoring):
             raise ConfigError(

@@ -119,7 +119,7 @@ def _check_processes(miner: HardNegatives, num_proc: int | None) -> None:
         return
     from hf_hardneg.models.forward import resolved_device
 
-    encoder = getattr(miner.retrieval.searcher, "encoder", None)
+    encoder = next((part.encoder for part in miner.retrieval.searcher.parts if hasattr(part, "encoder")), None)
     scorers = miner.rescoring.scorers.values()
     for what, model in [("an encoder", encoder), *(("a cross-encoder", scorer) for scorer in scorers)]:
         device = str(getattr(model, "device", "cpu"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 from hf_hardneg.errors import ConfigError, unknown_name
@@ -20,7 +21,7 @@ from hf_hardneg.filters import (
     SemiHard,
     TooSimilar,
 )
-from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever
+from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever, check_retrievers
 from hf_hardneg.runtime.arguments import AtLeastOne, check_parts, checked
 from hf_hardneg.samplers import (
     SAMPLERS,
@@ -63,10 +64,22 @@ class Strategy:
             object.__setattr__(self, name, tuple(given))
         if not self.retrievers:
             raise ConfigError("Strategy(retrievers=[]) finds nothing; give at least one, such as [BM25(100)].")
-        check_parts(self.retrievers, "retriever", "bind", "BM25(100)")
+        check_retrievers(self.retrievers)
         check_parts(self.filters, "filter", "keep", "RankWindow(10)")
         check_parts([self.sampler], "sampler", "choose", "Top()")
-        self.sampler.check_kind(self.retriever.score_kind)
+        check_parts(self.signals, "signal", "uses_vectors", "PoolShare(SecondScore())")
+        self._check_served(self.retriever)
+
+    def _check_served(self, retriever: Retriever) -> None:
+        """Raise where the retriever cannot do what a part asks of it."""
+        self.sampler.check(retriever)
+        for signal in self.signals:
+            signal.check(retriever)
+        if self.needs_positive and not retriever.can_score:
+            raise ConfigError(
+                f"{self!r} compares with the positive's score, but {retriever.name} retrieval scores nothing that is "
+                "chosen for it. Use a bm25 or dense retriever, or drop that part."
+            )
 
     def __repr__(self) -> str:
         return (
@@ -82,16 +95,13 @@ class Strategy:
     @property
     def uses_vectors(self) -> bool:
         """Whether documents and queries must have vectors."""
-        kinds = {member.name for member in getattr(self.retriever, "members", self.retrievers)}
-        if "dense" in kinds or any(getattr(signal, "needs_vectors", False) for signal in self.signals):
-            return True
-        return kinds == {"bm25"} and any(isinstance(one, Disagreement) for one in self.filters)
+        retriever = self.retriever
+        return retriever.uses_vectors or any(signal.uses_vectors(retriever) for signal in self.signals)
 
     @property
     def is_ours(self) -> bool:
         """Whether no part is a class of the user's, of which nobody knows what it reads."""
-        members = getattr(self.retriever, "members", self.retrievers)
-        parts = (*members, *self.filters, self.sampler, *self.signals)
+        parts = (*self.retriever.parts, *self.filters, self.sampler, *self.signals)
         return all(type(part).__module__.startswith(f"{__package__}.") for part in parts)
 
     @property
@@ -336,13 +346,13 @@ TRAINING_TIME = {
 `hf_hardneg.training` does it."""
 
 
-SAFEGUARDS: dict[str, tuple[Filter, ...]] = {
-    "bm25": (NearQuery(), TooSimilar()),
-    "dense": (NearQuery(), TooSimilar(), Disagreement()),
-    "hybrid": (NearQuery(), TooSimilar(), Disagreement()),
-}
-"""Filters that a strategy given by name begins with, by its retriever: against unlabelled positives, without a model
-beyond the index. On Cranfield they take proven false negatives from 28 to 6 % (`benchmarks/quality.py`)."""
+SAFEGUARDS: tuple[type[Filter], ...] = (NearQuery, TooSimilar, Disagreement)
+"""Filters that a strategy given by name begins with, as far as its retriever serves them (`safeguards_of`): against
+unlabelled positives, without a model beyond the index. On Cranfield they take proven false negatives from 28 to 6 %
+(`benchmarks/quality.py`)."""
+
+REGISTERED = "hf_hardneg.retrievers"
+"""Group of entry points under which packages name retrievers of theirs, which are then strategies too."""
 
 AS_PUBLISHED = {"st"}
 """Names that stand for what another tool does, to the letter: they bring no safeguards."""
@@ -386,13 +396,21 @@ def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
     samplers = [part.sampler for part in parts if not isinstance(part.sampler, Top)]
     filters = [stage for part in parts for stage in part.filters]
     guarded = safeguards and AS_PUBLISHED.isdisjoint(ALIASES.get(name, name) for name in names)
-    first = SAFEGUARDS.get(parts[0].retriever.name, ()) if guarded else ()
+    first = safeguards_of(parts[0].retriever) if guarded else ()
     named = {type(stage) for stage in filters}
     return Strategy(
         parts[0].retrievers,
         [*(stage for stage in first if type(stage) not in named), *filters],
         samplers[-1] if samplers else Top(),
     )
+
+
+def safeguards_of(retriever: Retriever) -> tuple[Filter, ...]:
+    """The `SAFEGUARDS` that a retriever serves: none where nothing is scored, the second view beside vectors."""
+    if retriever.score_kind == "none":
+        return ()
+    similar = (TooSimilar(),) if retriever.can_score else ()
+    return (NearQuery(), *similar, *((Disagreement(),) if retriever.has_vectors else ()))
 
 
 def _part(given: str) -> Strategy:
@@ -415,7 +433,10 @@ def _part(given: str) -> Strategy:
         return Strategy([Dense()], [FILTERS[name]()])
     if name in SAMPLERS:
         return Strategy([Dense()], [], SAMPLERS[name]())
-    raise unknown_name("strategy", given, STRATEGIES)
+    registered = entry_points(group=REGISTERED)
+    if name in registered.names:
+        return Strategy([registered[name].load()()])
+    raise unknown_name("strategy", given, [*STRATEGIES, *registered.names])
 
 
 def table() -> str:

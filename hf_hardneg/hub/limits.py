@@ -10,7 +10,7 @@ from hf_hardneg.reports.report import Report
 from hf_hardneg.strategies import SAFEGUARDS
 
 PADDED, SYNTHETIC = "pad_", "synthetic"
-GUARDS = {type(one).__name__ for guards in SAFEGUARDS.values() for one in guards}
+GUARDS = {guard.__name__ for guard in SAFEGUARDS}
 
 
 def limits(figures: Report, recipe: Recipe | None) -> list[str]:

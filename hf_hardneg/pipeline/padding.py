@@ -185,7 +185,7 @@ class Padding:
         """Rows (n,) of random documents for a query, at most `missing`, each text once and none of the banned keys."""
         searcher, size = RandomSearcher(self.reader.corpus, self.seed), missing + 2 * len(banned) + SPARE
         while True:
-            drawn = searcher.search(queries.identity, np.array([query]), np.array([size])).doc
+            drawn = searcher.search([queries.identity[query]], np.array([size])).doc
             keys = self.reader.keys.of_rows(drawn)
             free = np.zeros(len(drawn), bool)
             free[np.unique(keys, return_index=True)[1]] = True

@@ -16,7 +16,7 @@ from hf_hardneg.corpus.queries import Queries, Reader
 from hf_hardneg.index.hits import Fused, Hits
 from hf_hardneg.pipeline.exclusion import ALLOWED, BLANK, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
 from hf_hardneg.pipeline.found import Found
-from hf_hardneg.retrievers import Searcher
+from hf_hardneg.retrievers import Searcher, rows_of
 from hf_hardneg.store.mapped_memory import release
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ class Retrieval:
         open_rows = np.arange(len(queries))
         parts = []
         while len(open_rows):
-            hits = self.searcher.search(prepared, open_rows, wanted[open_rows])
+            asked = prepared if len(open_rows) == len(queries) else rows_of(prepared, open_rows)
+            hits = self.searcher.search(asked, wanted[open_rows])
             raw = np.bincount(hits.query, minlength=len(open_rows))
             table = self._judge(queries, hits._replace(query=open_rows[hits.query]))
             allowed = np.bincount(table["query"][table["reason"] == ALLOWED], minlength=len(queries))[open_rows]

@@ -28,7 +28,7 @@ from hf_hardneg.corpus.positives import corpus_keys
 from hf_hardneg.corpus.queries import PairColumns, Queries
 from hf_hardneg.errors import silenced
 from hf_hardneg.hard_negatives import HardNegatives
-from hf_hardneg.retrievers import Searcher
+from hf_hardneg.retrievers import Searcher, rows_of
 from hf_hardneg.store.disk import scratch
 from hf_hardneg.store.mapped_memory import release
 from hf_hardneg.strategies import resolve
@@ -479,9 +479,9 @@ class _Runner:
         size = sum(array.nbytes for array in candidates.to_columns().values())
         costs["retrieve"] = replace(search, disk=size)
         mined, costs["whole"] = measured(lambda: miner(table))
-        prepared, every = searcher.prepare(queries), np.arange(len(queries))
+        prepared = searcher.prepare(queries)
         deep = np.full(len(queries), miner.retrieval.depth)
-        _, costs["inner search"] = repeated(lambda: searcher.search(prepared, every, deep))
+        _, costs["inner search"] = repeated(lambda: searcher.search(prepared, deep))
         _, costs["write"] = measured(lambda: _write(folder / "mined.arrow", mined), folder)
         outside = sum(text is not None for text in queries.positives.text) / max(len(queries), 1)
         return Sample(documents=len(opened), rows=len(queries), costs=costs, outside=outside, queries=queries)
@@ -499,11 +499,11 @@ def search_rate(searcher: Searcher, queries: Queries, depth: int) -> tuple[float
     total = len(queries) if queries.vectors is None else len(queries.vectors)
 
     def ask(count: int) -> Cost:
-        rows, deep = np.arange(count), np.full(count, depth)
-        return repeated(lambda: searcher.search(prepared, rows, deep))[1]
+        asked, deep = rows_of(prepared, np.arange(count)), np.full(count, depth)
+        return repeated(lambda: searcher.search(asked, deep))[1]
 
     count = min(FEW, total)
-    _, first = measured(lambda: searcher.search(prepared, np.arange(count), np.full(count, depth)))
+    _, first = measured(lambda: searcher.search(rows_of(prepared, np.arange(count)), np.full(count, depth)))
     cost = ask(count)
     more = int(min(total, SEARCH_SECONDS / REPEATS * count / max(cost.charged, 1e-6)))
     if more > 2 * count:

@@ -72,11 +72,10 @@ def read_source(values: dict[str, Any]) -> Source:
 
 def searchers_of(miner: HardNegatives) -> list[Any]:
     """What searches or scores for a miner: its retrievers, and the second view of a filter that has one."""
-    first = miner.retrieval.searcher
-    signals = (getattr(one, "signal", one) for one in miner.rescoring.signals.values())
-    views = (one.searcher for one in signals if hasattr(one, "searcher"))
-    found = {one.identity: one for one in (*getattr(first, "members", (first,)), *views) if not hasattr(one, "members")}
-    return list(found.values())
+    signals = (getattr(signal, "signal", signal) for signal in miner.rescoring.signals.values())
+    views = (signal.searcher for signal in signals if hasattr(signal, "searcher"))
+    parts = [part for searcher in (miner.retrieval.searcher, *views) for part in searcher.parts]
+    return list({part.identity: part for part in parts}.values())
 
 
 def source_of(split: Dataset, columns: PairColumns) -> Source:
@@ -103,4 +102,4 @@ def index_of(searcher: Any) -> dict[str, Any]:
     found = {"kind": searcher.sources[0], "identity": searcher.identity, "scores": searcher.score_kind}
     if searcher.recall is None:
         return found
-    return {**found, "recall": searcher.recall, **getattr(searcher, "measurement", {})}
+    return {**found, "recall": searcher.recall, **searcher.measurement}

@@ -5,10 +5,11 @@ To add one, write both in a module of its name and list the configuration in `RE
 
 from __future__ import annotations
 
-from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
+from hf_hardneg.index.hits import Hits
+from hf_hardneg.retrievers.base import Retriever, Searcher, Sources, bound, check_retrievers, rows_of, vector_part
 from hf_hardneg.retrievers.bm25 import BM25, BM25Searcher
-from hf_hardneg.retrievers.dense import Dense, DenseSearcher
-from hf_hardneg.retrievers.hybrid import Hybrid, HybridSearcher, dense_part, fused
+from hf_hardneg.retrievers.dense import Dense, DenseSearcher, dense_part
+from hf_hardneg.retrievers.hybrid import Hybrid, HybridSearcher, fused
 from hf_hardneg.retrievers.random import Random, RandomSearcher
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "BM25Searcher",
     "Dense",
     "DenseSearcher",
+    "Hits",
     "Hybrid",
     "HybridSearcher",
     "RETRIEVERS",
@@ -24,8 +26,12 @@ __all__ = [
     "Retriever",
     "Searcher",
     "Sources",
+    "bound",
+    "check_retrievers",
     "dense_part",
     "fused",
+    "rows_of",
+    "vector_part",
 ]
 
 RETRIEVERS: dict[str, type[Retriever]] = {"bm25": BM25, "dense": Dense, "random": Random, "hybrid": Hybrid}

@@ -115,16 +115,21 @@ def index_corpus(
             corpus, blocks, vectors_digest=digest, similarity=similarity, vectors_from=f"column {vector_column}"
         )
     if encoder is None:
-        raise ConfigError(
-            "A dense strategy needs vectors and got none. Pass encoder= (Hub id, path, SentenceTransformer, callable), "
-            "or columns={'vector': ..., 'query_vector': ...}."
-        )
+        raise missing_vectors("A dense strategy")
     from hf_hardneg.models.embeddings import CorpusVectors
     from hf_hardneg.models.model_names import model_name
 
     name, digest = model_name(encoder).name, encoder.digest
     with CorpusVectors(corpus, encoder) as vectors:
         return build_dense(corpus, vectors, vectors_digest=digest, similarity=similarity, vectors_from=name)
+
+
+def missing_vectors(what: str) -> ConfigError:
+    """The error for what needs vectors where nothing gives any."""
+    return ConfigError(
+        f"{what} needs vectors and got none. Pass encoder= (Hub id, path, SentenceTransformer, callable), or "
+        "columns={'vector': ..., 'query_vector': ...}."
+    )
 
 
 def _column(dataset: Dataset, name: str) -> Iterator[np.ndarray]:

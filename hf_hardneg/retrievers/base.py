@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.positives import PositiveList
 from hf_hardneg.corpus.queries import Queries
+from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.hits import Fused, Hits
+from hf_hardneg.runtime.arguments import check_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,53 +43,218 @@ class Sources:
     seed: int = 42
 
 
-class Searcher(Protocol):
-    """A retriever bound to a corpus; pickles as paths."""
+class Searcher(ABC):
+    """A retriever bound to a corpus; pickles as paths.
+
+    It scores chosen pairs where it defines `score`, and has vectors where it defines `vectors`; `can_score` and
+    `has_vectors` say so. What follows may be attributes, fields or properties.
+
+    Args:
+        name (`str`): what its negatives are said to come from.
+        identity (`str`): what its hits depend on, besides the queries: equal for equal indexes and models, wherever
+            they lie.
+        score_kind (`str`): `"cosine"`, `"dot"`, `"l2"`, `"bm25"`, `"sparse"`, `"maxsim"`, or `"none"` where nothing is
+            scored; higher is better.
+        recall (`float`, *optional*): share of the exact nearest documents that it finds; by default it is exact.
+    """
+
+    name: ClassVar[str]
+    if TYPE_CHECKING:
+
+        @property
+        def identity(self) -> str:
+            """What its hits depend on, besides the queries."""
+
+        @property
+        def score_kind(self) -> str:
+            """Kind of its scores."""
+
+        @property
+        def recall(self) -> float | None:
+            """Share of the exact nearest documents that the search finds."""
+
+    else:
+        recall = None
+
+    @property
+    def measurement(self) -> Mapping[str, Any]:
+        """How the recall was measured, as plain values; empty where nothing is told."""
+        return {}
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of where its hits may come from; one, but for a union."""
+        return (self.name,)
 
     @property
-    def score_kind(self) -> str:
-        """`"bm25"`, `"cosine"`, `"dot"`, `"l2"`, or `"none"` where nothing is scored."""
+    def parts(self) -> tuple[Searcher, ...]:
+        """The searchers it asks; itself, but for a union."""
+        return (self,)
 
     @property
-    def identity(self) -> str:
-        """What its hits depend on, besides the queries: equal for equal indexes and models, wherever they lie."""
+    def can_score(self) -> bool:
+        """Whether it scores chosen pairs."""
+        return type(self).score is not Searcher.score
 
     @property
-    def recall(self) -> float | None:
-        """Share of the exact nearest documents that the search finds; `None` where it is exact."""
+    def has_vectors(self) -> bool:
+        """Whether it has vectors of documents; `prepare` then returns those of queries, (n, d)."""
+        return type(self).vectors is not Searcher.vectors
 
     def prepare(self, queries: Queries) -> Any:
-        """What `search` and `score_positives` need of the queries, computed once."""
+        """What `search` and `score` take for n queries, computed once: a list or an array of n; by default their texts.
 
-    def search(self, prepared: Any, rows: np.ndarray, k: np.ndarray) -> Hits | Fused:
-        """Best hits of the queries at `rows` (n,), at most `k` (n,) each; `query` counts within `rows`."""
-
-    def score_positives(self, prepared: Any, positives: PositiveList) -> np.ndarray:
-        """Scores of known positives by the same scorer, (n,) float32; NaN where it cannot score."""
+        A union returns a tuple, of what each of its parts takes.
+        """
+        return queries.texts
 
     def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> Any:
-        """What `score_rows` needs to compare documents with the positives, as if those were queries."""
+        """The known positives in the place of queries: their vectors where there are any, else their texts.
 
-    def score_rows(self, prepared: Any, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Scores of chosen (prepared, corpus row) pairs, (n,) float32; NaN where it cannot score."""
+        A vector is NaN where the text is outside the corpus.
+        """
+        if not self.has_vectors:
+            return positives.texts(corpus)
+        inside = positives.row >= 0
+        known = self.vectors(positives.row[inside])
+        vectors = np.full((len(inside), known.shape[1]), np.nan, np.float32)
+        vectors[inside] = known
+        return vectors
+
+    @abstractmethod
+    def search(self, queries: Any, k: np.ndarray) -> Hits | Fused:
+        """The best hits of n prepared queries, at most `k` (n,) each: best first, ties in corpus order."""
+
+    def score(self, queries: Any, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Scores of chosen (prepared query, corpus row) pairs, (n,) float32; NaN where it cannot score."""
+        return np.full(len(rows), np.nan, np.float32)
+
+    def score_texts(self, queries: Any, query: np.ndarray, texts: list[str]) -> np.ndarray:
+        """Scores of chosen (prepared query, text outside the corpus) pairs, (n,) float32; NaN where it cannot score."""
+        return np.full(len(texts), np.nan, np.float32)
+
+    def score_positives(self, queries: Any, positives: PositiveList) -> np.ndarray:
+        """Scores of known positives, (n,) float32; NaN where it cannot score."""
+        inside = positives.row >= 0
+        scores = np.empty(len(inside), np.float32)
+        scores[inside] = self.score(queries, positives.query[inside], positives.row[inside])
+        texts = [text for text in positives.text if text is not None]
+        if texts:
+            scores[~inside] = self.score_texts(queries, positives.query[~inside], texts)
+        return scores
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors of corpus rows, (n, d) float32, as the search compares them with those of queries."""
+        raise ConfigError(f"{self.name} has no vectors of documents. Use a retriever that has, such as Dense().")
 
 
-class Retriever(Protocol):
-    """What mining asks of a retriever."""
+class Retriever(ABC):
+    """What mining asks of a retriever: a frozen dataclass, which says beforehand what its searcher can do.
+
+    What needs scores of chosen pairs or vectors is refused before work without. What follows may be attributes, fields
+    or properties.
+
+    Args:
+        name (`str`): in strategies, and of its searcher.
+        score_kind (`str`): kind of its scores, see `Searcher`; of a user's own index it is known once bound.
+        depth (`int`, *optional*): how many candidates it brings; by default what the other parts need.
+        can_score (`bool`, defaults to `False`): whether its searcher scores chosen pairs.
+        has_vectors (`bool`, defaults to `False`): whether its searcher has vectors of documents.
+        uses_vectors (`bool`, defaults to `False`): whether it is built from what `encoder=`, `vector_column=` or
+            `index=` give.
+    """
 
     name: ClassVar[str]
+    if TYPE_CHECKING:
+
+        @property
+        def score_kind(self) -> str:
+            """Kind of its scores."""
+
+        @property
+        def depth(self) -> int | None:
+            """How many candidates it brings."""
+
+        @property
+        def can_score(self) -> bool:
+            """Whether its searcher scores chosen pairs."""
+
+        @property
+        def has_vectors(self) -> bool:
+            """Whether its searcher has vectors."""
+
+        @property
+        def uses_vectors(self) -> bool:
+            """Whether it is built from vectors that are given."""
+
+    else:
+        depth, can_score, has_vectors, uses_vectors = None, False, False, False
 
     @property
-    def depth(self) -> int | None:
-        """How many candidates it brings; `None` leaves it to the other parts."""
+    def parts(self) -> tuple[Retriever, ...]:
+        """The retrievers it asks; itself, but for a union."""
+        return (self,)
 
-    @property
-    def score_kind(self) -> str:
-        """Kind of its scores, see `Searcher`; of a user's own index it is known once bound."""
-
+    @abstractmethod
     def bind(self, sources: Sources) -> Searcher:
         """The searcher over a corpus; builds or opens the index."""
+
+
+def bound(retriever: Retriever, sources: Sources) -> Searcher:
+    """The searcher of a retriever, which can do what the retriever says.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    searcher = retriever.bind(sources)
+    if not isinstance(searcher, Searcher):
+        raise ConfigError(
+            f"{type(retriever).__name__}.bind() returned a {type(searcher).__name__}; a subclass of "
+            "hf_hardneg.retrievers.Searcher is allowed. Derive it from that."
+        )
+    if missing := [name for name in ("name", "identity", "score_kind") if not hasattr(searcher, name)]:
+        raise ConfigError(
+            f"{type(searcher).__name__} has no {' and no '.join(missing)}; a Searcher needs all of name, identity and "
+            "score_kind. Add what is missing."
+        )
+    for capability, method in (("can_score", "score"), ("has_vectors", "vectors")):
+        if getattr(retriever, capability) and not getattr(searcher, capability):
+            raise ConfigError(
+                f"{type(retriever).__name__} says {capability} = True, and its {type(searcher).__name__} does not "
+                f"define {method}(). Define it, or drop {capability}."
+            )
+    return searcher
+
+
+def check_retrievers(parts: Sequence[object]) -> None:
+    """Raise for what is no retriever.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    check_parts(parts, "retriever", "bind", "BM25(100)")
+    for part in parts:
+        if not isinstance(part, Retriever):
+            raise ConfigError(
+                f"{type(part).__name__} is not derived from hf_hardneg.retrievers.Retriever, which tells mining what "
+                "a retriever can do; only what is derived is allowed. Derive it."
+            )
+        if not hasattr(part, "name") or not hasattr(part, "score_kind"):
+            raise ConfigError(f"{type(part).__name__} needs a name and a score_kind, and lacks one. Add it.")
+
+
+def vector_part(searcher: Searcher) -> Searcher | None:
+    """The part of a searcher that has vectors of documents."""
+    return next((part for part in searcher.parts if part.has_vectors), None)
+
+
+def rows_of(prepared: Any, rows: np.ndarray) -> Any:
+    """What a searcher prepared, of some queries alone.
+
+    Args:
+        prepared (`list`, `np.ndarray` or `tuple`): as `Searcher.prepare` returns it.
+        rows (`np.ndarray`): (m,) positions of queries.
+    """
+    if isinstance(prepared, tuple):
+        return tuple(rows_of(part, rows) for part in prepared)
+    return prepared[rows] if isinstance(prepared, np.ndarray) else [prepared[row] for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity
 from hf_hardneg.index.dense.gpu import Device, check_device
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers.attach import index_corpus, load
-from hf_hardneg.retrievers.base import Searcher, Sources
+from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
 from hf_hardneg.runtime.arguments import AtLeastOne, ShareAboveZero, check_fields
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ EXACT = ("auto", "exact")
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Retriever):
     """Documents whose vectors are nearest to the query's.
 
     Args:
@@ -57,6 +57,9 @@ class Dense:
     sample: Sequence[Any] = field(default=(), repr=False, compare=False)
     device: Device = "auto"
     name: ClassVar[str] = "dense"
+    can_score: ClassVar[bool] = True
+    has_vectors: ClassVar[bool] = True
+    uses_vectors: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -134,12 +137,12 @@ def _user_index(sources: Sources) -> Any:
 
 
 @dataclass(frozen=True)
-class DenseSearcher:
+class DenseSearcher(Searcher):
     """Searches a dense index."""
 
     index: DenseIndex
     encoder: Encoder | None
-    sources: ClassVar[tuple[str, ...]] = ("dense",)
+    name: ClassVar[str] = "dense"
 
     @property
     def score_kind(self) -> str:
@@ -188,33 +191,37 @@ class DenseSearcher:
         """Which vectors (n, d) all documents are equally near to, (n,) bool."""
         return (self.index.similarity != "l2") & (vectors == 0).all(axis=1)
 
-    def search(self, prepared: np.ndarray, rows: np.ndarray, k: np.ndarray) -> Hits:
+    def search(self, queries: np.ndarray, k: np.ndarray) -> Hits:
         """See `Searcher`."""
-        vectors = prepared[rows]
-        return self.index.search(vectors, np.where(self._without_direction(vectors), 0, k))
+        return self.index.search(queries, np.where(self._without_direction(queries), 0, k))
 
-    def score_positives(self, prepared: np.ndarray, positives: PositiveList) -> np.ndarray:
+    def score(self, queries: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """See `Searcher`."""
-        scores = np.full(len(positives.query), np.nan, np.float32)
-        inside = positives.row >= 0
-        scores[inside] = self.index.score_rows(prepared, positives.query[inside], positives.row[inside])
-        texts = [text for text in positives.text if text is not None]
-        if texts and self.encoder is not None:
-            vectors = self.index.queries(self.encoder.encode(texts, kind="document"), what="positive vectors")
-            scores[~inside] = self.index.score_vectors(prepared, positives.query[~inside], vectors)
-        return scores
+        return self.index.score_rows(queries, query, rows)
+
+    def score_texts(self, queries: np.ndarray, query: np.ndarray, texts: list[str]) -> np.ndarray:
+        """See `Searcher`."""
+        if self.encoder is None:
+            return super().score_texts(queries, query, texts)
+        return self.index.score_vectors(queries, query, self._encoded(texts))
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """See `Searcher`."""
+        return self.index.vectors(rows)
 
     def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> np.ndarray:
         """Vectors of the positives, (n, d); NaN where a text outside the corpus cannot be encoded."""
-        vectors = np.full((len(positives.query), self.index.width), np.nan, np.float32)
-        inside = positives.row >= 0
-        vectors[inside] = self.index.vectors(positives.row[inside])
+        vectors: np.ndarray = super().prepare_documents(positives, corpus)
         texts = [text for text in positives.text if text is not None]
         if texts and self.encoder is not None:
-            encoded = self.encoder.encode(texts, kind="document")
-            vectors[~inside] = self.index.queries(encoded, what="positive vectors")
+            vectors[positives.row < 0] = self._encoded(texts)
         return vectors
 
-    def score_rows(self, prepared: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """See `Searcher`."""
-        return self.index.score_rows(prepared, query, rows)
+    def _encoded(self, texts: list[str]) -> np.ndarray:
+        encoder = cast("Encoder", self.encoder)
+        return self.index.queries(encoder.encode(texts, kind="document"), what="positive vectors")
+
+
+def dense_part(searcher: Searcher) -> DenseSearcher | None:
+    """The part of a searcher that holds a dense index, whose vectors new weights replace."""
+    return next((part for part in searcher.parts if isinstance(part, DenseSearcher)), None)

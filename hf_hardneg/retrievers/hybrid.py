@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,19 +14,16 @@ from hf_hardneg.corpus.positives import PositiveList
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.hits import Fused, Hits
-from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
+from hf_hardneg.retrievers.base import Retriever, Searcher, Sources, bound, check_retrievers, vector_part
 from hf_hardneg.retrievers.bm25 import BM25
-from hf_hardneg.retrievers.dense import Dense, DenseSearcher
-from hf_hardneg.runtime.arguments import AtLeastOne, check_fields, check_parts
-
-if TYPE_CHECKING:
-    from hf_hardneg.models.encoder import Encoder
+from hf_hardneg.retrievers.dense import Dense
+from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 
 RANK_CONSTANT = 60
 
 
 @dataclass(frozen=True)
-class Hybrid:
+class Hybrid(Retriever):
     """The union of several retrievers, in the order of their fused ranks; all scored by one of them.
 
     A candidate's score is that of the dense member, else of the first that scores, so margins and samplers compare
@@ -43,16 +40,22 @@ class Hybrid:
     _: KW_ONLY
     quotas: Sequence[AtLeastOne] | None = None
     name: ClassVar[str] = "hybrid"
+    can_score: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "members", tuple(self.members))
-        check_parts(self.members, "retriever", "bind", "BM25(100)")
+        check_retrievers(self.members)
         names = [member.name for member in self.members]
-        if len(names) < 2 or len(set(names)) < len(names) or "hybrid" in names or set(names) == {"random"}:
+        if len(names) < 2 or len(set(names)) < len(names) or "hybrid" in names:
             raise ConfigError(
                 f"Hybrid() got {', '.join(names) or 'no members'}; give two or more of different kinds, such as "
                 "[BM25(100), Dense(100)]."
+            )
+        if not any(member.can_score for member in self.members):
+            raise ConfigError(
+                f"Hybrid() got {', '.join(names)}, none of which scores the others' documents; one must. Add one that "
+                "can_score, such as BM25(100)."
             )
         if self.quotas is not None:
             object.__setattr__(self, "quotas", tuple(self.quotas))
@@ -62,6 +65,11 @@ class Hybrid:
                 )
 
     @property
+    def parts(self) -> tuple[Retriever, ...]:
+        """See `Retriever`."""
+        return tuple(self.members)
+
+    @property
     def depth(self) -> int | None:
         """The deepest member's."""
         return max(member.depth or 0 for member in self.members) or None
@@ -69,91 +77,100 @@ class Hybrid:
     @property
     def score_kind(self) -> str:
         """That of the member that scores."""
-        kinds = [member.score_kind for member in self.members]
-        return kinds[_scoring(kinds)]
+        return self.members[_scoring(self.members)].score_kind
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether a member has."""
+        return any(member.has_vectors for member in self.members)
+
+    @property
+    def uses_vectors(self) -> bool:
+        """Whether a member is built from them."""
+        return any(member.uses_vectors for member in self.members)
 
     def bind(self, sources: Sources) -> Searcher:
         """The searchers of all members over a corpus."""
-        return HybridSearcher(tuple(member.bind(sources) for member in self.members), self.quotas)
+        return HybridSearcher(tuple(bound(member, sources) for member in self.members), self.quotas)
 
 
 @dataclass(frozen=True)
-class HybridSearcher:
+class HybridSearcher(Searcher):
     """Searches with several searchers and fuses what they find."""
 
     members: tuple[Searcher, ...]
     quotas: Sequence[AtLeastOne] | None
+    name: ClassVar[str] = "hybrid"
+    can_score: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> tuple[Searcher, ...]:
+        """See `Searcher`."""
+        return self.members
 
     @property
     def scorer(self) -> int:
-        """Which member scores."""
-        return _scoring([member.score_kind for member in self.members])
+        """Which part scores."""
+        return _scoring(self.parts)
 
     @property
-    def encoder(self) -> Encoder | None:
-        """The model of the dense member."""
-        return getattr(self.members[self.scorer], "encoder", None)
-
-    @property
-    def index(self) -> Any:
-        """That of the member that scores."""
-        return self.members[self.scorer].index  # type: ignore[attr-defined]
+    def has_vectors(self) -> bool:
+        """Whether a part has; `vector_part` is that."""
+        return any(part.has_vectors for part in self.parts)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """A name for each set of members, by the bits of its number."""
-        names = [name for member in self.members for name in member.sources]
-        sets = range(1 << len(names))
-        return tuple("+".join(name for bit, name in enumerate(names) if one >> bit & 1) for one in sets)
+        """A name for each set of parts, by the bits of its number."""
+        names = [name for part in self.parts for name in part.sources]
+        subsets = range(1 << len(names))
+        return tuple("+".join(name for bit, name in enumerate(names) if bits >> bit & 1) for bits in subsets)
 
     @property
     def score_kind(self) -> str:
-        """That of the member that scores."""
-        return self.members[self.scorer].score_kind
+        """That of the part that scores."""
+        return self.parts[self.scorer].score_kind
 
     @property
     def identity(self) -> str:
-        """The members and how they are fused."""
-        return f"hybrid {self.quotas} " + " ".join(member.identity for member in self.members)
+        """The parts and how they are fused."""
+        return f"hybrid {self.quotas} " + " ".join(part.identity for part in self.parts)
 
     @property
     def recall(self) -> float | None:
-        """That of the least exact member."""
-        return min((member.recall for member in self.members if member.recall is not None), default=None)
+        """That of the least exact part."""
+        return min((part.recall for part in self.parts if part.recall is not None), default=None)
 
-    def prepare(self, queries: Queries) -> list[Any]:
-        """What each member needs."""
-        return [member.prepare(queries) for member in self.members]
+    def prepare(self, queries: Queries) -> tuple[Any, ...]:
+        """What each part takes."""
+        return tuple(part.prepare(queries) for part in self.parts)
 
-    def search(self, prepared: list[Any], rows: np.ndarray, k: np.ndarray) -> Fused:
+    def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> tuple[Any, ...]:
         """See `Searcher`."""
-        found = [member.search(one, rows, k) for member, one in zip(self.members, prepared, strict=True)]
-        query, doc, source = fused(found, self.quotas, k)
-        score = self.score_rows(prepared, rows[query], doc)
-        return Fused(query, doc, score, source)
+        return tuple(part.prepare_documents(positives, corpus) for part in self.parts)
 
-    def score_positives(self, prepared: list[Any], positives: PositiveList) -> np.ndarray:
+    def search(self, queries: tuple[Any, ...], k: np.ndarray) -> Fused:
         """See `Searcher`."""
-        return self.members[self.scorer].score_positives(prepared[self.scorer], positives)
+        hits = [part.search(prepared, k) for part, prepared in zip(self.parts, queries, strict=True)]
+        query, doc, source = fused(hits, self.quotas, k)
+        return Fused(query, doc, self.score(queries, query, doc), source)
 
-    def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> list[Any]:
+    def score(self, queries: tuple[Any, ...], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """See `Searcher`."""
-        return [member.prepare_documents(positives, corpus) for member in self.members]
+        return self.parts[self.scorer].score(queries[self.scorer], query, rows)
 
-    def score_rows(self, prepared: list[Any], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def score_texts(self, queries: tuple[Any, ...], query: np.ndarray, texts: list[str]) -> np.ndarray:
         """See `Searcher`."""
-        return self.members[self.scorer].score_rows(prepared[self.scorer], query, rows)
+        return self.parts[self.scorer].score_texts(queries[self.scorer], query, texts)
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """Those of the part that has some."""
+        part = vector_part(self)
+        return super().vectors(rows) if part is None else part.vectors(rows)
 
 
-def dense_part(searcher: Searcher) -> DenseSearcher | None:
-    """The part of a searcher that holds vectors."""
-    parts = searcher.members if isinstance(searcher, HybridSearcher) else (searcher,)
-    return next((part for part in parts if isinstance(part, DenseSearcher)), None)
-
-
-def _scoring(kinds: Sequence[str]) -> int:
-    """Which of a union's members scores: the dense one, else the first that does."""
-    return min(range(len(kinds)), key=lambda i: (kinds[i] == "none", kinds[i] == "bm25"))
+def _scoring(members: Sequence[Retriever | Searcher]) -> int:
+    """Which of a union's members scores: the first with vectors, else the first that can."""
+    return min(range(len(members)), key=lambda i: (not members[i].can_score, not members[i].has_vectors))
 
 
 def fused(

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.arrays.hashing import string_hashes
 from hf_hardneg.corpus.documents import Corpus
-from hf_hardneg.corpus.positives import PositiveList
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.draws import uniforms_of_keys
 from hf_hardneg.index.hits import Hits
-from hf_hardneg.retrievers.base import Searcher, Sources
+from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
 from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(Retriever):
     """Documents drawn uniformly, without replacement; they have no score.
 
     Args:
@@ -39,14 +38,13 @@ class Random:
 
 
 @dataclass(frozen=True)
-class RandomSearcher:
+class RandomSearcher(Searcher):
     """Draws documents by keyed uniforms of the query alone, so any batch draws the same."""
 
     corpus: Corpus
     seed: int
-    sources: ClassVar[tuple[str, ...]] = ("random",)
+    name: ClassVar[str] = "random"
     score_kind: ClassVar[str] = "none"
-    recall: ClassVar[None] = None
 
     @property
     def identity(self) -> str:
@@ -57,19 +55,19 @@ class RandomSearcher:
         """The identities of the queries."""
         return queries.identity
 
-    def search(self, prepared: list[str], rows: np.ndarray, k: np.ndarray) -> Hits:
+    def search(self, queries: list[str], k: np.ndarray) -> Hits:
         """See `Searcher`; hits are in the order drawn."""
-        queries = string_hashes(pa.array([prepared[row] for row in rows], pa.large_string()))
+        hashes = string_hashes(pa.array(queries, pa.large_string()))
         total, ids = len(self.corpus), np.zeros(0, np.uint64)
         if k.max(initial=0) > total // 4:
             ids = string_hashes(self.corpus.ids(np.arange(total)))
         docs, sizes = [np.zeros(0, np.int64)], []
         for i, size in enumerate(k):
-            query = queries[i : i + 1]
+            query = hashes[i : i + 1]
             docs.append(self._best(query, ids)[:size] if size > total // 4 else self._first(query, int(size)))
             sizes.append(len(docs[-1]))
         flat = np.concatenate(docs)
-        return Hits(np.repeat(np.arange(len(rows)), sizes), flat, np.zeros(len(flat), np.float32))
+        return Hits(np.repeat(np.arange(len(queries)), sizes), flat, np.zeros(len(flat), np.float32))
 
     def _best(self, query: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """All rows, in the order of the draws of their ids."""
@@ -85,14 +83,3 @@ class RandomSearcher:
             if len(rows) >= size:
                 return rows[np.argsort(first)[:size]]
             number *= 2
-
-    def score_positives(self, prepared: list[str], positives: PositiveList) -> np.ndarray:
-        """NaN: nothing is scored."""
-        return np.full(len(positives.query), np.nan, np.float32)
-
-    def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> None:
-        """Nothing."""
-
-    def score_rows(self, prepared: Any, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """NaN: nothing is scored."""
-        return np.full(len(rows), np.nan, np.float32)

@@ -11,7 +11,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.draws import sample_without_replacement
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.retrievers import Searcher
+from hf_hardneg.retrievers import Retriever, Searcher
 from hf_hardneg.signals import Signal
 from hf_hardneg.text.keys import Dedupe
 
@@ -35,8 +35,8 @@ class Sampler(Protocol):
         """What `choose` reads of `Candidates.signals`."""
         return ()
 
-    def fitted(self, searcher: Searcher) -> Sampler:
-        """The same, with constants that depend on the index; raises where it does not suit the scores."""
+    def fitted(self, searcher: Searcher, documents: int) -> Sampler:
+        """The same, with constants that depend on the index of so many documents; raises where scores do not suit."""
         self.check_kind(searcher.score_kind)
         return self
 
@@ -59,6 +59,14 @@ class Sampler(Protocol):
     def for_one_query(self) -> Sampler:
         """The same where a single query is known: what plans measure on samples."""
         return self
+
+    def check(self, retriever: Retriever) -> None:
+        """Raise where a retriever cannot do what it needs.
+
+        Raises:
+            ConfigError: naming what it cannot do.
+        """
+        self.check_kind(retriever.score_kind)
 
     def check_kind(self, score_kind: str) -> None:
         """Raise where scores of a kind mean nothing to it.

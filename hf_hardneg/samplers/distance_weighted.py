@@ -10,7 +10,7 @@ import numpy as np
 from hf_hardneg.arrays.statistics import intrinsic_dimension
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.retrievers import Searcher, dense_part
+from hf_hardneg.retrievers import Retriever, Searcher, vector_part
 from hf_hardneg.runtime.arguments import AboveZero, Range, check_fields
 from hf_hardneg.samplers.weighted import Weighted
 
@@ -52,16 +52,25 @@ class DistanceWeighted(Weighted):
                 "Retrieve with Dense(similarity='cosine'), or draw with Importance(temperature)."
             )
 
-    def fitted(self, searcher: Searcher) -> DistanceWeighted:
+    def check(self, retriever: Retriever) -> None:
+        """Raise where nothing tells the dimension."""
+        super().check(retriever)
+        if isinstance(self.dim, str) and not retriever.has_vectors:
+            raise ConfigError(
+                f"DistanceWeighted(dim={self.dim!r}) reads the dimension off vectors of documents, and "
+                f"{retriever.name} has none. Give dim= as a number, or use a dense retriever."
+            )
+
+    def fitted(self, searcher: Searcher, documents: int) -> DistanceWeighted:
         """The same with its dimension as a number."""
         self.check_kind(searcher.score_kind)
-        part = dense_part(searcher)
+        part = vector_part(searcher)
         if isinstance(self.dim, int) or part is None:
             return self
         if self.dim == "embedding":
-            return replace(self, dim=max(part.index.width, 4))
-        rows = np.unique(np.linspace(0, part.index.documents - 1, SAMPLED).astype(np.int64))
-        return replace(self, dim=max(round(intrinsic_dimension(part.index.vectors(rows))), 4))
+            return replace(self, dim=max(part.vectors(np.zeros(1, np.int64)).shape[1], 4))
+        rows = np.unique(np.linspace(0, documents - 1, SAMPLED).astype(np.int64))
+        return replace(self, dim=max(round(intrinsic_dimension(part.vectors(rows))), 4))
 
     def log_weights(self, candidates: Candidates) -> np.ndarray:
         """See `Weighted`."""

@@ -11,12 +11,12 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.signals.base import BoundSignal, Context
+from hf_hardneg.signals.base import BoundSignal, Context, Signal
 from hf_hardneg.signals.overlap import words
 
 
 @dataclass(frozen=True)
-class AnswerMatch:
+class AnswerMatch(Signal):
     """1 where a candidate's text contains an answer of the row, word for word, else 0."""
 
     name: ClassVar[str] = "contains_answer"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries, Reader
-from hf_hardneg.retrievers import Dense, DenseSearcher, Searcher, Sources, dense_part
+from hf_hardneg.retrievers import Dense, Retriever, Searcher, Sources, vector_part
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,13 +32,13 @@ class Context:
     reader: Reader
     known: Sequence[Dataset] = ()
 
-    def vectors(self) -> DenseSearcher:
+    def vectors(self) -> Searcher:
         """What holds the vectors of the corpus: the strategy's retriever, or one beside it.
 
         Raises:
             ConfigError: there is nothing that gives vectors.
         """
-        return dense_part(self.searcher) or cast(DenseSearcher, Dense().bind(self.sources))
+        return vector_part(self.searcher) or Dense().bind(self.sources)
 
 
 class BoundSignal(Protocol):
@@ -53,11 +53,23 @@ class BoundSignal(Protocol):
 
 
 class Signal(Protocol):
-    """What a filter or sampler asks to be computed: a frozen dataclass."""
+    """What a filter or sampler asks to be computed; a subclass is a frozen dataclass with a `name` and `bind`."""
 
     @property
     def name(self) -> str:
         """The key in `Candidates.signals`; equal for equal signals only."""
+
+    def uses_vectors(self, retriever: Retriever) -> bool:
+        """Whether it reads vectors that `encoder=` or the like give, beside those of a strategy's retriever."""
+        return False
+
+    def check(self, retriever: Retriever) -> None:
+        """Raise where a strategy's retriever cannot do what the signal asks of it.
+
+        Raises:
+            ConfigError: naming what it cannot do.
+        """
+        return
 
     def bind(self, context: Context) -> BoundSignal:
         """The signal over a corpus; builds or opens what it needs.
@@ -65,3 +77,11 @@ class Signal(Protocol):
         Raises:
             ConfigError: there is nothing to compute it from.
         """
+
+
+class OfVectors(Signal, Protocol):
+    """A signal that is computed from vectors of documents: the retriever's, or others beside it."""
+
+    def uses_vectors(self, retriever: Retriever) -> bool:
+        """Whether others are needed, since the retriever has none."""
+        return not retriever.has_vectors

@@ -12,7 +12,7 @@ import pyarrow as pa
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.queries import Queries
-from hf_hardneg.signals.base import BoundSignal, Context
+from hf_hardneg.signals.base import BoundSignal, Context, Signal
 from hf_hardneg.text.hashes import largest_jaccard, word_grams
 from hf_hardneg.text.words import UNSPACED, compatible
 
@@ -20,7 +20,7 @@ _WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 
 
 @dataclass(frozen=True)
-class Overlap:
+class Overlap(Signal):
     """Largest Jaccard similarity of a candidate's word 3-grams with those of a known positive, 0 to 1."""
 
     name: ClassVar[str] = "overlap"

@@ -16,14 +16,14 @@ from hf_hardneg.corpus.documents import content_digest
 from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
 from hf_hardneg.corpus.positives import CorpusKeys
 from hf_hardneg.corpus.queries import Queries
-from hf_hardneg.signals.base import BoundSignal, Context
+from hf_hardneg.signals.base import BoundSignal, Context, Signal
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import save_array
 from hf_hardneg.store.stored_arrays import Schema, Stored
 
 
 @dataclass(frozen=True)
-class ParentMatch:
+class ParentMatch(Signal):
     """1 where a candidate is part of the same larger document as a known positive or a copy of one, else 0.
 
     Args:

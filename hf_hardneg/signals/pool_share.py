@@ -9,6 +9,7 @@ from numba import njit
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries
+from hf_hardneg.retrievers import Retriever
 from hf_hardneg.signals.base import BoundSignal, Context, Signal
 
 POOL = 50
@@ -16,7 +17,7 @@ SMALLEST_POOL = 10
 
 
 @dataclass(frozen=True)
-class PoolShare:
+class PoolShare(Signal):
     """Another signal's rank among the best candidates of the query: a threshold on it suits any collection.
 
     The share of the query's `pool` best candidates whose value is smaller, 0 to 1; NaN for a query with fewer than 10
@@ -34,6 +35,14 @@ class PoolShare:
     def name(self) -> str:
         """Such as `"second_score@50"`."""
         return f"{self.signal.name}@{self.pool}"
+
+    def uses_vectors(self, retriever: Retriever) -> bool:
+        """Whether the ranked signal does."""
+        return self.signal.uses_vectors(retriever)
+
+    def check(self, retriever: Retriever) -> None:
+        """See `Signal`."""
+        self.signal.check(retriever)
 
     def bind(self, context: Context) -> BoundSignal:
         """See `Signal`."""

@@ -12,18 +12,27 @@ from hf_hardneg.arrays.grouping import spread
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.queries import Queries
-from hf_hardneg.retrievers import Searcher
-from hf_hardneg.signals.base import BoundSignal, Context
+from hf_hardneg.errors import ConfigError
+from hf_hardneg.retrievers import Retriever, Searcher
+from hf_hardneg.signals.base import BoundSignal, Context, Signal
 
 PAIRS = 1 << 20
 """(candidate, positive) pairs that are held at a time, where queries have many positives."""
 
 
 @dataclass(frozen=True)
-class PositiveSimilarity:
+class PositiveSimilarity(Signal):
     """How similar a candidate is to the known positive nearest to it, as the retriever compares texts."""
 
     name: ClassVar[str] = "positive_similarity"
+
+    def check(self, retriever: Retriever) -> None:
+        """Raise where nothing compares documents."""
+        if not retriever.can_score:
+            raise ConfigError(
+                f"TooSimilar() needs a retriever that scores documents chosen for it, and {retriever.name} does not. "
+                "Use bm25 or dense, or drop that filter."
+            )
 
     def bind(self, context: Context) -> BoundSignal:
         """See `Signal`."""
@@ -49,7 +58,7 @@ class _PositiveSimilarity:
                 candidates.take(np.arange(rows.start, rows.stop)), positives.query, len(queries)
             )
             prepared = self.searcher.prepare_documents(positives, self.corpus)
-            scores = self.searcher.score_rows(prepared, positive, candidates.doc[rows][candidate])
+            scores = self.searcher.score(prepared, positive, candidates.doc[rows][candidate])
             np.fmax.at(best[rows], candidate, scores)
         return best
 

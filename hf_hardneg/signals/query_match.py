@@ -11,11 +11,11 @@ from hf_hardneg.arrays.grouping import among
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.positives import KnownPositives
 from hf_hardneg.corpus.queries import Queries, Reader, known_positives_of, word_keys
-from hf_hardneg.signals.base import BoundSignal, Context
+from hf_hardneg.signals.base import BoundSignal, Context, Signal
 
 
 @dataclass(frozen=True)
-class QueryMatch:
+class QueryMatch(Signal):
     """1 where a candidate is a known positive of a query that has the same words, else 0.
 
     The same words: in any order, without stop words, case and punctuation.

@@ -11,8 +11,8 @@ import numpy as np
 from hf_hardneg.arrays.statistics import squared_distances
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries
-from hf_hardneg.index.dense.dense_index import DenseIndex
-from hf_hardneg.signals.base import BoundSignal, Context
+from hf_hardneg.retrievers import Searcher
+from hf_hardneg.signals.base import BoundSignal, Context, OfVectors
 from hf_hardneg.signals.topics import OfDocument, of_corpus
 from hf_hardneg.store.kinds import UNCERTAINTY
 
@@ -20,7 +20,7 @@ REFERENCES = 256
 
 
 @dataclass(frozen=True)
-class Uncertainty:
+class Uncertainty(OfVectors):
     """How unclear it is which query a document belongs to, see `uncertainty`.
 
     The queries are the 256 known ones with the smallest text keys, never the batch, whose size must not matter; where
@@ -31,7 +31,6 @@ class Uncertainty:
     """
 
     temperature: float = 0.5
-    needs_vectors: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -49,28 +48,27 @@ class Uncertainty:
 
 
 @dataclass(frozen=True)
-class Representativeness:
+class Representativeness(OfVectors):
     """Mean distance of a candidate to the other candidates of its query, see `representativeness`."""
 
     name: ClassVar[str] = "representativeness"
-    needs_vectors: ClassVar[bool] = True
 
     def bind(self, context: Context) -> BoundSignal:
         """See `Signal`."""
-        return _Representativeness(context.vectors().index)
+        return _Representativeness(context.vectors())
 
 
 @dataclass(frozen=True)
 class _Representativeness:
-    index: DenseIndex
+    searcher: Searcher
 
     @property
     def identity(self) -> str:
-        return f"representativeness {self.index.identity}"
+        return f"representativeness {self.searcher.identity}"
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
         parts = (candidates.doc[start:end] for start, end in pairwise(candidates.offsets()))
-        means = [representativeness(self.index.vectors(docs)) for docs in parts]
+        means = [representativeness(self.searcher.vectors(docs)) for docs in parts]
         return np.concatenate([np.zeros(0), *means])
 
 

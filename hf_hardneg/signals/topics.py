@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries, sampled_queries
 from hf_hardneg.index.dense.dense_index import load_faiss
-from hf_hardneg.retrievers import DenseSearcher
-from hf_hardneg.signals.base import BoundSignal, Context
+from hf_hardneg.retrievers import Searcher
+from hf_hardneg.signals.base import BoundSignal, Context, OfVectors
 from hf_hardneg.store import directories
 from hf_hardneg.store.disk import save_array
 from hf_hardneg.store.kinds import TOPICS, Kind
@@ -53,11 +53,11 @@ def of_corpus(
 
     def build(directory: Path) -> None:
         if queries is None:
-            learned = learn(searcher.index.vectors(np.unique(np.linspace(0, documents - 1, size).astype(np.int64))))
+            learned = learn(searcher.vectors(np.unique(np.linspace(0, documents - 1, size).astype(np.int64))))
         else:
             learned = learn(searcher.prepare(queries))
         rows = np.arange(documents)
-        blocks = (searcher.index.vectors(rows[start : start + BLOCK]) for start in range(0, documents, BLOCK))
+        blocks = (searcher.vectors(rows[start : start + BLOCK]) for start in range(0, documents, BLOCK))
         save_array(directory / "learned.npy", learned)
         values = np.concatenate([of(block, learned) for block in blocks])
         save_array(directory / "values.npy", values.astype(np.float32))
@@ -88,7 +88,7 @@ class OfDocument:
 
 
 @dataclass(frozen=True)
-class SameTopic:
+class SameTopic(OfVectors):
     """1 where the topic nearest to a candidate is the one nearest to its query, else 0.
 
     Args:
@@ -98,7 +98,6 @@ class SameTopic:
 
     topics: int
     seed: int = 42
-    needs_vectors: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -121,7 +120,7 @@ class SameTopic:
 @dataclass(frozen=True)
 class _SameTopic:
     directory: Path
-    searcher: DenseSearcher
+    searcher: Searcher
 
     @property
     def identity(self) -> str:

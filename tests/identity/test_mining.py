@@ -52,6 +52,7 @@ from hf_hardneg import BM25
 from hf_hardneg.filters import Filter
 from hf_hardneg.retrievers.bm25 import BM25Searcher
 from hf_hardneg.samplers import Sampler
+from hf_hardneg.signals import Signal
 import numbers_of as numbers
 
 def embed(texts):
@@ -92,7 +93,7 @@ class Lengths:
     def of(self, queries, candidates):
         return np.array([len(text) for text in self.corpus.texts(candidates.doc).to_pylist()]) * numbers.SIGN
 
-class Length:
+class Length(Signal):
     name = "length"
     def bind(self, context):
         return Lengths(context.sources.corpus)
@@ -105,9 +106,8 @@ class Short(Filter):
 
 class Searcher(BM25Searcher):
     identity = "reversed"
-    def search(self, prepared, rows, k):
-        hits = super().search([text.split()[numbers.DEPTH] for text in prepared], rows, k)
-        return hits
+    def search(self, queries, k):
+        return super().search([text.split()[numbers.DEPTH] for text in queries], k)
 
 class Reversed(BM25):
     def bind(self, sources):

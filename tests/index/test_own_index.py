@@ -170,7 +170,7 @@ def flat(vectors, labels=None, kind=faiss.IndexFlatIP):
 def nearest(dataset, index, vector, k=3, **options):
     searcher = Dense(**options).bind(sources(dataset, index))
     prepared = searcher.index.queries(vector[None])
-    hits = searcher.search(prepared, np.array([0]), np.array([k]))
+    hits = searcher.search(prepared, np.array([k]))
     return dataset.select(hits.doc)["_id"][:], hits.score.tolist()
 
 

@@ -21,6 +21,7 @@ class ByLength(Retriever):
     depth: int = 20
     name: ClassVar[str] = "by_length"
     score_kind: ClassVar[str] = "length"
+    can_score: ClassVar[bool] = True
 
     def bind(self, sources):
         texts = sources.corpus.texts(np.arange(len(sources.corpus))).to_pylist()
@@ -30,7 +31,7 @@ class ByLength(Retriever):
 @dataclass(frozen=True)
 class ByLengthSearcher(Searcher):
     lengths: tuple[int, ...]
-    sources: ClassVar[tuple[str, ...]] = ("by_length",)
+    name: ClassVar[str] = "by_length"
     score_kind: ClassVar[str] = "length"
     recall: ClassVar[float] = 0.97
 
@@ -41,20 +42,18 @@ class ByLengthSearcher(Searcher):
     def prepare(self, queries):
         return np.array([len(text) for text in queries.texts])
 
-    def search(self, prepared, rows, k):
-        scores = -np.abs(prepared[rows][:, None] - np.array(self.lengths)[None])
+    def search(self, queries, k):
+        scores = -np.abs(queries[:, None] - np.array(self.lengths)[None])
         docs = np.argsort(-scores, axis=1, kind="stable")[:, : int(k.max(initial=0))]
         kept = np.arange(docs.shape[1]) < k[:, None]
-        query = np.broadcast_to(np.arange(len(rows))[:, None], docs.shape)[kept]
+        query = np.broadcast_to(np.arange(len(queries))[:, None], docs.shape)[kept]
         return Hits(query, docs[kept], scores[query, docs[kept]].astype(np.float32))
 
-    def score_rows(self, prepared, query, rows):
-        return -np.abs(prepared[query] - np.array(self.lengths)[rows]).astype(np.float32)
+    def score(self, queries, query, rows):
+        return -np.abs(queries[query] - np.array(self.lengths)[rows]).astype(np.float32)
 
-    def score_positives(self, prepared, positives):
-        both = zip(positives.row, positives.text, strict=True)
-        lengths = [len(text) if row < 0 else self.lengths[row] for row, text in both]
-        return -np.abs(prepared[positives.query] - np.array(lengths)).astype(np.float32)
+    def score_texts(self, queries, query, texts):
+        return -np.abs(queries[query] - np.array(list(map(len, texts)))).astype(np.float32)
 
     def prepare_documents(self, positives, corpus):
         return np.array([len(text) for text in positives.texts(corpus)])
