@@ -129,7 +129,7 @@ class HardNegatives:
         strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
         strategy = _completed(strategy, roles)
         self._check(strategy)
-        self._check_used(strategy, {"encoder": encoder, "index": index})
+        self._check_used(strategy, roles, {"encoder": encoder, "index": index})
         reader = self._reader(corpus, known_positives, strategy, roles)
         sources = Sources(
             dataset=corpus,
@@ -241,9 +241,9 @@ class HardNegatives:
         chosen = self.selection.choose(found, queries)
         return self.selection.emit(rows, found, chosen)
 
-    def _check_used(self, strategy: Strategy, models: Mapping[str, Any]) -> None:
+    def _check_used(self, strategy: Strategy, roles: Columns, models: Mapping[str, Any]) -> None:
         """Raise for vectors that are missing, and for options that a strategy of this library's parts would not use."""
-        if strategy.uses_vectors and self.vector_column is None and not any(one is not None for one in models.values()):
+        if strategy.uses_vectors and "vector" not in roles and all(model is None for model in models.values()):
             raise missing_vectors(repr(strategy))
         if strategy.uses_vectors or not strategy.is_ours:
             return
