@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.columns import Columns, in_order
-from hf_hardneg.corpus.documents import id_column_of, open_corpus
-from hf_hardneg.corpus.positives import corpus_keys
-from hf_hardneg.corpus.queries import PairColumns, Reader, known_positives_of, no_ids
 from hf_hardneg.corpus.sides import warn_of_pairs
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.filters import ContainsAnswer, Filter, SameParent, ScoringFilter
-from hf_hardneg.identity import identify, is_of_user, one_run
-from hf_hardneg.pipeline.filtering import Aggregate, Filtering, MissingPositive
+from hf_hardneg.identity import identify, one_run
+from hf_hardneg.pipeline.filtering import Aggregate, MissingPositive
 from hf_hardneg.pipeline.padding import Shortage
 from hf_hardneg.pipeline.rescoring import Rescoring
 from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import Selection, check_own, written
-from hf_hardneg.retrievers import Sources, bound
-from hf_hardneg.retrievers.attach import missing_vectors
+from hf_hardneg.pipeline.wiring import OF_VECTORS, Inputs, Rules, stages_of
 from hf_hardneg.runtime.arguments import Folder, Negatives, check_fields
 from hf_hardneg.runtime.process import end_with_pool
-from hf_hardneg.signals import Context
 from hf_hardneg.store import directories
 from hf_hardneg.strategies import Strategy, concise, resolve
 from hf_hardneg.text.keys import Dedupe
@@ -109,109 +103,36 @@ class HardNegatives:
     rescoring: Rescoring = field(init=False, repr=False)
     selection: Selection = field(init=False, repr=False)
 
-    def __post_init__(self, *given: Any) -> None:
-        *others, verify = given
-        if not isinstance(verify, bool):
-            raise ConfigError(f"verify={verify!r} of type {type(verify).__name__}: give True or False.")
-        with one_run(), directories.verifying(verify):
-            self._bind(*others)
-
-    def _bind(
+    def __post_init__(
         self,
         corpus: Dataset,
         encoder: Any,
         cross_encoder: Any,
         index: Any,
         known_positives: Sequence[Dataset],
+        verify: bool,
     ) -> None:
+        if not isinstance(verify, bool):
+            raise ConfigError(f"verify={verify!r} of type {type(verify).__name__}: give True or False.")
         check_fields(self, corpus=corpus, known_positives=known_positives)
-        roles = in_order(self.columns)
-        strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
-        strategy = _completed(strategy, roles)
-        self._check(strategy)
-        self._check_used(strategy, roles, {"encoder": encoder, "index": index})
-        reader = self._reader(corpus, known_positives, strategy, roles)
-        sources = Sources(
-            dataset=corpus,
-            corpus=reader.corpus,
+        inputs = Inputs(
+            corpus=corpus,
+            columns=in_order(self.columns),
             encoder=encoder,
-            vector_column=roles.get("vector"),
-            index=index,
             cross_encoder=cross_encoder,
-            seed=self.seed,
+            index=index,
+            known_positives=known_positives,
+            cache_dir=self.cache_dir,
         )
-        searcher = bound(strategy.retriever, sources)
-        scorers = {stage.name: stage.bind(sources) for stage in strategy.scoring}
-        filters = [
-            stage.fitted(scorers[stage.name]) if isinstance(stage, ScoringFilter) else stage
-            for stage in strategy.filters
-        ]
-        strategy = replace(strategy, filters=filters, sampler=strategy.sampler.fitted(searcher, len(corpus)))
-        context = Context(sources=sources, searcher=searcher, reader=reader, known=known_positives)
-        filtering = Filtering(
-            filters=tuple(strategy.filters),
-            positive_agg=self.positive_agg,
-            on_missing_positive_score=self.on_missing_positive_score,
-            seed=self.seed if self.positive_agg == "random" else None,
-        )
-        signals = {signal.name: signal.bind(context) for signal in strategy.signals}
-        codes = {signal.name: identify(signal, what="signal") for signal in strategy.signals}
-        strict = [signal.name for stage in strategy.filters if stage.strict for signal in stage.signals]
-        members = {id(part): part for part in (strategy.retriever, *strategy.retriever.parts)}.values()
-        code = tuple(identify(part, what="retriever") for part in members if is_of_user(type(part)))
-        retrieval = Retrieval(reader=reader, searcher=searcher, depth=strategy.depth(self.num_negatives), code=code)
-        rescoring = Rescoring(
-            reader=reader,
-            signals=signals,
-            codes=codes,
-            filtering=filtering,
-            scorers=scorers,
-            enough=self.num_negatives if strategy.stops_early else None,
-            score_kind=searcher.score_kind,
-            sources=searcher.sources,
-        )
-        selection = Selection(
-            reader=reader,
-            filtering=filtering,
-            sampler=strategy.sampler,
-            num_negatives=self.num_negatives,
-            on_shortage=self.on_shortage,
-            seed=self.seed,
-            score_kind=searcher.score_kind,
-            sources=searcher.sources,
-            search_recall=searcher.recall,
-            strict={name: signals[name] for name in strict},
-        )
-        parts = {"strategy": strategy, "retrieval": retrieval, "rescoring": rescoring, "selection": selection}
-        ids = Columns() if reader.corpus.id_column is None else Columns(id=reader.corpus.id_column)
-        for name, value in (parts | {"columns": in_order(roles | ids)}).items():
-            object.__setattr__(self, name, value)
-        warn_of_pairs(known_positives, reader, corpus, symmetric=self.symmetric)
-
-    def _reader(
-        self, corpus: Dataset, known_positives: Sequence[Dataset], strategy: Strategy, roles: Columns
-    ) -> Reader:
-        """The corpus and the known positives, opened; all columns are checked before."""
-        columns = PairColumns.of(roles)
-        if self.symmetric and not known_positives:
-            raise ConfigError(
-                "symmetric=True reads pairs in both directions and got none: a row alone does not know the others. Use "
-                "mine(), or pass known_positives=, the datasets whose pairs count."
-            )
-        for rows in known_positives:
-            columns.check_table(
-                dict(zip(rows.column_names, rows.features.arrow_schema.empty_table().columns, strict=True))
-            )
-            naming = columns.naming_documents(rows.column_names)
-            if naming and id_column_of(corpus, roles.get("id")) is None:
-                raise no_ids(naming[0], corpus.column_names)
-        strategy.sampler.check_known(known_positives, columns, self.dedupe)
-        opened = open_corpus(corpus, columns=roles, cache_dir=self.cache_dir)
-        keys = corpus_keys(opened, self.dedupe)
-        reader = Reader(corpus=opened, keys=keys, columns=columns, symmetric=bool(self.symmetric))
-        if not known_positives:
-            return reader
-        return replace(reader, known=known_positives_of(known_positives, reader))
+        rules = Rules(**{rule.name: getattr(self, rule.name) for rule in fields(Rules)})
+        with one_run(), directories.verifying(verify):
+            strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
+            stages = stages_of(strategy, inputs, rules)
+            reader = stages.retrieval.reader
+            ids = Columns() if reader.corpus.id_column is None else Columns(id=reader.corpus.id_column)
+            for name, value in {**vars(stages), "columns": in_order(inputs.columns | ids)}.items():
+                object.__setattr__(self, name, value)
+            warn_of_pairs(known_positives, reader, corpus, symmetric=self.symmetric)
 
     def __repr__(self) -> str:
         return concise(self)
@@ -236,48 +157,13 @@ class HardNegatives:
         names = written(self.selection.filtering.filters)
         check_own(rows.columns, names, rows.fields("mining") if "mining" in rows.columns else ())
         queries = self.retrieval.reader.read(rows.columns)
-        found = self.retrieval.search(queries)
-        found = self.rescoring.add(found, queries)
-        chosen = self.selection.choose(found, queries)
-        return self.selection.emit(rows, found, chosen)
-
-    def _check_used(self, strategy: Strategy, roles: Columns, models: Mapping[str, Any]) -> None:
-        """Raise for vectors that are missing, and for options that a strategy of this library's parts would not use."""
-        if strategy.uses_vectors and "vector" not in roles and all(model is None for model in models.values()):
-            raise missing_vectors(repr(strategy))
-        if strategy.uses_vectors or not strategy.is_ours:
-            return
-        unused = [f"{name}=" for name in OF_VECTORS if models[name] is not None]
-        if unused:
-            raise ConfigError(
-                f"{', '.join(unused)} would change nothing: {strategy!r} uses no vectors; 'dense', 'hybrid' and the "
-                "filter Disagreement() do. Drop it, or choose one of those."
-            )
-
-    def _check(self, strategy: Strategy) -> None:
-        depth = strategy.depth(self.num_negatives)
-        if self.on_shortage == "pad_tail" and not any(stage.scored_depth < depth for stage in strategy.scoring):
-            raise ConfigError(
-                "on_shortage='pad_tail' draws from candidates too deep to be scored, and no filter scores fewer than "
-                f"the {depth} of {strategy!r}. Retrieve deeper than the scored_depth of a Denoised, or pad "
-                "with 'pad_next' or 'pad_random'."
-            )
-
-
-def _completed(strategy: Strategy, columns: Columns) -> Strategy:
-    """The strategy with the filters that named columns ask for, first."""
-    added: list[Filter] = [ContainsAnswer()] if "answer" in columns else []
-    if "parent" in columns:
-        added.append(SameParent(columns["parent"]))
-    return replace(strategy, filters=(*(stage for stage in added if stage not in strategy.filters), *strategy.filters))
+        retrieved = self.rescoring.add(self.retrieval.search(queries), queries)
+        chosen = self.selection.choose(retrieved, queries)
+        return self.selection.emit(rows, retrieved, chosen)
 
 
 OPTIONS = frozenset(inspect.signature(HardNegatives).parameters) - {"corpus", "strategy"}
 """Every keyword of `HardNegatives`, which `mine`, `plan` and what calls them take too."""
-
-
-OF_VECTORS = ("encoder", "index")
-"""Those that are passed for vectors alone; names of columns say what the data hold, whatever reads them."""
 
 
 def usable(strategy: str | Strategy, options: Mapping[str, Any]) -> dict[str, Any]:
