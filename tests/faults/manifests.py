@@ -115,7 +115,8 @@ def _odd_manifests(random: np.random.Generator, folder: Path) -> str | None:
         directories.parameters_of(target), directories.refuse_unlisted(target)
     except HardNegError:
         pass
-    printed = "".join(str(one) for one in [*inventory(folder), *verify_cache(folder)])
+    entries = inventory(folder)
+    printed = "".join(map(str, [*entries, *(entry.verbose for entry in entries), *verify_cache(folder)]))
     if not printed.isprintable():
         return f"control characters were shown: {printed!r}"
     prune(folder, everything=True, dry_run=True)

@@ -154,7 +154,7 @@ def test_the_cache_lists_and_prunes_scores_also_while_they_are_used(tmp_path):
     scorer = stored(load_cross_encoder(cross_encoder(tmp_path / "model"), cache_dir=tmp_path), tmp_path / "cache")
     first = scorer.score(["a", "b"], ["c", "d"])
     (entry,) = inventory(tmp_path / "cache")
-    assert entry.kind == "scores" and "max_length=128" in str(entry) and "damaged" not in str(entry)
+    assert entry.kind == "scores" and "max_length=128" in entry.verbose and "damaged" not in str(entry)
     assert [one.kind for one in prune(tmp_path / "cache", kinds=["scores"]).removed] == ["scores"]
     assert np.array_equal(scorer.score(["a", "b"], ["c", "d"]), first)
     assert len(inventory(tmp_path / "cache")) == 1
