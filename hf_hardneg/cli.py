@@ -206,7 +206,7 @@ def _mine(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from hf_hardneg.audits import audit
+    from hf_hardneg.audits import Judge, audit
     from hf_hardneg.formats.files import read_format
     from hf_hardneg.formats.inputs import is_saved, load_splits, load_table
     from hf_hardneg.store.disk import check_writable
@@ -219,21 +219,22 @@ def _audit(options: argparse.Namespace) -> int:
 
     path = Path(options.dataset)
     in_files = path.exists() and not is_saved(path)
-    names = ("layout", "split", "sample", "threshold")
-    found = audit(
+    judge = None if options.judge is None else Judge(options.judge, options.sample, options.threshold)
+    result = audit(
         read_format(path, options.layout) if in_files else load_splits(options.dataset, split=options.split),
         corpus=table(options.corpus),
         qrels=table(options.qrels),
-        judge=options.judge,
+        judge=judge,
         queries=table(options.queries),
         test_queries=table(options.test),
         columns=_roles(options),
-        **{name: getattr(options, name) for name in names},
+        layout=options.layout,
+        split=options.split,
     )
-    _say(found)
+    _say(result)
     if options.html:
-        _say(f"\nWritten to {found.html(options.html)}")
-    return 0 if found.ok else 1
+        _say(f"\nWritten to {result.html(options.html)}")
+    return 0 if result.ok else 1
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -234,7 +234,7 @@ CALLS = {
     "from_format": lambda given: (from_format, {"source": to_format(given.mined, "triplet")}),
     "save_format": lambda given: (
         save_format,
-        {"made": to_format(given.mined, "triplet"), "layout": "triplet", "directory": given.folder / "saved"},
+        {"dataset": to_format(given.mined, "triplet"), "layout": "triplet", "directory": given.folder / "saved"},
     ),
     "attach_bm25": lambda given: (attach_bm25, {"dataset": given.corpus}),
     "attach_dense": lambda given: (attach_dense, {"dataset": given.corpus, "encoder": encode}),

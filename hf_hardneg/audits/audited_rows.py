@@ -1,4 +1,4 @@
-"""Any layout as one ragged table, batch by batch: what every check reads."""
+"""Rows of any layout become one ragged table, batch by batch, which every check reads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import spread
+from hf_hardneg.arrays.lists import combined, flat, lengths, listed, ragged
 from hf_hardneg.audits.lookups import Lookup
-from hf_hardneg.corpus.batches import ragged
 from hf_hardneg.formats.importing import columns_of
 from hf_hardneg.formats.layouts import LAYOUTS, Layout
 from hf_hardneg.formats.merging import equal_neighbours, fixed_columns, joined
-from hf_hardneg.formats.rows import lengths, listed, one
 from hf_hardneg.signals import words
 from hf_hardneg.text.hashes import NONE, exact_keys, id_keys, normalized_keys, pair_keys, word_grams
 
@@ -35,21 +34,21 @@ MINED = Layout(
     read=lambda table: {name: table.column(name) for name in LISTED if name in table.column_names},
     columns=("query", "negatives"),
 )
-"""The list layout, which `LAYOUTS` has no entry for."""
+"""Reads the list layout, for which `LAYOUTS` has no entry."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """The positives or the negatives of a batch, flat; m of n rows.
+    """The positives or the negatives of a batch, laid end to end: m documents of n rows.
 
     Args:
-        counts (`np.ndarray`): (n,) of each row.
-        texts, ids (`pa.Array`, *optional*): (m,) strings, null where there is none.
+        counts (`np.ndarray`): (n,) documents of each row.
+        texts, ids (`pa.Array`, *optional*): (m,) strings, null where one is missing.
         scores (`np.ndarray`, *optional*): (m,) float64.
         scored (`np.ndarray`): (m,) whether it has a score.
         misaligned (`np.ndarray`): (n,) whether a column of the row has another length.
-        given_ids (`bool`): whether ids stood in the rows, else they were looked up by text.
-        place (`np.ndarray`, *optional*): (m,) row in the corpus, -1 where it is not there.
+        has_ids (`bool`): whether ids stood in the rows, else they were looked up by text.
+        place (`np.ndarray`, *optional*): (m,) row in the corpus, -1 where it is not in it.
         in_corpus (`np.ndarray`, *optional*): (m,) exact keys of the corpus's texts under the ids of rows with texts.
     """
 
@@ -59,23 +58,23 @@ class Side:
     scores: Any
     scored: np.ndarray
     misaligned: np.ndarray
-    given_ids: bool
+    has_ids: bool
     place: Any
     in_corpus: Any
 
     @functools.cached_property
     def owner(self) -> np.ndarray:
-        """Row of each, (m,)."""
+        """The row of each document, (m,)."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     @functools.cached_property
     def starts(self) -> np.ndarray:
-        """Where the rows begin and end, (n + 1,)."""
+        """The places where rows begin and end, (n + 1,)."""
         return np.append(0, np.cumsum(self.counts))
 
     @property
     def unplaced(self) -> np.ndarray:
-        """Which are not in the corpus, (m,); none without one."""
+        """Whether each document is missing from the corpus, (m,); none is without a corpus."""
         return np.zeros(len(self.owner), bool) if self.place is None else self.place < 0
 
     @functools.cached_property
@@ -95,8 +94,8 @@ class Side:
 
     @property
     def identities(self) -> list[np.ndarray]:
-        """What a document is known by: keys of its text, of its id, or both; each (m,)."""
-        return [keys for keys, given in ((self.seen, self.texts), (self.id, self.ids)) if given is not None]
+        """Keys of what a document is known by: its text, its id, or both; each (m,)."""
+        return [keys for keys, column in ((self.seen, self.texts), (self.id, self.ids)) if column is not None]
 
     @functools.cached_property
     def grams(self) -> tuple[np.ndarray, np.ndarray]:
@@ -110,10 +109,10 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedBatch:
-    """n rows; where a layout writes a row apart, those parts together.
+    """n rows, in which the parts of a row that a layout writes apart are joined.
 
     Args:
-        number (`np.ndarray`): (n,) row in the dataset as given, counted from 0; of the first part.
+        number (`np.ndarray`): (n,) row in the dataset, counted from 0; the row of its first part.
         query, query_id (`pa.Array`, *optional*): (n,) strings.
         positive, negative (`Side`): their documents.
     """
@@ -136,21 +135,21 @@ class AuditedBatch:
 
     @property
     def identities(self) -> list[np.ndarray]:
-        """What a query is known by: keys of its text, of its id, or both; each (n,)."""
-        return [keys for keys, given in ((self.seen, self.query), (self.id, self.query_id)) if given is not None]
+        """Keys of what a query is known by: its text, its id, or both; each (n,)."""
+        return [keys for keys, column in ((self.seen, self.query), (self.id, self.query_id)) if column is not None]
 
     def known_as(self, side: Side) -> list[np.ndarray]:
         """Keys of (query, document) in every way both are known by; each (m,)."""
-        return [pair_keys(query[side.owner], one) for query in self.identities for one in side.identities]
+        return [pair_keys(query[side.owner], document) for query in self.identities for document in side.identities]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedRows:
-    """Rows of some layout, to be read as often as needed.
+    """Rows of some layout, which can be read more than once.
 
     Args:
-        dataset (`Dataset` or `IterableDataset`): as given.
-        layout (`str`): of it.
+        dataset (`Dataset` or `IterableDataset`): the rows.
+        layout (`str`): their layout.
         documents, queries (`Lookup`, *optional*): tables of texts and ids.
     """
 
@@ -160,7 +159,7 @@ class AuditedRows:
     queries: Lookup | None = None
 
     def batches(self) -> Iterator[AuditedBatch]:
-        """All rows."""
+        """Read all rows."""
         shape = MINED if self.layout == "list" else LAYOUTS["triplet" if self.layout == "pair" else self.layout]
         tables: Iterable[pa.Table] = self._tables(shape)
         for shared in shape.merge:
@@ -179,7 +178,7 @@ class AuditedRows:
             yield pa.table({**columns, NUMBER: number})
 
     def _batch(self, table: pa.Table) -> AuditedBatch:
-        columns = {name: one(table.column(name)) for name in table.column_names}
+        columns = {name: combined(table.column(name)) for name in table.column_names}
         query, query_id = columns.get("query"), columns.get("query_id")
         if self.queries is not None:
             place = self.queries.rows_of_ids(query_id) if query_id is not None else self.queries.rows_of_texts(query)
@@ -191,25 +190,26 @@ class AuditedRows:
 
     def _side(self, columns: dict[str, Any], kind: str) -> Side:
         lists = columns.get("negatives" if kind == "negative" else kind)
-        of = {what: listed(columns[f"{kind}_{what}"]) for what in PARALLEL[kind] if f"{kind}_{what}" in columns}
-        empty = ragged(pa.array([], pa.string()), np.zeros(len(columns[NUMBER]), np.int64))
-        counts = lengths(next((given for given in (lists, of.get("ids")) if given is not None), empty)).astype(np.int64)
-        misaligned, flat = np.zeros(len(counts), bool), {}
+        beside = {what: listed(columns[f"{kind}_{what}"]) for what in PARALLEL[kind] if f"{kind}_{what}" in columns}
+        leading = next((column for column in (lists, beside.get("ids")) if column is not None), None)
+        counts = np.zeros(len(columns[NUMBER]), np.int64) if leading is None else lengths(leading).astype(np.int64)
+        misaligned, values = np.zeros(len(counts), bool), {}
         if kind == "negative" and "uneven" in columns:
-            np.logical_or.at(misaligned, *_flagged(columns["uneven"]))
-        for what, given in of.items():
-            flat[what], wrong = _aligned(given, counts)
+            flags, parts = flat(columns["uneven"], bool)
+            np.logical_or.at(misaligned, np.repeat(np.arange(len(parts)), parts), flags)
+        for what, column in beside.items():
+            values[what], wrong = _aligned(column, counts)
             misaligned |= wrong
-        texts, ids = None if lists is None else lists.flatten(), flat.get("ids")
+        texts, ids = None if lists is None else lists.flatten(), values.get("ids")
         place = in_corpus = None
         if self.documents is not None and (ids is not None or texts is not None):
             place = self.documents.rows_of_ids(ids) if ids is not None else self.documents.rows_of_texts(texts)
             in_corpus = None if ids is None or texts is None else self.documents.exact(place)
             texts = self.documents.texts(place) if texts is None else texts
-        given_ids = ids is not None
-        if self.documents is not None and place is not None and (not given_ids or self.documents.originals):
+        has_ids = ids is not None
+        if self.documents is not None and place is not None and (not has_ids or self.documents.originals):
             ids = self.documents.ids(place)
-        scores = flat.get("scores")
+        scores = values.get("scores")
         return Side(
             counts=counts,
             texts=texts,
@@ -217,40 +217,39 @@ class AuditedRows:
             scores=None if scores is None else scores.to_numpy(zero_copy_only=False).astype(np.float64),
             scored=np.zeros(0, bool) if scores is None else scores.is_valid().to_numpy(zero_copy_only=False),
             misaligned=misaligned,
-            given_ids=given_ids,
+            has_ids=has_ids,
             place=place,
             in_corpus=in_corpus,
         )
 
 
 def _joined(tables: Iterable[pa.Table], shared: str) -> Iterator[pa.Table]:
-    """Neighbours that a layout wrote apart become one row, also across tables."""
+    """Join neighbours that a layout wrote apart into one row, also across tables."""
     waiting = None
     for table in filter(len, tables):
         whole = table if waiting is None else pa.concat_tables([waiting, table])
         fixed = fixed_columns(whole.column_names, shared)
         begins = np.flatnonzero(np.append(True, ~equal_neighbours(whole, fixed)))
-        made = joined(whole, begins, [name for name in whole.column_names if name not in (*fixed, NUMBER)])
-        yield made[:-1]
-        waiting = made[-1:]
+        rows = joined(whole, begins, [name for name in whole.column_names if name not in (*fixed, NUMBER)])
+        yield rows[:-1]
+        waiting = rows[-1:]
     if waiting is not None:
         yield waiting
 
 
 def _aligned(lists: pa.ListArray, counts: np.ndarray) -> tuple[Any, np.ndarray]:
-    """A flat column beside one with `counts` (n,) in each row, null where a row has another number; and which do."""
-    own = lengths(lists)
-    if np.array_equal(own, counts):
-        return lists.flatten(), np.zeros(len(counts), bool)
-    fits = own == counts
+    """Flatten lists to `counts` (n,) values in each row, null where a row has another number; and mark such rows."""
+    sizes = lengths(lists)
+    wrong = sizes != counts
+    if not wrong.any():
+        return lists.flatten(), wrong
     owner, within = spread(counts)
-    place = (np.cumsum(own) - own)[owner] + within
-    flat = lists.flatten().take(pa.array(place, mask=~fits[owner]))
-    return flat, ~fits
+    place = (np.cumsum(sizes) - sizes)[owner] + within
+    return lists.flatten().take(pa.array(place, mask=wrong[owner])), wrong
 
 
 def _evened(table: pa.Table) -> tuple[pa.Table, np.ndarray]:
-    """A labelled list whose rows of unequally many documents and labels are empty, and which those were, (n,)."""
+    """Empty the rows of a labelled list that have unequally many documents and labels, and mark them, (n,)."""
     names = [name for name in table.column_names if pa.types.is_nested(table.schema.field(name).type)]
     lists = {name: listed(table.column(name)) for name in names}
     documents, labels = map(lengths, lists.values())
@@ -263,11 +262,6 @@ def _evened(table: pa.Table) -> tuple[pa.Table, np.ndarray]:
     return table, uneven
 
 
-def _flagged(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and value of each flag in lists of them."""
-    return np.repeat(np.arange(len(lists)), lengths(lists)), lists.flatten().to_numpy(zero_copy_only=False)
-
-
 def cut(text: str | None) -> str | None:
-    """A text for an example."""
+    """Cut a text to the length of an example."""
     return text if text is None or len(text) <= SHOWN else text[:SHOWN] + "…"

@@ -1,4 +1,4 @@
-"""The table of checks. To add one, write its function in `finders.py` and list it in `CHECKS`."""
+"""The table of checks. To add a check, write its function in `finders.py` and list it in `CHECKS`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Check:
 
     Args:
         severity (`str`): an `"error"` is certainly wrong, a `"warning"` likely, a `"note"` worth knowing.
-        says (`str`): what was found.
+        says (`str`): what it finds, as a plural noun.
         todo (`str`): what to do about it.
-        needs (`str`): without what it cannot be told.
-        find (`Callable[[View], Flagged | None]`): where it is; `None` where it cannot be told.
+        needs (`str`): what it needs to know.
+        find (`Callable[[View], Flagged | None]`): marks where it is; `None` where that cannot be told.
     """
 
     severity: Severity

@@ -1,7 +1,7 @@
-"""What a check must know of other rows: tables of keys, collected in a pass of its own.
+"""Facts are what a check must know of other rows: tables of keys, collected in a first pass.
 
-Each distinct key takes 12 bytes, with its count: one for a query, two for a positive with texts alone (six with ids),
-and one for each distinct negative. No text is held.
+Each distinct key takes 12 bytes, with its count: a query has one key, a positive two where rows have texts alone (six
+with ids), and each distinct negative one. No text is held.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arrays.lists import combined
 from hf_hardneg.audits.audited_rows import AuditedBatch
 from hf_hardneg.corpus.ids import as_text, named_columns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
-from hf_hardneg.formats.rows import one
 from hf_hardneg.text.hashes import NONE, id_keys, pair_keys
 
 FREQUENT_SHARE, FREQUENT = 0.01, 10
@@ -27,20 +27,20 @@ WAITING = 1_000_000
 
 
 class Tally:
-    """How often each key was added; `NONE` is not counted."""
+    """Counts how often each key was added; `NONE` is not counted."""
 
     def __init__(self) -> None:
         self.keys, self.counts = np.zeros(0, np.uint64), np.zeros(0, np.int32)
         self._waiting: list[np.ndarray] = []
 
     def add(self, keys: np.ndarray) -> None:
-        """Counts some keys."""
+        """Count some keys."""
         self._waiting.append(keys[keys != NONE])
         if sum(map(len, self._waiting)) > max(WAITING, len(self.keys)):
             self.settle()
 
     def settle(self) -> Tally:
-        """The same with `keys` sorted and distinct, and `counts` beside them."""
+        """Bring `keys` up to date, sorted and distinct, and `counts` beside them."""
         added, counts = np.unique(np.concatenate([*self._waiting, self.keys[:0]]), return_counts=True)
         keys, place = np.unique(np.concatenate([self.keys, added]), return_inverse=True)
         weights = np.concatenate([self.counts, counts])
@@ -51,12 +51,12 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """What belongs to a test set.
+    """Keys of what belongs to a test set.
 
     Args:
         queries (`np.ndarray`): sorted keys of normalised texts.
         query_ids (`np.ndarray`): keys of ids.
-        documents (`np.ndarray`): sorted keys of texts and ids of what is relevant there.
+        documents (`np.ndarray`): sorted keys of texts and ids of its relevant documents.
     """
 
     queries: np.ndarray
@@ -66,7 +66,7 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of the whole dataset.
+    """Facts of the whole dataset.
 
     Args:
         rows, negatives (`int`): how many.
@@ -93,7 +93,7 @@ class Facts:
 
     @property
     def usual(self) -> int:
-        """Negatives that most rows have."""
+        """The number of negatives that most rows have."""
         return int(self.sizes.argmax()) if len(self.sizes) else 0
 
 
@@ -109,7 +109,7 @@ class Collector:
     negatives: Tally = field(default_factory=Tally)
 
     def add(self, batch: AuditedBatch) -> None:
-        """Takes a batch in."""
+        """Take in a batch."""
         self.rows += len(batch.number)
         sizes = np.bincount(batch.negative.counts, minlength=len(self.sizes))
         sizes[: len(self.sizes)] += self.sizes
@@ -124,7 +124,7 @@ class Collector:
             self.negatives.add(keys)
 
     def facts(self, relevant: np.ndarray | None, held_out: HeldOut | None) -> Facts:
-        """What was collected."""
+        """Return what was collected."""
         keys, counts = self.negatives.settle().keys, self.negatives.counts
         order = np.lexsort((keys, -counts))[:SHOWN]
         frequent = counts >= max(FREQUENT_SHARE * self.rows, FREQUENT)
@@ -144,15 +144,15 @@ class Collector:
 
 
 def relevant_pairs(qrels: Any, only: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Keys of the (query id, document id) pairs that judgements call relevant, above 0, and of their documents.
+    """Read the (query id, document id) pairs that judgements call relevant, above 0: their keys, and their documents'.
 
     Args:
         qrels (`Dataset` or `Mapping`): BEIR's columns query-id, corpus-id, score; or from a query's id to ids of
             documents, or to a dict from id to grade.
-        only (`np.ndarray`, *optional*): keys of the query ids that are asked for.
+        only (`np.ndarray`, *optional*): keys of the query ids to keep.
 
     Raises:
-        ConfigError, ColumnError: they are something else.
+        ConfigError, ColumnError: the judgements are in another form.
         DataError: a grade is no number.
     """
     parts = [_pairs(queries, documents, grades) for queries, documents, grades in _judgements(qrels)]
@@ -165,7 +165,7 @@ def relevant_pairs(qrels: Any, only: np.ndarray | None = None) -> tuple[np.ndarr
 
 def _pairs(queries: pa.Array, documents: pa.Array, grades: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     try:
-        relevant = one(grades).to_numpy(zero_copy_only=False).astype(np.float64) > 0
+        relevant = combined(grades).to_numpy(zero_copy_only=False).astype(np.float64) > 0
     except (TypeError, ValueError) as error:
         raise DataError(
             f"qrels= has grades that are no numbers ({error}); above 0 is relevant. Convert them."
@@ -177,7 +177,7 @@ def _pairs(queries: pa.Array, documents: pa.Array, grades: pa.Array) -> tuple[np
 def _judgements(qrels: Any) -> Iterable[tuple[Any, Any, Any]]:
     if isinstance(qrels, Mapping) and not hasattr(qrels, "column_names"):
         graded = [(query, _grades(query, judged)) for query, judged in qrels.items()]
-        flat = [(str(query), str(one), grade) for query, judged in graded for one, grade in judged.items()]
+        flat = [(str(query), str(document), grade) for query, judged in graded for document, grade in judged.items()]
         columns = list(zip(*flat, strict=True)) or [(), (), ()]
         return [tuple(pa.array(column) for column in columns)]
     if not hasattr(qrels, "column_names") or isinstance(qrels, Mapping):
@@ -206,10 +206,10 @@ def _grades(query: Any, judged: Any) -> dict[Any, Any]:
 
 
 def held_out(sets: Sequence[Iterable[AuditedBatch]], qrels: Any) -> HeldOut:
-    """Test sets as keys: their queries, and what is relevant to those by their positives and by judgements.
+    """Turn test sets into keys: their queries, and what is relevant to them by their positives and by judgements.
 
     Args:
-        sets (`Sequence[Iterable[AuditedBatch]]`): the rows of each.
+        sets (`Sequence[Iterable[AuditedBatch]]`): the rows of each test set.
         qrels: as for `relevant_pairs`, or `None`.
     """
     queries, ids, documents = Tally(), Tally(), Tally()

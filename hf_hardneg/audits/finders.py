@@ -1,4 +1,4 @@
-"""Where each check looks: functions of a batch and the facts to masks of what is wrong."""
+"""Finders are functions, one for each check, from a batch and the facts to flags of what is wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hf_hardneg.text.hashes import NONE, contained, largest_jaccard, pair_keys
 
 
 class Flagged(NamedTuple):
-    """Where a check found something: masks of rows (n,), of positives and of negatives; `None` where none are meant."""
+    """Masks of what a check finds wrong: rows (n,), positives and negatives; `None` where it does not look."""
 
     rows: np.ndarray | None = None
     positives: np.ndarray | None = None
@@ -30,7 +30,7 @@ class View:
 
     Args:
         batch (`AuditedBatch`): n rows with m negatives.
-        facts (`Facts`): of the dataset.
+        facts (`Facts`): facts of the dataset.
     """
 
     batch: AuditedBatch
@@ -43,7 +43,7 @@ class View:
 
     @property
     def has_texts(self) -> bool:
-        """Whether both have texts."""
+        """Whether both sides have texts."""
         return all(side.texts is not None for side in self.sides)
 
     @functools.cached_property
@@ -58,7 +58,7 @@ class View:
 
     @functools.cached_property
     def identical(self) -> np.ndarray:
-        """Negatives with the very text of one, (m,); characters are compared only where they can be the same."""
+        """Negatives with the very text of a positive, (m,); characters are compared only where they can be the same."""
         return self._same([side.exact for side in self.sides]) if self.same_text.any() else self.same_text
 
     @functools.cached_property
@@ -71,7 +71,8 @@ class View:
 
     @functools.cached_property
     def overlap(self) -> np.ndarray:
-        """Largest Jaccard similarity of each negative's word 3-grams with those of a positive of its row, (m,)."""
+        """Largest Jaccard similarity of each negative's word 3-grams with the 3-grams of a positive of its row,
+        (m,)."""
         positive, negative = self.sides
         return largest_jaccard(negative.grams, negative.starts, positive.grams, positive.starts)
 
@@ -83,27 +84,27 @@ class View:
         return best_scores(len(self.batch.number), side.owner, scores)
 
     def _same(self, keys: Sequence[np.ndarray]) -> np.ndarray:
-        positives, negatives = (side.in_row(one) for side, one in zip(self.sides, keys, strict=True))
+        positives, negatives = (side.in_row(of_side) for side, of_side in zip(self.sides, keys, strict=True))
         return contained(negatives, np.unique(positives))
 
 
 def positive_id(view: View) -> Flagged | None:
     """Negatives that are a positive of their row by the ids that stand there."""
-    return Flagged(negatives=view.same_id) if all(side.given_ids for side in view.sides) else None
+    return Flagged(negatives=view.same_id) if all(side.has_ids for side in view.sides) else None
 
 
 def positive_text(view: View) -> Flagged | None:
-    """By the very same text."""
+    """Negatives with the very text of a positive of their row."""
     return Flagged(negatives=view.identical) if view.has_texts else None
 
 
 def positive_normalized(view: View) -> Flagged | None:
-    """By a text that differs in case, width or white space alone."""
+    """Negatives whose text differs from a positive of their row in case, width or white space alone."""
     return Flagged(negatives=view.same_text & ~view.identical) if view.has_texts else None
 
 
 def positive_elsewhere(view: View) -> Flagged | None:
-    """Positives of the same query, in another row."""
+    """Negatives that are a positive of the same query in another row."""
     if not view.batch.known_as(view.batch.negative):
         return None
     return Flagged(negatives=view.known & ~view.same_text & ~view.same_id)
@@ -126,7 +127,7 @@ def judged_relevant(view: View) -> Flagged | None:
 
 
 def leaked_query(view: View) -> Flagged | None:
-    """Rows whose query is one of the test set."""
+    """Rows whose query is a query of the test set."""
     if view.facts.held_out is None or not view.batch.identities:
         return None
     if view.batch.query is None or not len(view.facts.held_out.queries):
@@ -160,26 +161,26 @@ def missing_query(view: View) -> Flagged | None:
 def missing_text(view: View) -> Flagged | None:
     """Documents whose text is null, empty or blank."""
     return _documents(
-        view, lambda side: side.texts is not None, lambda side: (side.seen == NONE) & ~(side.given_ids & side.unplaced)
+        view, lambda side: side.texts is not None, lambda side: (side.seen == NONE) & ~(side.has_ids & side.unplaced)
     )
 
 
 def unknown_id(view: View) -> Flagged | None:
     """Documents whose id is not in the corpus."""
-    return _documents(view, lambda side: side.given_ids and side.place is not None, lambda side: side.unplaced)
+    return _documents(view, lambda side: side.has_ids and side.place is not None, lambda side: side.unplaced)
 
 
 def unknown_text(view: View) -> Flagged | None:
     """Documents without ids whose text is not in the corpus."""
     return _documents(
         view,
-        lambda side: not side.given_ids and side.place is not None,
+        lambda side: not side.has_ids and side.place is not None,
         lambda side: side.unplaced & (side.seen != NONE),
     )
 
 
 def other_text(view: View) -> Flagged | None:
-    """Documents whose text is not the one that the corpus has under their id."""
+    """Documents whose text differs from what the corpus has under their id."""
     return _documents(
         view,
         lambda side: side.in_corpus is not None,
@@ -228,7 +229,7 @@ def short_row(view: View) -> Flagged | None:
 
 
 def positive_of_another(view: View) -> Flagged | None:
-    """Negatives that are a positive of another query, and not known as one of their own."""
+    """Negatives that are a positive of another query, and of no row of their query."""
     side = view.batch.negative
     if not side.identities:
         return None
@@ -252,11 +253,11 @@ def _any(masks: list[np.ndarray], side: Side) -> np.ndarray:
     return np.logical_or.reduce([np.zeros(len(side.owner), bool), *masks])
 
 
-def _documents(view: View, told: Callable[[Side], bool], found: Callable[[Side], np.ndarray]) -> Flagged | None:
-    """What is found among positives and negatives, where it can be told of them; `None` where of neither."""
+def _documents(view: View, told: Callable[[Side], bool], flag: Callable[[Side], np.ndarray]) -> Flagged | None:
+    """Flag positives and negatives where it can be told of them; `None` where it can of neither."""
     if not any(map(told, view.sides)):
         return None
-    return Flagged(None, *(found(side) if told(side) else np.zeros(len(side.owner), bool) for side in view.sides))
+    return Flagged(None, *(flag(side) if told(side) else np.zeros(len(side.owner), bool) for side in view.sides))
 
 
 def _repeated(side: Side) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One thing that an audit found, and the histograms beside."""
+"""A finding of an audit, and the histograms beside it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from hf_hardneg.audits.checks import Severity
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was found.
+    """What one check found.
 
     Args:
-        name (`str`): of the check.
+        name (`str`): the name of the check.
         severity (`str`): `"error"`, `"warning"` or `"note"`.
         count (`int`): how many negatives, documents or rows, as `says` has it.
-        rows (`int`): rows it stands in.
-        share (`float`): of all rows.
+        rows (`int`): rows with at least one.
+        share (`float`): these as a share of all rows.
         says, todo (`str`): what it is, and what to do about it.
-        examples (`tuple[dict, ...]`): the first few: `row` counts from 0 in the dataset as given; beside it what there
-            is of `query`, `positive`, `negative`, their ids and scores, and `count` where one text is in many rows.
+        examples (`tuple[dict, ...]`): the first few: `row` counts from 0 in the dataset; beside it stand, where rows
+            have them, `query`, `positive`, `negative`, their ids and scores, and `count` where one text is in many
+            rows.
     """
 
     name: str
@@ -35,12 +36,12 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """How often a number lies between edges.
+    """Counts of how often a number lies between edges.
 
     Args:
         title, x_label (`str`): what is counted.
-        edges (`tuple[float, ...]`): n + 1, ascending; the outermost may be infinite.
-        counts (`tuple[int, ...]`): n.
+        edges (`tuple[float, ...]`): (n + 1,) ascending; the outermost may be infinite.
+        counts (`tuple[int, ...]`): (n,) numbers in each bin.
     """
 
     title: str

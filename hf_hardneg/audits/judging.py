@@ -1,4 +1,4 @@
-"""How many negatives a judge takes for relevant, on a keyed random sample, and how far the judge can be trusted."""
+"""Estimate how many negatives are relevant by a judge of a keyed random sample, and how far it can be trusted."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hf_hardneg.audits.audited_rows import AuditedBatch, Side, cut
 from hf_hardneg.errors import DataError
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.scorers import CallableScorer, PairScorer, probabilities
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, ShareBetween, check_fields
 from hf_hardneg.store.directories import cache_root
 from hf_hardneg.text.hashes import NONE, pair_keys
 
@@ -30,7 +31,7 @@ class Share:
 
     @property
     def share(self) -> float:
-        """The share; NaN where none was asked."""
+        """The accepted share; NaN where no pair was asked."""
         return self.accepted / self.asked if self.asked else float("nan")
 
     @property
@@ -49,17 +50,17 @@ class Share:
 class Estimate:
     """What a judge says of samples of pairs.
 
-    The share among negatives is one of false negatives as far as the judge is right. How far that is, two samples whose
-    answer is known tell: of its known positives it should accept nearly all, of random pairs nearly none.
+    The share among negatives is a share of false negatives as far as the judge is right. How far that is, two samples
+    whose answer is known tell: of known positives it should accept nearly all, of random pairs nearly none.
 
     Args:
-        negatives (`Share`): of the distinct (query, negative) pairs.
-        positives (`Share`): of the distinct (query, positive) pairs: the judge's sensitivity.
-        random (`Share`): of queries with a positive of another query: its false alarms.
+        negatives (`Share`): accepted among distinct (query, negative) pairs.
+        positives (`Share`): accepted among distinct (query, positive) pairs: the judge's sensitivity.
+        random (`Share`): accepted among queries with a positive of another query: its false alarms.
         threshold (`float`): probability from which a pair counts as relevant.
-        judge (`str`): what judged.
-        seed (`int`): of the samples, drawn by keys of the texts alone.
-        examples (`tuple[dict, ...]`): the first of the negatives that are accepted: `row`, `query`, `negative`.
+        judge (`str`): the name of the judge.
+        seed (`int`): seed of the samples, drawn by keys of the texts alone.
+        examples (`tuple[dict, ...]`): the first negatives that are accepted: `row`, `query`, `negative`.
     """
 
     negatives: Share
@@ -90,7 +91,7 @@ class SampledPairs:
     pairs: dict[int, tuple[str, str, int]] = field(default_factory=dict)
 
     def add(self, batch: AuditedBatch, side: Side) -> None:
-        """Takes the documents of a batch in."""
+        """Take in the documents of a batch."""
         if batch.query is None or side.texts is None:
             return
         keys = pair_keys(np.full(len(side.owner), self.seed + 1), pair_keys(batch.seen[side.owner], side.seen))
@@ -104,25 +105,47 @@ class SampledPairs:
 
 @dataclass(frozen=True)
 class Judge:
-    """A cross-encoder and the probability from which it says relevant.
+    """A model that says whether documents are relevant, how many pairs it is asked, and how it is understood.
 
     Args:
-        scorer (`PairScorer`): the model.
-        threshold (`float`): inside (0, 1).
-        size (`int`): pairs of each sample.
-        seed (`int`): of the samples.
+        model: a cross-encoder, as `load_cross_encoder` takes it, or a function (queries, documents) to probabilities
+            (or logits, with an attribute `kind` of `"ce_logit"`).
+        sample (`int`, defaults to 500): how many distinct pairs of each kind it is asked.
+        threshold (`float`, defaults to 0.5): probability from which it says relevant.
+        seed (`int`, defaults to 42): seed of the samples, which depend on the texts alone.
+
+    Raises:
+        ConfigError: the model is something else, or a number is out of range.
+        ModelError: there is no such model.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> rows = Dataset.from_dict({"query": ["sky"], "positive": ["blue"], "negative": ["azure"]})
+        >>> judge = Judge(lambda queries, documents: [0.8] * len(queries), threshold=0.7)
+        >>> audit(rows, judge=judge).estimate.negatives.share
+        1.0
     """
 
-    scorer: PairScorer
-    threshold: float
-    size: int
-    seed: int
+    model: Any
+    sample: AtLeastOne = 500
+    threshold: ShareBetween = 0.5
+    seed: AtLeastZero = 42
+    scorer: PairScorer = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.model, FunctionType):
+            kind: Any = getattr(self.model, "kind", "ce_prob")
+            scorer: PairScorer = CallableScorer(function=self.model, digest="", kind=kind)
+        else:
+            scorer = load_cross_encoder(self.model, cache_dir=cache_root())
+        object.__setattr__(self, "scorer", scorer)
 
     def estimate(self, negatives: SampledPairs, positives: SampledPairs) -> Estimate:
-        """What the judge says of the samples, and of queries beside the positive of the next query in the sample.
+        """Ask the judge about the samples, and about queries beside the positive of the next query in the sample.
 
         Raises:
-            DataError: scores are no probabilities.
+            DataError: a score is NaN, or no probability.
         """
         sampled, known = list(negatives.pairs.values()), list(positives.pairs.values())
         shifted = [(query, text, 0) for (query, *_), (other, text, _) in pairwise(known) if query != other]
@@ -130,7 +153,7 @@ class Judge:
         shares = [Share(int(mask.sum()), len(mask)) for mask in accepted]
         settings = getattr(self.scorer, "settings", {})
         name = next((str(settings[what]) for what in ("folder", "function", "model") if what in settings), "")
-        found = [pair for pair, yes in zip(sampled, accepted[0], strict=True) if yes][:EXAMPLES]
+        relevant = [pair for pair, yes in zip(sampled, accepted[0], strict=True) if yes][:EXAMPLES]
         return Estimate(
             negatives=shares[0],
             positives=shares[1],
@@ -138,7 +161,7 @@ class Judge:
             threshold=self.threshold,
             judge=name.rstrip("/").rpartition("/")[2] or type(self.scorer).__name__,
             seed=self.seed,
-            examples=tuple({"row": row, "query": cut(query), "negative": cut(text)} for query, text, row in found),
+            examples=tuple({"row": row, "query": cut(query), "negative": cut(text)} for query, text, row in relevant),
         )
 
     def _accepts(self, pairs: Sequence[tuple[str, str, int]]) -> np.ndarray:
@@ -156,17 +179,3 @@ class Judge:
                 'to give probabilities. If these are logits, set its attribute `kind` to "ce_logit".'
             )
         return probabilities(scores, self.scorer.kind) >= self.threshold
-
-
-def open_judge(model: Any, *, threshold: float, size: int, seed: int) -> Judge:
-    """The judge behind what a user passes.
-
-    Raises:
-        ConfigError: something else was passed.
-        ModelError: there is no such model.
-    """
-    if isinstance(model, FunctionType):
-        scorer: PairScorer = CallableScorer(function=model, digest="", kind=getattr(model, "kind", "ce_prob"))
-    else:
-        scorer = load_cross_encoder(model, cache_dir=cache_root())
-    return Judge(scorer, threshold, size, seed)

@@ -1,4 +1,4 @@
-"""Texts and ids of a table, found by either: 8 bytes a row for each of the sorted keys and places that are used."""
+"""Look up rows of a table by text or id: 8 bytes a row for each of the sorted keys and places that are used."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ class Lookup:
 
     Args:
         table (`Corpus`): their ids and texts.
-        originals (`Corpus`, *optional*): a column of ids that those of the rows stand for, as its texts.
+        originals (`Corpus`, *optional*): has as its texts the original ids, for which the ids of rows stand.
     """
 
     table: Corpus
     originals: Corpus | None = None
 
     def rows_of_ids(self, ids: pa.Array) -> np.ndarray:
-        """Row of each id, (n,) int64; -1 where there is none."""
-        return _found(id_keys(ids), *self._by_id)
+        """Find the row of each id, (n,) int64; -1 where the table lacks it."""
+        return _rows_of(id_keys(ids), *self._by_id)
 
     def rows_of_texts(self, texts: pa.Array) -> np.ndarray:
-        """First row of each text as a reader sees it, (n,) int64; -1 where there is none."""
-        return _found(normalized_keys(texts), *self._by_text)
+        """Find the first row of each text as a reader sees it, (n,) int64; -1 where the table lacks it."""
+        return _rows_of(normalized_keys(texts), *self._by_text)
 
     def texts(self, rows: np.ndarray) -> pa.Array:
-        """Texts at rows; null at -1."""
+        """Return the texts at rows; null at -1."""
         return _nulled(self.table.texts(np.maximum(rows, 0)), rows)
 
     def ids(self, rows: np.ndarray) -> pa.Array:
-        """Ids at rows, the original ones; null at -1."""
+        """Return the original ids at rows; null at -1."""
         places = np.maximum(rows, 0)
-        of = self.table.ids(places) if self.originals is None else self.originals.texts(places)
-        return _nulled(of.cast(pa.string()), rows)
+        ids = self.table.ids(places) if self.originals is None else self.originals.texts(places)
+        return _nulled(ids.cast(pa.string()), rows)
 
     def exact(self, rows: np.ndarray) -> np.ndarray:
-        """Exact keys of the texts at rows, (n,) uint64; `NONE` at -1."""
+        """Return exact keys of the texts at rows, (n,) uint64; `NONE` at -1."""
         return np.where(rows < 0, NONE, self._exact[np.maximum(rows, 0)])
 
     @functools.cached_property
@@ -74,7 +74,7 @@ class Lookup:
 
 
 def open_lookup(dataset: Any, columns: Columns) -> Lookup:
-    """The lookup of a dataset.
+    """Open a dataset as a lookup.
 
     Raises:
         ColumnError: it is no `Dataset`, or lacks a column.
@@ -88,9 +88,9 @@ def _sorted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return keys[order], order
 
 
-def _found(keys: np.ndarray, table: np.ndarray, places: np.ndarray) -> np.ndarray:
-    position, found = isin_sorted(keys, table)
-    return np.where(found & (keys != NONE), places[position], -1)
+def _rows_of(keys: np.ndarray, table: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    position, known = isin_sorted(keys, table)
+    return np.where(known & (keys != NONE), rows[position], -1)
 
 
 def _nulled(values: pa.Array, rows: np.ndarray) -> pa.Array:

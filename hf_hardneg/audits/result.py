@@ -1,4 +1,4 @@
-"""What an audit found: a report to be printed, stored, or written as a page."""
+"""The result of an audit, to be printed, stored, or written as a page."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What `audit()` found; true where there is no error, and `str()` renders it.
+    """The result of `audit()`, which is true where no finding is an error; `str()` renders it.
 
     Args:
-        layout (`str`): of the rows.
-        rows, negatives (`int`): audited; rows that a layout writes apart count as one.
+        layout (`str`): the layout of the rows.
+        rows, negatives (`int`): how many were audited; rows that a layout writes apart count as one.
         findings (`tuple[Finding, ...]`): by severity; a check that found nothing is not among them.
         unchecked (`dict[str, str]`): checks that could not be made, and what they need.
-        histograms (`tuple[Histogram, ...]`): of negatives in a row, overlaps with the positive, relative margins.
-        estimate (`Estimate`, *optional*): of false negatives, where there was a judge.
+        histograms (`tuple[Histogram, ...]`): negatives in a row, overlaps with the positive, relative margins.
+        estimate (`Estimate`, *optional*): the judge's estimate of false negatives.
     """
 
     layout: str
@@ -42,29 +42,28 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
-        return not any(one.severity == "error" for one in self.findings)
+        """Whether no finding is an error."""
+        return not any(finding.severity == "error" for finding in self.findings)
 
     def __bool__(self) -> bool:
         return self.ok
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each finding, by name."""
-        return {one.name: one.count for one in self.findings}
+        """The count of each finding, by name."""
+        return {finding.name: finding.count for finding in self.findings}
 
     def __getitem__(self, name: str) -> Finding:
-        return next(one for one in self.findings if one.name == name)
+        return next(finding for finding in self.findings if finding.name == name)
 
     def __str__(self) -> str:
         lines = [self.summary]
-        for one in self.findings:
-            lines.append(
-                f"{one.severity:<8} {one.name:<20} {one.count:>10,}  {100 * one.share:6.2f} % of rows  {one.says}"
-            )
-            if one.severity != "note" and one.examples:
-                lines.append(f"{'':<9}such as {_shown(one.examples[0])}")
-            lines.append(f"{'':<9}{one.todo}")
+        for finding in self.findings:
+            figures = f"{finding.count:>10,}  {100 * finding.share:6.2f} % of rows"
+            lines.append(f"{finding.severity:<8} {finding.name:<20} {figures}  {finding.says}")
+            if finding.severity != "note" and finding.examples:
+                lines.append(f"{'':<9}such as {_shown(finding.examples[0])}")
+            lines.append(f"{'':<9}{finding.todo}")
         if self.estimate is not None:
             lines.append(str(self.estimate))
         if self.unchecked:
@@ -74,24 +73,24 @@ class Audit:
 
     @property
     def summary(self) -> str:
-        """It in a line."""
-        kinds = [one.severity for one in self.findings]
+        """The result in a line."""
+        kinds = [finding.severity for finding in self.findings]
         named = [(kinds.count(kind), kind) for kind in ("error", "warning", "note") if kind in kinds]
-        found = ", ".join(f"{number} {kind}{'s' if number > 1 else ''}" for number, kind in named) or "nothing found"
-        return f"{self.rows:,} rows, {self.negatives:,} negatives, layout {self.layout}: {found}"
+        counted = ", ".join(f"{number} {kind}{'s' if number > 1 else ''}" for number, kind in named) or "nothing found"
+        return f"{self.rows:,} rows, {self.negatives:,} negatives, layout {self.layout}: {counted}"
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values that JSON can hold; what is infinite or NaN is text."""
-        made = _plain({**asdict(self), "ok": self.ok})
+        """Return all of it as plain values that JSON can hold; infinite numbers and NaN become text."""
+        values = _plain({**asdict(self), "ok": self.ok})
         if self.estimate is not None:
             for name in ("negatives", "positives", "random"):
                 low, high = getattr(self.estimate, name).interval
-                made["estimate"][name] |= {"low": low, "high": high}
-        return made
+                values["estimate"][name] |= {"low": low, "high": high}
+        return values
 
     @checked
     def html(self, path: Folder) -> Path:
-        """Writes a page of its own, with examples and plots; returns where.
+        """Write an HTML page with examples and plots, and return its path.
 
         Args:
             path (`str` or `Path`): replaced where it exists.
@@ -108,16 +107,17 @@ class Audit:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _shown(example: Mapping[str, Any]) -> str:
-    """An example in a line; texts quoted, so that no control character gets through."""
-    cut = {
-        name: one[:SHOWN_CHARACTERS] + "…" if isinstance(one, str) and len(one) > SHOWN_CHARACTERS else one
-        for name, one in example.items()
-    }
-    return ", ".join(f"{name} {f'{one:.4g}' if isinstance(one, float) else repr(one)}" for name, one in cut.items())
+    """Print an example in a line, with texts quoted, so that no control character gets through."""
+    parts = []
+    for name, value in example.items():
+        if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+            value = value[:SHOWN_CHARACTERS] + "…"
+        parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value!r}")
+    return ", ".join(parts)

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arrays.lists import combined
 from hf_hardneg.corpus.encodings import as_arrow, ordinary, plain
 from hf_hardneg.corpus.ids import class_names, named, named_columns
 from hf_hardneg.errors import ColumnError, ConfigError
@@ -248,23 +249,9 @@ def _merging() -> str | None:
     return name if name in MERGING else None
 
 
-def ragged(values: pa.Array, counts: np.ndarray) -> pa.ListArray:
-    """A list array of flat values, `counts` (n,) of them in each list."""
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
-
-
-def flat(column: pa.ChunkedArray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Values and list lengths of a list column: (m,) of `dtype` and (n,) int64."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    counts = np.diff(array.offsets.to_numpy(zero_copy_only=False)).astype(np.int64)
-    values = array.flatten().to_numpy(zero_copy_only=False).astype(dtype)
-    return values, counts
-
-
 def matrix(column: pa.ChunkedArray) -> Any:
     """Rows of numbers as a matrix (n, d) where they are equally long, else the values as they are."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = combined(column)
     array = array if pa.types.is_fixed_size_list(array.type) else plain(array)
     fixed = pa.types.is_fixed_size_list(array.type)
     if not (fixed or pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):

@@ -1,4 +1,4 @@
-"""`to_format` and `from_format`: mined data as each trainer reads it, and back."""
+"""`to_format` writes mined data as each trainer reads it, and `from_format` reads it from any of these layouts."""
 
 from hf_hardneg.formats.exporting import to_format
 from hf_hardneg.formats.files import save_format

@@ -1,5 +1,7 @@
-"""Layouts that carry ids, with the texts in tables beside them: Tevatron v2, PyLate and sentence-transformers'
-distillation, ColBERT, NeMo's corpus form and msmarco-hard-negatives.
+"""Layouts that carry ids, with the texts in tables beside them.
+
+These are Tevatron v2, PyLate's and sentence-transformers' distillation, ColBERT, NeMo's corpus form and
+msmarco-hard-negatives.
 """
 
 from __future__ import annotations
@@ -10,37 +12,37 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 from hf_hardneg.formats.roles import decoded
-from hf_hardneg.formats.rows import Rows, lengths, listed, one, structs
+from hf_hardneg.formats.rows import Rows, renamed, structs
 
 
 def tevatron_v2(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`query_id`, `query_text`, `query_image`, `positive_document_ids`, `negative_document_ids`."""
+    """Write `query_id`, `query_text`, `query_image`, `positive_document_ids`, `negative_document_ids`."""
     ids = {"positive_document_ids": rows.positive_ids, "negative_document_ids": rows.negative_ids}
     image = pa.nulls(len(rows.query), pa.string())
     return pa.table({"query_id": rows.query_id, "query_text": rows.query, "query_image": image, **ids})
 
 
 def from_tevatron_v2(table: pa.Table) -> dict[str, Any]:
-    """Back."""
-    columns = {"query_id": table.column("query_id"), "query": table.column("query_text")}
-    ids = {f"{kind}_ids": table.column(f"{kind}_document_ids") for kind in ("positive", "negative")}
-    return columns | ids
+    """Read what `tevatron_v2` writes."""
+    ids = {"positive_ids": "positive_document_ids", "negative_ids": "negative_document_ids"}
+    return renamed(table, query_id="query_id", query="query_text", **ids)
 
 
 def pylate_kd(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`query_id`, `document_ids` and `scores`, the positive first; one row for each positive with `width` negatives.
+    """Write `query_id`, `document_ids` and `scores`, the positive first, a row for each positive with `width`
+    negatives.
 
-    Scores are stretched to 0…1 in each row, as PyLate's loss stretches those of its student before it compares both.
+    Scores are stretched to 0…1 in each row, as PyLate's loss stretches its student's before it compares both.
     """
     rows = rows.per_positive()
-    stretched = _stretched(rows.document_scores())
-    return pa.table({"query_id": rows.query_id, "document_ids": rows.document_ids(), "scores": stretched})
+    columns = {"query_id": rows.query_id, "document_ids": rows.document_ids()}
+    return pa.table({**columns, "scores": _stretched(rows.document_scores())})
 
 
 def _stretched(lists: pa.ListArray) -> pa.ListArray:
-    """Each list on a scale from its lowest, 0, to its highest, 1; all 0 where they are the same."""
+    """Put each list on a scale from its lowest, 0, to its highest, 1; equal values become 0."""
     counts = lengths(lists)
     flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     if not len(flat):
@@ -52,12 +54,12 @@ def _stretched(lists: pa.ListArray) -> pa.ListArray:
 
 
 def from_pylate_kd(table: pa.Table) -> dict[str, Any]:
-    """Back; the first document is the positive."""
+    """Read what `pylate_kd` writes; the first document is the positive."""
     return _split(table, {"ids": "document_ids", "scores": "scores"}, "query_id")
 
 
 def _split(table: pa.Table, lists: dict[str, str], query_id: str) -> dict[str, Any]:
-    """The first of each list, and the others, where the table has it."""
+    """Split lists, where the table has them, into their first value and the others."""
     columns = {"query_id": table.column(query_id)}
     for name, theirs in lists.items():
         if theirs in table.column_names:
@@ -68,7 +70,7 @@ def _split(table: pa.Table, lists: dict[str, str], query_id: str) -> dict[str, A
 
 
 def colbert(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`qid`, `positive_pid`, `negative_pid`: one row for each (positive, negative)."""
+    """Write `qid`, `positive_pid`, `negative_pid`, a row for each (positive, negative)."""
     rows = rows.per_positive()
     owner = pc.list_parent_indices(rows.negative_ids)
     return pa.table(
@@ -81,27 +83,27 @@ def colbert(rows: Rows, scores: bool, width: int) -> pa.Table:
 
 
 def from_colbert(table: pa.Table) -> dict[str, Any]:
-    """Back."""
-    ids = {f"{kind}_ids": listed(table.column(f"{kind}_pid")) for kind in ("positive", "negative")}
-    return {"query_id": table.column("qid"), **ids}
+    """Read what `colbert` writes."""
+    columns = renamed(table, query_id="qid", positive_ids="positive_pid", negative_ids="negative_pid")
+    return {name: column if name == "query_id" else listed(column) for name, column in columns.items()}
 
 
 def colbert_nway(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`qid`, `pids`, and `scores`, the positive first; one row for each positive with `width` negatives."""
+    """Write `qid`, `pids`, and `scores`, the positive first, a row for each positive with `width` negatives."""
     rows = rows.per_positive()
     columns = {"qid": rows.query_id, "pids": rows.document_ids()}
     return pa.table(columns | ({"scores": rows.document_scores()} if scores else {}))
 
 
 def from_colbert_nway(table: pa.Table) -> dict[str, Any]:
-    """Back; the first document is the positive."""
+    """Read what `colbert_nway` writes; the first document is the positive."""
     return _split(table, {"ids": "pids", "scores": "scores"}, "qid")
 
 
 def nemo_ids(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`question_id`, `question`, `corpus_id`, `pos_doc` and `neg_doc` of {id}, and score.
+    """Write `question_id`, `question`, `corpus_id`, `pos_doc` and `neg_doc` of {id}, and score.
 
-    One row for each positive, since NeMo trains on the first of a row unless it is told to take turns.
+    Each positive has a row, since NeMo trains on the first of a row unless it is told to take turns.
     """
     rows = rows.per_positive()
     columns = {
@@ -109,17 +111,17 @@ def nemo_ids(rows: Rows, scores: bool, width: int) -> pa.Table:
         "question": rows.query,
         "corpus_id": pa.repeat("corpus", len(rows.query)),
     }
-    for name, ids, of in (
+    for name, ids, ratings in (
         ("pos_doc", rows.positive_ids, rows.positive_scores),
         ("neg_doc", rows.negative_ids, rows.negative_scores),
     ):
-        columns[name] = structs(ids, id=ids.flatten(), **({"score": of.flatten()} if scores else {}))
+        columns[name] = structs(ids, id=ids.flatten(), **({"score": ratings.flatten()} if scores else {}))
     return pa.table(columns)
 
 
 def from_nemo_ids(table: pa.Table) -> dict[str, Any]:
-    """Back."""
-    columns = {"query_id": table.column("question_id"), "query": table.column("question")}
+    """Read what `nemo_ids` writes."""
+    columns = renamed(table, query_id="question_id", query="question")
     for kind, theirs in (("positive", "pos_doc"), ("negative", "neg_doc")):
         lists = listed(table.column(theirs))
         fields = {field.name for field in lists.type.value_type}
@@ -129,26 +131,21 @@ def from_nemo_ids(table: pa.Table) -> dict[str, Any]:
 
 
 def msmarco_hard_negatives(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`qid`, `pos`, and `neg`, a struct of one list of ids for each retriever."""
+    """Write `qid`, `pos`, and `neg`, a struct of one list of ids for each retriever."""
     flat, owner = rows.negative_ids.flatten(), pc.list_parent_indices(rows.negative_ids).to_numpy()
     sources = rows.sources.flatten()
     fields = []
     for system in rows.systems:
         mask = pc.equal(sources, system)
-        own = owner[mask.to_numpy(zero_copy_only=False)]
-        fields.append(ragged(flat.filter(mask), np.bincount(own, minlength=len(rows.query))))
-    return pa.table(
-        {
-            "qid": rows.query_id,
-            "pos": rows.positive_ids,
-            "neg": pa.StructArray.from_arrays(fields, names=list(rows.systems)),
-        }
-    )
+        counts = np.bincount(owner[mask.to_numpy(zero_copy_only=False)], minlength=len(rows.query))
+        fields.append(ragged(flat.filter(mask), counts))
+    negatives = pa.StructArray.from_arrays(fields, names=list(rows.systems))
+    return pa.table({"qid": rows.query_id, "pos": rows.positive_ids, "neg": negatives})
 
 
 def from_msmarco_hard_negatives(table: pa.Table) -> dict[str, Any]:
-    """Back; the retrievers one after the other."""
-    negatives = one(table.column("neg"))
+    """Read what `msmarco_hard_negatives` writes; negatives of the first retriever come first."""
+    negatives = combined(table.column("neg"))
     systems = [field.name for field in negatives.type]
     lists = [listed(pc.struct_field(negatives, name)) for name in systems]
     owner = np.concatenate([np.repeat(np.arange(len(table)), lengths(part)) for part in lists])

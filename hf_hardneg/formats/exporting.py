@@ -1,4 +1,4 @@
-"""`to_format`: mined data as each trainer reads it."""
+"""`to_format` writes mined data in the layout that a trainer reads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.formats.fitting import Sizes, counted, fit
 from hf_hardneg.formats.layouts import LAYOUTS, Layout, check_layout
-from hf_hardneg.formats.rows import Rows, lengths, listed, one
+from hf_hardneg.formats.rows import Rows
 from hf_hardneg.formats.scores import chosen_scores, columns_of_scores
 from hf_hardneg.formats.tables import WHOLE, check_all_known, corpus_table, texts_of_rows, with_ids
 from hf_hardneg.runtime.arguments import Name, Negatives, checked
@@ -40,7 +40,7 @@ def to_format(
     corpus: Dataset | None = None,
     columns: Columns | None = None,
 ) -> Dataset | DatasetDict:
-    """Mined data in the layout a trainer reads.
+    """Write mined data in the layout that a trainer reads.
 
     | layout | columns | rows | where negatives are short |
     |---|---|---|---|
@@ -68,18 +68,18 @@ def to_format(
     | `msmarco-hard-negatives` | `qid`, `pos`, `neg` (ids by retriever) | `queries`, `corpus` | query |
 
     Where a trainer draws a positive of a row, or reads the first only, a row without a positive or without a negative
-    stops it: only `labeled-pair` and `list` have such rows. In the labelled layouts the positive's column holds the
-    documents, as in sentence-transformers. `save_format()` writes the files that trainers read, `from_format()` reads
-    them back. What a layout cannot carry is in `LAYOUTS[name].loses`; rows and columns of your own that are lost are
-    counted in a warning before anything is written.
+    stops the training: only `labeled-pair` and `list` have such rows. In the labelled layouts the positive's column
+    holds the documents, as in sentence-transformers. `save_format()` writes the files that trainers read,
+    `from_format()` reads them. What a layout cannot carry is in `LAYOUTS[name].loses`; rows and columns of your own
+    that are lost are counted in a warning before anything is written.
 
     Args:
         dataset (`Dataset` or `DatasetDict`): what `mine()` returned; one split of it for layouts with tables.
         layout (`str`): a name of the table.
         scores (`bool` or `str`, *optional*): add a score for each document, the positive's first, for distillation.
-            `True` takes a teacher's, which are those of the scoring filter that mined: a cross-encoder's raw logits, as
-            MarginMSE and KL distillation take them. A name takes those: `"denoised"` of that filter, `"retriever"` of
-            the retriever, whose mistakes hard negatives are. By default none, but `pylate-kd` needs a teacher's,
+            `True` takes a teacher's, the scores of the scoring filter that mined: a cross-encoder's raw logits, as
+            MarginMSE and KL distillation take them. A name says whose: `"denoised"` takes that filter's, `"retriever"`
+            the retriever's, whose mistakes hard negatives are. By default none, but `pylate-kd` needs a teacher's,
             stretched to 0…1 in each row as PyLate's loss stretches its student's, and `colbert-nway` has them where
             there is one.
         num_negatives (`int`, *optional*): at most so many for each row; the width of `n-tuple`, `pylate-kd` and
@@ -94,7 +94,7 @@ def to_format(
         UnknownNameError: no such layout.
         ColumnError: the dataset is not mined data, or lacks ids.
         ConfigError: no row has the positive and the negatives that the layout needs; or scores are asked of rows that
-            have none, or no teacher's.
+            have no scores, or no teacher's.
         DataError: ids that are missing, empty, ambiguous or not in the corpus.
 
     Example:
@@ -142,7 +142,7 @@ class _Documents:
 
     @functools.cached_property
     def table(self) -> Dataset | None:
-        """`id` and `text` of the corpus, where one is given."""
+        """The `id` and `text` of the corpus, where there is one."""
         return None if self.corpus is None else corpus_table(self.corpus, self.columns)
 
 
@@ -161,39 +161,34 @@ def _convert(
 
 
 def _with_tables(dataset: Dataset, shape: Layout, converter: _Converter, corpus: Dataset | None) -> DatasetDict:
-    """The rows, and the tables of texts that they name."""
+    """Write the rows, and the tables of texts that they name."""
     from datasets import Dataset, DatasetDict
 
     names = converter.names
     queries = texts_of_rows(dataset, [("query_id", names.query)], "query")
     pairs = [("positive_ids", names.positive), ("negative_ids", "negatives")]
     texts = corpus or Dataset(texts_of_rows(dataset, pairs, "document"))
-    known = one(texts.data.column("id"))
+    known = combined(texts.data.column("id"))
     for table in dataset.select_columns(["positive_ids", "negative_ids"]).iter(WHOLE):
         for column in table.columns:
             check_all_known(listed(column).flatten(), known, "document")
     if "negative_sources" in dataset.column_names:
-        converter = replace(converter, systems=_systems(dataset))
+        tables = dataset.select_columns(["negative_sources"]).iter(WHOLE)
+        sources = (pc.unique(listed(table.column("negative_sources")).flatten()).to_pylist() for table in tables)
+        converter = replace(converter, systems=tuple(sorted(set().union(*sources))))
     if shape.numbered:
-        converter = replace(converter, numbered=(one(queries.column("id")), known))
+        converter = replace(converter, numbered=(combined(queries.column("id")), known))
     size = WHOLE if shape.numbered else 1_000
     rows = dataset.map(converter, batched=True, batch_size=size, desc=f"To {converter.layout}")
-    tables = {shape.rows: rows.with_format(None)}
+    written = {shape.rows: rows.with_format(None)}
     if shape.queries:
-        tables[shape.queries] = _table(Dataset(queries), shape.query_key, "query_id", shape.numbered)
-    tables[str(shape.documents)] = _table(texts, shape.document_key, "document_id", shape.numbered)
-    return DatasetDict(tables)
-
-
-def _systems(dataset: Dataset) -> tuple[str, ...]:
-    """Every retriever that a negative comes from."""
-    tables = dataset.select_columns(["negative_sources"]).iter(WHOLE)
-    found = (pc.unique(listed(table.column("negative_sources")).flatten()).to_pylist() for table in tables)
-    return tuple(sorted(set().union(*found)))
+        written[shape.queries] = _table(Dataset(queries), shape.query_key, "query_id", shape.numbered)
+    written[str(shape.documents)] = _table(texts, shape.document_key, "document_id", shape.numbered)
+    return DatasetDict(written)
 
 
 def _table(texts: Dataset, key: str, original: str, numbered: bool) -> Dataset:
-    """A table of texts under its key; where that is a position, the id stands in a third column."""
+    """Write a table of texts under its key; where that is a position, a third column has the id."""
     plain = texts.with_format("arrow")
     return plain.map(_Keyed(key, original, numbered), batched=True, with_indices=True).with_format(None)
 
@@ -222,7 +217,7 @@ class _Truncated:
 
 
 def _others(present: Sequence[str], names: PairColumns) -> list[str]:
-    """Columns that are neither mining's nor named."""
+    """Name the columns that neither mining made nor the caller named."""
     return [name for name in present if name not in (*MINED, *astuple(names)) and not _SCORES.fullmatch(name)]
 
 
@@ -258,7 +253,7 @@ class _Converter:
         return Rows(
             query_column=self.names.query,
             positive_column=self.names.positive,
-            query=one(table.column(self.names.query)),
+            query=combined(table.column(self.names.query)),
             positives=positives,
             positive_scores=scores[0],
             negatives=negatives,
@@ -267,7 +262,7 @@ class _Converter:
         )
 
     def _ids(self, table: pa.Table) -> dict[str, pa.Array]:
-        query = one(table.column("query_id"))
+        query = combined(table.column("query_id"))
         positives, negatives = listed(table.column("positive_ids")), _sliced(table.column("negative_ids"), self.width)
         if self.numbered is not None:
             queries, documents = self.numbered
@@ -282,8 +277,8 @@ class _Converter:
 
 
 def _present(column: pa.ChunkedArray) -> pa.ListArray:
-    """A column of positives as lists; of one that is no list, empty where it is null."""
-    array = one(column)
+    """Read a column of positives as lists; a null text is an empty list."""
+    array = combined(column)
     return listed(array) if pa.types.is_nested(array.type) else ragged(array.drop_null(), counted(array))
 
 
@@ -296,5 +291,5 @@ def _positions(lists: pa.ListArray, known: pa.Array) -> pa.ListArray:
 
 
 def _sliced(column: pa.ChunkedArray, width: int) -> pa.ListArray:
-    """The first `width` of each list."""
-    return pc.list_slice(one(column), 0, width, return_fixed_size_list=False)
+    """Keep the first `width` values of each list."""
+    return pc.list_slice(combined(column), 0, width, return_fixed_size_list=False)

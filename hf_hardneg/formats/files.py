@@ -1,7 +1,8 @@
-"""`save_format`: the files that trainers' own loaders read, and those files back as tables."""
+"""`save_format` writes the files that trainers' own loaders read; `read_format` reads them as tables."""
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import re
@@ -22,22 +23,23 @@ BATCH = 1_000
 MOST = 1 << 30
 """Bytes of a TSV file that are parsed at once, into which a line must fit."""
 _SHARD = re.compile(r"-\d+-of-\d+$")
+"""The end of a shard's name: `train-00000-of-00002.parquet` is a shard of `train`."""
 
 
 @checked
-def save_format(made: Dataset | DatasetDict, layout: Name, directory: Folder) -> list[Path]:
-    """What `to_format()` returned, as the files its trainer reads.
+def save_format(dataset: Dataset | DatasetDict, layout: Name, directory: Folder) -> list[Path]:
+    """Write what `to_format()` returned to the files that its trainer reads.
 
     `colbert` and `colbert-nway`: triples.jsonl of arrays, queries.tsv, collection.tsv. `nemo-ids`: train.json and a
     folder corpus. `contrastors` and `msmarco-hard-negatives`: .jsonl.gz. Others: one JSONL file for each table.
 
     Args:
-        made (`Dataset` or `DatasetDict`): the rows, or rows and tables.
-        layout (`str`): the layout they are in.
+        dataset (`Dataset` or `DatasetDict`): the rows, or rows and tables.
+        layout (`str`): the layout of the rows.
         directory (`str` or `Path`): created; files of the same names are replaced.
 
     Returns:
-        `list[Path]`: what was written.
+        `list[Path]`: the files that were written.
 
     Raises:
         UnknownNameError: no such layout.
@@ -55,7 +57,7 @@ def save_format(made: Dataset | DatasetDict, layout: Name, directory: Folder) ->
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     folder = Path(directory)
-    tables = dict(made) if isinstance(made, DatasetDict) else {"train": made}
+    tables = dict(dataset) if isinstance(dataset, DatasetDict) else {"train": dataset}
     try:
         with writing(folder, other="directory="):
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,12 +69,8 @@ def save_format(made: Dataset | DatasetDict, layout: Name, directory: Folder) ->
         ) from error
 
 
-def _jsonl_files(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
-    return [_lines(folder / f"{name}.jsonl", map(_json, _rows(table))) for name, table in tables.items()]
-
-
-def _gzipped(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
-    return [_lines(folder / f"{name}.jsonl.gz", map(_json, _rows(table))) for name, table in tables.items()]
+def _jsonl_files(tables: Mapping[str, Dataset], folder: Path, ending: str = "jsonl") -> list[Path]:
+    return [_lines(folder / f"{name}.{ending}", map(_json, _rows(table))) for name, table in tables.items()]
 
 
 def _colbert(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
@@ -81,18 +79,17 @@ def _colbert(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
 
 
 def _colbert_nway(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
-    rows = _rows(tables["triples"])
-    examples = (_json([row["qid"], *_scored(row)]) for row in rows)
+    """Write examples of a query and documents, each a pair with its score where rows have scores."""
+    scored = "scores" in tables["triples"].column_names
+    examples = (
+        _json([row["qid"], *(zip(row["pids"], row["scores"], strict=True) if scored else row["pids"])])
+        for row in _rows(tables["triples"])
+    )
     return [_lines(folder / "triples.jsonl", examples), *_tsv_files(tables, folder)]
 
 
-def _scored(row: Mapping[str, Any]) -> list[Any]:
-    """The documents of an n-way example, as pairs with their scores where there are."""
-    return list(zip(row["pids"], row["scores"], strict=True)) if "scores" in row else row["pids"]
-
-
 def _tsv_files(tables: Mapping[str, Dataset], folder: Path) -> list[Path]:
-    """Queries with their original id third, which ColBERT skips; in the collection it would be taken for a title."""
+    """Write queries with their original id third, which ColBERT skips; in the collection that would be a title."""
     queries = (f"{row['qid']}\t{_flat(row['text'])}\t{_flat(row['query_id'])}" for row in _rows(tables["queries"]))
     documents = (f"{row['pid']}\t{_flat(row['text'])}" for row in _rows(tables["collection"]))
     return [_lines(folder / "queries.tsv", queries), _lines(folder / "collection.tsv", documents)]
@@ -128,6 +125,7 @@ def _lines(path: Path, lines: Any) -> Path:
     return path
 
 
+_gzipped = functools.partial(_jsonl_files, ending="jsonl.gz")
 _WRITERS: dict[str, Callable[[Mapping[str, Dataset], Path], list[Path]]] = {
     "colbert": _colbert,
     "colbert-nway": _colbert_nway,
@@ -138,30 +136,26 @@ _WRITERS: dict[str, Callable[[Mapping[str, Dataset], Path], list[Path]]] = {
 
 
 def read_format(path: Path, layout: str | None) -> Any:
-    """The table in a file, or the tables in a folder.
+    """Read the table in a file, or the tables in a folder.
 
     Raises:
-        DataError: nothing readable is there.
+        DataError: nothing in it can be read.
     """
+    from datasets import Dataset, concatenate_datasets
+
     if path.is_dir() and (path / "collection.tsv").exists():
         return _read_colbert(path, layout)
     if path.is_dir() and (path / "corpus" / "merlin_metadata.json").exists():
-        rows = _from_json(json.loads((path / "train.json").read_text(encoding="utf-8"))["data"])
-        return {"train": rows, "corpus": load_table(str(path / "corpus"))}
+        rows = json.loads((path / "train.json").read_text(encoding="utf-8"))["data"]
+        return {"train": Dataset.from_list(rows), "corpus": load_table(str(path / "corpus"))}
     if path.is_dir() and (path / "qrels").is_dir():
         return _read_beir(path)
-    files = sorted(file for file in path.glob("*") if _is_table(file)) if path.is_dir() else []
-    if files:
-        return {name: _table(*shards) for name, shards in _tables_of(files).items()}
-    return _table(path)
-
-
-def _tables_of(files: list[Path]) -> dict[str, list[Path]]:
-    """Files by the table that they are, or are shards of: `train-00000-of-00002.parquet` is of `train`."""
-    tables: dict[str, list[Path]] = {}
-    for file in files:
-        tables.setdefault(_SHARD.sub("", file.name.split(".")[0]), []).append(file)
-    return tables
+    tables: dict[str, list[Dataset]] = {}
+    for file in sorted(filter(_is_table, path.glob("*"))) if path.is_dir() else ():
+        tables.setdefault(_SHARD.sub("", file.name.split(".")[0]), []).append(load_table(str(file)))
+    if tables:
+        return {name: concatenate_datasets(shards) for name, shards in tables.items()}
+    return load_table(str(path))
 
 
 def _is_table(file: Path) -> bool:
@@ -172,20 +166,6 @@ def _is_table(file: Path) -> bool:
     )
 
 
-def _table(path: Path, *more: Path) -> Dataset:
-    from datasets import concatenate_datasets
-
-    if more:
-        return concatenate_datasets([_table(one) for one in (path, *more)])
-    return load_table(str(path))
-
-
-def _from_json(rows: list[dict[str, Any]]) -> Dataset:
-    from datasets import Dataset
-
-    return Dataset.from_list(rows)
-
-
 def _read_colbert(path: Path, layout: str | None) -> dict[str, Dataset]:
     from datasets import Dataset
 
@@ -194,19 +174,18 @@ def _read_colbert(path: Path, layout: str | None) -> dict[str, Dataset]:
     if not rows:
         raise DataError(f"{path / 'triples.jsonl'} is empty; give a folder whose triples have lines.")
     if isinstance(rows[0][1], list):
-        made: dict[str, Any] = {
+        triples: dict[str, Any] = {
             "qid": [row[0] for row in rows],
             "pids": [[pid for pid, _ in row[1:]] for row in rows],
             "scores": [[score for _, score in row[1:]] for row in rows],
         }
     elif layout == "colbert-nway" or len(rows[0]) != 3:
-        made = {"qid": [row[0] for row in rows], "pids": [row[1:] for row in rows]}
+        triples = {"qid": [row[0] for row in rows], "pids": [row[1:] for row in rows]}
     else:
-        made = dict(zip(("qid", "positive_pid", "negative_pid"), zip(*rows, strict=True), strict=True))
-    queries = _tsv(path / "queries.tsv", ("qid", "text", "query_id"))
+        triples = dict(zip(("qid", "positive_pid", "negative_pid"), zip(*rows, strict=True), strict=True))
     return {
-        "triples": Dataset.from_dict(made),
-        "queries": queries,
+        "triples": Dataset.from_dict(triples),
+        "queries": _tsv(path / "queries.tsv", ("qid", "text", "query_id")),
         "collection": _tsv(path / "collection.tsv", ("pid", "text")),
     }
 
@@ -232,9 +211,9 @@ def _tsv(path: Path, names: tuple[str, ...]) -> Dataset:
 def _read_beir(path: Path) -> dict[str, Dataset]:
     judged = path / "qrels" / "train.tsv"
     if not judged.exists():
-        found = sorted((path / "qrels").glob("*.tsv"))
+        splits = ", ".join(file.name for file in sorted((path / "qrels").glob("*.tsv")))
         raise DataError(
-            f"{path / 'qrels'} has no train.tsv; it has {', '.join(file.name for file in found) or 'nothing'}. "
+            f"{path / 'qrels'} has no train.tsv; it has {splits or 'nothing'}. "
             "Give the three tables as a mapping to read another split."
         )
     tables = {name: load_table(str(path / f"{name}.jsonl")) for name in ("corpus", "queries")}
@@ -242,7 +221,7 @@ def _read_beir(path: Path) -> dict[str, Dataset]:
 
 
 def read_qrels(path: Path) -> Dataset:
-    """BEIR's judgements, a TSV file of query-id, corpus-id and score under their names."""
+    """Read BEIR's judgements, a TSV file of query-id, corpus-id and score under their names."""
     from datasets import Dataset
     from pyarrow import csv
 

@@ -1,4 +1,4 @@
-"""Which mined rows fit a layout, how wide, and what does not, said before anything is written."""
+"""Fit mined rows to a layout: how wide it is, and what is lost, said before anything is written."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arrays.lists import combined, lengths
 from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.formats.layouts import LAYOUTS
-from hf_hardneg.formats.rows import lengths, one
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,10 +23,10 @@ BATCH = 10_000
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many documents rows have.
+    """Numbers of documents in rows.
 
     Args:
-        positives, negatives (`np.ndarray`): (n,) of each row.
+        positives, negatives (`np.ndarray`): (n,) numbers of each row.
     """
 
     positives: np.ndarray
@@ -34,7 +34,7 @@ class Sizes:
 
     @classmethod
     def of(cls, dataset: Dataset, positive_column: str) -> Sizes:
-        """Those of an Arrow-formatted dataset."""
+        """Count the documents of an Arrow-formatted dataset."""
         none = np.zeros(0, np.int64)
         parts = [
             (counted(table.column(positive_column)), counted(table.column("negatives")))
@@ -49,20 +49,20 @@ class Sizes:
 
 
 def counted(column: pa.ChunkedArray) -> np.ndarray:
-    """Documents of each row, (n,); a value that is no list is one, and none where it is null."""
-    array = one(column)
+    """Count the documents of each row, (n,); a value that is no list is one document, and a null is none."""
+    array = combined(column)
     return lengths(array) if pa.types.is_nested(array.type) else array.is_valid().to_numpy(zero_copy_only=False) * 1
 
 
 def fit(layout: str, sizes: Sizes, num_negatives: int | None, others: Sequence[str]) -> int:
-    """The negatives that each row gets at most, or exactly where rows must be equal; what is lost is warned of.
+    """Choose how many negatives each row gets, at most, or exactly where rows must be equal, and warn of what is lost.
 
     Args:
         layout (`str`): a name in `LAYOUTS`.
-        sizes (`Sizes`): of the rows.
-        num_negatives (`int`, *optional*): asked for. By default as many as there are; where rows must be equal, the
-            most that at least half of them have.
-        others (`Sequence[str]`): columns that are not mining's, nor named by the caller.
+        sizes (`Sizes`): sizes of the rows.
+        num_negatives (`int`, *optional*): as asked for. By default the most that a row has; where rows must be equal,
+            the most that at least half of them have.
+        others (`Sequence[str]`): columns that neither mining made nor the caller named.
 
     Raises:
         ConfigError: no row would be left.
@@ -83,7 +83,9 @@ def fit(layout: str, sizes: Sizes, num_negatives: int | None, others: Sequence[s
             f"{usual(whole)} keeps {int((whole >= usual(whole)).sum())}; or mine more negatives."
         )
     width = num_negatives or (usual(whole) if shape.equal else most)
-    told = [*_rows_lost(layout, sizes, width, num_negatives), *_columns_lost(layout, others)]
+    told = _rows_lost(layout, sizes, width, num_negatives)
+    if others:
+        told.append(f"The layout {layout!r} has no place for {', '.join(map(repr, others))}, which are left out.")
     logger.info("The layout %r does not carry: %s.", layout, shape.loses)
     if told:
         warn(" ".join(told))
@@ -91,12 +93,12 @@ def fit(layout: str, sizes: Sizes, num_negatives: int | None, others: Sequence[s
 
 
 def usual(counts: np.ndarray) -> int:
-    """The most that at least half of the rows have, of (m,) counts."""
+    """Return the most that at least half of the rows have, of (m,) counts."""
     return int(np.sort(counts)[len(counts) // 2])
 
 
 def _rows_lost(layout: str, sizes: Sizes, width: int, asked: int | None) -> list[str]:
-    """What becomes of rows that have too few documents, in sentences."""
+    """Say in sentences what becomes of rows that have too few documents."""
     shape, total = LAYOUTS[layout], len(sizes.positives)
     if not shape.whole:
         empty = int(((sizes.positives == 0) & (sizes.negatives == 0)).sum())
@@ -107,8 +109,8 @@ def _rows_lost(layout: str, sizes: Sizes, width: int, asked: int | None) -> list
         "no negative": (sizes.negatives == 0) & (sizes.positives > 0),
     }
     if shape.equal:
-        lacking[f"fewer than {width} negatives"] = (sizes.negatives < width) & (sizes.negatives > 0)
-        lacking[f"fewer than {width} negatives"] &= sizes.positives > 0
+        has_both = (sizes.positives > 0) & (sizes.negatives > 0)
+        lacking[f"fewer than {width} negatives"] = (sizes.negatives < width) & has_both
     reasons = [f"{int(mask.sum())} have {what}" for what, mask in lacking.items() if mask.any()]
     out = int(np.logical_or.reduce(list(lacking.values())).sum())
     told = []
@@ -121,12 +123,9 @@ def _rows_lost(layout: str, sizes: Sizes, width: int, asked: int | None) -> list
 
 def _short(layout: str, counts: np.ndarray, total: int, asked: int | None) -> list[str]:
     short = 0 if asked is None else int((counts < asked).sum())
+    if not short:
+        return []
     return [
         f"{short} of {total} rows have fewer than {asked} negatives and give fewer rows or shorter lists in the layout "
         f"{layout!r}. Mine deeper, loosen the filters, or pass a smaller num_negatives."
-    ] * bool(short)
-
-
-def _columns_lost(layout: str, others: Sequence[str]) -> list[str]:
-    names = ", ".join(map(repr, others))
-    return [f"The layout {layout!r} has no place for {names}, which are left out."] if others else []
+    ]

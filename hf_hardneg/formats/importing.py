@@ -1,4 +1,4 @@
-"""`from_format`: what any trainer reads, as mined data."""
+"""`from_format` reads what any trainer reads as mined data."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 from hf_hardneg.arrays.strings import strings_of
-from hf_hardneg.corpus.batches import ragged
 from hf_hardneg.corpus.ids import as_text, is_listed, is_text, named_columns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, unknown_name, warn
 from hf_hardneg.formats import beir, roles
@@ -21,7 +21,6 @@ from hf_hardneg.formats.files import read_format
 from hf_hardneg.formats.layouts import LAYOUTS, Layout
 from hf_hardneg.formats.merging import merged
 from hf_hardneg.formats.roles import LABELS, check_classes, decoded, roles_of
-from hf_hardneg.formats.rows import lengths, listed, one
 from hf_hardneg.formats.tables import WHOLE, check_all_known
 from hf_hardneg.runtime.arguments import checked
 
@@ -36,18 +35,18 @@ ORDER = ("query_id", "query", "positive", "positive_ids", "negatives", "negative
 def from_format(
     source: Dataset | DatasetDict | Mapping[str, Any] | str | Path, layout: str | None = None
 ) -> Dataset | DatasetDict:
-    """Training data of any layout, as mined data: `query`, `positive`, `negatives`, and what else it carries.
+    """Read training data of any layout as mined data: `query`, `positive`, `negatives`, and what else it carries.
 
-    Reads every layout of `to_format()`, sentence-transformers' pairs (`pair`) and BEIR's and MTEB's three tables
+    It reads every layout of `to_format()`, sentence-transformers' pairs (`pair`) and BEIR's and MTEB's three tables
     (`beir`: positives are judged above 0, negatives judged 0). Rows that a layout wrote apart are joined again where
     they are neighbours and share their query and positives, or their query and negatives.
 
     Args:
         source (`Dataset`, `DatasetDict`, mapping or path): the rows; with their tables of texts for layouts of ids, by
             the names that `to_format()` gives them; a file or folder as `save_format()` writes or the trainer reads.
-        layout (`str`, *optional*): which; by default what the columns say. In sentence-transformers' layouts names such
-            as `anchor`, `answer` and `negative_2` say what a column is, and ids such as `query_id` are ids; order only
-            decides where names say nothing. That, and columns that are not read, is warned of.
+        layout (`str`, *optional*): the layout; by default what the columns say. In sentence-transformers' layouts names
+            such as `anchor`, `answer` and `negative_2` say what a column is, and ids such as `query_id` are ids; order
+            only decides where names say nothing. That, and columns that are not read, is warned of.
 
     Returns:
         `Dataset`: `query` string, `positive` and `negatives` list[string]; where the layout has them `query_id` string,
@@ -56,8 +55,8 @@ def from_format(
 
     Raises:
         UnknownNameError: no such layout.
-        ColumnError: the columns are those of no layout, or of another.
-        ConfigError: the source is something else; the layout needs tables that were not given; or `labeled-pair` has
+        ColumnError: the columns are of no layout, or of another.
+        ConfigError: the source is something else; the layout needs tables that are missing; or `labeled-pair` has
             scores in place of labels.
         DataError: ids that no table holds.
 
@@ -71,40 +70,31 @@ def from_format(
 
     if layout is not None and layout not in (*READ_ONLY, *LAYOUTS):
         raise unknown_name("layout", layout, (*READ_ONLY, *LAYOUTS))
-    given: Any = read_format(Path(source), layout) if isinstance(source, str | Path) else source
-    if isinstance(given, Mapping) and not given:
+    tables: Any = read_format(Path(source), layout) if isinstance(source, str | Path) else source
+    if isinstance(tables, Mapping) and not tables:
         raise DataError("from_format() got no table; it needs one at least. Give rows, or a folder that holds some.")
-    if isinstance(given, Dataset):
-        return _read(given, layout or detect_layout(given), {})
-    if layout == "beir" or (layout is None and set(given) >= beir.NAMES):
-        return beir.read(given)
-    rows, found = _rows_of(given, layout)
-    if rows is None:
-        return DatasetDict({name: from_format(split, found) for name, split in given.items()})
-    return _read(given[rows], str(found), given)
-
-
-def _rows_of(tables: Mapping[str, Dataset], layout: str | None) -> tuple[str | None, str | None]:
-    """Which table holds rows, and their layout; no table where all are splits."""
+    if isinstance(tables, Dataset):
+        return _read(tables, layout or detect_layout(tables), {})
+    if layout == "beir" or (layout is None and set(tables) >= beir.NAMES):
+        return beir.read(tables)
     for name in ("train", "triples"):
-        if name in tables:
-            found = layout or detect_layout(tables[name])
-            if found in LAYOUTS and LAYOUTS[found].documents:
-                return name, found
-    return None, layout
+        of_rows = (layout or detect_layout(tables[name])) if name in tables else None
+        if of_rows in LAYOUTS and LAYOUTS[of_rows].documents:
+            return _read(tables[name], of_rows, tables)
+    return DatasetDict({name: from_format(split, layout) for name, split in tables.items()})
 
 
 def detect_layout(dataset: Dataset) -> str:
-    """The layout that a dataset's columns are in.
+    """Detect the layout of a dataset by its columns.
 
     Raises:
-        ColumnError: none, or more than one.
+        ColumnError: no layout has such columns.
     """
     return layout_of(dataset.features.arrow_schema)
 
 
 def layout_of(schema: pa.Schema) -> str:
-    """The same of a schema."""
+    """Detect the layout of a schema, as `detect_layout` does of a dataset."""
     present = schema.names
     if (
         {"query", "negatives"} < set(present)
@@ -115,8 +105,8 @@ def layout_of(schema: pa.Schema) -> str:
     known = {name: shape for name, shape in LAYOUTS.items() if shape.columns and set(shape.columns) <= set(present)}
     if known:
         return max(known, key=lambda name: len(known[name].columns))
-    found = _by_roles(schema)
-    if found is None:
+    layout = _by_roles(schema)
+    if layout is None:
         signatures = "; ".join(
             f"{name}: {', '.join(shape.columns)}" for name, shape in LAYOUTS.items() if shape.columns
         )
@@ -125,11 +115,11 @@ def layout_of(schema: pa.Schema) -> str:
             "query, a positive, any number of negatives and a label column of sentence-transformers, by name or order. "
             "Rename the columns, or leave out others."
         )
-    return found
+    return layout
 
 
 def _by_roles(schema: pa.Schema) -> str | None:
-    """Which of sentence-transformers' layouts, where the columns can be one."""
+    """Detect which of sentence-transformers' layouts the columns can be; `None` where none."""
     roles = roles_of(schema)
     if roles is None:
         return None
@@ -166,17 +156,17 @@ def _read(dataset: Dataset, layout: str, tables: Mapping[str, Dataset]) -> Datas
     tell(dataset.features.arrow_schema, layout)
     reader = _Reader(layout, _texts(layout, shape, tables))
     size = WHOLE if reader.texts else 1_000
-    made = dataset.with_format("arrow").map(reader, batched=True, batch_size=size, desc=f"From {layout}")
+    rows = dataset.with_format("arrow").map(reader, batched=True, batch_size=size, desc=f"From {layout}")
     for shared in shape.merge:
-        made = merged(made, shared)
-    return made.with_format(None)
+        rows = merged(rows, shared)
+    return rows.with_format(None)
 
 
 def shape_of(layout: str, present: Sequence[str]) -> Layout:
-    """The layout of that name, checked against the columns that are there.
+    """Find a layout by its name, and check it against the columns of a dataset.
 
     Raises:
-        ColumnError: some are missing.
+        ColumnError: some of its columns are missing.
         ConfigError: `labeled-pair` has scores in place of labels.
     """
     shape = LAYOUTS["triplet" if layout == "pair" else layout]
@@ -195,8 +185,8 @@ def shape_of(layout: str, present: Sequence[str]) -> Layout:
 
 
 def columns_of(table: pa.Table, shape: Layout) -> dict[str, Any]:
-    """Columns of the list layout: ids and texts as strings, scores as float32, documents always as lists."""
-    columns = {name: one(column) for name, column in shape.read(_named(table)).items()}
+    """Read a table as columns of the list layout: ids and texts as strings, scores as float32, documents as lists."""
+    columns = {name: combined(column) for name, column in shape.read(_named(table)).items()}
     if "query" in columns and pa.types.is_nested(columns["query"].type):
         raise DataError(
             f"Queries are {columns['query'].type}, and each is to be one text. Join an instruction and its query first."
@@ -214,7 +204,7 @@ def columns_of(table: pa.Table, shape: Layout) -> dict[str, Any]:
 
 
 def _named(table: pa.Table) -> pa.Table:
-    """The table with the names of classes, except of those that are labels of documents."""
+    """Replace the numbers of classes by their names, except in labels of documents."""
     named = named_columns(table)
     return pa.table({name: table.column(name) if name in LABELS else column for name, column in named.items()})
 
@@ -230,7 +220,7 @@ def _cast(values: Any, kind: pa.DataType, name: str) -> Any:
 
 @dataclass(frozen=True)
 class _TextTable:
-    """A table of texts by id; the original ids, where those are positions, in a third column."""
+    """A table of texts by id; where ids are positions, a third column has the original ids."""
 
     what: str
     table: Dataset
@@ -238,16 +228,16 @@ class _TextTable:
     text: str
 
     def find(self, ids: pa.Array) -> np.ndarray:
-        """Row of each id, (n,)."""
+        """Find the row of each id, (n,)."""
         check_all_known(ids, self._ids, self.what)
         return pc.index_in(ids, value_set=self._ids).to_numpy(zero_copy_only=False).astype(np.int64)
 
     def texts(self, rows: np.ndarray) -> pa.Array:
-        """Texts at some rows."""
+        """Return the texts at some rows."""
         return self._strings.take(rows)
 
     def ids(self, rows: np.ndarray) -> pa.Array:
-        """Original ids at some rows."""
+        """Return the original ids at some rows."""
         return self._originals.take(pa.array(rows))
 
     @functools.cached_property
@@ -273,7 +263,7 @@ def _ids(table: Dataset, name: str) -> pa.Array:
 
 
 def _texts(layout: str, shape: Layout, tables: Mapping[str, Dataset]) -> dict[str, _TextTable]:
-    made = {}
+    by_kind = {}
     wanted = (("query", shape.queries, shape.query_key), ("document", shape.documents, shape.document_key))
     for what, name, key in wanted:
         if name is None:
@@ -293,8 +283,8 @@ def _texts(layout: str, shape: Layout, tables: Mapping[str, Dataset]) -> dict[st
         ids = _ids(table, key)
         if len(pc.unique(ids)) < len(ids):
             raise DataError(f"Ids in {name!r} stand more than once; each text needs one of its own. Drop the copies.")
-        made[what] = _TextTable(what, table, key, text)
-    return made
+        by_kind[what] = _TextTable(what, table, key, text)
+    return by_kind
 
 
 @dataclass(frozen=True)
@@ -309,15 +299,16 @@ class _Reader:
         return pa.table({name: columns[name] for name in [*order, *(name for name in columns if name not in order)]})
 
     def _resolved(self, columns: dict[str, Any]) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+        """Look up texts and original ids of the queries and documents that rows name."""
+        resolved: dict[str, Any] = {}
         if "query" in self.texts:
-            of = self.texts["query"]
-            rows = of.find(columns["query_id"])
-            made |= {"query": of.texts(rows), "query_id": of.ids(rows)}
+            table = self.texts["query"]
+            rows = table.find(columns["query_id"])
+            resolved |= {"query": table.texts(rows), "query_id": table.ids(rows)}
         if "document" in self.texts:
-            of = self.texts["document"]
+            table = self.texts["document"]
             for ids, texts in (("positive_ids", "positive"), ("negative_ids", "negatives")):
                 counts = lengths(columns[ids])
-                rows = of.find(columns[ids].flatten())
-                made |= {texts: ragged(of.texts(rows), counts), ids: ragged(of.ids(rows), counts)}
-        return made
+                rows = table.find(columns[ids].flatten())
+                resolved |= {texts: ragged(table.texts(rows), counts), ids: ragged(table.ids(rows), counts)}
+        return resolved

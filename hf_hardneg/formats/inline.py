@@ -1,6 +1,7 @@
-"""Layouts that carry texts in lists, one row for each query: FlagEmbedding, Tevatron v1, NeMo's inline form,
-contrastors and ms-swift. FlagEmbedding and Tevatron draw one positive of a row anew each time, NeMo and ms-swift's
-embedding models read the first only, its rerankers draw one: for these each positive has a row.
+"""Layouts that carry texts in lists: FlagEmbedding, Tevatron v1, NeMo's inline form, contrastors and ms-swift.
+
+FlagEmbedding and Tevatron draw a positive of a row anew each time, so a query has one row. NeMo and ms-swift's
+embedding models read the first positive only, and its rerankers draw one: for these each positive has a row.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.arrays.lists import lengths, listed, ragged
 from hf_hardneg.corpus.documents import joined
-from hf_hardneg.formats.rows import Rows, lengths, listed, structs
+from hf_hardneg.formats.rows import Rows, renamed, structs
 
 
 def flagembedding(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`query`, `pos`, `neg`, and `pos_scores`, `neg_scores` for its knowledge distillation."""
+    """Write `query`, `pos`, `neg`, and `pos_scores`, `neg_scores` for its knowledge distillation."""
     columns = {"query": rows.query, "pos": rows.positives, "neg": rows.negatives}
     if scores:
         columns |= {"pos_scores": rows.positive_scores, "neg_scores": rows.negative_scores}
@@ -25,65 +26,61 @@ def flagembedding(rows: Rows, scores: bool, width: int) -> pa.Table:
 
 
 def from_flagembedding(table: pa.Table) -> dict[str, Any]:
-    """Back; `prompt` and `type` are dropped. Rows without `neg` have no negatives."""
-    names = {"query": "query", "positive": "pos", "negatives": "neg"}
-    names |= {"positive_scores": "pos_scores", "negative_scores": "neg_scores"}
-    columns = {ours: table.column(theirs) for ours, theirs in names.items() if theirs in table.column_names}
+    """Read what `flagembedding` writes; `prompt` and `type` are dropped. Rows without `neg` have no negatives."""
     none = ragged(pa.array([], pa.string()), np.zeros(len(table), np.int64))
-    return {"query": columns.pop("query"), "positive": columns.pop("positive"), "negatives": none} | columns
+    scores = renamed(table, positive_scores="pos_scores", negative_scores="neg_scores")
+    return (
+        renamed(table, query="query", positive="pos") | {"negatives": none} | renamed(table, negatives="neg") | scores
+    )
 
 
 def tevatron(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`query_id`, `query`, `positive_passages`, `negative_passages` of {docid, text}, and score.
+    """Write `query_id`, `query`, `positive_passages`, `negative_passages` of {docid, text}, and score.
 
-    No `title`: where there is one, Tevatron puts it and a space before the text, which has it already.
+    A `title` is never written: where a passage has one, Tevatron puts it and a space before the text, which has it
+    already.
     """
-    made = {"query_id": rows.query_id, "query": rows.query}
-    for kind, texts, ids, of in (
+    columns = {"query_id": rows.query_id, "query": rows.query}
+    for kind, texts, ids, ratings in (
         ("positive", rows.positives, rows.positive_ids, rows.positive_scores),
         ("negative", rows.negatives, rows.negative_ids, rows.negative_scores),
     ):
-        fields = {"docid": ids.flatten(), "text": texts.flatten()} | ({"score": of.flatten()} if scores else {})
-        made[f"{kind}_passages"] = structs(texts, **fields)
-    return pa.table(made)
+        fields = {"docid": ids.flatten(), "text": texts.flatten()} | ({"score": ratings.flatten()} if scores else {})
+        columns[f"{kind}_passages"] = structs(texts, **fields)
+    return pa.table(columns)
 
 
 def from_tevatron(table: pa.Table) -> dict[str, Any]:
-    """Back; a title is joined to its text by a space, as Tevatron does."""
-    columns: dict[str, Any] = {"query_id": table.column("query_id"), "query": table.column("query")}
+    """Read what `tevatron` writes; a title is joined to its text by a space, as Tevatron does."""
+    columns = renamed(table, query_id="query_id", query="query")
     for kind, texts in (("positive", "positive"), ("negative", "negatives")):
         lists = listed(table.column(f"{kind}_passages"))
         if pa.types.is_null(lists.type.value_type):
             lists = lists.cast(pa.list_(pa.struct({"docid": pa.string(), "text": pa.string()})))
         fields = {field.name for field in lists.type.value_type}
-        columns[texts] = ragged(_titled(lists.flatten(), fields), lengths(lists))
+        parts = [pc.struct_field(lists.flatten(), part) for part in (*({"title"} & fields), "text")]
+        columns[texts] = ragged(joined(parts) if len(parts) > 1 else parts[0], lengths(lists))
         for ours, theirs in ((f"{kind}_ids", "docid"), (f"{kind}_scores", "score")):
             if theirs in fields:
                 columns[ours] = ragged(pc.struct_field(lists.flatten(), theirs), lengths(lists))
     return columns
 
 
-def _titled(passages: pa.StructArray, fields: set[str]) -> pa.Array:
-    texts = pc.struct_field(passages, "text")
-    if "title" not in fields:
-        return texts
-    return joined([pc.struct_field(passages, "title"), texts])
-
-
 def nemo(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`query`, `pos_doc`, `neg_doc`; one row for each positive, since NeMo trains on the first of a row."""
+    """Write `query`, `pos_doc`, `neg_doc`, a row for each positive, since NeMo trains on the first of a row."""
     rows = rows.per_positive()
     return pa.table({"query": rows.query, "pos_doc": rows.positives, "neg_doc": rows.negatives})
 
 
 def from_nemo(table: pa.Table) -> dict[str, Any]:
-    """Back."""
-    query = table.column("query" if "query" in table.column_names else "question")
-    return {"query": query, "positive": table.column("pos_doc"), "negatives": table.column("neg_doc")}
+    """Read what `nemo` writes, also with its queries under `question`."""
+    query = "query" if "query" in table.column_names else "question"
+    return renamed(table, query=query, positive="pos_doc", negatives="neg_doc")
 
 
 def contrastors(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`query`, `document`, `negatives`, and `document_score`, `negatives_scores`; `metadata` names the objective."""
+    """Write `query`, `document`, `negatives`, and `document_score`, `negatives_scores`; `metadata` names the
+    objective."""
     rows = rows.per_positive()
     columns = {"query": rows.query, "document": rows.positives.flatten(), "negatives": rows.negatives}
     if scores:
@@ -95,19 +92,19 @@ def contrastors(rows: Rows, scores: bool, width: int) -> pa.Table:
 
 
 def from_contrastors(table: pa.Table) -> dict[str, Any]:
-    """Back; columns of the objective's names."""
-    names = {"query": "query", "positive": "document", "negatives": "negatives"}
-    names |= {"positive_scores": "document_score", "negative_scores": "negatives_scores"}
-    return {ours: table.column(theirs) for ours, theirs in names.items() if theirs in table.column_names}
+    """Read what `contrastors` writes, whose objective names these columns."""
+    scores = renamed(table, positive_scores="document_score", negative_scores="negatives_scores")
+    return renamed(table, query="query", positive="document", negatives="negatives") | scores
 
 
 def ms_swift(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """`messages`, `positive_messages`, `negative_messages`, as ms-swift's embedding models read them since 3.10."""
+    """Write `messages`, `positive_messages`, `negative_messages`, as ms-swift's embedding models read them since
+    3.10."""
     return _conversations(rows, "user")
 
 
 def ms_swift_reranker(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """The same for its rerankers, which join the query and a document that answers as `assistant`."""
+    """Write them for its rerankers, which join the query and a document that answers as `assistant`."""
     return _conversations(rows, "assistant")
 
 
@@ -120,12 +117,12 @@ def _conversations(rows: Rows, role: str) -> pa.Table:
 
 
 def _said(texts: pa.Array, role: str) -> pa.ListArray:
-    """A conversation of one message for each text."""
+    """Make a conversation of one message from each text."""
     return structs(listed(texts), role=pa.repeat(role, len(texts)), content=texts)
 
 
 def from_ms_swift(table: pa.Table) -> dict[str, Any]:
-    """Back; of each conversation its last message."""
+    """Read the last message of each conversation."""
 
     def last(conversations: pa.ListArray) -> pa.Array:
         ends = conversations.offsets.to_numpy()[1:] - conversations.offsets.to_numpy()[0] - 1

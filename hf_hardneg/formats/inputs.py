@@ -1,4 +1,4 @@
-"""What the command line is given, as datasets."""
+"""Load what the command line is given as datasets."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ ALLOWED = (
     "files, or a Hub id"
 )
 NUMBERS = ("label", "labels", "score", "scores")
-"""Columns of CSV and TSV files that are numbers where all their values are; every other one is text, as it stands."""
+"""Columns of CSV and TSV files that are numbers where all their values are; every other column is text as it stands."""
 
 
 def load_table(source: str, *, split: str = "train") -> Dataset:
-    """The dataset behind a path or Hub id, memory-mapped.
+    """Load the dataset behind a path or Hub id, memory-mapped.
 
     Args:
         source (`str`): a Parquet or Arrow file; a JSONL, JSON, CSV or TSV file, plain or `.gz`, of which CSV has quotes
             and TSV has none, and both have names in the first line; a folder saved by `save_to_disk`, a folder of
             Parquet files, or a Hub id such as `org/name` or `org/name:config`.
-        split (`str`, defaults to `"train"`): which split, where there are several.
+        split (`str`, defaults to `"train"`): which of several splits.
 
     Raises:
-        DataError: there is no such thing, or it cannot be read.
+        DataError: nothing has that name, or it cannot be read.
     """
     from datasets import Dataset, DatasetDict
 
@@ -57,7 +57,7 @@ def load_table(source: str, *, split: str = "train") -> Dataset:
 
 
 def load_saved(folder: str) -> Dataset | DatasetDict:
-    """What `save_to_disk` wrote, with all its splits and what it carries.
+    """Load what `save_to_disk` wrote, with all its splits and what it carries.
 
     Raises:
         DataError: the folder holds nothing of the kind.
@@ -74,14 +74,14 @@ def load_saved(folder: str) -> Dataset | DatasetDict:
 
 
 def load_splits(source: str, *, split: str = "train") -> Dataset | DatasetDict:
-    """The same with all its splits, where it has several.
+    """Load what `load_table` does, with all splits where it has several.
 
     Args:
-        source (`str`): as there.
-        split (`str`, defaults to `"train"`): what files without splits are.
+        source (`str`): as for `load_table`.
+        split (`str`, defaults to `"train"`): the split that a file without splits becomes.
 
     Raises:
-        DataError: there is no such thing, or it cannot be read.
+        DataError: nothing has that name, or it cannot be read.
         StoreError: the disk has no room for the Arrow files of `datasets`.
     """
     from datasets import config
@@ -115,7 +115,7 @@ def _load(source: str, split: str) -> Dataset | DatasetDict:
 
 
 def loader_of(path: Path) -> str | None:
-    """The loader of `datasets` that reads a file of such a name."""
+    """Name the loader of `datasets` that reads a file by its suffix; `None` where none does."""
     return LOADERS.get("".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]))
 
 
@@ -138,7 +138,7 @@ def _load_file(path: Path, split: str) -> DatasetDict:
 
 
 def _load_csv(path: Path, split: str) -> DatasetDict:
-    """The file with all columns as text but `NUMBERS`, so that ids keep their zeros; empty cells are null."""
+    """Load a file with all columns as text but `NUMBERS`, so that ids keep their zeros; empty cells are null."""
     from datasets import DatasetDict, Features, Value, load_dataset
 
     is_tsv = ".tsv" in path.suffixes
@@ -154,6 +154,7 @@ def _load_csv(path: Path, split: str) -> DatasetDict:
 
 
 def _with_numbers(rows: Dataset) -> Dataset:
+    """Cast the columns `NUMBERS` to the first kind of number that fits all their values; else they stay text."""
     from datasets import Value
 
     for name in set(NUMBERS) & set(rows.column_names):
@@ -169,7 +170,7 @@ def _with_numbers(rows: Dataset) -> Dataset:
 
 
 def _opened(path: Path) -> Any:
-    """A file of text, unpacked."""
+    """Open a file of text, unpacked."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
     return opener(path, "rt", encoding="utf-8-sig", newline="")
 
@@ -178,7 +179,7 @@ def _check_json(path: Path, error: Exception) -> None:
     """Raise for a file of lines that are no JSON, naming the first.
 
     Raises:
-        DataError: a line is none.
+        DataError: a line is no JSON.
     """
     with _opened(path) as file:
         start = file.read(1)
@@ -196,9 +197,9 @@ def _check_json(path: Path, error: Exception) -> None:
 
 
 def without_times(loaded: DatasetDict, path: Path) -> DatasetDict:
-    """A JSON file that `load_dataset` has read, with its texts that look like times as they are written there.
+    """Read texts of a JSON file that look like times as they are written, where `load_dataset` has read times.
 
-    JSON has no times: where all texts of a field look like one, as ids may, Arrow takes them for such.
+    JSON has no times: where all texts of a field look like a time, as ids may, Arrow takes them for times.
     """
     from datasets import Dataset, DatasetDict, Features
 
@@ -227,5 +228,5 @@ def _without_times(kind: Any) -> Any:
 
 
 def is_saved(path: Path) -> bool:
-    """Whether `save_to_disk` wrote a folder."""
+    """Tell whether `save_to_disk` wrote a folder."""
     return (path / "state.json").exists() or (path / "dataset_dict.json").exists()

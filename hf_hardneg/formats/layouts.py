@@ -1,9 +1,9 @@
-"""The table of layouts. To add one, write both functions in its family's module and list it here."""
+"""The table of layouts. To add a layout, write both functions in its family's module and list it here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,6 +12,11 @@ from hf_hardneg.errors import unknown_name
 from hf_hardneg.formats import by_id, inline, sentence_transformers
 from hf_hardneg.formats.rows import Rows
 
+COLBERT: dict[str, Any] = {
+    **{"ids": True, "numbered": True, "rows": "triples", "queries": "queries", "documents": "collection"},
+    **{"query_key": "qid", "document_key": "pid"},
+}
+"""The tables of ColBERT's layouts."""
 PARTIAL, SHORT = "rows without positives or negatives", "rows without positives, rows with fewer negatives than others"
 OTHERS = "other columns"
 
@@ -23,18 +28,18 @@ class Layout:
     Args:
         write (`Callable`): (rows, whether scores are asked for, width) to a table.
         read (`Callable`): a table to columns of the list layout, row by row.
-        columns (`tuple[str, ...]`): what its rows are known by; empty where order and type decide.
-        beside (`tuple[str, ...]`): what else its trainer knows.
+        columns (`tuple[str, ...]`): columns that its rows are known by; empty where order and type decide.
+        beside (`tuple[str, ...]`): further columns that its trainer knows.
         ids (`bool`, defaults to `False`): whether it carries ids of queries and documents.
         scores (`str`, defaults to `"asked"`): whether it carries scores `"always"`, when asked or where a teacher gave
             them (`"taught"`), only when `"asked"`, or `"never"`.
         whole (`bool`, defaults to `True`): whether a row needs a positive and a negative.
         equal (`bool`, defaults to `False`): whether all rows must have equally many documents.
         numbered (`bool`, defaults to `False`): whether ids are positions in the tables beside it.
-        rows, queries, documents (`str`): what the table of rows and those of texts are called; `None` without such.
-        query_key, document_key (`str`): the id columns of those.
+        rows, queries, documents (`str`): names of the table of rows and of the tables of texts; `None` without such.
+        query_key, document_key (`str`): the id columns of the tables of texts.
         merge (`tuple`): what adjacent rows of one query must share to become one row again, step by step.
-        loses (`str`): what it cannot carry.
+        loses (`str`): the things it cannot carry.
     """
 
     write: Callable[[Rows, bool, int], pa.Table]
@@ -59,6 +64,14 @@ class Layout:
         return bool(self.columns) and set(self.columns) <= set(columns) <= {*self.columns, *self.beside}
 
 
+_MS_SWIFT = Layout(
+    write=inline.ms_swift,
+    read=inline.from_ms_swift,
+    columns=("messages", "positive_messages", "negative_messages"),
+    scores="never",
+    merge=("negatives",),
+    loses=f"{PARTIAL}, scores, ids, ranks, sources, {OTHERS}",
+)
 LAYOUTS: dict[str, Layout] = {
     "triplet": Layout(
         write=sentence_transformers.triplet,
@@ -125,13 +138,7 @@ LAYOUTS: dict[str, Layout] = {
         write=by_id.colbert,
         read=by_id.from_colbert,
         columns=("qid", "positive_pid", "negative_pid"),
-        ids=True,
-        numbered=True,
-        rows="triples",
-        queries="queries",
-        documents="collection",
-        query_key="qid",
-        document_key="pid",
+        **COLBERT,
         merge=("positive", "negatives"),
         scores="never",
         loses=f"{PARTIAL}, scores, ranks, sources, {OTHERS}; in files tabs, line ends and ids of documents",
@@ -141,15 +148,9 @@ LAYOUTS: dict[str, Layout] = {
         read=by_id.from_colbert_nway,
         columns=("qid", "pids"),
         beside=("scores",),
-        ids=True,
+        **COLBERT,
         scores="taught",
         equal=True,
-        numbered=True,
-        rows="triples",
-        queries="queries",
-        documents="collection",
-        query_key="qid",
-        document_key="pid",
         merge=("negatives",),
         loses=f"{SHORT}, ranks, sources, {OTHERS}; in files tabs, line ends and ids of documents",
     ),
@@ -178,22 +179,8 @@ LAYOUTS: dict[str, Layout] = {
         beside=("metadata", "document_score", "negatives_scores"),
         merge=("negatives",),
     ),
-    "ms-swift": Layout(
-        write=inline.ms_swift,
-        read=inline.from_ms_swift,
-        columns=("messages", "positive_messages", "negative_messages"),
-        scores="never",
-        merge=("negatives",),
-        loses=f"{PARTIAL}, scores, ids, ranks, sources, {OTHERS}",
-    ),
-    "ms-swift-reranker": Layout(
-        write=inline.ms_swift_reranker,
-        read=inline.from_ms_swift,
-        columns=("messages", "positive_messages", "negative_messages"),
-        scores="never",
-        merge=("negatives",),
-        loses=f"{PARTIAL}, scores, ids, ranks, sources, {OTHERS}",
-    ),
+    "ms-swift": _MS_SWIFT,
+    "ms-swift-reranker": replace(_MS_SWIFT, write=inline.ms_swift_reranker),
     "msmarco-hard-negatives": Layout(
         write=by_id.msmarco_hard_negatives,
         read=by_id.from_msmarco_hard_negatives,
@@ -212,14 +199,14 @@ def check_layout(name: str) -> None:
     """Raise where no layout has that name.
 
     Raises:
-        UnknownNameError: naming those that are, and the nearest.
+        UnknownNameError: it names the layouts, and the nearest.
     """
     if name not in ("list", *LAYOUTS):
         raise unknown_name("layout", name, ("list", *LAYOUTS))
 
 
 def table() -> str:
-    """The layouts and what they cannot carry, as Markdown."""
+    """Write the layouts and what they cannot carry as Markdown."""
     lines = ["| layout | rows and tables | ids | scores | lost |", "|---|---|---|---|---|"]
     for name, layout in LAYOUTS.items():
         parts = [part for part in (layout.rows, layout.queries, layout.documents) if part and layout.documents]

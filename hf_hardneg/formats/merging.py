@@ -1,4 +1,4 @@
-"""Rows that a layout wrote apart, put together again: runs of neighbours that share their query and one side."""
+"""Join rows that a layout wrote apart: runs of neighbours that share their query and one side."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import spread
-from hf_hardneg.corpus.batches import ragged
-from hf_hardneg.formats.rows import lengths, listed, one
+from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,7 +19,7 @@ BATCH = 10_000
 
 
 def merged(dataset: Dataset, shared: str) -> Dataset:
-    """Neighbours of one query that share a side become one row, their lists of the other side joined.
+    """Join neighbours of one query that share a side into one row, with their lists of the other side.
 
     Args:
         dataset (`Dataset`): rows of the list layout.
@@ -40,7 +39,7 @@ def merged(dataset: Dataset, shared: str) -> Dataset:
 
 
 def fixed_columns(names: Sequence[str], shared: str) -> list[str]:
-    """Which columns rows must share to be joined."""
+    """Name the columns that rows must share to be joined."""
     sides = {"positive": ("positive",), "negatives": ("negative",), "query": ()}[shared]
     return [name for name in names if name.startswith(("query", *sides))]
 
@@ -51,16 +50,16 @@ class _Joined:
     lists: tuple[str, ...]
 
     def __call__(self, runs: pa.Table) -> pa.Table:
-        starts, stops = (one(runs.column(name)).to_numpy() for name in ("start", "stop"))
+        starts, stops = (combined(runs.column(name)).to_numpy() for name in ("start", "stop"))
         table = self.dataset[int(starts[0]) : int(stops[-1])]
         return joined(table, starts - starts[0], self.lists)
 
 
 def joined(table: pa.Table, begins: np.ndarray, lists: Sequence[str]) -> pa.Table:
-    """One row for each run that begins at `begins`, (runs,) ascending from 0: `lists` joined, of others the first."""
+    """Make a row of each run that begins at `begins`, (runs,) ascending from 0: `lists` joined, of others the first."""
     columns: dict[str, Any] = {}
     for name in table.column_names:
-        column = one(table.column(name))
+        column = combined(table.column(name))
         if name in lists:
             columns[name] = ragged(column.flatten(), np.add.reduceat(lengths(column), begins))
         else:
@@ -82,7 +81,7 @@ def _as_before(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
 
 def equal_neighbours(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     """Whether each row but the first equals the one before in all of some columns, (n - 1,)."""
-    return np.logical_and.reduce([_equal_neighbours(one(table.column(name))) for name in names])
+    return np.logical_and.reduce([_equal_neighbours(combined(table.column(name))) for name in names])
 
 
 def _equal_neighbours(column: pa.Array) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where the command line writes datasets: checked before the work, replaced whole after it."""
+"""Write the datasets of the command line: the folder is checked before the work, and replaced whole after it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_folder(out: str, *, overwrite: bool) -> None:
         overwrite (`bool`): whether a saved dataset may be replaced.
 
     Raises:
-        ConfigError: it holds something, or nothing can be written there.
+        ConfigError: the folder holds something, or cannot be written.
     """
     target = Path(out)
     is_used = target.is_file() or (target.is_dir() and any(target.iterdir()))

@@ -1,4 +1,4 @@
-"""Which column of sentence-transformers' layouts is what: names decide, and order where they say nothing."""
+"""Decide which column of sentence-transformers' layouts is what: by names, and by order where they say nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arrays.lists import combined
 from hf_hardneg.corpus.ids import is_text
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, warn
-from hf_hardneg.formats.rows import one
 
 LABELS = ("label", "labels", "score", "scores")
 QUERY = ("query", "anchor", "question", "sentence1", "sentence_a", "premise", "sentence", "sent0")
@@ -45,14 +45,14 @@ IRRELEVANT |= {"not relevant", "non-relevant", "not_duplicate", "not_entailment"
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
-    """Names of columns.
+    """Names of columns, by what they hold.
 
     Args:
-        query, positive (`str`): of texts; the second of documents with labels, where there are.
-        negatives (`tuple[str, ...]`): of texts or lists of them.
-        label (`str`, *optional*): of labels or scores.
-        query_id, positive_id (`str`, *optional*), negative_ids (`tuple[str, ...]`): of their ids.
-        left_out (`tuple[str, ...]`): what is none of these.
+        query, positive (`str`): columns of texts; beside labels the second holds all documents.
+        negatives (`tuple[str, ...]`): columns of texts or of lists of texts.
+        label (`str`, *optional*): column of labels or scores.
+        query_id, positive_id (`str`, *optional*), negative_ids (`tuple[str, ...]`): columns of ids.
+        left_out (`tuple[str, ...]`): columns that are none of these.
         by_order (`bool`): whether names did not tell all of them.
     """
 
@@ -68,14 +68,14 @@ class Roles:
 
     @property
     def layout_of_labels(self) -> str | None:
-        """The labelled layout that the label is of, where there are no negatives."""
+        """The labelled layout that the label belongs to; `None` beside negatives."""
         if self.label is None or self.negatives:
             return None
         return "labeled-pair" if self.label in ("label", "score") else "labeled-list"
 
 
 def roles_of(schema: pa.Schema) -> Roles | None:
-    """What each column is; `None` where no two can be a query and its documents."""
+    """Tell what each column is; `None` where no two can be a query and its documents."""
     labels = [name for name in LABELS if name in schema.names]
     aside = [name for name in schema.names if name.lower() in METADATA or _ID.fullmatch(name)]
     texts = [name for name in schema.names if name not in (*labels, *aside) and _holds_texts(schema.field(name).type)]
@@ -108,7 +108,7 @@ def roles_of(schema: pa.Schema) -> Roles | None:
 
 
 def _named(known: Sequence[str], names: Sequence[str]) -> str | None:
-    """The first of some known names that there is, in whatever case."""
+    """Find the first of some known names among the columns, in whatever case."""
     cases = {name.lower(): name for name in reversed(names)}
     return next((cases[name] for name in known if name in cases), None)
 
@@ -131,7 +131,7 @@ def check_judged(schema: pa.Schema) -> None:
 
 
 def _label(labels: Sequence[str], has_negatives: bool, schema: pa.Schema) -> str | None:
-    """The column of labels that counts: scores of each document beside negatives, else labels before scores."""
+    """Choose the column of labels: scores of each document beside negatives, else labels before scores."""
     if has_negatives:
         return "scores" if "scores" in labels and not pa.types.is_primitive(schema.field("scores").type) else None
     return next(iter(labels), None)
@@ -162,29 +162,29 @@ def tell(schema: pa.Schema) -> None:
 
 
 def check_classes(features: Any) -> None:
-    """Labels that are classes say by their names what is relevant.
+    """Raise unless the names of classes, where labels are such, say that 0 is irrelevant and all above relevant.
 
     Raises:
-        ConfigError: names that are not understood, or that say another thing than 0 for irrelevant.
+        ConfigError: a name is not understood, or says something else.
     """
-    for name in ("label", "labels"):
-        feature = features.get(name)
+    for column in ("label", "labels"):
+        feature = features.get(column)
         classes = getattr(getattr(feature, "feature", feature), "names", None)
-        if classes is not None and [_word(one) for one in classes] != [place > 0 for place in range(len(classes))]:
+        if classes is not None and [_word(name) for name in classes] != [place > 0 for place in range(len(classes))]:
             raise ConfigError(
-                f"{name!r} has the classes {', '.join(map(repr, classes))}, and 0 must stand for what is not relevant, "
-                "all above for what is. Map them to 0 and 1."
+                f"{column!r} has the classes {', '.join(map(repr, classes))}, and 0 must stand for what is not "
+                "relevant, all above for what is. Map them to 0 and 1."
             )
 
 
 def _word(text: Any) -> bool | None:
-    """Whether a label in words says relevant; `None` where it is not understood."""
+    """Tell whether a label in words says relevant; `None` where it is not understood."""
     plain = str(text).strip().lower()
     return plain in RELEVANT if plain in RELEVANT | IRRELEVANT else None
 
 
 def relevant(labels: Any, name: str) -> np.ndarray:
-    """Which labels, numbers, booleans or words, say that a document is relevant, (n,).
+    """Tell which labels, as numbers, booleans or words, say that a document is relevant, (n,).
 
     Raises:
         DataError: a label is missing, or a word that is not understood.
@@ -220,13 +220,13 @@ def _is_number(text: str) -> bool:
 
 
 def decoded(column: Any, kind: type = str) -> Any:
-    """A column of strings that are lists, as Python or JSON write them, as lists; any other as it is.
+    """Parse a column of strings that are lists, as Python or JSON write them; any other column stays as it is.
 
     Args:
         column (`pa.ChunkedArray` or `pa.Array`): the column.
         kind (`type`, defaults to `str`): of the elements; `float` for scores, `object` for ids.
     """
-    array = one(column)
+    array = combined(column)
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         return array
     trimmed = pc.utf8_trim_whitespace(array.drop_null())
@@ -239,11 +239,17 @@ def decoded(column: Any, kind: type = str) -> Any:
 
 
 def _parsed(text: str, allowed: tuple[type, ...]) -> list[Any] | None:
+    """Parse a list of allowed values as JSON or Python write it; `None` for any other text, which is a text in
+    brackets.
+
+    Raises:
+        DataError: it is an array as NumPy prints it.
+    """
     for parse in (json.loads, ast.literal_eval):
         try:
             values = parse(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
+            continue  # not written in this language; `literal_eval` reports deep nesting as the last two
         if isinstance(values, list) and all(isinstance(value, allowed) for value in values):
             if parse is ast.literal_eval:
                 _check_commas(text, values)

@@ -1,4 +1,4 @@
-"""Whose scores a layout gets: a trainer learns what it reads, so they are a teacher's, or asked for by name."""
+"""Choose whose scores a layout gets: a trainer learns what it reads, so they are a teacher's, or asked for by name."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.formats.layouts import LAYOUTS
 
 RETRIEVER = "retriever"
-"""What the scores of the retriever are asked for by."""
+"""The name by which the scores of the retriever are asked for."""
 _OF_NEGATIVES = re.compile("negative_(.+)_scores")
 
 
 def columns_of_scores(name: str) -> tuple[str, str]:
-    """The columns that hold the scores of positives and of negatives by that name."""
+    """Name the columns that hold the scores of positives and of negatives by a name."""
     middle = "" if name == RETRIEVER else f"{name}_"
     return f"positive_{middle}scores", f"negative_{middle}scores"
 
 
 def teachers(present: Sequence[str]) -> list[str]:
-    """The scoring filters whose scores of both positives and negatives are among some columns."""
+    """Name the scoring filters whose scores of both positives and negatives are among some columns."""
     names = [match[1] for match in map(_OF_NEGATIVES.fullmatch, present) if match]
     return [name for name in names if set(columns_of_scores(name)) <= set(present)]
 
 
 def chosen_scores(scores: bool | str | None, layout: str, present: Sequence[str]) -> str | None:
-    """The name of the scores that a layout gets; `None` for none.
+    """Choose the scores that a layout gets, by name; `None` for none.
 
     Args:
         scores (`bool` or `str`, *optional*): as `to_format()` takes it.
@@ -34,7 +34,8 @@ def chosen_scores(scores: bool | str | None, layout: str, present: Sequence[str]
         present (`Sequence[str]`): columns of the mined data.
 
     Raises:
-        ConfigError: the layout has no place for scores; or a teacher's are needed, and there is none, or more than one.
+        ConfigError: the layout has no place for scores; or a teacher's are needed, and the data has no teacher, or
+            several.
     """
     kind = LAYOUTS[layout].scores
     if scores and kind == "never":

@@ -1,5 +1,7 @@
-"""The layouts of sentence-transformers. Its losses read columns by order; label columns are exactly `label`, `labels`,
-`score`, `scores`. On the way in `roles` says which column is what.
+"""Layouts of sentence-transformers: pairs, triplets, n-tuples and labelled rows.
+
+Its losses read columns by order; label columns are exactly `label`, `labels`, `score`, `scores`. When they are read,
+`roles` says which column is what.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 from hf_hardneg.errors import ColumnError
 from hf_hardneg.formats.roles import Roles, decoded, relevant, roles_of
-from hf_hardneg.formats.rows import Rows, lengths, listed, one
+from hf_hardneg.formats.rows import Rows
 
 
 def triplet(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """One row for each (positive, negative)."""
+    """Write a row for each (positive, negative)."""
     rows = rows.per_positive()
     owner = pc.list_parent_indices(rows.negatives)
     columns = {
@@ -34,7 +36,7 @@ def triplet(rows: Rows, scores: bool, width: int) -> pa.Table:
 
 
 def n_tuple(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """One row for each positive with `width` negatives."""
+    """Write a row for each positive with `width` negatives."""
     rows = rows.per_positive()
     columns = {rows.query_column: rows.query, rows.positive_column: rows.positives.flatten()}
     flat = rows.negatives.flatten()
@@ -46,38 +48,29 @@ def n_tuple(rows: Rows, scores: bool, width: int) -> pa.Table:
 
 
 def labeled_pair(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """One row for each document, positives first."""
+    """Write a row for each document, positives first."""
     documents = rows.documents()
-    return pa.table(
-        {
-            rows.query_column: rows.query.take(pc.list_parent_indices(documents)),
-            rows.positive_column: documents.flatten(),
-            **({"score": rows.document_scores().flatten()} if scores else {"label": rows.labels().flatten()}),
-        }
-    )
+    queries = rows.query.take(pc.list_parent_indices(documents))
+    labels = {"score": rows.document_scores().flatten()} if scores else {"label": rows.labels().flatten()}
+    return pa.table({rows.query_column: queries, rows.positive_column: documents.flatten(), **labels})
 
 
 def labeled_list(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """One row for each positive, its documents as a list."""
+    """Write a row for each positive, with its documents as a list."""
     rows = rows.per_positive()
-    return pa.table(
-        {
-            rows.query_column: rows.query,
-            rows.positive_column: rows.documents(),
-            **({"scores": rows.document_scores()} if scores else {"labels": rows.labels()}),
-        }
-    )
+    labels = {"scores": rows.document_scores()} if scores else {"labels": rows.labels()}
+    return pa.table({rows.query_column: rows.query, rows.positive_column: rows.documents(), **labels})
 
 
 def from_tuple(table: pa.Table) -> dict[str, Any]:
-    """From a pair, a triplet or an n-tuple; `scores` are of the positive, then of the negatives."""
+    """Read a pair, a triplet or an n-tuple; `scores` are of the positive, then of the negatives."""
     roles = _roles(table)
     positives = listed(decoded(table.column(roles.positive)))
     negatives = _side_by_side([table.column(name) for name in roles.negatives], len(table))
-    columns = {"query": one(table.column(roles.query)), "positive": positives, "negatives": negatives}
+    columns = {"query": combined(table.column(roles.query)), "positive": positives, "negatives": negatives}
     columns |= _named_ids(table, roles, positives, negatives)
     if roles.label == "scores":
-        columns["positive_scores"], columns["negative_scores"] = _first_and_rest(_numbers(table.column("scores")))
+        columns["positive_scores"], columns["negative_scores"] = _first_and_rest(table.column("scores"), float)
     return columns
 
 
@@ -92,8 +85,8 @@ def _roles(table: pa.Table) -> Roles:
 
 
 def _named_ids(table: pa.Table, roles: Roles, positives: pa.ListArray, negatives: pa.ListArray) -> dict[str, Any]:
-    """Ids in columns of their own, where there are as many as texts."""
-    columns: dict[str, Any] = {} if roles.query_id is None else {"query_id": one(table.column(roles.query_id))}
+    """Read ids from columns of their own, where a row has as many as texts."""
+    columns: dict[str, Any] = {} if roles.query_id is None else {"query_id": combined(table.column(roles.query_id))}
     sides = (("positive_ids", positives, (roles.positive_id,)), ("negative_ids", negatives, roles.negative_ids))
     for name, texts, theirs in sides:
         if theirs and all(theirs):
@@ -104,44 +97,37 @@ def _named_ids(table: pa.Table, roles: Roles, positives: pa.ListArray, negatives
 
 
 def _side_by_side(columns: list[Any], size: int, kind: type = str) -> pa.ListArray:
-    """The values of several columns in one list for each row, (size,), without those that are null."""
+    """Put the values of several columns into one list for each row, (size,), without nulls."""
     lists = [listed(decoded(column, kind)) for column in columns]
     if not lists:
         return ragged(pa.array([], pa.string()), np.zeros(size, np.int64))
     owner = np.concatenate([np.repeat(np.arange(size), lengths(part)) for part in lists])
-    values = pa.concat_arrays([_as_text(part.flatten()) for part in lists])
-    there = values.is_valid().to_numpy(zero_copy_only=False)
-    owner, values = owner[there], values.drop_null()
+    values = pa.concat_arrays([part.flatten().cast(pa.string()) for part in lists])
+    owner, values = owner[values.is_valid().to_numpy(zero_copy_only=False)], values.drop_null()
     return ragged(values.take(pa.array(np.argsort(owner, kind="stable"))), np.bincount(owner, minlength=size))
 
 
-def _as_text(values: Any) -> Any:
-    return values.cast(pa.string())
-
-
-def _numbers(column: Any) -> pa.ListArray:
-    return listed(decoded(column, float))
-
-
-def _first_and_rest(lists: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
+def _first_and_rest(column: Any, kind: type = str) -> tuple[pa.ListArray, pa.ListArray]:
+    """Split lists of a kind of values into their first value and the others."""
+    lists = listed(decoded(column, kind))
     rest = pc.list_slice(lists, 1, return_fixed_size_list=False)
     return pc.list_slice(lists, 0, 1, return_fixed_size_list=False), rest
 
 
 def from_labeled_pair(table: pa.Table) -> dict[str, Any]:
-    """From one row for each document: a label above 0 is a positive."""
+    """Read a row for each document: a label above 0 makes it a positive."""
     return _by_label(table, "label")
 
 
 def from_labeled_list(table: pa.Table) -> dict[str, Any]:
-    """From lists of documents: with `labels`, those above 0 are positives; with `scores`, the first document is."""
+    """Read lists of documents: with `labels`, documents above 0 are positives; with `scores`, the first document is."""
     if "labels" in table.column_names:
         return _by_label(table, "labels")
     roles = _roles(table)
-    positives, negatives = _first_and_rest(listed(decoded(table.column(roles.positive))))
-    of_positives, of_negatives = _first_and_rest(_numbers(table.column("scores")))
-    columns = {"query": one(table.column(roles.query)), "positive": positives, "negatives": negatives}
-    return columns | {"positive_scores": of_positives, "negative_scores": of_negatives}
+    columns = {"query": combined(table.column(roles.query))}
+    columns["positive"], columns["negatives"] = _first_and_rest(table.column(roles.positive))
+    columns["positive_scores"], columns["negative_scores"] = _first_and_rest(table.column("scores"), float)
+    return columns
 
 
 def _by_label(table: pa.Table, name: str) -> dict[str, Any]:
@@ -150,13 +136,13 @@ def _by_label(table: pa.Table, name: str) -> dict[str, Any]:
     mask = relevant(labels.flatten(), name)
     owner = np.repeat(np.arange(len(table)), lengths(documents))
 
-    def those(values: pa.ListArray, chosen: np.ndarray) -> pa.ListArray:
+    def kept(values: pa.ListArray, chosen: np.ndarray) -> pa.ListArray:
         return ragged(values.flatten().filter(pa.array(chosen)), np.bincount(owner[chosen], minlength=len(table)))
 
-    columns = {"query": one(table.column(roles.query))}
-    columns |= {"positive": those(documents, mask), "negatives": those(documents, ~mask)}
+    columns = {"query": combined(table.column(roles.query))}
+    columns |= {"positive": kept(documents, mask), "negatives": kept(documents, ~mask)}
     ids = _named_ids(table, replace(roles, negative_ids=()), documents, documents)
     if "positive_ids" in ids:
-        of_all = ids.pop("positive_ids")
-        ids |= {"positive_ids": those(of_all, mask), "negative_ids": those(of_all, ~mask)}
+        document_ids = ids.pop("positive_ids")
+        ids |= {"positive_ids": kept(document_ids, mask), "negative_ids": kept(document_ids, ~mask)}
     return columns | ids

@@ -1,7 +1,7 @@
-"""Ids of mined rows, and the tables of texts that layouts of ids need beside them, checked.
+"""Check the ids of mined rows, and make the tables of texts that layouts of ids need beside them.
 
-A trainer meets a wrong id late or never: PyLate puts an empty text where it finds none. So here every id that rows name
-stands once in its table, with one text, or nothing is written.
+A trainer meets a wrong id late or never: PyLate puts an empty text in its place. So here every id that rows name stands
+once in its table, with one text, or nothing is written.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.documents import id_column_of, joined, text_columns_of
 from hf_hardneg.corpus.ids import as_text, named_columns, row_ids
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, DataError
-from hf_hardneg.formats.rows import lengths, listed, one
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,12 +30,12 @@ WHOLE = 50_000
 
 
 def with_ids(dataset: Dataset, names: PairColumns, documents: Dataset | None) -> Dataset:
-    """Mined rows, Arrow-formatted, with an id for every query and positive, as strings.
+    """Add an id for every query and positive, as a string, to mined rows, Arrow-formatted.
 
-    Queries without ids are numbered by first appearance; positives without are looked up by text in `documents`.
+    Queries without ids are numbered by first appearance; positives without ids are looked up by text in `documents`.
 
     Raises:
-        ColumnError: positives have no ids and there is no corpus to look them up in; or negatives have none.
+        ColumnError: positives have no ids and no corpus is given to look them up in; or negatives have no ids.
         DataError: a positive is not in the corpus; or an id is missing or empty.
     """
     present = dataset.column_names
@@ -53,7 +52,7 @@ def with_ids(dataset: Dataset, names: PairColumns, documents: Dataset | None) ->
         )
     query_ids = positive_ids = None
     if names.query_id not in present:
-        query_ids = one(_whole(dataset, names.query).dictionary_encode().combine_chunks()).indices.cast(pa.string())
+        query_ids = combined(_whole(dataset, names.query)).dictionary_encode().indices.cast(pa.string())
     if names.positive_ids not in present and documents is not None:
         positive_ids = _looked_up(_whole(dataset, names.positive), documents, names)
     identified = _Identified(names, query_ids, positive_ids)
@@ -66,21 +65,21 @@ def _whole(dataset: Dataset, name: str) -> pa.ChunkedArray:
 
 
 def _looked_up(positives: pa.ChunkedArray, documents: Dataset, names: PairColumns) -> pa.ListArray:
-    """Ids of positives by their texts, (n,) lists; of equal documents the first's."""
+    """Find ids of positives by their texts, (n,) lists; equal documents have the id of the first."""
     lists = [listed(chunk) for chunk in positives.chunks]
     encoded = pa.chunked_array([part.flatten() for part in lists]).dictionary_encode().combine_chunks()
-    texts = one(encoded).dictionary
-    found = pc.index_in(documents.data.column("text"), value_set=texts)
-    known = np.flatnonzero(found.is_valid().to_numpy())
-    codes, first = np.unique(found.drop_null().to_numpy(), return_index=True)
+    texts = combined(encoded).dictionary
+    place = pc.index_in(documents.data.column("text"), value_set=texts)
+    known = np.flatnonzero(place.is_valid().to_numpy())
+    codes, first = np.unique(place.drop_null().to_numpy(), return_index=True)
     if len(codes) < len(texts):
         missing = np.setdiff1d(np.arange(len(texts)), codes)
         raise DataError(
             f"{len(missing)} positives are not in the corpus by their text, such as "
             f"{texts[missing[0]].as_py()[:60]!r}. Give the corpus that was mined, or a column {names.positive_ids!r}."
         )
-    ids = one(documents.data.column("id").take(pa.array(known[first])))
-    return ragged(ids.take(one(encoded).indices), np.concatenate([lengths(part) for part in lists]))
+    ids = combined(documents.data.column("id").take(pa.array(known[first])))
+    return ragged(ids.take(combined(encoded).indices), np.concatenate([lengths(part) for part in lists]))
 
 
 @dataclass(frozen=True)
@@ -90,16 +89,16 @@ class _Identified:
     positive_ids: pa.ListArray | None
 
     def __call__(self, table: pa.Table, rows: list[int]) -> pa.Table:
-        given = named_columns(table)
+        columns_by_name = named_columns(table)
         if self.query_ids is not None:
             ids = self.query_ids.take(pa.array(rows))
         else:
-            ids = as_text(given[self.names.query_id], self.names.query_id)
-        columns = {"query_id": ids, "negative_ids": listed(as_text(given["negative_ids"], "negative_ids"))}
+            ids = as_text(columns_by_name[self.names.query_id], self.names.query_id)
+        columns = {"query_id": ids, "negative_ids": listed(as_text(columns_by_name["negative_ids"], "negative_ids"))}
         if self.positive_ids is not None:
             columns["positive_ids"] = self.positive_ids.take(pa.array(rows))
         else:
-            columns["positive_ids"] = listed(as_text(given[self.names.positive_ids], self.names.positive_ids))
+            columns["positive_ids"] = listed(as_text(columns_by_name[self.names.positive_ids], self.names.positive_ids))
         for name, values in columns.items():
             _check(name, values if name == "query_id" else values.flatten())
         if not np.array_equal(lengths(columns["positive_ids"]), lengths(listed(table.column(self.names.positive)))):
@@ -118,7 +117,7 @@ def _check(name: str, ids: pa.Array) -> None:
 
 
 def corpus_table(corpus: Dataset, columns: Columns | None) -> Dataset:
-    """`id` and `text` of a whole corpus, ids as strings.
+    """Make a table of `id` and `text` of a whole corpus, ids as strings.
 
     Raises:
         ColumnError: a column is missing.
@@ -131,17 +130,16 @@ def corpus_table(corpus: Dataset, columns: Columns | None) -> Dataset:
             raise missing_column(name, corpus.column_names, "corpus", "text")
     wanted = [name for name in dict.fromkeys([id_column, *texts]) if name in corpus.column_names]
     plain = corpus.with_format("arrow", columns=wanted)
-    made = plain.map(_Document(id_column, texts), batched=True, with_indices=True, desc="Corpus")
-    ids = one(made.data.column("id"))
+    table = plain.map(_Document(id_column, texts), batched=True, with_indices=True, desc="Corpus")
+    ids = combined(table.data.column("id"))
     _check("id", ids)
-    counts = ids.value_counts()
-    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    twice = _repeated(ids)
     if len(twice):
         raise DataError(
-            f"{len(twice)} ids of the corpus stand more than once, such as {twice.field('values')[0].as_py()!r}. "
+            f"{len(twice)} ids of the corpus stand more than once, such as {twice[0].as_py()!r}. "
             "Drop the copies, or name another column with columns={'id': ...}."
         )
-    return made
+    return table
 
 
 @dataclass(frozen=True)
@@ -154,11 +152,11 @@ class _Document:
             ids = row_ids(np.array(rows), self.id_column)
         else:
             ids = as_text(named_columns(table)[self.id_column], self.id_column)
-        return pa.table({"id": ids, "text": joined([one(table.column(name)) for name in self.texts])})
+        return pa.table({"id": ids, "text": joined([combined(table.column(name)) for name in self.texts])})
 
 
 def texts_of_rows(dataset: Dataset, columns: Sequence[tuple[str, str]], what: str) -> pa.Table:
-    """`id` and `text` of all that rows name, by first appearance, from pairs of (ids, texts) columns.
+    """Make a table of `id` and `text` of all that rows name, by first appearance, from pairs of (ids, texts) columns.
 
     Raises:
         DataError: one id has two texts.
@@ -167,33 +165,35 @@ def texts_of_rows(dataset: Dataset, columns: Sequence[tuple[str, str]], what: st
     seen: list[pa.Table] = []
     for table in dataset.select_columns(list(dict.fromkeys(wanted))).iter(BATCH):
         pairs = [(listed(table.column(ids)).flatten(), listed(table.column(texts)).flatten()) for ids, texts in columns]
-        flat = {
-            "id": pa.concat_arrays([ids for ids, _ in pairs]),
-            "text": pa.concat_arrays([text for _, text in pairs]),
-        }
-        seen.append(_distinct(pa.table(flat), ["id", "text"]))
+        flat = [pa.concat_arrays(list(parts)) for parts in zip(*pairs, strict=True)]
+        seen.append(_distinct(pa.table(flat, names=["id", "text"])))
         if len(seen) > 16:
-            seen = [_distinct(pa.concat_tables(seen), ["id", "text"])]
-    made = _distinct(pa.concat_tables(seen), ["id", "text"])
-    counts = one(made.column("id")).value_counts()
-    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+            seen = [_distinct(pa.concat_tables(seen))]
+    distinct = _distinct(pa.concat_tables(seen))
+    twice = _repeated(combined(distinct.column("id")))
     if len(twice):
         raise DataError(
-            f"{len(twice)} {what} ids have more than one text, such as {twice.field('values')[0].as_py()!r}. "
+            f"{len(twice)} {what} ids have more than one text, such as {twice[0].as_py()!r}. "
             "Give each text an id of its own."
         )
-    return made
+    return distinct
 
 
-def _distinct(table: pa.Table, names: list[str]) -> pa.Table:
-    return table.group_by(names, use_threads=False).aggregate([]).select(names)
+def _distinct(texts: pa.Table) -> pa.Table:
+    return texts.group_by(["id", "text"], use_threads=False).aggregate([]).select(["id", "text"])
+
+
+def _repeated(ids: pa.Array) -> pa.Array:
+    """Return the ids that stand more than once."""
+    counts = ids.value_counts()
+    return counts.field("values").filter(pc.greater(counts.field("counts"), 1))
 
 
 def check_all_known(ids: Any, known: pa.Array, what: str) -> None:
-    """Every id stands in its table.
+    """Raise unless every id stands in its table.
 
     Raises:
-        DataError: some do not; it names one.
+        DataError: some do not; it names the first.
     """
     missing = pc.invert(pc.is_in(ids, value_set=known))
     number = pc.sum(missing).as_py() or 0

@@ -1,5 +1,6 @@
-"""Mined datasets on the Hugging Face Hub: `push_mined_dataset`, `mined_dataset_card`, and to mine them again
-`reproduce`, which returns a `Reproduction`.
+"""Publish mined datasets on the Hugging Face Hub, with a card, and mine them again from it.
+
+`push_mined_dataset` and `mined_dataset_card` publish; `reproduce` mines again, and returns a `Reproduction`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The card of a mined dataset: what it is, how it was made, and how far to trust it, from the data and its recipe."""
+"""The card of a mined dataset says what it is, how it was made, and how far to trust it.
+
+It is written from the data and its recipe alone.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.hub import inert
 from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, pictures
-from hf_hardneg.hub.front_matter import CardParts, merged_body, merged_metadata, metadata_of, parts
+from hf_hardneg.hub.front_matter import merged_body, merged_metadata, metadata_of, parts
 from hf_hardneg.hub.inert import Markdown
 from hf_hardneg.hub.limits import limits
 from hf_hardneg.hub.loading import LIST, loading, use_of
@@ -44,7 +47,7 @@ class MinedDatasetCard(DatasetCard):
 
     Args:
         content (`str`): the card.
-        files (`Mapping[str, bytes]`): what it links to, by path in the repository.
+        files (`Mapping[str, bytes]`): the files it links to, by path in the repository.
     """
 
     def __init__(self, content: str, files: Mapping[str, bytes]) -> None:
@@ -78,10 +81,10 @@ def mined_dataset_card(
     source_datasets: Sequence[str] | None = None,
     pretty_name: str | None = None,
 ) -> MinedDatasetCard:
-    """The card of mined data, merged into the one that is there.
+    """Write the card of mined data, merged into the card that a repository has.
 
-    Our part stands between two comments and is replaced the next time. What was written by hand, `configs`,
-    `dataset_info` and YAML that we do not know stay byte for byte; of YAML we know, what is there wins over what we
+    Our section stands between two comments and is replaced the next time. What was written by hand, `configs`,
+    `dataset_info` and YAML that we do not know stay byte for byte; of YAML we know, old values win over what we
     would derive, except for the size, and lists of tags and tasks grow.
 
     Where configs stay that were made otherwise, their recipes stay too; figures are of `mined` alone.
@@ -94,7 +97,7 @@ def mined_dataset_card(
         repo_id (`str`): where it will be, such as `user/name`.
         configs (`Mapping`, *optional*): the rows of each config by its name; by default `mined` itself, as `list`.
         recipe (`Recipe`, *optional*): how it was made; by default what it carries.
-        previous (`str`, *optional*): the text of the card that is there.
+        previous (`str`, *optional*): the text of the card so far.
         license, language, source_datasets, pretty_name (*optional*): of the card's metadata. Without, the license that
             the data carries, and as source the Hub ids in the recipe.
 
@@ -102,7 +105,7 @@ def mined_dataset_card(
         `MinedDatasetCard`: `str(card)` is its text; `card.files` are the pictures to be uploaded beside it.
 
     Raises:
-        ColumnError: not mined data.
+        ColumnError: it is no mined data.
         DataError: the YAML or the marks of the previous card are broken, or the rows carry several recipes.
 
     Example:
@@ -113,18 +116,17 @@ def mined_dataset_card(
     rows = _joined(mined)
     recipe = recipe or recipe_of(mined)
     figures = report(rows)
-    given = {"license": license, "language": language, "source_datasets": source_datasets, "pretty_name": pretty_name}
-    metadata = _metadata(rows, recipe, {name: value for name, value in given.items() if value})
-    wanted = frozenset(name for name, value in given.items() if value) | {"size_categories"}
+    told = {"license": license, "language": language, "source_datasets": source_datasets, "pretty_name": pretty_name}
+    told = {name: value for name, value in told.items() if value}
     before = parts(previous or "")
-    card = merged_metadata(before, metadata, wanted)
+    card = merged_metadata(before, _metadata(rows, recipe, told), frozenset(told) | {"size_categories"})
     images = pictures(rows, figures)
     configs, listed = configs or {LIST: mined}, config_names(metadata_of(card))
     scrubbed = recipe and recipe.scrubbed()
     recipes = _recipes(scrubbed, configs, listed, previous or "")
     described = {
         "configs": _configs(configs, repo_id),
-        "recipes": [(names, recipe_block(one, names)) for names, one in recipes],
+        "recipes": [(names, recipe_block(each, names)) for names, each in recipes],
         "loading": _sources(recipe, configs, listed, repo_id) if recipe else {},
         "examples": examples(rows, *_text_columns(recipe)),
         "missed": false_negatives(rows, recipe),
@@ -134,7 +136,7 @@ def mined_dataset_card(
     section = _section(figures, scrubbed, described)
     heading = f"# {inert.inline(pretty_name or repo_id.rpartition('/')[2])}"
     body = merged_body(before.body, section, heading)
-    return MinedDatasetCard("".join(CardParts(*card[:3], body)), {path: svg.encode() for path, svg in images.items()})
+    return MinedDatasetCard("".join((*card[:3], body)), {path: svg.encode() for path, svg in images.items()})
 
 
 def _joined(mined: Dataset | DatasetDict) -> Dataset:
@@ -150,33 +152,33 @@ def _joined(mined: Dataset | DatasetDict) -> Dataset:
     )
 
 
-def _metadata(rows: Dataset, recipe: Recipe | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What we say of the data in YAML, in the order of cards on the Hub."""
-    sources = [] if recipe is None else [one.hub_id for one in (*recipe.pairs.values(), recipe.corpus)]
+def _metadata(rows: Dataset, recipe: Recipe | None, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the data in YAML, in the order of cards on the Hub; what the user told wins over what is derived."""
+    sources = [] if recipe is None else [source.hub_id for source in (*recipe.pairs.values(), recipe.corpus)]
     carried = (rows.info.license or "").strip().lower()
     derived = {
         "language": None,
         "license": carried if carried.replace("-", "").replace(".", "").isalnum() else None,
         "pretty_name": None,
         "size_categories": [size_category(len(rows))],
-        "source_datasets": list(dict.fromkeys(one for one in sources if one)),
+        "source_datasets": list(dict.fromkeys(filter(None, sources))),
         "task_categories": list(TASKS),
         "annotations_creators": ["machine-generated"],
         "tags": list(TAGS),
     }
-    found = {name: given.get(name, value) for name, value in derived.items()}
-    return {name: _clean(value) for name, value in found.items() if value}
+    values = {name: told.get(name, value) for name, value in derived.items()}
+    return {name: _clean(value) for name, value in values.items() if value}
 
 
 def _clean(value: Any) -> Any:
-    """A value for YAML: text without tokens and half surrogates, tuples as lists."""
+    """Clean a value for YAML: text without tokens and half surrogates, tuples as lists."""
     if isinstance(value, str):
         return masked(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return [_clean(one) for one in value]
+    return [_clean(inner) for inner in value]
 
 
 def size_category(rows: int) -> str:
-    """The Hub's name for a number of rows, such as `1K<n<10K`.
+    """Name a number of rows as the Hub does, such as `1K<n<10K`.
 
     Example:
         >>> from hf_hardneg.hub.card import size_category
@@ -194,16 +196,16 @@ def _short(power: int) -> str:
 
 
 def _configs(configs: Mapping[str, Dataset | DatasetDict], repo_id: str) -> list[dict[str, Any]]:
-    """Name, rows of each split, columns and use of every config."""
-    found = []
+    """Describe every config: its name, the rows of each split, its columns and its use."""
+    entries = []
     for name, data in configs.items():
         splits = _splits(data)
         first = next(iter(splits.values()))
         use = use_of(masked(name), first.column_names, repo_id=masked(repo_id), split=masked(next(iter(splits))))
         columns = {column: _kind(feature) for column, feature in first.features.items()}
         counts = {split: len(rows) for split, rows in splits.items()}
-        found.append({"name": name, "splits": counts, "columns": columns, "use": use})
-    return found
+        entries.append({"name": name, "splits": counts, "columns": columns, "use": use})
+    return entries
 
 
 def _splits(data: Dataset | DatasetDict) -> Mapping[str, Dataset]:
@@ -213,39 +215,39 @@ def _splits(data: Dataset | DatasetDict) -> Mapping[str, Dataset]:
 def _recipes(
     recipe: Recipe | None, configs: Iterable[str], listed: Sequence[str], previous: str
 ) -> list[tuple[list[str], Recipe]]:
-    """Each recipe after the configs that were made by it: ours, and those of configs that stay as they are."""
-    made = [name for name in configs if name != CORPUS]
-    staying = frozenset(listed) - frozenset(made)
-    found = [([masked(name) for name in made], recipe)] if recipe else []
-    for names, one in recipes_on(previous):
+    """List each recipe after the configs that were made by it: ours, and the recipes of configs that stay."""
+    pushed = [name for name in configs if name != CORPUS]
+    staying = frozenset(listed) - frozenset(pushed)
+    recipes = [([masked(name) for name in pushed], recipe)] if recipe else []
+    for names, other in recipes_on(previous):
         stay = [name for name in names if name in staying]
-        same = next((others for others, other in found if other == one), None)
+        same = next((configs for configs, known in recipes if known == other), None)
         if same is not None:
             same += stay
         elif stay:
-            found.append((stay, one.scrubbed()))
-    return found
+            recipes.append((stay, other.scrubbed()))
+    return recipes
 
 
 def _sources(
     recipe: Recipe, configs: Mapping[str, Dataset | DatasetDict], listed: Sequence[str], repo_id: str
 ) -> dict[str, str]:
-    """Code that loads the corpus and the pairs from this very dataset, where they are in it."""
-    found = {}
+    """Write code that loads the corpus and the pairs from this very dataset, where they are in it."""
+    code = {}
     if CORPUS in {*configs, *listed}:
-        found["corpus"] = loading(repo_id, CORPUS, "train")
+        code["corpus"] = loading(repo_id, CORPUS, "train")
     pushed = _splits(configs[LIST]) if LIST in configs else {}
     for name, source in recipe.pairs.items():
         split = name or next(iter(pushed), "")
         rows = pushed.get(split)
         if rows is not None and len(rows) == source.rows and set(source.columns) <= set(rows.column_names):
             columns = expression(list(source.columns))
-            found[f"pairs {name}".strip()] = f"{loading(repo_id, LIST, split)}.select_columns({columns})"
-    return found
+            code[f"pairs {name}".strip()] = f"{loading(repo_id, LIST, split)}.select_columns({columns})"
+    return code
 
 
 def _kind(feature: Any) -> str:
-    """The type of a column in words."""
+    """Name the type of a column in words."""
     if isinstance(feature, Mapping):
         return f"struct of {', '.join(feature)}"
     inner = getattr(feature, "feature", None)
@@ -282,7 +284,7 @@ def _section(figures: Report, recipe: Recipe | None, described: Mapping[str, Any
 
 @functools.cache
 def _environment() -> Environment:
-    """Templates that print nothing unescaped and reach nothing but what they are given."""
+    """Set up templates that print nothing unescaped and reach nothing but their context."""
     from jinja2 import DictLoader, StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -294,17 +296,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": _count, "number": _number, "percent": _percent}
+    environment.filters |= {
+        "count": lambda number: Markdown(f"{number:,}"),
+        "number": lambda value: Markdown(f"{value:.4g}" if math.isfinite(value) else "none"),
+        "percent": _percent,
+    }
     environment.filters |= {"name": inert.name, "fenced": inert.fenced, "ours": Markdown}
     return environment
-
-
-def _count(number: int) -> Markdown:
-    return Markdown(f"{number:,}")
-
-
-def _number(value: float) -> Markdown:
-    return Markdown(f"{value:.4g}" if math.isfinite(value) else "none")
 
 
 def _percent(share: float, digits: int = 2) -> Markdown:

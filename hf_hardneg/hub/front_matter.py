@@ -1,4 +1,4 @@
-"""The two parts of a card, YAML and Markdown: what is merged into them leaves every other byte as it was.
+"""Merge into the two parts of a card, YAML and Markdown, leaving every other byte as it was.
 
 A card is written by anybody: its YAML is of limited size, plain types and no aliases, which could unfold without end,
 and every scan takes time in proportion to the length of the text.
@@ -16,7 +16,7 @@ from hf_hardneg.errors import DataError
 from hf_hardneg.recipes.recipe_text import SECTION
 
 JOINED = ("tags", "task_categories")
-"""Lists that grow: ours are added to those that are there."""
+"""Lists that grow: our values are added to the old ones."""
 MOST, MOST_VALUES, DEEPEST = 500_000, 20_000, 64
 """Characters, values and levels of the YAML of a card."""
 EMPTY, NUMBER = 1_000, 100
@@ -28,7 +28,7 @@ _START, _END = (re.compile(rf"^{re.escape(marker)}[ \t]*(?=\r?$)", re.MULTILINE)
 
 
 class CardParts(NamedTuple):
-    """A card taken apart; joined, they are the card.
+    """The parts of a card, which joined are the card.
 
     Args:
         opening, yaml, closing (`str`): the block of metadata, with what stands before and around it; may be empty.
@@ -42,7 +42,7 @@ class CardParts(NamedTuple):
 
 
 def parts(card: str) -> CardParts:
-    """A card taken apart, the way the Hub does it.
+    """Take a card apart as the Hub does.
 
     Raises:
         DataError: its YAML is broken, or begins and never ends.
@@ -61,7 +61,7 @@ def parts(card: str) -> CardParts:
 
 
 def metadata_of(card: CardParts) -> dict[str, Any]:
-    """The metadata of a card, in plain types.
+    """Read the metadata of a card, in plain types.
 
     Raises:
         DataError: its YAML is broken, too large, or holds aliases or types of its own.
@@ -70,18 +70,18 @@ def metadata_of(card: CardParts) -> dict[str, Any]:
 
     try:
         _check_plain(card.yaml)
-        found = yaml.load(card.yaml, Loader=_loader())
+        metadata = yaml.load(card.yaml, Loader=_loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _broken(str(error).replace("\n", " ")) from error
-    if found is not None and not isinstance(found, dict):
-        raise _broken(f"it holds a {type(found).__name__}, not names with values")
-    if found and not all(isinstance(key, str) for key in found):
+    if metadata is not None and not isinstance(metadata, dict):
+        raise _broken(f"it holds a {type(metadata).__name__}, not names with values")
+    if metadata and not all(isinstance(key, str) for key in metadata):
         raise _broken("one of its names is no text")
-    return found or {}
+    return metadata or {}
 
 
 def _loader() -> Any:
-    """YAML's safe loader, in C where it is there: for a card of the largest size, some tenths of a second."""
+    """Find YAML's safe loader, in C where it is installed, which takes some tenths of a second for the largest card."""
     import yaml
 
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -91,7 +91,7 @@ def _check_plain(text: str) -> None:
     """Raise for YAML that takes more to load than its length says, before it is loaded.
 
     Raises:
-        ValueError: it is larger than a card's is, or holds an alias or another type than those of JSON and dates.
+        ValueError: it is larger than a card's is, or holds an alias, or a type that JSON lacks.
     """
     import yaml
 
@@ -125,21 +125,21 @@ def _broken(why: str) -> DataError:
 
 
 def merged_metadata(card: CardParts, ours: Mapping[str, Any], replaced: frozenset[str]) -> CardParts:
-    """The card with our metadata: what is missing is added, lists in `JOINED` grow, and the rest stays.
+    """Merge our metadata into a card: what is missing is added, lists in `JOINED` grow, and the rest stays.
 
     Args:
-        card (`CardParts`): what is there.
+        card (`CardParts`): the card so far.
         ours (`Mapping`): values by name.
-        replaced (`frozenset[str]`): names whose value is replaced where another is there.
+        replaced (`frozenset[str]`): names whose old value is replaced.
     """
     old = metadata_of(card)
     changed = {}
     for key, value in ours.items():
-        there = old.get(key)
-        if key in JOINED and there:
-            listed = there if isinstance(there, list) else [there]
-            value = [*listed, *(one for one in value if one not in listed)]
-        if there is None or ((key in replaced or key in JOINED) and there != value):
+        before = old.get(key)
+        if key in JOINED and before:
+            listed = before if isinstance(before, list) else [before]
+            value = [*listed, *(entry for entry in value if entry not in listed)]
+        if before is None or ((key in replaced or key in JOINED) and before != value):
             changed[key] = value
     if not changed:
         return card
@@ -151,20 +151,20 @@ def merged_metadata(card: CardParts, ours: Mapping[str, Any], replaced: frozense
 
 
 def _spliced(text: str, wanted: dict[str, Any], changed: dict[str, Any], end: str) -> str:
-    """YAML with some values changed and every other line as it was; written anew where that cannot be done."""
+    """Change some values in YAML and keep every other line; write it anew where that cannot be done."""
     import yaml
 
-    made = text
+    spliced = text
     with contextlib.suppress(yaml.YAMLError):
         for key, value in changed.items():
-            made = _with_value(made, key, _dumped({key: value}, end), end)
-        if yaml.load(made, Loader=_loader()) == wanted:
-            return made
+            spliced = _with_value(spliced, key, _dumped({key: value}, end), end)
+        if yaml.load(spliced, Loader=_loader()) == wanted:
+            return spliced
     return _dumped(wanted, end)
 
 
 def _dumped(values: Mapping[str, Any], end: str) -> str:
-    """Values as YAML; where a character cannot be seen, with escapes for all that are not ASCII."""
+    """Write values as YAML; where a character cannot be seen, with escapes for all that are not ASCII."""
     import yaml
 
     def dump(unicode: bool) -> str:
@@ -177,7 +177,7 @@ def _dumped(values: Mapping[str, Any], end: str) -> str:
 
 
 def _with_value(text: str, key: str, line: str, end: str) -> str:
-    """YAML whose top-level `key` is as `line` says."""
+    """Replace or add the top-level `key` of YAML by a line."""
     import yaml
 
     root = yaml.compose(text, Loader=_loader())
@@ -190,7 +190,7 @@ def _with_value(text: str, key: str, line: str, end: str) -> str:
 
 
 def _last(node: Any) -> Any:
-    """The node with which a block ends: what stands between it and the next name is kept."""
+    """Find the node with which a block ends: what stands between it and the next name is kept."""
     while isinstance(node.value, list) and node.value and not node.flow_style:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last
@@ -198,7 +198,7 @@ def _last(node: Any) -> Any:
 
 
 def merged_body(body: str, section: str, heading: str) -> str:
-    """Markdown with our section in the place of the one that is there, else after everything, or under a heading.
+    """Put our section into Markdown in place of the old one, else after everything, or under a heading.
 
     Raises:
         DataError: the marks around our section are not one of each, in order.

@@ -1,4 +1,4 @@
-"""How far to trust mined negatives, in sentences that follow from the figures and the recipe."""
+"""Say how far to trust mined negatives, in sentences that follow from the figures and the recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GUARDS = {guard.__name__ for guard in SAFEGUARDS}
 
 
 def limits(figures: Report, recipe: Recipe | None) -> list[str]:
-    """A sentence for each limit, without markup of its own."""
+    """Write a sentence for each limit, without markup of its own."""
     return [_search(figures, recipe), *_of_rows(figures), *(_of_recipe(figures, recipe) if recipe else ())]
 
 
@@ -31,9 +31,9 @@ def _search(figures: Report, recipe: Recipe | None) -> str:
 def _of_rows(figures: Report) -> Iterator[str]:
     if figures.hardness.compared:
         yield (
-            f"{_share(figures.hardness.above)} of the {figures.hardness.compared:,} negatives that have a score, as "
-            "their positive has, score above the best positive of their query. The score of a retriever does not tell "
-            "how many of those are unlabelled positives."
+            f"{100 * figures.hardness.above:.2f} % of the {figures.hardness.compared:,} negatives that have a score, "
+            "as their positive has, score above the best positive of their query. The score of a retriever does not "
+            "tell how many of those are unlabelled positives."
         )
     if figures.short_rows:
         yield (
@@ -61,10 +61,6 @@ def _of_recipe(figures: Report, recipe: Recipe) -> Iterator[str]:
         yield "Only the positives of the row itself were excluded; those of the same query in other rows can be left."
     if CUSTOM in parts:
         yield "The strategy holds classes that are not of hf_hardneg, so the recipe alone does not rebuild it."
-    made = sum(one.rows for one in recipe.pairs.values())
-    if recipe.pairs and made != figures.rows:
-        yield f"The recipe is for {made:,} rows and {figures.rows:,} are here: some were dropped or chosen since."
-
-
-def _share(share: float) -> str:
-    return f"{100 * share:.2f} %"
+    mined = sum(split.rows for split in recipe.pairs.values())
+    if recipe.pairs and mined != figures.rows:
+        yield f"The recipe is for {mined:,} rows and {figures.rows:,} are here: some were dropped or chosen since."

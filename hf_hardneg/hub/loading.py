@@ -1,4 +1,4 @@
-"""What each config of a mined dataset is for, and a few lines that train on it."""
+"""Tell what each config of a mined dataset is for, and write a few lines that train on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENCODER, CROSS_ENCODER = "sentence-transformers/all-MiniLM-L6-v2", "cross-encode
 
 
 class Use(NamedTuple):
-    """What a config is for.
+    """The use of a config.
 
     Args:
         purpose (`str`): a sentence.
@@ -64,17 +64,17 @@ LOSSES = {
 
 
 def loading(repo_id: str, config: str, split: str) -> str:
-    """Code that loads a split of a config."""
+    """Write code that loads a split of a config."""
     return f"load_dataset({literal(repo_id)}, {literal(config)}, split={literal(split)})"
 
 
 def use_of(config: str, columns: Sequence[str], *, repo_id: str, split: str) -> Use:
-    """What a config is for, told from its columns.
+    """Tell from its columns what a config is for.
 
     Args:
         config (`str`): its name; `-ids` at its end means ids in the place of texts.
         columns (`Sequence[str]`): their names, in order.
-        repo_id, split (`str`): where to load it from.
+        repo_id, split (`str`): the repository and the split to load.
     """
     rows = loading(repo_id, config, split)
     plain = f"from datasets import load_dataset\n\nrows = {rows}\n"

@@ -1,4 +1,4 @@
-"""`push_mined_dataset`: mined data to the Hub, each variant a config, in one commit with its card."""
+"""`push_mined_dataset` pushes mined data to the Hub, each variant a config, in one commit with its card."""
 
 from __future__ import annotations
 
@@ -58,38 +58,38 @@ def push_mined_dataset(
     pretty_name: str | None = None,
     columns: Columns | None = None,
 ) -> CommitInfo:
-    """Pushes mined data to the Hub: one config for each variant, and a card that says how it was made.
+    """Push mined data to the Hub: one config for each variant, and a card that says how it was made.
 
     Everything is one commit, so the repository is never seen half-way, and a push that broke off can be repeated: what
-    was uploaded is not sent again, and a push without changes makes no commit. The card is merged into the one that is
-    there: other configs, hand-written text and unknown YAML stay.
+    was uploaded is not sent again, and a push without changes makes no commit. The card is merged into the old
+    one: other configs, hand-written text and unknown YAML stay.
 
     Args:
         mined (`Dataset` or `DatasetDict`): what `mine()` returned. A `Dataset` replaces one split, its own or `train`;
             a `DatasetDict` all splits of its configs.
-        repo_id (`str`): such as `user/name`; made where there is none.
+        repo_id (`str`): such as `user/name`; created where it does not exist.
         configs (`str` or `Sequence[str]`, defaults to `("list", "triplet")`): `list` is the mined rows as they are,
             which `reproduce` needs; layouts of `to_format` by name; `triplet-5` the n-tuple of 5 negatives;
             `triplet-ids` and `triplet-5-ids` their twins of ids; `scores` ids and a teacher's scores, with the
             configs `queries` and `documents` beside it; `scores-denoised` and `scores-retriever` name whose. The first
             is what `load_dataset` takes by default, in a repository that has no default yet.
         corpus (`Dataset`, *optional*): the documents that were mined, as config `corpus`. Without, the card refers to
-            them.
+            it.
         index (`str`, *optional*): the folder of an index, as `hf-hardneg index` prints it, to be put under `index/`.
         recipe (`Recipe`, *optional*): how the rows were made; by default the one they carry.
         private (`bool`, *optional*): whether a new repository is private. One that is public already is an error.
-        revision (`str`, *optional*): the branch; made where there is none.
+        revision (`str`, *optional*): the branch; created where it does not exist.
         create_pr (`bool`, defaults to `False`): opens a pull request instead.
         token (`str`, *optional*): of the Hub; by default the stored one.
         commit_message (`str`, *optional*): by default the configs.
         license, language, source_datasets, pretty_name (*optional*): of the card.
-        columns (`Columns`, *optional*): as `to_format` takes them; by default those of the recipe.
+        columns (`Columns`, *optional*): as `to_format` takes them; by default as the recipe has them.
 
     Returns:
-        `CommitInfo`: of the commit, or of the last one where nothing has changed.
+        `CommitInfo`: the commit, or the last one where nothing has changed.
 
     Raises:
-        ConfigError, ColumnError, DataError: what cannot be pushed; before anything is uploaded.
+        ConfigError, ColumnError, DataError: it cannot be pushed; raised before anything is uploaded.
         HubError: the Hub refuses, or cannot be reached.
 
     Example:
@@ -112,23 +112,19 @@ def push_mined_dataset(
     if recipe is not None:
         _check_corpus(corpus, recipe)
         columns = recipe.columns | (columns or Columns())
-    made = variants_of(splits, names, corpus, columns or Columns())
+    variants = variants_of(splits, names, corpus, columns or Columns())
     if corpus is not None:
-        made[CORPUS] = DatasetDict({"train": corpus})
-    metadata: dict[str, Any] = {
-        "license": license,
-        "language": language,
-        "source_datasets": source_datasets,
-        "pretty_name": pretty_name,
-    }
+        variants[CORPUS] = DatasetDict({"train": corpus})
+    metadata: dict[str, Any] = {"license": license, "language": language, "pretty_name": pretty_name}
+    metadata |= {"source_datasets": source_datasets, "configs": variants, "recipe": recipe}
     with scratch() as folder:
         push = _Push(
             repository=repository,
-            shards=written(made, folder),
+            shards=written(variants, folder),
             whole=whole,
             others=_index_files(index),
             recipe=recipe,
-            card=functools.partial(mined_dataset_card, mined, repo_id=repo_id, configs=made, recipe=recipe, **metadata),
+            card=functools.partial(mined_dataset_card, mined, repo_id=repo_id, **metadata),
         )
         repository.create(private=private)
         return push.commit(commit_message or f"Push {', '.join(names)} with hf_hardneg", create_pr=create_pr)
@@ -136,15 +132,15 @@ def push_mined_dataset(
 
 @dataclass(frozen=True, kw_only=True)
 class _Push:
-    """One commit: what is written already, and the card that is merged into the one of the day.
+    """A commit to be made: files that are written already, and the card, merged into the newest at each attempt.
 
     Args:
-        repository (`Repository`): where to.
+        repository (`Repository`): the repository.
         shards (`list[WrittenSplit]`): the rows.
         whole (`bool`): whether configs keep no splits but these.
         others (`Mapping[str, Path]`): further files by their path in the repository.
         recipe (`Recipe`, *optional*): how the rows were made.
-        card (`Callable`): makes the card from `previous`, the text of the one so far with the new configs in its YAML.
+        card (`Callable`): makes the card from `previous`, the text of the old card with the new configs in its YAML.
     """
 
     repository: Repository
@@ -155,7 +151,7 @@ class _Push:
     card: Callable[..., MinedDatasetCard]
 
     def commit(self, message: str, *, create_pr: bool) -> CommitInfo:
-        """Commits on top of what is there; where somebody else was quicker, merges again."""
+        """Commit on top of the newest; where somebody else was quicker, merge again."""
         for attempt in range(ATTEMPTS):
             snapshot = self.repository.snapshot()
             operations = self._operations(snapshot)
@@ -171,7 +167,7 @@ class _Push:
     def _operations(self, snapshot: Snapshot) -> list[Any]:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        files = {path: local for one in self.shards for path, local in one.files.items()} | dict(self.others)
+        files = {path: local for split in self.shards for path, local in split.files.items()} | dict(self.others)
         gone = stale(self.shards, snapshot.files, whole=self.whole)
         sizes = {path: size for path, size in snapshot.files.items() if path not in gone}
         sizes |= {path: local.stat().st_size for path, local in files.items()}
@@ -182,7 +178,7 @@ class _Push:
         return [*adding, *(CommitOperationDelete(path_in_repo=path) for path in gone)]
 
     def _described(self, snapshot: Snapshot, sizes: Mapping[str, int]) -> str:
-        """The card so far, with the new configs in its YAML."""
+        """Put the new configs into the YAML of the card so far."""
         card = parts(snapshot.readme or "")
         metadata = metadata_of(card)
         ours = described(metadata, self.shards, sizes, whole=self.whole)
@@ -191,11 +187,16 @@ class _Push:
         return "".join(merged_metadata(card, ours, frozenset(ours)))
 
     def _check_neighbours(self, listed: Any, configs: Sequence[Any], files: Iterable[str]) -> None:
-        """What can be loaded now can be loaded after: `datasets` finds no data beside configs that a card lists, reads
-        all of a repository with the reader of the first config, and gives a config whatever its patterns match.
+        """Raise where data that can be loaded now could not be loaded after the push.
+
+        `datasets` finds no data beside configs that a card lists, reads all of a repository with the reader of the
+        first config, and gives a config whatever its patterns match.
+
+        Raises:
+            HubError: the repository has such data.
         """
-        repo_id, ours = self.repository.repo_id, {path for one in self.shards for path in one.files}
-        pushed = {one.config for one in self.shards}
+        repo_id, ours = self.repository.repo_id, {path for split in self.shards for path in split.files}
+        pushed = {split.config for split in self.shards}
         rows = [path for path in sorted(files) if path.endswith(DATA) and path not in (*NOT_DATA, *ours)]
         if rows and not listed:
             raise HubError(
@@ -220,8 +221,9 @@ class _Push:
                 )
 
     def _warn(self, snapshot: Snapshot, names: list[str]) -> None:
-        """Configs that stay and were made otherwise: their recipes stay too, and figures are of this push alone."""
-        staying = set(names) - {one.config for one in self.shards}
+        """Warn of configs that stay and were made otherwise: their recipes stay too, and figures are of this push
+        alone."""
+        staying = set(names) - {split.config for split in self.shards}
         others = [
             name
             for configs, before in recipes_on(snapshot.readme or "")
@@ -238,7 +240,7 @@ class _Push:
 
 
 def _splits(mined: Dataset | DatasetDict) -> tuple[bool, DatasetDict]:
-    """Whether these are all splits of their configs, and the splits."""
+    """Tell whether these are all splits of their configs, and return the splits."""
     from datasets import Dataset, DatasetDict
 
     if not isinstance(mined, Dataset | DatasetDict):
@@ -258,7 +260,12 @@ def _splits(mined: Dataset | DatasetDict) -> tuple[bool, DatasetDict]:
 
 
 def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) -> None:
-    """What cannot be pushed is said before anything is made."""
+    """Raise for what cannot be pushed, before anything is written.
+
+    Raises:
+        ConfigError, UnknownNameError: a config has no such name, or none is named.
+        ColumnError, DataError: rows lack columns, or a split, the corpus or all of it is empty.
+    """
     if not names:
         raise ConfigError("configs=[] pushes nothing; name at least one, such as list or triplet.")
     for name in names:
@@ -280,7 +287,11 @@ def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) ->
 
 
 def _check_corpus(corpus: Dataset | None, recipe: Recipe) -> None:
-    """The documents that go along are those that were mined."""
+    """Raise unless the documents that go along are the documents that were mined.
+
+    Raises:
+        DataError: they are others.
+    """
     if corpus is None:
         return
     source = recipe.corpus
@@ -293,16 +304,16 @@ def _check_corpus(corpus: Dataset | None, recipe: Recipe) -> None:
 
 
 def _matching(config: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
-    """The files that a config of a card holds, by its patterns."""
+    """List the files that a config of a card holds, by its patterns."""
     folder = config.get("data_dir") or "."
-    patterns = [posixpath.normpath(f"{folder}/{one}") for one in _patterns(config.get("data_files") or "**")]
-    return [path for path in paths if any(fits(one, path) for one in patterns)]
+    patterns = [posixpath.normpath(f"{folder}/{pattern}") for pattern in _patterns(config.get("data_files") or "**")]
+    return [path for path in paths if any(fits(pattern, path) for pattern in patterns)]
 
 
 def fits(pattern: str, path: str) -> bool:
-    """Whether a path fits a glob pattern, in which `**` stands for any folders.
+    """Tell whether a path fits a glob pattern, in which `**` stands for any folders.
 
-    Patterns come from cards: the time is that of one look at each part of the path for each part of the pattern.
+    Patterns come from cards: each part of the path is looked at once for each part of the pattern.
     """
     wanted = pattern.split("/")
     places = _over_folders(wanted, {0})
@@ -313,7 +324,7 @@ def fits(pattern: str, path: str) -> bool:
 
 
 def _over_folders(wanted: Sequence[str], places: Iterable[int]) -> set[int]:
-    """Places in a pattern, and those after a `**` there, which may stand for no folder."""
+    """Extend places in a pattern by the places after each `**`, which may stand for no folder."""
     reached = set(places)
     for place in sorted(reached):
         while place < len(wanted) and wanted[place] == "**":
@@ -323,21 +334,21 @@ def _over_folders(wanted: Sequence[str], places: Iterable[int]) -> set[int]:
 
 
 def _patterns(data_files: Any) -> Iterator[str]:
-    """Every path in the `data_files` of a config, in whatever form they are."""
+    """List every path in the `data_files` of a config, in whatever form they are."""
     if isinstance(data_files, str):
         yield data_files
     elif isinstance(data_files, dict):
         yield from _patterns(data_files.get("path", list(data_files.values())))
     elif isinstance(data_files, list):
-        for one in data_files:
-            yield from _patterns(one)
+        for entry in data_files:
+            yield from _patterns(entry)
 
 
 def _index_files(folder: str | os.PathLike[str] | None) -> dict[str, Path]:
-    """The files that the manifest of an index lists, and the manifest, by their path in the repository.
+    """List the manifest of an index and the files it names, by their path in the repository.
 
     Raises:
-        StoreError: one is missing, altered, or no regular file.
+        StoreError: a file is missing, altered, or no regular file.
     """
     if folder is None:
         return {}

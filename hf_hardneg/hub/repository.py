@@ -1,4 +1,4 @@
-"""A dataset repository of the Hub: what it holds at one commit, and one commit more."""
+"""Read and write a dataset repository of the Hub: what it holds at a commit, and the next commit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Snapshot:
         sha (`str`): the commit.
         private (`bool`): whether others cannot see it.
         files (`Mapping[str, int]`): paths and their sizes in bytes.
-        readme (`str`, *optional*): the text of the card, where there is one.
+        readme (`str`, *optional*): the text of the card.
     """
 
     sha: str
@@ -46,7 +46,7 @@ class Repository:
         token (`str`, *optional*): of the Hub; by default the one that is stored on this machine.
 
     Raises:
-        ConfigError: not the name of a repository.
+        ConfigError: `repo_id` is not the name of a repository.
     """
 
     repo_id: str
@@ -72,7 +72,7 @@ class Repository:
         return f"Repository({self.repo_id!r}, revision={self.revision!r})"
 
     def create(self, *, private: bool | None = None) -> None:
-        """Makes the repository and the branch, where they are not there yet.
+        """Create the repository and the branch, where they do not exist.
 
         Raises:
             HubError: the Hub does not allow it; or it should be private and is public.
@@ -88,7 +88,7 @@ class Repository:
                 self._api.create_branch(self.repo_id, repo_type="dataset", branch=self.revision, exist_ok=True)
 
     def snapshot(self) -> Snapshot:
-        """What the branch holds now.
+        """Read what the branch holds now.
 
         Raises:
             HubError: it cannot be read.
@@ -104,7 +104,7 @@ class Repository:
         return Snapshot(sha=str(info.sha), private=bool(info.private), files=files, readme=readme)
 
     def read(self, path: str, sha: str) -> str:
-        """The text of a file at a commit.
+        """Read the text of a file at a commit.
 
         Raises:
             DataError: it is no text in UTF-8.
@@ -117,10 +117,10 @@ class Repository:
             raise DataError(f"{path} of {self.repo_id} is no text in UTF-8 ({error}). Write it so first.") from error
 
     def load(self, config: str | None, sha: str | None) -> DatasetDict:
-        """All splits of a config at a commit.
+        """Load all splits of a config at a commit.
 
         Raises:
-            HubError: there is no such thing, or it cannot be read.
+            HubError: it does not exist, or cannot be read.
             ConfigError: a local folder stands in its place.
         """
         from datasets import load_dataset
@@ -134,7 +134,7 @@ class Repository:
             return load_dataset(self.repo_id, config, revision=sha, token=self.token, trust_remote_code=False)
 
     def commit(self, operations: list[Any], message: str, *, parent: str, create_pr: bool) -> CommitInfo | None:
-        """One commit on top of `parent`, all or nothing; `None` where somebody else's came first.
+        """Commit on top of `parent`, all or nothing; `None` where somebody else's commit came first.
 
         Raises:
             HubError: the Hub does not take it.
@@ -163,7 +163,7 @@ class Repository:
 
     @contextmanager
     def _talking(self, what: str) -> Iterator[None]:
-        """Whatever goes wrong inside as a `HubError`, without the token."""
+        """Raise whatever goes wrong inside as a `HubError`, without the token."""
         from huggingface_hub import get_token
 
         try:

@@ -1,4 +1,4 @@
-"""`reproduce`: mines a pushed dataset again from the recipe on its card, and compares row by row."""
+"""`reproduce` mines a pushed dataset again from the recipe on its card, and compares row by row."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """What came of mining again.
+    """The result of mining again.
 
     Args:
         repo_id, sha (`str`): the dataset, and its commit.
         rows (`int`): how many were compared.
         differing (`dict[str, tuple[int, ...]]`): rows that are not the same, by split.
         columns (`dict[str, int]`): in how many rows a column differs.
-        changes (`tuple[str, ...]`): what is not as it was then: corpus, pairs, models, versions, strategy.
+        changes (`tuple[str, ...]`): what has changed since: corpus, pairs, models, versions, strategy.
     """
 
     repo_id: str
@@ -59,7 +59,7 @@ class Reproduction:
 
     @property
     def identical(self) -> bool:
-        """Whether every row came out the same."""
+        """Whether every row came out identical."""
         return self.rows > 0 and not self.differing
 
     def __str__(self) -> str:
@@ -99,11 +99,11 @@ def reproduce(
     known_positives: Sequence[Dataset] = (),
     **options: Unpack[RunOptions],
 ) -> Reproduction:
-    """Mines a pushed dataset again as its card says, and compares with what was pushed.
+    """Mine a pushed dataset again as its card says, and compare with what was pushed.
 
     Pairs are the config `list` without the mined columns; the corpus is the config `corpus`, else the Hub dataset that
-    the recipe says it came from, at its commit. A recipe chooses strategies and numbers; models are those that are
-    given here, devices and folders those of this machine.
+    the recipe says it came from, at its commit. A recipe chooses strategies and numbers; models are given
+    here, devices and folders are this machine's.
 
     Args:
         repo_id (`str`): such as `user/name`, pushed by `push_mined_dataset` with the config `list`.
@@ -120,7 +120,7 @@ def reproduce(
         `Reproduction`: rows that differ and why; print it.
 
     Raises:
-        ConfigError: something must be given that is neither on the Hub nor in the recipe.
+        ConfigError: something is neither given, nor on the Hub, nor in the recipe.
         DataError, HubError: the card has no recipe; or the dataset cannot be read.
 
     Example:
@@ -134,93 +134,109 @@ def reproduce(
     repository = Repository(repo_id=repo_id, revision=revision, token=token)
     snapshot = repository.snapshot()
     recipe, configs = _card(snapshot, repo_id)
+    pushed = repository.load(LIST, snapshot.sha)
+    then = _splits(recipe, pushed)
+    _check_splits(pairs, then)
+    if pairs is None:
+        splits = {split: _pairs(recipe, split, rows) for split, (_, rows) in then.items()}
+        pairs = splits[""] if "" in splits else DatasetDict(splits)
+    if corpus is None:
+        corpus = _corpus(repository, recipe, CORPUS in configs, snapshot.sha)
+    models = {"encoder": encoder, "cross_encoder": cross_encoder}
+    _check_models(recipe, models, repo_id)
+    changes = [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
+    compared = {name for name, _ in then.values()}
+    changes = [
+        *(f"split {name!r}: of another mining, not compared" for name in pushed if name not in compared),
+        *changes,
+    ]
+    try:
+        arguments: dict[str, Any] = {**models, "known_positives": known_positives, **options}
+        again, now = _mined(recipe, strategy or recipe.rebuilt(), pairs, corpus, **arguments)
+    except HardNegError as error:
+        return Reproduction(repo_id=repo_id, sha=snapshot.sha, rows=0, changes=(f"mining: {error}", *changes))
+    differences = {name: _compared(rows, again[split]) for split, (name, rows) in then.items()}
+    changes = [*_changed_parts(recipe, now), *changes]
+    return _reproduction(repo_id, snapshot.sha, sum(len(rows) for _, rows in then.values()), differences, changes)
+
+
+def _reproduction(
+    repo_id: str, sha: str, rows: int, differences: Mapping[str, Mapping[str, list[int]]], changes: Sequence[str]
+) -> Reproduction:
+    """Sum up the rows that differ, by split and column."""
+    columns: Counter[str] = Counter()
+    for by_column in differences.values():
+        columns.update({name: len(different) for name, different in by_column.items()})
+    differing = {split: tuple(sorted(set().union(*by_column.values()))) for split, by_column in differences.items()}
+    return Reproduction(
+        repo_id=repo_id,
+        sha=sha,
+        rows=rows,
+        differing={split: different for split, different in differing.items() if different},
+        columns=dict(columns),
+        changes=tuple(changes),
+    )
+
+
+def _card(snapshot: Snapshot, repo_id: str) -> tuple[Recipe, list[str]]:
+    """Read the recipe on a card, and the names of the configs.
+
+    Raises:
+        DataError: the card is missing, has no recipe, or has no config of the mined rows.
+    """
+    if snapshot.readme is None:
+        raise DataError(f"{repo_id} has no card, and so no recipe. Give a dataset that hf_hardneg pushed.")
+    configs = config_names(metadata_of(parts(snapshot.readme)))
+    recipe = Recipe.from_card(snapshot.readme, LIST if LIST in configs else None)
     if LIST not in configs:
         raise DataError(
             f"{repo_id} has no config {LIST!r}, which holds the mined rows as they are; it has {', '.join(configs)}. "
             "Push it with configs=['list', ...]."
         )
-    pushed = repository.load(LIST, snapshot.sha)
-    then = _splits(recipe, pushed)
-    _check_splits(pairs, then)
-    if pairs is None:
-        made = {split: _pairs(recipe, split, rows) for split, (_, rows) in then.items()}
-        pairs = made[""] if "" in made else DatasetDict(made)
-    if corpus is None:
-        corpus = _corpus(repository, recipe, CORPUS in configs, snapshot.sha)
-    models = {"encoder": encoder, "cross_encoder": cross_encoder}
-    _check_models(recipe, models, repo_id)
-    own = {name for name, _ in then.values()}
-    changes = [f"split {name!r}: of another mining, not compared" for name in pushed if name not in own]
-    changes += [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
-    try:
-        given: dict[str, Any] = {**models, "known_positives": known_positives, **options}
-        again, now = _mined(recipe, strategy or recipe.rebuilt(), pairs, corpus, **given)
-    except HardNegError as error:
-        return Reproduction(repo_id=repo_id, sha=snapshot.sha, rows=0, changes=(f"mining: {error}", *changes))
-    compared = {name: _compared(rows, again[split]) for split, (name, rows) in then.items()}
-    columns: Counter[str] = Counter()
-    for by_column in compared.values():
-        columns.update({name: len(rows) for name, rows in by_column.items()})
-    differing = {name: tuple(sorted(set().union(*by_column.values()))) for name, by_column in compared.items()}
-    return Reproduction(
-        repo_id=repo_id,
-        sha=snapshot.sha,
-        rows=sum(len(rows) for _, rows in then.values()),
-        differing={name: rows for name, rows in differing.items() if rows},
-        columns=dict(columns),
-        changes=(*_changed_parts(recipe, now), *changes),
-    )
-
-
-def _card(snapshot: Snapshot, repo_id: str) -> tuple[Recipe, list[str]]:
-    """The recipe on the card, and the names of the configs."""
-    if snapshot.readme is None:
-        raise DataError(f"{repo_id} has no card, and so no recipe. Give a dataset that hf_hardneg pushed.")
-    configs = config_names(metadata_of(parts(snapshot.readme)))
-    return Recipe.from_card(snapshot.readme, LIST if LIST in configs else None), configs
+    return recipe, configs
 
 
 def _splits(recipe: Recipe, pushed: DatasetDict) -> dict[str, tuple[str, Dataset]]:
-    """By split of the recipe, its name on the Hub and the pushed rows; `""` is a dataset that was mined without splits.
+    """Find each split of the recipe: its name on the Hub and the pushed rows; `""` is a dataset mined without splits.
 
-    Where several were pushed one at a time, that one is the recipe's whose pairs have its digest.
+    Where several were pushed one at a time, the recipe's is the split whose pairs have its digest.
     """
     if recipe.pairs and "" not in recipe.pairs:
         return {name: (name, pushed[name]) for name in recipe.pairs if name in pushed}
-    own = [one for one in pushed.items() if "" in recipe.pairs and _digest(recipe, one[1]) == recipe.pairs[""].digest]
-    return {"": (own or list(pushed.items()))[0]}
+    splits = list(pushed.items())
+    if "" in recipe.pairs:
+        source = recipe.pairs[""]
+        fitting = [split for split in splits if _source_digest(source, _pairs(recipe, "", split[1])) == source.digest]
+        splits = fitting or splits
+    return {"": splits[0]}
 
 
 def _check_splits(pairs: Dataset | DatasetDict | None, then: Mapping[str, Any]) -> None:
-    """Pairs that are given have the splits that were mined together."""
+    """Raise unless the pairs that are given have the splits that were mined together."""
     if pairs is None:
         return
-    given = set(pairs) if isinstance(pairs, dict) else {""}
-    if given != set(then):
+    splits = set(pairs) if isinstance(pairs, dict) else {""}
+    if splits != set(then):
         wanted = "one Dataset" if "" in then else f"a DatasetDict of {', '.join(then)}"
-        has = "one Dataset" if "" in given else f"a DatasetDict of {', '.join(pairs)}"
+        has = "one Dataset" if "" in splits else f"a DatasetDict of {', '.join(pairs)}"
         raise ConfigError(f"pairs= is {has}, and what was mined together is {wanted}. Give that.")
 
 
-def _digest(recipe: Recipe, rows: Dataset) -> str:
-    return _source_digest(recipe.pairs[""], _pairs(recipe, "", rows))
-
-
 def _source_digest(source: Source, rows: Dataset) -> str:
-    """What the digest of a source is now; of the columns that are left."""
+    """Compute the digest of a source now, over the columns that are left."""
     columns = [name for name in source.columns if name in rows.column_names]
     return dataset_digest(rows, columns, nullable=columns)
 
 
 def _pairs(recipe: Recipe, split: str, rows: Dataset) -> Dataset:
-    """The columns of a split that mining read; it may have added the positives' texts."""
+    """Select the columns of a split that mining read; it may have added the positives' texts."""
     names, source = PairColumns.of(recipe.columns), recipe.pairs.get(split)
     added = {names.positive} - set(source.columns) if source else set()
     return rows.select_columns([name for name in names.read(rows.column_names) if name not in added])
 
 
 def _corpus(repository: Repository, recipe: Recipe, is_config: bool, sha: str) -> Dataset:
-    """The documents: a config of the dataset, unless it holds others, or what the recipe refers to."""
+    """Load the documents: a config of the dataset, unless it holds others, or what the recipe refers to."""
     source = recipe.corpus
     if is_config:
         documents = _split(repository.load(CORPUS, sha), "train")
@@ -246,9 +262,9 @@ def _split(splits: DatasetDict, name: str | None) -> Dataset:
 
 def _check_models(recipe: Recipe, models: Mapping[str, Any], repo_id: str) -> None:
     """Raise unless the user gives each model of the recipe: a card loads none."""
-    for what, given in models.items():
+    for what, own_model in models.items():
         model: Model | None = getattr(recipe, what)
-        if model is not None and given is None:
+        if model is not None and own_model is None:
             where = f"at {model.revision} on the Hub" if model.kind == "hub" else "which is not on the Hub"
             raise ConfigError(
                 f"{repo_id} was mined with the {what} {model.name!r}, {where}; its digest is {model.digest}. A card "
@@ -268,7 +284,7 @@ def _mined(
     confirm_cost: bool = False,
     **options: Any,
 ) -> tuple[Mapping[str, Dataset], Recipe]:
-    """The mined splits, and the recipe of today."""
+    """Mine again, and return the splits and the recipe of today."""
     options |= recipe.options
     if recipe.known:
         running: dict[str, Any] = {"num_proc": num_proc, "batch_size": batch_size, "confirm_cost": confirm_cost}
@@ -285,28 +301,28 @@ def _mined(
 
 
 def _compared(then: Dataset, now: Dataset) -> dict[str, list[int]]:
-    """The rows in which each column differs that mining made; rows that one side lacks differ."""
+    """List the rows in which each column differs; rows that one side lacks differ in all."""
     names = [name for name in then.column_names if name in now.column_names]
     before, after = (rows.with_format("arrow", columns=names) for rows in (then, now))
     both = min(len(then), len(now))
     lacking = list(range(both, max(len(then), len(now))))
-    found: dict[str, list[int]] = {name: [] for name in names}
+    differing: dict[str, list[int]] = {name: [] for name in names}
     for start in range(0, both, BATCH):
         tables = [rows[start : min(start + BATCH, both)] for rows in (before, after)]
         for name in names:
-            one, other = (table.column(name) for table in tables)
-            if not one.equals(other):
-                pairs = zip(one.to_pylist(), other.to_pylist(), strict=True)
-                found[name] += [start + row for row, (left, right) in enumerate(pairs) if left != right]
-    return {name: rows + lacking for name, rows in found.items() if rows or lacking}
+            left, right = (table.column(name) for table in tables)
+            if not left.equals(right):
+                pairs = zip(left.to_pylist(), right.to_pylist(), strict=True)
+                differing[name] += [start + row for row, (old, new) in enumerate(pairs) if old != new]
+    return {name: rows + lacking for name, rows in differing.items() if rows or lacking}
 
 
 def _changed_inputs(then: Recipe, pairs: Dataset | DatasetDict, corpus: Dataset) -> Iterator[str]:
-    """What the rows that go into mining do not have in common with those of the recipe."""
+    """Tell how the rows that go into mining differ from the recipe's."""
     splits = pairs if isinstance(pairs, dict) else {"": pairs}
     for split, source in then.pairs.items():
         if split not in splits:
-            yield f"pairs: the split {split!r} is not there"
+            yield f"pairs: the split {split!r} is missing"
         else:
             yield from _changed(f"pairs {split}".strip(), source, splits[split])
     yield from _changed("corpus", then.corpus, corpus)
@@ -325,13 +341,13 @@ def _changed_parts(then: Recipe, now: Recipe) -> Iterator[str]:
             yield f"{what}: {_named(before)} then, {_named(after)} now; weights or settings are others"
     if then.strategy != now.strategy:
         yield "strategy: another one was given"
-    before, after = (", ".join(_beside_pairs(one)) or "none" for one in (then, now))
+    before, after = (", ".join(_beside_pairs(recipe)) or "none" for recipe in (then, now))
     if before != after:
         yield f"known_positives beside the pairs: of digest {before} then, {after} now"
 
 
 def _beside_pairs(recipe: Recipe) -> list[str]:
-    """Digests of the datasets whose positives were excluded too."""
+    """List the digests of datasets beside the pairs whose positives were excluded."""
     return sorted(set(recipe.known) - {source.digest for source in recipe.pairs.values()})
 
 

@@ -1,4 +1,4 @@
-"""Splits as Parquet files, and what a card's YAML says of them."""
+"""Write splits as Parquet files, and describe them in a card's YAML."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 CORPUS = "corpus"
 """The config of the documents that were mined."""
 SHARD = 500_000_000
-"""Bytes of rows in a file, about."""
+"""Bytes of rows in a file, approximately."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenSplit:
-    """One split of one config, written.
+    """One split of one config, written to files.
 
     Args:
         config, split (`str`): their names.
@@ -36,7 +36,7 @@ class WrittenSplit:
 
     @classmethod
     def write(cls, rows: Dataset, config: str, split: str, folder: Path) -> WrittenSplit:
-        """The rows as Parquet under `folder`; the same rows always give the same bytes."""
+        """Write rows as Parquet under `folder`; the same rows always give the same bytes."""
         from datasets import DatasetInfo
         from datasets.info import DatasetInfosDict
         from datasets.splits import SplitDict, SplitInfo
@@ -59,7 +59,7 @@ class WrittenSplit:
 
 
 def _embedded(rows: Dataset) -> Dataset:
-    """The rows with the bytes of images and sounds in them, not the paths of this machine."""
+    """Put the bytes of images and sounds into rows, in place of paths on this machine."""
     from datasets.features.features import require_storage_embed
     from datasets.table import embed_table_storage
 
@@ -69,7 +69,7 @@ def _embedded(rows: Dataset) -> Dataset:
 
 
 def written(configs: Mapping[str, DatasetDict], folder: Path) -> list[WrittenSplit]:
-    """Every split of every config, under `folder`."""
+    """Write every split of every config under `folder`."""
     return [
         WrittenSplit.write(rows, config, split, folder)
         for config, splits in configs.items()
@@ -78,51 +78,51 @@ def written(configs: Mapping[str, DatasetDict], folder: Path) -> list[WrittenSpl
 
 
 def stale(shards: Iterable[WrittenSplit], present: Iterable[str], *, whole: bool) -> list[str]:
-    """The files of a repository that the written ones take the place of.
+    """List the files of a repository that the written ones replace.
 
     Args:
         shards (`Iterable[WrittenSplit]`): what was written.
         present (`Iterable[str]`): paths in the repository.
         whole (`bool`): whether the configs have no splits but these.
     """
-    new = {path for one in shards for path in one.files}
-    prefixes = tuple(f"{one.config}/" if whole else f"{one.config}/{one.split}-" for one in shards)
+    new = {path for shard in shards for path in shard.files}
+    prefixes = tuple(f"{shard.config}/" if whole else f"{shard.config}/{shard.split}-" for shard in shards)
     return sorted(path for path in present if path.startswith(prefixes) and path not in new)
 
 
 def described(
     metadata: Mapping[str, Any], shards: list[WrittenSplit], sizes: Mapping[str, int], *, whole: bool
 ) -> dict[str, Any]:
-    """A card's `configs` and `dataset_info` with what was written; what else stands there stays.
+    """Describe what was written in a card's `configs` and `dataset_info`; other entries stay.
 
     Args:
-        metadata (`Mapping`): of the card so far.
+        metadata (`Mapping`): metadata of the card so far.
         shards (`list[WrittenSplit]`): what was written.
         sizes (`Mapping[str, int]`): the files of the repository after the push.
         whole (`bool`): whether the configs have no splits but these.
 
     Raises:
         ConfigError: a config has other splits, with other columns.
-        DataError: what stands there is no list of configs.
+        DataError: the old entries are no list of configs.
     """
     configs, infos = _listed(metadata, "configs"), _listed(metadata, "dataset_info")
-    for name in dict.fromkeys(one.config for one in shards):
-        own = [one for one in shards if one.config == name]
+    for name in dict.fromkeys(shard.config for shard in shards):
+        splits = [shard for shard in shards if shard.config == name]
         try:
-            _describe_files(_entry(configs, name), own, whole=whole)
-            _describe_rows(_entry(infos, name), own, sizes, whole=whole)
+            _describe_files(_entry(configs, name), splits, whole=whole)
+            _describe_rows(_entry(infos, name), splits, sizes, whole=whole)
         except (TypeError, KeyError) as error:
             raise DataError(
                 f"What the card that is there says of the config {name!r} is not as datasets writes it ({error!r}). "
                 "Repair its configs and dataset_info first; nothing was overwritten."
             ) from error
-    if not any(one.get("default") or one["config_name"] == "default" for one in configs):
+    if not any(entry.get("default") or entry["config_name"] == "default" for entry in configs):
         _entry(configs, shards[0].config)["default"] = True
     return {"configs": configs, "dataset_info": infos if len(infos) > 1 else infos[0]}
 
 
 def config_names(metadata: Mapping[str, Any]) -> list[str]:
-    """The configs that a card lists, in order; what is no config is passed over."""
+    """Name the configs that a card lists, in order; what is no config is passed over."""
     configs = metadata.get("configs")
     entries = configs if isinstance(configs, list) else []
     return [str(entry["config_name"]) for entry in entries if isinstance(entry, dict) and "config_name" in entry]
@@ -151,18 +151,19 @@ def _entry(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def _describe_files(entry: dict[str, Any], shards: list[WrittenSplit], *, whole: bool) -> None:
     before = [] if whole or not isinstance(entry.get("data_files"), list) else entry["data_files"]
-    patterns = {one["split"]: one["path"] for one in before if isinstance(one, dict) and {"split", "path"} <= set(one)}
-    patterns |= {one.split: f"{one.config}/{one.split}-*" for one in shards}
+    old = [files for files in before if isinstance(files, dict) and {"split", "path"} <= set(files)]
+    patterns = {files["split"]: files["path"] for files in old}
+    patterns |= {shard.split: f"{shard.config}/{shard.split}-*" for shard in shards}
     entry["data_files"] = [{"split": split, "path": path} for split, path in patterns.items()]
 
 
 def _describe_rows(entry: dict[str, Any], shards: list[WrittenSplit], sizes: Mapping[str, int], *, whole: bool) -> None:
     splits: dict[str, Any] = {}
     if not whole and isinstance(entry.get("splits"), list):
-        splits |= {one["name"]: one for one in entry["splits"] if isinstance(one, dict) and "num_bytes" in one}
+        splits |= {old["name"]: old for old in entry["splits"] if isinstance(old, dict) and "num_bytes" in old}
     features = shards[0].info["features"]
-    splits |= {one.split: split for one in shards for split in one.info["splits"]}
-    others = set(splits) - {one.split for one in shards}
+    splits |= {shard.split: split for shard in shards for split in shard.info["splits"]}
+    others = set(splits) - {shard.split for shard in shards}
     if others and entry.get("features") != features:
         raise ConfigError(
             f"The config {entry['config_name']!r} has the splits {', '.join(sorted(others))} with other columns, and "

@@ -1,4 +1,4 @@
-"""The configs of a pushed dataset: mined rows as themselves, in a trainer's layout, or as ids."""
+"""Make the configs of a pushed dataset: mined rows as they are, in a trainer's layout, or as ids."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Variant:
     """One config.
 
     Args:
-        name (`str`): of the config.
-        layout (`str`): of `to_format`.
+        name (`str`): the name of the config.
+        layout (`str`): a layout of `to_format`.
         width (`int`, *optional*): at most so many negatives for each row.
-        ids (`bool`, defaults to `False`): ids in the place of texts.
+        ids (`bool`, defaults to `False`): whether it has ids in place of texts.
         scores (`bool` or `str`, *optional*): as `to_format` takes them.
     """
 
@@ -43,14 +43,14 @@ class Variant:
 
     @classmethod
     def named(cls, name: str) -> Variant:
-        """The config behind a name as datasets on the Hub use them.
+        """Parse the name of a config, as datasets on the Hub use them.
 
         `triplet`, `labeled-pair` and so on are layouts, `triplet-5` the n-tuple of 5 negatives, `triplet-ids` the twin
         of ids, and `scores`, `scores-8` rows of ids and a teacher's scores beside `queries` and `documents`;
         `scores-denoised` and `scores-retriever` name whose.
 
         Raises:
-            UnknownNameError: no config is called so; all are listed.
+            UnknownNameError: no config has that name; it lists all.
         """
         match = _SCORES.fullmatch(name)
         if match:
@@ -67,7 +67,7 @@ class Variant:
         return cls(name=name, layout=layout, width=int(number) if number else None, ids=ids)
 
     def of(self, mined: Dataset, corpus: Dataset | None, columns: Columns) -> dict[str, Dataset]:
-        """The rows of one split, and the tables of texts they name, by config.
+        """Make the rows of one split, and the tables of texts they name, by config.
 
         Args:
             mined (`Dataset`): what `mine` returned.
@@ -80,10 +80,9 @@ class Variant:
         """
         if self.ids:
             mined, corpus, columns = _by_ids(mined, corpus, columns), None, Columns()
-        made = to_format(
-            mined, self.layout, scores=self.scores, num_negatives=self.width, corpus=corpus, columns=columns
-        )
-        tables = made if self.layout == "pylate-kd" else {"train": made}
+        width, scores = self.width, self.scores
+        rows = to_format(mined, self.layout, scores=scores, num_negatives=width, corpus=corpus, columns=columns)
+        tables = rows if self.layout == "pylate-kd" else {"train": rows}
         return {self.name: tables["train"]} | {name: table for name, table in tables.items() if name != "train"}
 
 
@@ -92,13 +91,13 @@ def _rows_only() -> tuple[str, ...]:
 
 
 def known_names() -> list[str]:
-    """Every name of a config, `N` being a number."""
+    """List every name of a config, `N` being a number."""
     layouts = _rows_only()
     return [*layouts, "triplet-N", *(f"{name}-ids" for name in BY_IDS), "triplet-N-ids", "scores", "scores-FILTER"]
 
 
 def _by_ids(mined: Dataset, corpus: Dataset | None, columns: Columns) -> Dataset:
-    """Mined rows whose texts are ids, under the names texts have by default."""
+    """Replace the texts of mined rows by ids, under the names texts have by default."""
     names = PairColumns.of(columns)
     if names.query_id not in mined.column_names:
         raise missing_column(names.query_id, mined.column_names, "mined data", "query_id")
@@ -111,27 +110,22 @@ def _by_ids(mined: Dataset, corpus: Dataset | None, columns: Columns) -> Dataset
 def variants_of(
     mined: DatasetDict, configs: Iterable[str], corpus: Dataset | None, columns: Columns
 ) -> dict[str, DatasetDict]:
-    """All configs of a push by name, with the splits of `mined`.
+    """Make all configs of a push by name, with the splits of `mined`.
 
     Raises:
         HardNegError: see `Variant`; or splits of a config would differ in their columns.
     """
     from datasets import DatasetDict
 
-    made: dict[str, DatasetDict] = {}
+    by_name: dict[str, DatasetDict] = {}
     for variant in [Variant.named(name) for name in dict.fromkeys(configs)]:
         for split, rows in mined.items():
             for name, table in variant.of(rows, corpus, columns).items():
-                made.setdefault(name, DatasetDict())[split] = table
-    for name, splits in made.items():
-        _check_alike(name, splits)
-    return made
-
-
-def _check_alike(name: str, splits: DatasetDict) -> None:
-    kinds = {str(dict(table.features)) for table in splits.values()}
-    if len(kinds) > 1:
-        raise ConfigError(
-            f"The splits {', '.join(splits)} of the config {name!r} have different columns, and one config has the "
-            "same in all. Where it is the number of negatives, name it, such as triplet-3."
-        )
+                by_name.setdefault(name, DatasetDict())[split] = table
+    for name, splits in by_name.items():
+        if len({str(dict(table.features)) for table in splits.values()}) > 1:
+            raise ConfigError(
+                f"The splits {', '.join(splits)} of the config {name!r} have different columns, and one config has the "
+                "same in all. Where it is the number of negatives, name it, such as triplet-3."
+            )
+    return by_name

@@ -23,7 +23,7 @@ __all__ = ["load"]
 
 @checked
 def load(name: str, **options: Any) -> evaluate.Metric:
-    """The metric of this name, with its inputs in memory, so that it writes no file and takes no lock.
+    """Load a metric by its name, with its inputs in memory, so that it writes no file and takes no lock.
 
     Over several processes gather ids first (`accelerate.utils.gather_object`) and compute on one of them.
 

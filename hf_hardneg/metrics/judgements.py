@@ -22,27 +22,32 @@ Args:
 
 
 class JudgedMetric(evaluate.Metric, ABC):  # type: ignore[misc]
-    """A metric that looks documents up as they are added, and stores only what it found."""
+    """A metric that looks documents up as they are added, and stores only the figures of each query."""
 
     @abstractmethod
-    def found(self, ranking: list[str], grades: dict[str, float]) -> tuple[Any, Any]:
-        """What to store of a query: the two inputs of `_compute`."""
+    def figures_of(self, ranking: list[str], grades: dict[str, float]) -> tuple[Any, Any]:
+        """Return what is stored of a query: the two inputs of `_compute`."""
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **unknown: Any) -> None:
-        """Adds queries."""
-        pairs = [
-            self.found(_ranking(ranking, query), _grades(judged, query))
+        """Add queries."""
+        stored = [
+            self.figures_of(_ranking(ranking, query), _grades(judged, query))
             for query, ranking, judged in _aligned(predictions, references)
         ]
-        super().add_batch(predictions=[one for one, _ in pairs], references=[one for _, one in pairs], **unknown)
+        inputs = {"predictions": [first for first, _ in stored], "references": [second for _, second in stored]}
+        super().add_batch(**inputs, **unknown)
 
     def add(self, *, prediction: Any = None, reference: Any = None, **unknown: Any) -> None:
-        """Adds a query."""
+        """Add a query."""
         self.add_batch(predictions=[prediction], references=[reference], **unknown)
 
 
 def _aligned(predictions: Any, references: Any) -> Iterable[tuple[Any, Any, Any]]:
-    """The name, prediction and reference of each query."""
+    """Pair the two inputs: the name, prediction and reference of each query.
+
+    Raises:
+        DataError: they are in different forms, or a query has only one of both.
+    """
     if isinstance(predictions, Mapping) and isinstance(references, Mapping):
         unjudged = [query for query in predictions if query not in references]
         if unjudged:
@@ -51,7 +56,7 @@ def _aligned(predictions: Any, references: Any) -> Iterable[tuple[Any, Any, Any]
                 "query needs judgements. Leave them out of predictions."
             )
         return [(query, predictions.get(query, ()), judged) for query, judged in references.items()]
-    if any(one is None or isinstance(one, (str, Mapping)) for one in (predictions, references)):
+    if any(side is None or isinstance(side, (str, Mapping)) for side in (predictions, references)):
         raise DataError(
             f"predictions are a {type(predictions).__name__}, references a {type(references).__name__}; both must be "
             "lists with an entry for each query, or both dicts from query to entry. Give both in the same form."
@@ -64,13 +69,14 @@ def _aligned(predictions: Any, references: Any) -> Iterable[tuple[Any, Any, Any]
     return zip(range(len(references)), predictions, references, strict=True)
 
 
-def _ranking(given: Any, query: Any) -> list[str]:
-    if isinstance(given, Mapping):
-        scores = _numbers(given, query, "scores").astype(np.float32).tolist()
-        return [one for _, one in sorted(zip(scores, map(str, given), strict=True), reverse=True)]
-    ids = _ids(given, query, "predictions")
+def _ranking(prediction: Any, query: Any) -> list[str]:
+    """Rank the documents of a prediction as trec_eval does, best first."""
+    if isinstance(prediction, Mapping):
+        scores = _numbers(prediction, query, "scores").astype(np.float32).tolist()
+        return [document for _, document in sorted(zip(scores, map(str, prediction), strict=True), reverse=True)]
+    ids = _ids(prediction, query, "predictions")
     if len(set(ids)) < len(ids):
-        twice = next(one for one in ids if ids.count(one) > 1)
+        twice = next(document for document in ids if ids.count(document) > 1)
         raise DataError(
             f"predictions of query {query!r} hold {twice!r} {ids.count(twice)} times; a document has one rank. "
             "Keep the best of each."
@@ -78,24 +84,25 @@ def _ranking(given: Any, query: Any) -> list[str]:
     return ids
 
 
-def _grades(given: Any, query: Any) -> dict[str, float]:
-    if isinstance(given, Mapping):
-        return dict(zip(map(str, given), _numbers(given, query, "grades").tolist(), strict=True))
-    return dict.fromkeys(_ids(given, query, "references"), 1.0)
+def _grades(reference: Any, query: Any) -> dict[str, float]:
+    """Read the grade of each judged document; documents of a list have grade 1."""
+    if isinstance(reference, Mapping):
+        return dict(zip(map(str, reference), _numbers(reference, query, "grades").tolist(), strict=True))
+    return dict.fromkeys(_ids(reference, query, "references"), 1.0)
 
 
-def _ids(given: Any, query: Any, what: str) -> list[str]:
-    if given is None or isinstance(given, str) or not isinstance(given, Iterable):
+def _ids(documents: Any, query: Any, what: str) -> list[str]:
+    if documents is None or isinstance(documents, str) or not isinstance(documents, Iterable):
         raise DataError(
-            f"{what} of query {query!r} are {given!r}; allowed are a list of ids, or a dict from id to number. "
-            f"Give {[given] if isinstance(given, str) else []!r}."
+            f"{what} of query {query!r} are {documents!r}; allowed are a list of ids, or a dict from id to number. "
+            f"Give {[documents] if isinstance(documents, str) else []!r}."
         )
-    return list(map(str, given))
+    return list(map(str, documents))
 
 
-def _numbers(given: Mapping[Any, Any], query: Any, what: str) -> np.ndarray:
+def _numbers(by_document: Mapping[Any, Any], query: Any, what: str) -> np.ndarray:
     try:
-        numbers = np.fromiter(given.values(), np.float64, len(given))
+        numbers = np.fromiter(by_document.values(), np.float64, len(by_document))
         wrong = np.flatnonzero(np.isnan(numbers))
     except (TypeError, ValueError) as error:
         raise DataError(
@@ -103,6 +110,7 @@ def _numbers(given: Mapping[Any, Any], query: Any, what: str) -> np.ndarray:
         ) from error
     if len(wrong):
         raise DataError(
-            f"{what} of query {query!r} have NaN, for {list(given)[wrong[0]]!r}; allowed are numbers. Leave it out."
+            f"{what} of query {query!r} have NaN, for {list(by_document)[wrong[0]]!r}; allowed are numbers. "
+            "Leave it out."
         )
     return numbers

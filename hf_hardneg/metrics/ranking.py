@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,45 +30,43 @@ class Judged:
 
 
 def measures(judged: Judged, cuts: Iterable[int], *, relevance_level: float = 1.0) -> dict[str, np.ndarray]:
-    """`ndcg@k`, `mrr@k`, `recall@k`, `precision@k` and `map@k` of each query, (queries,) float64.
+    """Measure rankings: `ndcg@k`, `mrr@k`, `recall@k`, `precision@k` and `map@k` of each query, (queries,) float64.
 
-    trec_eval's `ndcg_cut`, `recip_rank` of rankings cut at k, `recall`, `P` and `map_cut`: the gain of nDCG is the
-    grade, its discount `log2(rank + 2)`, its ideal all judged documents; average precision is divided by all relevant
-    ones, precision by k. A query without relevant documents has 0.
+    They are trec_eval's `ndcg_cut`, `recip_rank` of rankings cut at k, `recall`, `P` and `map_cut`: the gain of nDCG is
+    the grade, its discount `log2(rank + 2)`, its ideal all judged documents; average precision is divided by all
+    relevant ones, precision by k. A query without relevant documents has 0.
 
     Args:
         judged (`Judged`): the rankings.
         cuts (`Iterable[int]`): every k.
         relevance_level (`float`, defaults to 1): the lowest grade of a relevant document, for all but nDCG.
     """
-    n = judged.queries
     best = np.lexsort((-judged.all_grade, judged.all_query))
-    ideal_query, ideal_grade = judged.all_query[best], judged.all_grade[best]
-    ideal_rank = position_in_group(ideal_query)
+    ideal_query = judged.all_query[best]
+    rankings = (
+        (judged.query, judged.rank, judged.grade),
+        (ideal_query, position_in_group(ideal_query), judged.all_grade[best]),
+    )
     relevant = judged.grade >= relevance_level
     query, rank = judged.query[relevant], judged.rank[relevant]
     number = position_in_group(query) + 1
-    total = np.bincount(judged.all_query[judged.all_grade >= relevance_level], minlength=n)
-    found: dict[str, np.ndarray] = {}
+    per_query = functools.partial(np.bincount, minlength=judged.queries)
+    total = per_query(judged.all_query[judged.all_grade >= relevance_level])
+    values: dict[str, np.ndarray] = {}
     for k in cuts:
         near = rank < k
         inside, first = query[near], near & (number == 1)
-        count = np.bincount(inside, minlength=n)
+        count = per_query(inside)
         gain, ideal = (
-            _discounted(*part, k, n)
-            for part in ((judged.query, judged.rank, judged.grade), (ideal_query, ideal_rank, ideal_grade))
+            per_query(owner[place < k], np.maximum(grade[place < k], 0) / np.log2(place[place < k] + 2))
+            for owner, place, grade in rankings
         )
-        found[f"ndcg@{k}"] = _share(gain, ideal)
-        found[f"mrr@{k}"] = np.bincount(query[first], 1 / (rank[first] + 1), minlength=n)
-        found[f"recall@{k}"] = _share(count, total)
-        found[f"precision@{k}"] = count / k
-        found[f"map@{k}"] = _share(np.bincount(inside, number[near] / (rank[near] + 1), minlength=n), total)
-    return found
-
-
-def _discounted(query: np.ndarray, rank: np.ndarray, grade: np.ndarray, k: int, n: int) -> np.ndarray:
-    near = rank < k
-    return np.bincount(query[near], np.maximum(grade[near], 0) / np.log2(rank[near] + 2), minlength=n)
+        values[f"ndcg@{k}"] = _share(gain, ideal)
+        values[f"mrr@{k}"] = per_query(query[first], 1 / (rank[first] + 1))
+        values[f"recall@{k}"] = _share(count, total)
+        values[f"precision@{k}"] = count / k
+        values[f"map@{k}"] = _share(per_query(inside, number[near] / (rank[near] + 1)), total)
+    return values
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

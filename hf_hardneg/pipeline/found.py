@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import position_in_group
+from hf_hardneg.arrays.lists import flat, ragged
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.corpus.batches import flat, ragged
 
 COUNTS = ("retrieved", "known_positive", "duplicate", "not_a_number", "blank")
 OF_CANDIDATES, OF_POSITIVES = "signal of candidates: ", "signal of positives: "

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arrays.lists import ragged
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.corpus.batches import Batch, ragged
+from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.queries import Names, Reader
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ColumnError

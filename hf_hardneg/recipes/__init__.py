@@ -1,1 +1,1 @@
-"""How a dataset was mined, written down so that it can be mined again."""
+"""Recipes write down how a dataset was mined, so that it can be mined again."""

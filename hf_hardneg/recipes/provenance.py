@@ -1,4 +1,4 @@
-"""Where mining took things from: rows by their digest and Hub commit, models by their weights, indexes by identity."""
+"""Say what went into mining: rows by digest and Hub commit, models by their weights, indexes by identity."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class Model:
 
 
 def read_source(values: dict[str, Any]) -> Source:
-    """A source of plain values."""
+    """Read a source from plain values."""
     return Source(**{**values, "columns": tuple(values["columns"]), "files": tuple(values["files"])})
 
 
 def searchers_of(miner: HardNegatives) -> list[Any]:
-    """What searches or scores for a miner: its retrievers, and the second view of a filter that has one."""
+    """List what searches or scores for a miner, each once: its retrievers, and the second view of a filter with one."""
     signals = (getattr(signal, "signal", signal) for signal in miner.rescoring.signals.values())
     views = (signal.searcher for signal in signals if hasattr(signal, "searcher"))
     parts = [part for searcher in (miner.retrieval.searcher, *views) for part in searcher.parts]
@@ -79,14 +79,14 @@ def searchers_of(miner: HardNegatives) -> list[Any]:
 
 
 def source_of(split: Dataset, columns: PairColumns) -> Source:
-    """The pairs of one split, digested in the columns that mining reads."""
+    """Digest the pairs of one split in the columns that mining reads."""
     digested = columns.digested(split)
     digest = dataset_digest(split, digested)
     return Source(rows=len(split), digest=digest, columns=tuple(digested), **origin_of(split))
 
 
 def model_of(model: Any) -> Model | None:
-    """The model behind an encoder or a scorer; stored and cross-fitted ones are opened up."""
+    """Describe the model behind an encoder or a scorer; stored and cross-fitted ones are opened up."""
     if model is None:
         return None
     name, kind, revision = model_name(model)
@@ -98,8 +98,8 @@ def model_of(model: Any) -> Model | None:
 
 
 def index_of(searcher: Any) -> dict[str, Any]:
-    """What was searched: its kind and identity, its recall where that is below 1, and how it was measured, if told."""
-    found = {"kind": searcher.sources[0], "identity": searcher.identity, "scores": searcher.score_kind}
+    """Describe an index: its kind and identity, its recall where that is below 1, and how it was measured, if told."""
+    index = {"kind": searcher.sources[0], "identity": searcher.identity, "scores": searcher.score_kind}
     if searcher.recall is None:
-        return found
-    return {**found, "recall": searcher.recall, **searcher.measurement}
+        return index
+    return {**index, "recall": searcher.recall, **searcher.measurement}

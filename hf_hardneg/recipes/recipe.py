@@ -1,4 +1,4 @@
-"""`Recipe`: how a mined dataset was made, as plain values that travel with it and can be written on a card.
+"""A `Recipe` says how a mined dataset was made, in plain values that travel with it and can be written on a card.
 
 A recipe is JSON: names of known classes with their arguments, digests, versions. Nothing of it is ever evaluated. It
 lies as one line in the `description` of the dataset's `DatasetInfo`, which `datasets` hands on through maps, views,
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,7 +94,8 @@ class Recipe:
         corpus: Dataset | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> Recipe:
-        """The recipe of what a miner makes; `mine()` attaches it, for `pairs.map(miner, batched=True)` pass it on.
+        """Write the recipe of what a miner makes; `mine()` attaches it, for `pairs.map(miner, batched=True)` pass it
+        on.
 
         Args:
             miner (`HardNegatives`): as it was mapped.
@@ -106,30 +107,25 @@ class Recipe:
         documents, scorers = reader.corpus, list(miner.rescoring.scorers.values())
         splits = pairs if isinstance(pairs, Mapping) else {} if pairs is None else {"": pairs}
         known = () if reader.known is None else directories.parameters_of(reader.known.directory)["pairs"]
-        made = cls(
+        recipe = cls(
             versions=dict(versions or installed()),
             strategy=plain(miner.strategy),
             options=_options(miner),
-            corpus=Source(
-                rows=len(documents),
-                digest=documents.digest,
-                columns=documents.columns,
-                **origin_of(corpus),
-            ),
+            corpus=Source(rows=len(documents), digest=documents.digest, columns=documents.columns, **origin_of(corpus)),
             pairs={name: source_of(split, reader.columns) for name, split in splits.items()},
             known=tuple(known),
-            encoder=next((model_of(one.encoder) for one in searchers if getattr(one, "encoder", None)), None),
+            encoder=next((model_of(each.encoder) for each in searchers if getattr(each, "encoder", None)), None),
             cross_encoder=model_of(scorers[0]) if scorers else None,
             indexes=tuple(map(index_of, searchers)),
         )
-        return made.scrubbed()
+        return recipe.scrubbed()
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The recipe in what `to_json` wrote.
+        """Read what `to_json` wrote.
 
         Raises:
-            DataError: it is none, or one of a later version of this library.
+            DataError: it is no recipe, or one of a later version of this library.
         """
         try:
             return _read(values_of(text))
@@ -142,34 +138,34 @@ class Recipe:
     @classmethod
     @checked
     def from_card(cls, text: str, config: str | None = None) -> Recipe:
-        """The recipe in the text of a rendered card.
+        """Read a recipe from the text of a rendered card.
 
         Args:
             text (`str`): of the card.
             config (`str`, *optional*): what was made by it; by default what was pushed last.
 
         Raises:
-            DataError: the card holds none of it, or one that cannot be read.
+            DataError: the card holds no recipe of it, or one that cannot be read.
         """
-        found = [block for configs, block in in_card(text) if config is None or config in configs]
-        if not found:
+        blocks = [block for configs, block in in_card(text) if config is None or config in configs]
+        if not blocks:
             raise DataError(
                 f"The card holds no recipe{f' of the config {config!r}' if config else ''}. Give the text of a card "
                 "that hf_hardneg rendered, of data that carried its recipe."
             )
-        return cls.from_json(found[0])
+        return cls.from_json(blocks[0])
 
     @checked
     def to_json(self, *, indent: Annotated[int, Range(least=0, most=16, such_as=1)] | None = None) -> str:
-        """Canonical JSON: equal recipes are equal text, of ASCII, without back ticks, `<`, `>` and `&`."""
+        """Write canonical JSON: equal recipes are equal text, of ASCII, without back ticks, `<`, `>` and `&`."""
         return _json({"format": FORMAT, **asdict(self)}, sort_keys=True, allow_nan=False, indent=indent)
 
     def scrubbed(self) -> Recipe:
-        """The same without tokens and absolute paths; `of` returns it so."""
-        return _made(_scrubbed(asdict(self)))
+        """Take tokens and absolute paths out of every text; `of` returns a recipe without them."""
+        return _recipe(_scrubbed(asdict(self)))
 
     def rebuilt(self) -> Strategy:
-        """The strategy, made of the classes in `serialization.CLASSES`.
+        """Rebuild the strategy from the classes in `serialization.CLASSES`.
 
         Raises:
             ConfigError: it holds a class of the user's own, or arguments that this version does not know.
@@ -179,7 +175,9 @@ class Recipe:
     @property
     def uses_mine(self) -> bool:
         """Whether the positives of exactly these pairs were excluded across rows, as `mine()` does."""
-        return bool(self.known) and sorted(self.known) == sorted(one.digest for one in self.pairs.values() if one.rows)
+        return bool(self.known) and sorted(self.known) == sorted(
+            split.digest for split in self.pairs.values() if split.rows
+        )
 
     @property
     def columns(self) -> Columns:
@@ -189,11 +187,12 @@ class Recipe:
     @property
     def uses_own_index(self) -> bool:
         """Whether documents were searched in an index that the user brought."""
-        return any(str(one.get("identity", "")).startswith(ADOPTED) for one in self.indexes)
+        return any(str(index.get("identity", "")).startswith(ADOPTED) for index in self.indexes)
 
     @checked
     def code(self, loading: Mapping[str, str] | None = None) -> str:
-        """How it was made, as Python; where rows or models are not on the Hub as they were, it says what to put in.
+        """Write Python that mines it again; where rows or models are not on the Hub as they were, it says what to put
+        in.
 
         Args:
             loading (`Mapping[str, str]`, *optional*): expressions that load such rows: `corpus`, `pairs`, or of one of
@@ -204,118 +203,118 @@ class Recipe:
 
 @checked
 def recipe_of(dataset: Dataset | DatasetDict) -> Recipe | None:
-    """The recipe that a mined dataset carries; `None` where it carries none.
+    """Read the recipe that a mined dataset carries; `None` where it carries none.
 
     Raises:
         DataError: it was put together from several, or what it carries cannot be read.
     """
     splits = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
-    found = {line for split in splits for line in in_description(split.info.description or "")}
-    if len(found) > 1:
+    recipes = {line for split in splits for line in in_description(split.info.description or "")}
+    if len(recipes) > 1:
         raise DataError(
-            f"The dataset carries {len(found)} recipes, of parts that were mined differently; one is needed. Push the "
-            "parts as configs of their own, or pass the one that counts as recipe=."
+            f"The dataset carries {len(recipes)} recipes, of parts that were mined differently; one is needed. Push "
+            "the parts as configs of their own, or pass the one that counts as recipe=."
         )
-    return Recipe.from_json(found.pop()) if found else None
+    return Recipe.from_json(recipes.pop()) if recipes else None
 
 
 def recipe_block(recipe: Recipe, configs: Sequence[str]) -> str:
-    """The JSON that a card shows of a recipe: `Recipe.to_json`, and the configs that were made by it."""
+    """Write the JSON that a card shows of a recipe: `Recipe.to_json`, and the configs that were made by it."""
     return _json({"configs": configs, **json.loads(recipe.to_json())}, sort_keys=True, indent=1)
 
 
 def recipes_on(card: str) -> list[tuple[list[str], Recipe]]:
-    """The recipes in the text of a card, each after the configs that were made by it; without what cannot be read."""
-    found = []
+    """Read the recipes in the text of a card, each after the configs that were made by it, leaving out unreadable
+    ones."""
+    recipes = []
     for configs, block in in_card(card):
         with contextlib.suppress(DataError):
-            found.append((configs, Recipe.from_json(block)))
-    return found
+            recipes.append((configs, Recipe.from_json(block)))
+    return recipes
 
 
 def attach(dataset: Dataset, recipe: Recipe) -> None:
-    """Puts a recipe into the description of a dataset, in place of one that is there; rows and fingerprint stay."""
+    """Put a recipe into the description of a dataset, in place of any in it; rows and fingerprint stay."""
     dataset.info.description = described(dataset.info.description or "", recipe.to_json())
 
 
 def _json(value: Any, **options: Any) -> str:
-    """JSON of ASCII, without back ticks, `<`, `>` and `&`."""
-    return re.sub("[<>&`\x7f]", lambda one: f"\\u{ord(one.group()):04x}", json.dumps(value, **options))
+    """Write JSON of ASCII, without back ticks, `<`, `>` and `&`."""
+    return re.sub("[<>&`\x7f]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, **options))
 
 
 def _read(values: dict[str, Any]) -> Recipe:
-    """A recipe of plain values that somebody else may have written.
+    """Read a recipe from plain values that somebody else may have written.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: they are those of no recipe.
+        ValueError, TypeError, KeyError, AttributeError: they are no recipe.
     """
     if values.get("format", FORMAT) != FORMAT:
         raise ValueError(f"format {values['format']!r}")
     strategy, unknown = values["strategy"], values["options"].keys() - set(_option_names())
-    parts = {"class", *(one.name for one in fields(Strategy))}
+    parts = {"class", *(part.name for part in fields(Strategy))}
     if unknown or set(strategy) != parts or strategy["class"] != Strategy.__name__:
         raise ValueError(f"options {sorted(unknown)}, strategy {strategy!r}"[:200])
     check_sizes([strategy, values["options"]])
     fit("Recipe", "columns", values["options"].get("columns"), Columns | None)
-    return _made(values)
+    return _recipe(values)
 
 
-def _made(values: dict[str, Any]) -> Recipe:
+def _recipe(values: dict[str, Any]) -> Recipe:
     models = {name: Model(**values[name]) for name in MODELS if values[name]}
     return Recipe(
         versions=dict(values["versions"]),
         strategy=values["strategy"],
         options=values["options"],
         corpus=read_source(values["corpus"]),
-        pairs={name: read_source(one) for name, one in values["pairs"].items()},
+        pairs={name: read_source(split) for name, split in values["pairs"].items()},
         known=tuple(values["known"]),
-        indexes=tuple(dict(one) for one in values["indexes"]),
+        indexes=tuple(map(dict, values["indexes"])),
         **models,
     )
 
 
 def _scrubbed(value: Any) -> Any:
-    """The same with every string scrubbed."""
+    """Scrub every string in plain values."""
     if isinstance(value, str):
         return scrubbed(value)
     if isinstance(value, Mapping):
-        return {scrubbed(key): _scrubbed(one) for key, one in value.items()}
-    return [_scrubbed(one) for one in value] if isinstance(value, list | tuple) else value
+        return {scrubbed(key): _scrubbed(inner) for key, inner in value.items()}
+    return [_scrubbed(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _options(miner: HardNegatives) -> dict[str, Any]:
-    """The arguments that decide rows, with the text columns that the corpus was read by."""
+    """Write the arguments that decide rows, with the text columns that the corpus was read by."""
     texts = miner.retrieval.reader.corpus.text_columns
     options = {name: getattr(miner, name) for name in _option_names()}
     return plain(options | {"columns": {**in_order(miner.columns), "text": texts if len(texts) > 1 else texts[0]}})
 
 
 def _option_names() -> list[str]:
-    return [one.name for one in fields(HardNegatives) if one.init and one.name not in NOT_OPTIONS]
+    return [option.name for option in fields(HardNegatives) if option.init and option.name not in NOT_OPTIONS]
 
 
 def _code(recipe: Recipe, loading: Mapping[str, str]) -> str:
     parts = [f"{name}={expression(recipe.strategy[name])}," for name in ("retrievers", "filters", "sampler")]
-    own = "  # put classes of your own where dots are" if CUSTOM in names(recipe.strategy) else ""
-    made = [f"strategy = Strategy({own}", *(f"    {part}" for part in parts), ")"]
-    arguments = [f"    {one}" for one in _arguments(recipe)]
+    note = "  # put classes of your own where dots are" if CUSTOM in names(recipe.strategy) else ""
+    strategy = [f"strategy = Strategy({note}", *(f"    {part}" for part in parts), ")"]
+    arguments = ["    corpus,", "    strategy,", *(f"    {argument}" for argument in _arguments(recipe)), ")"]
     if recipe.uses_mine:
-        last = ["mined = mine(", "    pairs,", "    corpus,", "    strategy,", *arguments, ")"]
+        entry, mining = "mine", ["mined = mine(", "    pairs,", *arguments]
     else:
-        last = ["miner = HardNegatives(", "    corpus,", "    strategy,", *arguments, ")"]
-        last.append("mined = pairs.map(miner, batched=True)")
+        entry, mining = (
+            "HardNegatives",
+            ["miner = HardNegatives(", *arguments, "mined = pairs.map(miner, batched=True)"],
+        )
     corpus = _loading("corpus", recipe.corpus, loading.get("corpus"))
-    code = "\n".join([f"corpus = {corpus}", *_pairs(recipe.pairs, loading), *made, *last])
-    return f"{_imports(recipe, code)}\n\n{code}\n"
+    code = "\n".join([f"corpus = {corpus}", *_pairs(recipe.pairs, loading), *strategy, *mining])
+    classes = {name for name in names(recipe.strategy) if name in CLASSES and re.search(rf"\b{name}\(", code)}
+    return f"{_imports({entry, *classes}, code)}\n\n{code}\n"
 
 
-def _imports(recipe: Recipe, code: str) -> str:
-    entry = "mine" if recipe.uses_mine else "HardNegatives"
-    ours = sorted(
-        {one for one in names(recipe.strategy) if one in CLASSES and re.search(rf"\b{one}\(", code)} | {entry}
-    )
+def _imports(ours: Iterable[str], code: str) -> str:
     theirs = [name for name in ("DatasetDict", "load_dataset", "load_from_disk") if f"{name}(" in code]
-    lines = [f"from datasets import {', '.join(theirs)}", f"from hf_hardneg import {', '.join(ours)}"]
+    lines = [f"from datasets import {', '.join(theirs)}", f"from hf_hardneg import {', '.join(sorted(ours))}"]
     if "snapshot_download(" in code:
         lines.append("from huggingface_hub import snapshot_download")
     return "\n".join(lines)
@@ -337,13 +336,13 @@ def _pairs(pairs: Mapping[str, Source], loading: Mapping[str, str]) -> list[str]
         return [f"pairs = {_loading('pairs', pairs.get(''), loading.get('pairs'))}"]
     lines = ["pairs = DatasetDict()"]
     return lines + [
-        f"pairs[{literal(name)}] = {_loading(f'pairs-{place}', one, loading.get(f'pairs {name}'))}"
-        for place, (name, one) in enumerate(pairs.items())
+        f"pairs[{literal(name)}] = {_loading(f'pairs-{place}', source, loading.get(f'pairs {name}'))}"
+        for place, (name, source) in enumerate(pairs.items())
     ]
 
 
 def _arguments(recipe: Recipe) -> list[str]:
-    defaults = {one.name: plain(one.default) for one in fields(HardNegatives)}
+    defaults = {option.name: plain(option.default) for option in fields(HardNegatives)}
     shown = {name: value for name, value in recipe.options.items() if value != defaults.get(name)}
     shown |= {name: recipe.options[name] for name in ("num_negatives", "seed") if name in recipe.options}
     lines = [f"{name}={expression(value)}," for name, value in sorted(shown.items())]

@@ -1,4 +1,4 @@
-"""Recipes in the texts of others: where they stand in descriptions and cards, and plain values of limited size.
+"""Recipes are found here in the texts of others, descriptions and cards, and read as plain values of limited size.
 
 Descriptions and cards are written by anybody, so every scan here takes time in proportion to the length of the text,
 and sizes are looked at before anything is parsed.
@@ -25,12 +25,12 @@ _SPACE = re.compile(r"\s*")
 
 
 def in_description(description: str) -> list[str]:
-    """The JSON of every recipe in the description of a dataset."""
+    """Return the JSON of every recipe in the description of a dataset."""
     return [recipe for _, _, recipe in _lines(description)]
 
 
 def without_recipes(description: str) -> str:
-    """A description without the lines of its recipes and the empty lines before them."""
+    """Cut the lines of recipes, and the empty lines before them, out of a description."""
     kept, last = [], 0
     for start, stop, _ in _lines(description):
         kept.append(description[last:start].rstrip("\n"))
@@ -39,12 +39,12 @@ def without_recipes(description: str) -> str:
 
 
 def described(description: str, recipe: str) -> str:
-    """A description with the JSON of one recipe, in the place of those that are there."""
+    """Put the JSON of a recipe into a description, in place of any recipes in it."""
     return f"{without_recipes(description)}\n\n{_LINE}{recipe}".strip()
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, str]]:
-    """Start, stop and JSON of every line that holds a recipe."""
+    """Find every line that holds a recipe: its start, stop and JSON."""
     start = text.find(_LINE)
     while start != -1:
         stop = text.find("\n", start)
@@ -56,10 +56,10 @@ def _lines(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def in_card(card: str) -> Iterator[tuple[list[str], str]]:
-    """The configs and the JSON of each recipe in our section of a card.
+    """Find each recipe in our section of a card: the configs that were made by it, and its JSON.
 
     Raises:
-        DataError: there are too many.
+        DataError: the section holds too many.
     """
     card = card.replace("\r\n", "\n")
     start = _line(card, SECTION[0], 0)
@@ -84,7 +84,7 @@ def in_card(card: str) -> Iterator[tuple[list[str], str]]:
 
 
 def _line(text: str, line: str, start: int) -> int:
-    """Where a whole line of the text begins that is `line`, at `start` or after it; -1 where none is."""
+    """Find where a whole line that is `line` begins, at `start` or after it; -1 where none does."""
     place = text.find(line, start)
     while place != -1:
         before, after = text[place - 1 : place], text[place + len(line) : place + len(line) + 1]
@@ -102,7 +102,7 @@ def _configs(block: str) -> list[str]:
 
 
 def values_of(text: str) -> Any:
-    """What JSON says, in plain finite values.
+    """Parse JSON into plain finite values.
 
     Raises:
         ValueError: it is longer or deeper than a recipe is, no JSON, or holds what is no number.
@@ -111,13 +111,9 @@ def values_of(text: str) -> Any:
     """
     if len(text) > LONGEST:
         raise ValueError(f"{len(text):,} characters, where {LONGEST:,} are allowed")
-    found = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    _check_depth(found)
-    return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    _check_depth(value)
+    return value
 
 
 def _finite(digits: str) -> float:
@@ -128,6 +124,7 @@ def _finite(digits: str) -> float:
 
 
 def _check_depth(value: Any) -> None:
+    """Raise where lists and dicts are nested deeper than `DEEPEST`, without recursion."""
     level = [value]
     for _ in range(DEEPEST):
         level = [

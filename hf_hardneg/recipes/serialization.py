@@ -1,11 +1,14 @@
-"""Strategies as JSON and as Python: names of known classes with their arguments. Nothing is evaluated or unpickled."""
+"""Strategies are written as JSON and as Python: names of known classes with their arguments.
+
+Nothing is evaluated or unpickled.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,8 @@ from hf_hardneg.strategies import Strategy
 from hf_hardneg.text.analysis import Analyzer
 
 _PARTS: tuple[Any, ...] = (BM25Config, Analyzer, Strategy)
-CLASSES: dict[str, Any] = {one.__name__: one for table in (RETRIEVERS, FILTERS, SAMPLERS) for one in table.values()} | {
-    one.__name__: one for one in _PARTS
+CLASSES: dict[str, Any] = {
+    kind.__name__: kind for kind in (*RETRIEVERS.values(), *FILTERS.values(), *SAMPLERS.values(), *_PARTS)
 }
 """The only classes that are written and read."""
 LEFT_OUT = {"Denoised": ("model", "device"), "Dense": ("sample", "device")}
@@ -31,7 +34,7 @@ MOST_PARTS, LONGEST_NUMBER = 100, 7
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON: known classes as `class` with all arguments, anything else as its name alone."""
+    """Turn a value into JSON: known classes into `class` and all arguments, any other object into its name alone."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -39,17 +42,17 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, Sequence):
-        return [plain(one) for one in value]
+        return [plain(inner) for inner in value]
     name = type(value).__name__
     if CLASSES.get(name) is not type(value):
         return {"class": CUSTOM, "name": getattr(value, "__qualname__", type(value).__qualname__)}
-    return {"class": name, **{one.name: plain(getattr(value, one.name)) for one in _arguments(name)}}
+    return {"class": name, **{argument: plain(getattr(value, argument)) for argument in _arguments(name)}}
 
 
 def rebuilt(value: Any) -> Any:
-    """What `plain` was given: known classes with plain arguments. It chooses no model, device or place.
+    """Turn what `plain` returned back into known classes with plain arguments. It chooses no model, device or place.
 
     Raises:
         ConfigError: a class of the user's own, arguments that no known class takes or that a recipe does not choose,
@@ -68,32 +71,33 @@ def _rebuilt(value: Any) -> Any:
         return tuple(map(_rebuilt, value))
     if not isinstance(value, dict):
         return value
-    made, arguments = str(value.get("class")), {name: _rebuilt(one) for name, one in value.items() if name != "class"}
-    if made == CUSTOM:
+    arguments = {name: _rebuilt(inner) for name, inner in value.items() if name != "class"}
+    kind = str(value.get("class"))
+    if kind == CUSTOM:
         raise ConfigError(
             f"The recipe names {arguments.get('name')!r}, which is not of hf_hardneg; only what is can be rebuilt. "
             "Import it, and mine with a Strategy that holds it."
         )
-    if made != FLOAT and made not in CLASSES:
-        raise unknown_name("class of a recipe", made, CLASSES)
-    _check_chosen(made, arguments)
+    if kind != FLOAT and kind not in CLASSES:
+        raise unknown_name("class of a recipe", kind, CLASSES)
+    _check_chosen(kind, arguments)
     try:
-        return float(arguments["value"]) if made == FLOAT else CLASSES[made](**arguments)
+        return float(arguments["value"]) if kind == FLOAT else CLASSES[kind](**arguments)
     except ConfigError:
         raise
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(
-            f"The recipe gives {made} arguments that it does not take ({error}). Install the version of hf_hardneg "
+            f"The recipe gives {kind} arguments that it does not take ({error}). Install the version of hf_hardneg "
             "that the recipe names."
         ) from error
 
 
-def _check_chosen(made: str, arguments: Mapping[str, Any]) -> None:
-    """Raise for what only the user chooses: a model, a device, an index of any size."""
-    taken = sorted(arguments.keys() & set(LEFT_OUT.get(made, ())))
+def _check_chosen(kind: str, arguments: Mapping[str, Any]) -> None:
+    """Raise where a recipe chooses what only the user does: a model, a device, an index of any size."""
+    taken = sorted(arguments.keys() & set(LEFT_OUT.get(kind, ())))
     if taken:
         raise ConfigError(
-            f"The recipe gives {made} the {' and '.join(taken)}; a recipe chooses strategies and numbers, never what "
+            f"The recipe gives {kind} the {' and '.join(taken)}; a recipe chooses strategies and numbers, never what "
             "is loaded, or where. Remove that, and give models as arguments of your own."
         )
     factory = str(arguments.get("factory", ""))
@@ -105,43 +109,44 @@ def _check_chosen(made: str, arguments: Mapping[str, Any]) -> None:
 
 
 def expression(value: Any) -> str:
-    """What `plain` returned as a Python expression, with the arguments that are not as by default."""
+    """Write what `plain` returned as a Python expression, with the arguments that differ from their defaults."""
     if isinstance(value, list):
         return f"[{', '.join(map(expression, value))}]"
     if not isinstance(value, dict):
         return literal(value)
     if "class" not in value:
-        return f"{{{', '.join(f'{literal(key)}: {expression(one)}' for key, one in value.items())}}}"
+        return f"{{{', '.join(f'{literal(key)}: {expression(inner)}' for key, inner in value.items())}}}"
     name = str(value["class"])
     if name == FLOAT:
         return f"float({literal(value.get('value'))})"
     if name == CUSTOM or name not in CLASSES:
         return "..."
-    defaults = {one.name: plain(_default(one)) for one in _arguments(name)}
-    shown = {key: one for key, one in value.items() if key in defaults and one != defaults[key]}
-    return f"{name}({', '.join(f'{key}={expression(one)}' for key, one in shown.items())})"
+    defaults = {argument: plain(default) for argument, default in _arguments(name).items()}
+    shown = {key: inner for key, inner in value.items() if key in defaults and inner != defaults[key]}
+    return f"{name}({', '.join(f'{key}={expression(inner)}' for key, inner in shown.items())})"
 
 
 def literal(value: Any) -> str:
-    """`repr`, of text with double quotes where it holds none."""
+    """Write a value by `repr`, text in double quotes where it holds none."""
     shown = repr(value)
     return f'"{shown[1:-1]}"' if isinstance(value, str) and shown[0] == "'" and '"' not in shown else shown
 
 
 def names(value: Any) -> Iterator[str]:
-    """Every class that a plain value names, outermost first; of the user's own as `custom`."""
+    """Name every class in a plain value, outermost first; one of the user's own is called `custom`."""
     if isinstance(value, dict):
         if isinstance(value.get("class"), str):
             yield value["class"]
         value = list(value.values())
     if isinstance(value, list):
-        for one in value:
-            yield from names(one)
+        for inner in value:
+            yield from names(inner)
 
 
-def _arguments(name: str) -> list[Field[Any]]:
-    return [one for one in fields(CLASSES[name]) if one.init and one.name not in LEFT_OUT.get(name, ())]
-
-
-def _default(argument: Field[Any]) -> Any:
-    return argument.default_factory() if argument.default_factory is not MISSING else argument.default
+def _arguments(name: str) -> dict[str, Any]:
+    """The default of each argument of a class that recipes write."""
+    return {
+        argument.name: argument.default if argument.default_factory is MISSING else argument.default_factory()
+        for argument in fields(CLASSES[name])
+        if argument.init and argument.name not in LEFT_OUT.get(name, ())
+    }

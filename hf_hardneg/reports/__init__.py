@@ -1,1 +1,1 @@
-"""What was mined, in figures."""
+"""Reports show in figures, charts and sweeps what mining did."""

@@ -1,14 +1,13 @@
-"""How many mined negatives are false, where something other than the retriever's score can tell."""
+"""Estimate how many mined negatives are false, where something other than the retriever's score can tell."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hf_hardneg.arrays.lists import flat
 from hf_hardneg.arrays.statistics import wilson_interval
-from hf_hardneg.corpus.batches import flat
 from hf_hardneg.filters.denoised import THRESHOLD, Denoised
 from hf_hardneg.models.scorers import probabilities
 from hf_hardneg.recipes.recipe import Recipe
@@ -22,7 +21,7 @@ JUDGED = f"negative_{Denoised.name}_scores"
 
 
 class FalseNegatives(NamedTuple):
-    """What a cross-encoder expects.
+    """The share of false negatives that a cross-encoder expects.
 
     Args:
         share, low, high (`float`): of the negatives that are relevant, with its interval.
@@ -44,12 +43,13 @@ class FalseNegatives(NamedTuple):
 
 
 def false_negatives(mined: Dataset, recipe: Recipe | None) -> FalseNegatives | None:
-    """The share of negatives that are relevant by the stored scores of the cross-encoder that denoised them.
+    """Estimate the share of negatives that are relevant, by the scores of the cross-encoder that denoised them.
 
-    The mean of its probabilities, with the Wilson interval of as many independent judgements. `None` where no score is
-    stored, or nothing says what the scores are.
+    It is the mean of the stored scores as probabilities, with the Wilson interval of as many independent judgements.
+    It is `None` where no score is stored, or nothing says what the scores are.
     """
-    stage = _denoiser(recipe)
+    stages = [] if recipe is None else recipe.strategy["filters"]
+    stage = next((stage for stage in stages if stage.get("class") == Denoised.__name__), None)
     if stage is None or JUDGED not in mined.column_names:
         return None
     scores = finite_numbers(mined, JUDGED)
@@ -67,13 +67,8 @@ def false_negatives(mined: Dataset, recipe: Recipe | None) -> FalseNegatives | N
     )
 
 
-def _denoiser(recipe: Recipe | None) -> Mapping[str, Any] | None:
-    stages = [] if recipe is None else recipe.strategy["filters"]
-    return next((one for one in stages if one.get("class") == Denoised.__name__), None)
-
-
 def finite_numbers(mined: Dataset, column: str) -> np.ndarray:
-    """All finite numbers in a column of lists, (n,) float64."""
+    """Return all finite numbers in a column of lists, (n,) float64."""
     tables = mined.with_format("arrow", columns=[column]).iter(BATCH)
-    found = np.concatenate([np.zeros(0), *(flat(table.column(column), np.float64)[0] for table in tables)])
-    return found[np.isfinite(found)]
+    numbers = np.concatenate([np.zeros(0), *(flat(table.column(column), np.float64)[0] for table in tables)])
+    return numbers[np.isfinite(numbers)]

@@ -1,6 +1,6 @@
-"""How near negatives come to the positive of their query: one comparison for reports, audits, cards and metrics.
+"""Compare negatives with the positive of their query, in one way for reports, audits, cards and metrics.
 
-A negative is compared with the best-scored positive of its query; what has no finite score, on either side, is left
+A negative is compared with the best-scored positive of its query; a pair without a finite score on either side is left
 out of every figure. The relative margin is `(s+ - s) / |s+|`, in which 0.05 is 95 % of a positive score above 0.
 
 High scores are no evidence of unlabelled positives. `benchmarks/hardness.py` hides known positives: of Cranfield's
@@ -20,11 +20,11 @@ import numpy as np
 HARD, EASY = 0.05, 0.5
 """Relative margins below which a negative is hard (NV-Retriever, arXiv 2407.15831), and from which it is easy."""
 EDGES = (-np.inf, -0.2, -0.1, 0.0, HARD, 0.1, 0.2, 0.3, 0.4, EASY, 0.6, 0.8, 1.0, np.inf)
-"""Of the histogram of relative margins; a bin takes its lower edge, not its upper one."""
+"""Edges of the histogram of relative margins; a bin takes its lower edge, not its upper one."""
 
 
 class Comparison(NamedTuple):
-    """Negatives against the best-scored positive of their row, those that have a score on both sides.
+    """Negatives compared with the best-scored positive of their row, where both have a score.
 
     Args:
         row (`np.ndarray`): (n,) int64, ascending.
@@ -38,7 +38,7 @@ class Comparison(NamedTuple):
 
 
 def best_scores(rows: int, row: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The highest finite score of each row, (rows,) float64; NaN where it has none.
+    """Find the highest finite score of each row, (rows,) float64; NaN where it has none.
 
     Args:
         rows (`int`): how many there are.
@@ -52,10 +52,10 @@ def best_scores(rows: int, row: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def compare(best: np.ndarray, row: np.ndarray, scores: np.ndarray) -> Comparison:
-    """The negatives that have a finite score, against the best positive of their row where that has one.
+    """Compare the negatives that have a finite score with the best positive of their row, where that has one.
 
-    A positive that scores 0 has no parts: what scores above it has the relative margin `-inf`, what scores below it
-    `inf`, and what scores 0 too has 0.
+    No margin is a part of a positive score of 0: a negative above it has the relative margin `-inf`, one below it
+    `inf`, and one that scores 0 too has 0.
 
     Args:
         best (`np.ndarray`): (rows,) float64, see `best_scores`.
@@ -72,7 +72,7 @@ def compare(best: np.ndarray, row: np.ndarray, scores: np.ndarray) -> Comparison
 
 @dataclass(frozen=True)
 class HardnessHistogram:
-    """A histogram of relative margins, and the shares that follow from it; of nothing they are NaN.
+    """A histogram of relative margins, and the shares that follow from it; without negatives they are NaN.
 
     Args:
         counts (`tuple[int, ...]`): negatives in each bin of `EDGES`.
@@ -82,7 +82,7 @@ class HardnessHistogram:
 
     @classmethod
     def of(cls, relative: np.ndarray) -> HardnessHistogram:
-        """Relative margins, (n,), counted."""
+        """Count relative margins, (n,)."""
         bins = np.minimum(np.searchsorted(EDGES, relative, side="right"), len(EDGES) - 1) - 1
         return cls(tuple(np.bincount(bins, minlength=len(EDGES) - 1).tolist()))
 

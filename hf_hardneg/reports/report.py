@@ -1,4 +1,4 @@
-"""`report`: what mining did, computed from the columns of a mined dataset alone."""
+"""`report` tells what mining did, from the columns of a mined dataset alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arrays.lists import combined
 from hf_hardneg.arrays.statistics import infonce
 from hf_hardneg.errors import ColumnError, DataError, shown
 from hf_hardneg.recipes.recipe import recipe_of
 from hf_hardneg.reports.estimates import FalseNegatives, false_negatives
-from hf_hardneg.reports.hardness import Comparison, HardnessHistogram, best_scores, compare
+from hf_hardneg.reports.hardness import HardnessHistogram, best_scores, compare
 from hf_hardneg.runtime.arguments import AboveZero, checked
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Report:
 
 @checked
 def report(dataset: Dataset, *, temperature: AboveZero | None = None) -> Report:
-    """The figures of a mined dataset.
+    """Compute the figures of a mined dataset.
 
     Args:
         dataset (`Dataset`): what `mine()` or `HardNegatives` returned, in the `list` layout.
@@ -135,14 +136,14 @@ def report(dataset: Dataset, *, temperature: AboveZero | None = None) -> Report:
             f"report() needs the columns of mined data and {', '.join(map(repr, missing))} are missing; it has "
             f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, before to_format()."
         )
-    names = [*NEEDED, *(name for name in (SYNTHESIS,) if name in dataset.column_names)]
-    parts = [_part(table) for table in dataset.with_format("arrow", columns=names).iter(BATCH)]
-    figures = _joined(parts or [_part(dataset.data.select(names).slice(0, 0))], temperature)
+    names = [*NEEDED, *({SYNTHESIS} & set(dataset.column_names))]
+    parts = [_figures(table) for table in dataset.with_format("arrow", columns=names).iter(BATCH)]
+    figures = _joined(parts or [_figures(dataset.data.select(names).slice(0, 0))], temperature)
     return replace(figures, false_negatives=_estimate(dataset))
 
 
 def _estimate(dataset: Dataset) -> FalseNegatives | None:
-    """What the cross-encoder says; nothing where the dataset carries no recipe, or more than one."""
+    """Estimate false negatives; `None` where the dataset carries no single recipe that can be read."""
     try:
         return false_negatives(dataset, recipe_of(dataset))
     except DataError:
@@ -150,7 +151,7 @@ def _estimate(dataset: Dataset) -> FalseNegatives | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class _BatchFigures:
     """The figures of a batch: counts to add up, and the numbers whose quantiles are asked."""
 
     per_row: np.ndarray
@@ -164,16 +165,17 @@ class _Part:
     synthesis: dict[str, int]
 
 
-def _part(table: pa.Table) -> _Part:
-    columns = {name: _one(table.column(name)) for name in NEEDED}
-    counts = dict(zip((entry.name for entry in columns["mining"].type), columns["mining"].flatten(), strict=True))
+def _figures(table: pa.Table) -> _BatchFigures:
+    columns = {name: combined(table.column(name)) for name in table.column_names}
+    counts = _fields(columns["mining"])
     recalls = counts.pop(RECALL, pa.nulls(0, pa.float32()))
     sources = pc.value_counts(columns["negative_sources"].flatten()).to_pylist()
-    rows, compared = table.num_rows, _compared(columns["positive_scores"], columns["negative_scores"])
-    return _Part(
+    (row, anchors), (owner, scores) = (_flat(columns[f"{side}_scores"]) for side in ("positive", "negative"))
+    compared = compare(best_scores(table.num_rows, row, anchors), owner, scores)
+    return _BatchFigures(
         per_row=pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False),
         short=counts["short"].to_numpy(zero_copy_only=False),
-        counts={name: int(pc.sum(values).as_py() or 0) for name, values in counts.items() if name != "short"},
+        counts={name: _total(values) for name, values in counts.items() if name != "short"},
         sources=Counter({entry["values"]: entry["counts"] for entry in sources}),
         numbers={
             "ranks": _numbers(columns["negative_ranks"]),
@@ -182,28 +184,34 @@ def _part(table: pa.Table) -> _Part:
             "margins": compared.margin,
             RECALL: recalls.drop_null().to_numpy(zero_copy_only=False).astype(np.float64),
         },
-        compared=np.bincount(compared.row, minlength=rows),
+        compared=np.bincount(compared.row, minlength=table.num_rows),
         hardness=HardnessHistogram.of(compared.relative),
         repeated=_repeated(columns["negatives"]),
-        synthesis=_totals(_one(table.column(SYNTHESIS))) if SYNTHESIS in table.column_names else {},
+        synthesis={name: _total(values) for name, values in _fields(columns.get(SYNTHESIS)).items()},
     )
 
 
-def _totals(counts: pa.StructArray) -> dict[str, int]:
-    """The sum of each field."""
-    fields = zip(counts.type, counts.flatten(), strict=True)
-    return {entry.name: int(pc.sum(values).as_py() or 0) for entry, values in fields}
+def _fields(structs: pa.StructArray | None) -> dict[str, pa.Array]:
+    return (
+        {}
+        if structs is None
+        else {field.name: values for field, values in zip(structs.type, structs.flatten(), strict=True)}
+    )
 
 
-def _joined(parts: list[_Part], temperature: float | None) -> Report:
+def _total(counts: pa.Array) -> int:
+    return int(pc.sum(counts).as_py() or 0)
+
+
+def _joined(parts: list[_BatchFigures], temperature: float | None) -> Report:
+    """Add up the figures of batches, and take quantiles over all of them."""
     per_row, short = (np.concatenate([getattr(part, name) for part in parts]) for name in ("per_row", "short"))
     numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers}
     sources = sum((part.sources for part in parts), Counter[str]())
     compared = np.concatenate([part.compared for part in parts])
     margin, recalls = numbers["margins"], numbers.pop(RECALL)
-    if temperature is None and all(
-        (np.abs(numbers[f"{one}_scores"]) < 1.001).all() for one in ("negative", "positive")
-    ):
+    sides = ("negative_scores", "positive_scores")
+    if temperature is None and all((np.abs(numbers[side]) < 1.001).all() for side in sides):
         temperature = TEMPERATURE
     if temperature is not None:
         rows = np.repeat(np.arange(len(compared)), compared)
@@ -224,19 +232,10 @@ def _joined(parts: list[_Part], temperature: float | None) -> Report:
     )
 
 
-def _compared(positives: pa.ListArray, negatives: pa.ListArray) -> Comparison:
-    (row, scores), (owner, others) = map(_flat, (positives, negatives))
-    return compare(best_scores(len(positives), row, scores), owner, others)
-
-
 def _flat(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
-    """Which list each number is of, (n,) int64, and the numbers, (n,) float64."""
+    """Lay lists end to end: the list that each number is in, (n,) int64, and the numbers, (n,) float64."""
     owner = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
     return owner, lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-
-
-def _one(column: pa.ChunkedArray) -> Any:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _numbers(lists: pa.ListArray) -> np.ndarray:
@@ -244,7 +243,7 @@ def _numbers(lists: pa.ListArray) -> np.ndarray:
 
 
 def quantiles(values: np.ndarray) -> dict[float, float]:
-    """The finite values at `QUANTILES`; empty without values."""
+    """Return the quantiles `QUANTILES` of the finite values; empty without values."""
     values = values[np.isfinite(values)]
     return {q: float(np.quantile(values, q)) for q in QUANTILES} if len(values) else {}
 

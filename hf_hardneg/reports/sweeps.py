@@ -1,4 +1,4 @@
-"""`sweep`: what other settings would yield, from candidates that are already there."""
+"""`sweep` tells what other settings of filters would yield, from candidates that are retrieved once."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Setting:
 
     Args:
         filters (`tuple[Filter, ...]`): what was applied.
-        report (`Report`): its figures: yield, starving queries, quantiles.
+        report (`Report`): the figures: yield, starving queries, quantiles.
     """
 
     filters: tuple[Filter, ...]
     report: Report
 
     def __str__(self) -> str:
-        made = self.report
+        figures = self.report
         return (
-            f"{', '.join(map(repr, self.filters)):<60} {made.negatives:>9,} negatives  "
-            f"{made.short_rows:>7,} short rows  {made.empty_rows:>7,} empty"
+            f"{', '.join(map(repr, self.filters)):<60} {figures.negatives:>9,} negatives  "
+            f"{figures.short_rows:>7,} short rows  {figures.empty_rows:>7,} empty"
         )
 
 
@@ -51,7 +51,7 @@ def sweep(
     options: PlanOptions | None = None,
     **grid: Sequence[Any],
 ) -> list[Setting]:
-    """The figures of every combination of filter settings, from one retrieval.
+    """Report every combination of filter settings, from one retrieval.
 
     Candidates are retrieved once, as deep as the most demanding combination asks (or taken from the cache); each
     combination then only runs the selection.
@@ -91,18 +91,17 @@ def sweep(
     check_keywords("sweep(options=)", chosen, OPTIONS)
     chosen["known_positives"] = [pairs, *chosen.get("known_positives", ())]
     base = HardNegatives(corpus, strategy, **chosen)
-    combinations = [_filters(grid, values) for values in itertools.product(*grid.values())]
-    made: Any = base.strategy
-    recipes = [replace(made, filters=(*made.filters, *one)) for one in combinations]
-    deepest = max(recipe.depth(base.num_negatives) for recipe in recipes)
+    makers: dict[str, Any] = {name: FILTERS[name] for name in grid}
+    combinations = [
+        tuple(make(value) for make, value in zip(makers.values(), values, strict=True))
+        for values in itertools.product(*grid.values())
+    ]
+    resolved: Any = base.strategy
+    strategies = [replace(resolved, filters=(*resolved.filters, *filters)) for filters in combinations]
+    deepest = max(strategy.depth(base.num_negatives) for strategy in strategies)
     steps, settings = Steps.of(base), []
-    for filters, recipe in zip(combinations, recipes, strict=True):
+    for filters, strategy in zip(combinations, strategies, strict=True):
         with silenced():
-            miner = HardNegatives(corpus, recipe, **chosen)
+            miner = HardNegatives(corpus, strategy, **chosen)
         settings.append(Setting(filters=filters, report=report(steps.negatives(pairs, miner, deepest))))
     return settings
-
-
-def _filters(grid: dict[str, Sequence[Any]], values: tuple[Any, ...]) -> tuple[Filter, ...]:
-    makers: list[Any] = [FILTERS[name] for name in grid]
-    return tuple(make(value) for make, value in zip(makers, values, strict=True))

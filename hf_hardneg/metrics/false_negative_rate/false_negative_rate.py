@@ -38,8 +38,8 @@ class FalseNegativeRate(judgements.JudgedMetric):
             features=datasets.Features(predictions=count, references=count),
         )
 
-    def found(self, ranking: list[str], grades: dict[str, float]) -> tuple[int, int]:
-        """How many negatives a query has, and how many of them are relevant."""
+    def figures_of(self, ranking: list[str], grades: dict[str, float]) -> tuple[int, int]:
+        """Count the negatives of a query, and how many of them are relevant."""
         return len(ranking), sum(grades.get(document, 0.0) > 0 for document in ranking)
 
     def _compute(self, predictions: list[int], references: list[int], confidence: float = 0.95) -> dict[str, Any]:

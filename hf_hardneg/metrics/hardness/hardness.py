@@ -8,6 +8,7 @@ import datasets
 import evaluate
 import numpy as np
 
+from hf_hardneg.arrays.lists import flattened
 from hf_hardneg.errors import DataError
 from hf_hardneg.reports.hardness import HardnessHistogram, best_scores, compare
 from hf_hardneg.reports.report import quantiles
@@ -16,7 +17,7 @@ DESCRIPTION = """Scores of negatives against the best score of a positive of the
 margin, and the shares that are easy, moderate and hard, as `hf_hardneg.report` counts them."""
 INPUTS = """
 Args:
-    predictions: of each query the scores of its negatives; NaN for those without.
+    predictions: of each query the scores of its negatives; NaN where one has none.
     references: of each query the score of its positive, or a list of them. All scores are of one model.
 Returns:
     `mean_score` of negatives; `mean_margin` and `margin_quantiles`, of the positive's score minus a negative's;
@@ -30,7 +31,7 @@ Examples:
 
 
 class Hardness(evaluate.Metric):  # type: ignore[misc]
-    """Scores of negatives, as predictions, against those of positives."""
+    """Scores of negatives, as predictions, against scores of positives."""
 
     def _info(self) -> evaluate.MetricInfo:
         score = datasets.Value("float64")
@@ -39,13 +40,13 @@ class Hardness(evaluate.Metric):  # type: ignore[misc]
             description=DESCRIPTION,
             citation="",
             inputs_description=INPUTS,
-            features=[datasets.Features(predictions=scores, references=one) for one in (scores, score)],
+            features=[datasets.Features(predictions=scores, references=reference) for reference in (scores, score)],
         )
 
     def _compute(self, predictions: list[list[float]], references: list[list[float] | float]) -> dict[str, Any]:
         positives = [scores if isinstance(scores, list) else [scores] for scores in references]
-        (row, own), (owner, scores) = _flat(positives), _flat(predictions)
-        compared = compare(best_scores(len(positives), row, own), owner, scores)
+        (row, anchors), (owner, scores) = flattened(positives), flattened(predictions)
+        compared = compare(best_scores(len(positives), row, anchors), owner, scores)
         if not len(compared.margin):
             raise DataError(
                 f"hardness got {len(predictions):,} queries and no pair of a scored positive and a scored negative; "
@@ -60,9 +61,3 @@ class Hardness(evaluate.Metric):  # type: ignore[misc]
             **counted.shares,
             "negatives": counted.compared,
         }
-
-
-def _flat(lists: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Which list each value is of, (n,) int64, and the values, (n,) float64."""
-    values = np.array([value for one in lists for value in one], np.float64)
-    return np.repeat(np.arange(len(lists)), list(map(len, lists))), values

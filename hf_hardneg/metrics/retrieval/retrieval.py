@@ -9,6 +9,7 @@ import datasets
 import evaluate
 import numpy as np
 
+from hf_hardneg.arrays.lists import flattened
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.metrics import judgements
 from hf_hardneg.metrics.ranking import Judged, measures
@@ -23,8 +24,8 @@ Returns:
 Examples:
     >>> from hf_hardneg.metrics import load
     >>> run, judged = {{"q": {{"a": 0.9, "b": 0.8}}}}, {{"q": {{"b": 2}}}}
-    >>> found = load("retrieval").compute(predictions=run, references=judged, k=[1, 2])
-    >>> found["recall@1"], found["mrr@2"]
+    >>> means = load("retrieval").compute(predictions=run, references=judged, k=[1, 2])
+    >>> means["recall@1"], means["mrr@2"]
     (0.0, 0.5)
 """
 
@@ -41,8 +42,8 @@ class Retrieval(judgements.JudgedMetric):
             features=datasets.Features(predictions={"ranks": numbers, "grades": numbers}, references=numbers),
         )
 
-    def found(self, ranking: list[str], grades: dict[str, float]) -> tuple[dict[str, Any], list[float]]:
-        """Ranks and grades of the judged documents in a ranking, and all grades."""
+    def figures_of(self, ranking: list[str], grades: dict[str, float]) -> tuple[dict[str, Any], list[float]]:
+        """Return ranks and grades of the judged documents in a ranking, and all grades."""
         ranks = [rank for rank, document in enumerate(ranking) if document in grades]
         return {"ranks": ranks, "grades": [grades[ranking[rank]] for rank in ranks]}, list(grades.values())
 
@@ -56,24 +57,16 @@ class Retrieval(judgements.JudgedMetric):
         cuts = _cuts(k)
         if not references:
             raise DataError("retrieval got no query; a mean needs one. Add queries before compute().")
-        ranks, grades = ([one[name] for one in predictions] for name in ("ranks", "grades"))
-        query, rank = _flat(ranks)
-        all_query, all_grade = _flat(references)
+        query, rank = flattened([judged["ranks"] for judged in predictions])
+        _, grade = flattened([judged["grades"] for judged in predictions])
+        all_query, all_grade = flattened(references)
         judged = Judged(
-            queries=len(references),
-            query=query,
-            rank=rank,
-            grade=_flat(grades)[1],
-            all_query=all_query,
-            all_grade=all_grade,
+            queries=len(references), query=query, rank=rank, grade=grade, all_query=all_query, all_grade=all_grade
         )
         relevant = np.unique(all_query[all_grade >= relevance_level])
-        means = {
-            name: float(values.mean())
-            for name, values in measures(judged, cuts, relevance_level=relevance_level).items()
-        }
+        values = measures(judged, cuts, relevance_level=relevance_level)
         return {
-            **means,
+            **{name: float(by_query.mean()) for name, by_query in values.items()},
             "queries": len(references),
             "queries_without_relevant": len(references) - len(relevant),
         }
@@ -81,12 +74,6 @@ class Retrieval(judgements.JudgedMetric):
 
 def _cuts(k: int | Sequence[int]) -> list[int]:
     cuts = [k] if isinstance(k, (int, np.integer)) else list(k)
-    if not cuts or any(not isinstance(one, (int, np.integer)) or one < 1 for one in cuts):
+    if not cuts or any(not isinstance(cut, (int, np.integer)) or cut < 1 for cut in cuts):
         raise ConfigError(f"retrieval(k={k!r}): allowed are whole numbers from 1; give one or a list, as k=[1, 10].")
     return cuts
-
-
-def _flat(lists: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """The list that each number is of, and the numbers."""
-    owner = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
-    return owner, np.concatenate([np.zeros(0), *lists])
