@@ -34,12 +34,15 @@ def numbers_of(states, places):
 @njit(cache=True, nogil=True)
 def string_hash(data, start, stop, seed):
     """Hashes the bytes `start` to `stop` of uint8 data; 0 for none."""
-    key, word = mixed(seed), np.uint64(0)
-    for place in range(start, stop):
-        shift = np.uint64(8 * ((place - start) & 7))
-        word |= np.uint64(data[place]) << shift
-        if shift == 56:
-            key, word = mixed(key ^ word), np.uint64(0)
+    key, whole = mixed(seed), start + (stop - start) // 8 * 8
+    for place in range(start, whole, 8):
+        word = np.uint64(0)
+        for byte in range(8):
+            word |= np.uint64(data[place + byte]) << np.uint64(8 * byte)
+        key = mixed(key ^ word)
+    word = np.uint64(0)
+    for place in range(whole, stop):
+        word |= np.uint64(data[place]) << np.uint64(8 * (place - whole))
     return mixed(mixed(key ^ word) + np.uint64(stop - start)) if stop > start else np.uint64(0)
 
 

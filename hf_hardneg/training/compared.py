@@ -31,7 +31,7 @@ class Keys:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def are_positives(self, documents: Documents) -> Tensor:
+    def are_positives(self, documents: ComparedDocuments) -> Tensor:
         """Say which documents are known positives of which query, also by another row of the batch, (B, n) bool."""
         keys = documents.known_keys()
         table = torch.cat([self.known, self.positives.unsqueeze(1)], dim=1).sort(dim=1).values
@@ -42,7 +42,7 @@ class Keys:
         beside = torch.zeros_like(wanted, dtype=torch.int32).index_add(1, number[: documents.num_positives], same_query)
         return ((table.gather(1, place) == wanted) | (beside > 0))[:, number]
 
-    def are_queries(self, documents: Documents) -> Tensor:
+    def are_queries(self, documents: ComparedDocuments) -> Tensor:
         """Say which documents have the text of which query, (B, n) bool."""
         return documents.known_keys().documents == self.queries.unsqueeze(1)
 
@@ -61,8 +61,8 @@ class DocumentKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Documents:
-    """Documents of all ranks: every rank's positives, then every rank's negatives.
+class ComparedDocuments:
+    """ComparedDocuments of all ranks: every rank's positives, then every rank's negatives.
 
     Args:
         vectors (`Tensor`): (n, d).
@@ -112,7 +112,7 @@ class Documents:
 
 def gather_documents(
     positives: Tensor, negatives: Tensor | None, negative_mask: Tensor | None, keys: Keys | None
-) -> Documents:
+) -> ComparedDocuments:
     """Gather the documents of all ranks, with gradients.
 
     Args:
@@ -150,7 +150,7 @@ def gather_documents(
         document_keys = DocumentKeys(
             documents=both("positive_keys", "negative_keys"), queries=gathered.rows["query_keys"]
         )
-    return Documents(
+    return ComparedDocuments(
         vectors=both("positives", "negatives"),
         valid=both("positive_mask", "negative_mask").bool(),
         first_label=gathered.start["positives"],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.runtime.arguments import AboveZero, AtLeastZero, ZeroOrMore, check_fields, checked
-from hf_hardneg.training.compared import Documents, Keys, check_shape, gather_documents
+from hf_hardneg.training.compared import ComparedDocuments, Keys, check_shape, gather_documents
 from hf_hardneg.training.gather import gather_rows, joined_mean
 from hf_hardneg.training.guidance import Guide
 from hf_hardneg.training.mixing import MoCHi
@@ -161,7 +161,7 @@ class CrossBatchLoss:
     def _negatives(self, scores: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return scores / self._temperature, torch.zeros_like(hidden), hidden
 
-    def _hardness(self, documents: Documents, scores: Tensor) -> Tensor:
+    def _hardness(self, documents: ComparedDocuments, scores: Tensor) -> Tensor:
         """Return what hardness adds to logits, (B, n)."""
         if self.hardness_mode is None:
             return scores.new_zeros(())
