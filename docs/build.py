@@ -47,6 +47,8 @@ def main(site: Path) -> None:
     warnings.filterwarnings("error", module="pdoc")
     # pdoc reads the fields of a NamedTuple, and those that a dataclass inherits, in a module that does not know them.
     warnings.filterwarnings("ignore", r"Error parsing type annotation .*\.__init__\.", UserWarning)
+    # A TypedDict keeps no bases, so pdoc cannot tell where it has the roles of another from.
+    warnings.filterwarnings("ignore", r"Cannot determine where .*(Columns|Options)\.", UserWarning)
     pdoc.render.configure(docformat="google", show_source=False, template_directory=Path(__file__).parent)
     documented = modules()
     pages = {name.replace(".", "/"): pdoc.render.html_module(module, documented) for name, module in documented.items()}

@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from torch.utils.data import DataLoader
 
 import hf_hardneg
+import hf_hardneg.audits
 import hf_hardneg.generate
 import hf_hardneg.hub
 import hf_hardneg.models
@@ -98,7 +99,14 @@ def names(folder, tmp_path, monkeypatch, request):
         pairs, corpus, encoder=model, directory="negatives", num_negatives=2, on_shortage="pad_random"
     )
     loader = DataLoader(pairs.with_transform(refresher.negatives), batch_size=2, collate_fn=list)
-    packages = hf_hardneg, hf_hardneg.generate, hf_hardneg.models, hf_hardneg.training, hf_hardneg.hub
+    packages = (
+        hf_hardneg,
+        hf_hardneg.audits,
+        hf_hardneg.generate,
+        hf_hardneg.models,
+        hf_hardneg.training,
+        hf_hardneg.hub,
+    )
     public = {name: getattr(package, name) for package in packages for name in package.__all__}
     yield public | {
         "corpus": corpus,

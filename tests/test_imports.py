@@ -1,10 +1,10 @@
 import ast
+import functools
 import graphlib
 import importlib
 import pkgutil
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,7 @@ ROOMS = [
 HEAVY = ("torch", "transformers", "faiss", "sentence_transformers", "datasets", "pandas", "bm25s", "numba", "pyarrow")
 
 
+@functools.cache
 def modules():
     every = pkgutil.walk_packages([str(PACKAGE)], "hf_hardneg.")
     return sorted(module.name.removeprefix("hf_hardneg.") for module in every)
@@ -129,12 +130,3 @@ def test_there_are_two_families_of_hashes():
             assert not (isinstance(called, ast.Attribute) and called.attr in others[1:-1]), f"{name}:{node.lineno}"
             wide = isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value >> 56
             assert not wide or name in ("arrays/hashing.py", "index/bm25/kernel.py"), f"{name}:{node.lineno}"
-
-
-def test_a_class_has_its_name_alone():
-    """But for `metrics`, whose classes are called as `evaluate` finds them."""
-    names = Counter()
-    for path in PACKAGE.rglob("*.py"):
-        if path.relative_to(PACKAGE).parts[0] != "metrics":
-            names.update(node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef))
-    assert [name for name, count in names.items() if count > 1] == []

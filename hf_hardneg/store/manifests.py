@@ -89,7 +89,8 @@ class Manifest:
             raise ValueError("it holds no JSON object")
         if type(values.get("format")) is not int or values["format"] != FORMAT:
             raise ValueError(f"it has format {_short(values.get('format'))}; this version reads {FORMAT}")
-        kind, parameters, files, about = (values.get(name) for name in ("kind", "parameters", "files", "about"))
+        kind, parameters, files = (values.get(name) for name in ("kind", "parameters", "files"))
+        about = values.get("about", {})
         if not isinstance(kind, str) or not _KIND.fullmatch(kind):
             raise ValueError(f"its kind is {_short(kind)}, no name of letters and digits")
         if not isinstance(parameters, dict):

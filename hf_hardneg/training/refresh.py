@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.ids import named_columns
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keywords, silenced
@@ -25,7 +26,7 @@ from hf_hardneg.models.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.models.forward import quiet_transformers
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.retrievers import dense_part
-from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked, fit
 from hf_hardneg.runtime.ranks import Ranks, launched_ranks
 from hf_hardneg.store import directories
 from hf_hardneg.store.disk import writing
@@ -360,7 +361,8 @@ class Refresher:
                 "it, mine() the pairs, pass the result as pairs, and warm_start=None."
             )
         fixed = [f"{name}=" for name in FIXED if name in self.options]
-        fixed += [f"columns={{{role!r}: ...}}" for role in VECTORS if role in (self.options.get("columns") or ())]
+        columns = fit("Refresher", "columns", self.options.get("columns"), Columns | None) or ()
+        fixed += [f"columns={{{role!r}: ...}}" for role in VECTORS if role in columns]
         if fixed:
             raise ConfigError(
                 f"Refresher got {', '.join(fixed)}; it encodes with encoder=, excludes the positives of its pairs, "

@@ -179,7 +179,9 @@ def test_a_corpus_of_several_columns_of_ids_is_asked_about():
 @pytest.mark.parametrize("column", ["_id", "doc_id"])
 def test_ids_that_repeat_are_refused_with_the_column_and_the_way_out(column):
     corpus = Dataset.from_dict({column: ["a", "a"], "text": TEXTS[:2]})
-    with pytest.raises(DataError, match=f"repeat the id of another in '{column}', such as 'a'.*'row_number' for row"):
+    with pytest.raises(
+        DataError, match=f"repeat the id of another in '{column}', such as 'a'.*'row_number' stands for row"
+    ):
         HardNegatives(corpus, "bm25", columns={"id": column} if column != "_id" else None)
 
 

@@ -140,7 +140,7 @@ def test_nothing_was_retrieved():
     corpus = Dataset.from_dict({"text": [f"document {i}" for i in range(30)]})
     pairs = Dataset.from_dict({"query": list("bcdefghjklmnopqrstuvwx"), "positive": corpus["text"][:22]})
     with pytest.warns(
-        HardNegWarning, match="No document was retrieved for any query, so no row has a negative. Look at query_col"
+        HardNegWarning, match="No document was retrieved for any query, so no row has a negative. Look at columns="
     ):
         mine(pairs, corpus)
 

@@ -31,7 +31,7 @@ from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.recipes.recipe_text import RECIPE as MARK
 from hf_hardneg.recipes.recipe_text import SECTION, described
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.inventory import inventory, prune
 from hf_hardneg.store.verification import verify_cache
 from tests.cross_encoders import cross_encoder
@@ -207,13 +207,13 @@ def _build(directory: Path) -> None:
 
 def _read_cache(cache: Path) -> None:
     with contextlib.suppress(HardNegError):
-        directories.obtain(cache, "thing", PARAMETERS, _build)
+        directories.obtain(cache, kinds.KEYS, PARAMETERS, _build)
     _ = [*map(str, inventory(cache)), *map(str, verify_cache(cache))]
     prune(cache, everything=True, dry_run=True)
 
 
 def _manifests(taken: Taken, random: np.random.Generator, folder: Path) -> str | None:
-    path = directories.obtain(folder / "odd", "thing", PARAMETERS, _build) / directories.MANIFEST
+    path = directories.obtain(folder / "odd", kinds.KEYS, PARAMETERS, _build) / directories.MANIFEST
     said, text = path.read_text(), drawn(random)
     forms = (text, json.dumps(with_leaf(json.loads(said), text, random)), said.replace('"k1"', f'"a": [{text}], "k1"'))
     path.write_bytes(forms[random.integers(len(forms))].encode(errors="surrogatepass"))

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 import hf_hardneg
 import hf_hardneg.generate
+import hf_hardneg.hard_negatives
 import hf_hardneg.hub
 import hf_hardneg.models
 import hf_hardneg.training
@@ -93,8 +94,9 @@ def given(tmp_path_factory):
 
 
 ODD_ARGUMENTS = (None, True, -1, 0, 1.5, float("nan"), 10**12, "", "no such", [], {}, object(), b"x")
-UNREAD = {"Denoised.model"}
-"""Arguments that may be any object: what they are is looked at when they are bound."""
+UNREAD = {"Denoised.model", "plan.encoder"}
+"""Arguments that may be any object: what they are is looked at when they are bound, and a plan binds no encoder that
+its strategy does not use."""
 ON_THE_HUB = {"hub.push_mined_dataset", "hub.reproduce"}
 """Calls that need a Hub; `tests/hub/test_push.py` walks them."""
 
@@ -119,7 +121,7 @@ def walk(name, given):
 
 def odd_arguments(function, valid):
     """The pairs of a name and an odd value that `function` is called with."""
-    parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
+    parameters = inspect.signature(function).parameters.values()
     named = [each.name for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
     return [(name, value) for name in named for value in ODD_ARGUMENTS]
 
@@ -137,7 +139,9 @@ def annotated(function, argument):
     """The names of the types that an argument takes."""
     owner = function.__init__ if inspect.isclass(function) else function
     owner = inspect.unwrap(getattr(owner, "__func__", owner))
-    kind = eval(owner.__annotations__[argument], owner.__globals__)
+    kind = inspect.signature(function).parameters[argument].annotation
+    names = {**vars(hf_hardneg.hard_negatives), **owner.__globals__}
+    kind = eval(kind, names) if isinstance(kind, str) else kind
     return _names(kind.type if isinstance(kind, InitVar) else kind)
 
 

@@ -1,5 +1,6 @@
 """What lies in the cache is listed as it is, and only what was asked for goes."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -249,3 +250,15 @@ def test_a_dataset_object_is_read_once(tmp_path):
     }
     again = {open_corpus(Dataset.from_dict({"text": ["one", "two"]}), cache_dir=str(tmp_path)).digest}
     assert len(digests) == 2 and again < digests
+
+
+def test_a_manifest_that_says_nothing_in_words_is_read(tmp_path):
+    """As those of caches from before directories said what they are of."""
+    pairs, corpus = world(3)
+    before = mine(pairs, corpus, "bm25", cache_dir=str(tmp_path))
+    for path in tmp_path.glob("*/manifest.json"):
+        values = json.loads(path.read_text())
+        del values["about"]
+        path.write_text(json.dumps(values))
+    assert mine(pairs, corpus, "bm25", cache_dir=str(tmp_path))["negative_ids"][:] == before["negative_ids"][:]
+    assert {entry.about for entry in inventory(tmp_path)} == {""}
