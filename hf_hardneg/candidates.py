@@ -79,10 +79,10 @@ class Candidates:
             >>> AbsoluteMargin(0.05).keep(found)
             array([False,  True, False])
         """
-        counts = [len(one) for one in scores]
+        counts = [len(row) for row in scores]
         lists = {"docs": docs, "ranks": ranks, **(signals or {})}
         for name, values in lists.items():
-            if values is not None and [len(one) for one in values] != counts:
+            if values is not None and [len(row) for row in values] != counts:
                 raise DataError(
                     f"Candidates.of() got {name} of other lengths than scores, whose lists have {counts}; each "
                     "candidate needs one of each. Give lists of the same lengths."
@@ -150,6 +150,6 @@ class Candidates:
 
 def _flat(lists: Sequence[Sequence[Any]], dtype: type) -> np.ndarray:
     try:
-        return np.array([value for one in lists for value in one], dtype)
+        return np.array([value for row in lists for value in row], dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"Candidates.of() got what is no number ({error}); give lists of numbers.") from error

@@ -52,7 +52,7 @@ class HardNegatives:
         index (`str`, `Path` or `faiss.Index`, *optional*): a user's own: its name on the corpus, a file, an object.
         known_positives (`Sequence[Dataset]`, *optional*): datasets whose rows' positives are excluded too, by query;
             `mine()` passes the pairs. Without it only the positives of the row itself are known.
-        symmetric (`bool`, *optional*): whether pairs hold in both directions, as those of duplicate questions do. Then
+        symmetric (`bool`, *optional*): whether pairs hold in both directions, as duplicate questions do. Then
             all texts that the pairs of `known_positives` link, directly or over others, are positives of each other.
             By default not, with a warning where queries stand in the corpus; `False` says that this is meant.
         positive_agg (`str`, defaults to `"min"`): which of several positive scores margins compare with:

@@ -56,8 +56,8 @@ def mine(
         num_proc (`int`, *optional*): worker processes.
         batch_size (`int`, defaults to 1000): rows at a time; does not change the result.
         confirm_cost (`bool`, defaults to `False`): whether a job whose `plan` is above an hour may run.
-        known_positives (`Sequence[Dataset]`, *optional*): rows whose positives are excluded beside those of the pairs,
-            such as the pairs of a test set.
+        known_positives (`Sequence[Dataset]`, *optional*): rows whose positives are excluded beside the positives of the
+            pairs, such as the pairs of a test set.
         options: every other argument of `HardNegatives`.
 
     Raises:
@@ -87,10 +87,10 @@ def mine(
                 miner.retrieval.reader.check_beside(split)
         steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
         mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
-        versions = joined(one for split in rows for one in steps.versions(split, miner))
+        versions = joined(version for split in rows for version in steps.versions(split, miner))
         recipe = Recipe.of(miner, pairs=pairs, corpus=corpus, versions=versions)
-        for made in mined.values():
-            attach(made, recipe)
+        for split in mined.values():
+            attach(split, recipe)
         warn_of_negatives(mined.values(), miner.retrieval.reader.columns.positive)
         return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
 

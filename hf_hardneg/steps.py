@@ -72,8 +72,8 @@ class Steps:
         if not len(pairs):
             return plain.map(retrieval, batched=True)
         origin = _origin(pairs, retrieval)
-        found = self._stored(kinds.CANDIDATES, origin, plain, retrieval, f"Searching ({retrieval.sources[-1]})")
-        return concatenate_datasets([plain, found], axis=1).with_format("arrow")
+        candidates = self._stored(kinds.CANDIDATES, origin, plain, retrieval, f"Searching ({retrieval.sources[-1]})")
+        return concatenate_datasets([plain, candidates], axis=1).with_format("arrow")
 
     def negatives(self, pairs: Dataset, miner: HardNegatives, depth: int | None = None) -> Dataset:
         """The pairs with their negatives, from the store where they are there.
@@ -87,32 +87,34 @@ class Steps:
 
         retrieval, rescoring, selection = miner.retrieval, miner.rescoring, miner.selection
         retrieval = retrieval if depth is None else replace(retrieval, depth=depth)
-        found = self.candidates(pairs, retrieval)
+        candidates = self.candidates(pairs, retrieval)
         made_from = _made_from(pairs, retrieval, miner)
         if rescoring.needed:
-            found = self._rescored(found, rescoring, made_from[kinds.SIGNALS])
+            candidates = self._rescored(candidates, rescoring, made_from[kinds.SIGNALS])
         if not len(pairs):
             return pairs.with_format(None)
         if selection.drops_rows:
             numbers = Dataset.from_dict({ROW: np.arange(len(pairs))}).with_format("arrow")
-            found = concatenate_datasets([found, numbers], axis=1).with_format("arrow")
-        made = self._stored(kinds.NEGATIVES, made_from[kinds.NEGATIVES], found, selection, "Selecting negatives")
+            candidates = concatenate_datasets([candidates, numbers], axis=1).with_format("arrow")
+        negatives = self._stored(
+            kinds.NEGATIVES, made_from[kinds.NEGATIVES], candidates, selection, "Selecting negatives"
+        )
         if selection.drops_rows:
-            pairs, made = pairs.select(made.with_format("numpy")[ROW][:]), made.remove_columns(ROW)
-        gone = {*made.column_names, *replaced(pairs.column_names)}
+            pairs, negatives = pairs.select(negatives.with_format("numpy")[ROW][:]), negatives.remove_columns(ROW)
+        gone = {*negatives.column_names, *replaced(pairs.column_names)}
         kept = [name for name in pairs.column_names if name not in gone]
-        if not len(made):
-            features = Features({**{name: pairs.features[name] for name in kept}, **made.features})
+        if not len(negatives):
+            features = Features({**{name: pairs.features[name] for name in kept}, **negatives.features})
             return Dataset.from_dict({name: [] for name in features}, features=features)
-        return concatenate_datasets([pairs.select_columns(kept), made], axis=1).with_format(None)
+        return concatenate_datasets([pairs.select_columns(kept), negatives], axis=1).with_format(None)
 
-    def _rescored(self, found: Dataset, rescoring: Rescoring, origin: dict[str, Any]) -> Dataset:
+    def _rescored(self, candidates: Dataset, rescoring: Rescoring, origin: dict[str, Any]) -> Dataset:
         from datasets import concatenate_datasets
 
-        if not len(found):
-            return found
-        values = self._stored(kinds.SIGNALS, origin, found, rescoring, "Rescoring")
-        return concatenate_datasets([found, values], axis=1).with_format("arrow")
+        if not len(candidates):
+            return candidates
+        values = self._stored(kinds.SIGNALS, origin, candidates, rescoring, "Rescoring")
+        return concatenate_datasets([candidates, values], axis=1).with_format("arrow")
 
     def _stored(
         self, kind: Kind, parameters: dict[str, Any], rows: Dataset, function: Callable[[Any], Any], desc: str

@@ -58,10 +58,10 @@ class Strategy:
 
     def __post_init__(self) -> None:
         for name in ("retrievers", "filters"):
-            given = getattr(self, name)
-            if not isinstance(given, Iterable) or isinstance(given, str | Mapping):
-                raise ConfigError(f"Strategy({name}={given!r}) is no list; give [{given!r}].")
-            object.__setattr__(self, name, tuple(given))
+            parts = getattr(self, name)
+            if not isinstance(parts, Iterable) or isinstance(parts, str | Mapping):
+                raise ConfigError(f"Strategy({name}={parts!r}) is no list; give [{parts!r}].")
+            object.__setattr__(self, name, tuple(parts))
         if not self.retrievers:
             raise ConfigError("Strategy(retrievers=[]) finds nothing; give at least one, such as [BM25(100)].")
         check_retrievers(self.retrievers)
@@ -83,7 +83,7 @@ class Strategy:
 
     def __repr__(self) -> str:
         return (
-            f"Strategy(retrievers=({''.join(concise(one) + ',' for one in self.retrievers)}), "
+            f"Strategy(retrievers=({''.join(concise(part) + ',' for part in self.retrievers)}), "
             f"filters=({''.join(concise(stage) + ',' for stage in self.filters)}), sampler={concise(self.sampler)})"
         )
 
@@ -108,8 +108,8 @@ class Strategy:
     def signals(self) -> tuple[Signal, ...]:
         """What filters and the sampler must know of candidates, each once."""
         stages = (*self.filters, self.sampler)
-        found = {signal.name: signal for stage in stages for signal in getattr(stage, "signals", ())}
-        return tuple(found.values())
+        signals = {signal.name: signal for stage in stages for signal in getattr(stage, "signals", ())}
+        return tuple(signals.values())
 
     @property
     def scoring(self) -> tuple[ScoringFilter, ...]:
@@ -146,11 +146,11 @@ def concise(stage: object) -> str:
     from dataclasses import MISSING, fields
 
     shown = []
-    for one in (declared for declared in fields(stage) if declared.repr):  # type: ignore[arg-type]
-        value = getattr(stage, one.name)
-        default = one.default_factory() if one.default_factory is not MISSING else one.default
+    for setting in (declared for declared in fields(stage) if declared.repr):  # type: ignore[arg-type]
+        value = getattr(stage, setting.name)
+        default = setting.default_factory() if setting.default_factory is not MISSING else setting.default
         if value != default:
-            shown.append(f"{one.name}={value!r}")
+            shown.append(f"{setting.name}={value!r}")
     return f"{type(stage).__name__}({', '.join(shown)})"
 
 
@@ -290,7 +290,7 @@ NAMED: dict[str, NamedStrategy] = {
 }
 """Every strategy by its name. The first part of a `+` chain brings the retriever."""
 
-STRATEGIES: dict[str, Strategy] = {name: one.strategy for name, one in NAMED.items()}
+STRATEGIES: dict[str, Strategy] = {name: entry.strategy for name, entry in NAMED.items()}
 
 ALIASES = {
     "static_bm25": "bm25",
@@ -342,8 +342,8 @@ TRAINING_TIME = {
     "tas_balanced": ("composes training batches of one topic", "topic_negatives", "TopicBatchSampler"),
     "mochi": ("mixes vectors of hard negatives within the loss", "dense", "MoCHi"),
 }
-"""Strategies of the trainer rather than the miner: what each does, the offline strategy that comes nearest, and what of
-`hf_hardneg.training` does it."""
+"""Strategies of the trainer rather than the miner: what each does, the offline strategy that comes nearest, and which
+name of `hf_hardneg.training` does it."""
 
 
 SAFEGUARDS: tuple[type[Filter], ...] = (NearQuery, TooSimilar, Disagreement)
@@ -374,10 +374,10 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder:
         ConfigError: a part works during training only; names the offline strategy that comes nearest. Or it adds
             nothing, being a second retriever.
     """
-    found = _named(strategy, safeguards)
-    if cross_encoder is None or any(isinstance(stage, Denoised) for stage in found.filters):
-        return found
-    return replace(found, filters=(*found.filters, Denoised()))
+    named = _named(strategy, safeguards)
+    if cross_encoder is None or any(isinstance(stage, Denoised) for stage in named.filters):
+        return named
+    return replace(named, filters=(*named.filters, Denoised()))
 
 
 def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
@@ -413,17 +413,17 @@ def safeguards_of(retriever: Retriever) -> tuple[Filter, ...]:
     return (NearQuery(), *similar, *((Disagreement(),) if retriever.has_vectors else ()))
 
 
-def _part(given: str) -> Strategy:
-    name = ALIASES.get(given, given)
+def _part(name_or_alias: str) -> Strategy:
+    name = ALIASES.get(name_or_alias, name_or_alias)
     if name == "synthetic":
         raise ConfigError(
-            f"Strategy {given!r} retrieves nothing: its negatives are written by a model. Mine with "
+            f"Strategy {name_or_alias!r} retrieves nothing: its negatives are written by a model. Mine with "
             f"{', '.join(sorted(STRATEGIES))}, then mined.map(SyntheticNegatives(...), batched=True)."
         )
     if name in TRAINING_TIME:
         does, near, instead = TRAINING_TIME[name]
         raise ConfigError(
-            f"Strategy {given!r} {does}, so nothing can be mined for it beforehand; a miner takes "
+            f"Strategy {name_or_alias!r} {does}, so nothing can be mined for it beforehand; a miner takes "
             f"{', '.join(sorted(STRATEGIES))}. Use {near!r}, which comes nearest, or train with "
             f"hf_hardneg.training.{instead}."
         )
@@ -436,11 +436,13 @@ def _part(given: str) -> Strategy:
     registered = entry_points(group=REGISTERED)
     if name in registered.names:
         return Strategy([registered[name].load()()])
-    raise unknown_name("strategy", given, [*STRATEGIES, *registered.names])
+    raise unknown_name("strategy", name_or_alias, [*STRATEGIES, *registered.names])
 
 
 def table() -> str:
     """Every strategy as a Markdown table, the one in the README."""
     lines = ["| name | negatives | needs | cost | source |", "|---|---|---|---|---|"]
-    lines += [f"| `{name}` | {one.does} | {one.needs} | {one.cost} | {one.source} |" for name, one in NAMED.items()]
+    lines += [
+        f"| `{name}` | {entry.does} | {entry.needs} | {entry.cost} | {entry.source} |" for name, entry in NAMED.items()
+    ]
     return "\n".join(lines)

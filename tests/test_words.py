@@ -7,25 +7,9 @@ from pathlib import Path
 import pytest
 
 import hf_hardneg
+from tests.test_imports import ROOMS
 
 PACKAGE = Path(hf_hardneg.__file__).parent
-ROOMS_DONE = [
-    "audits",
-    "demo",
-    "errors",
-    "formats",
-    "generate",
-    "hub",
-    "metrics",
-    "models",
-    "planning",
-    "recipes",
-    "reports",
-    "runtime",
-    "training",
-]
-"""Rooms, and files at the top, that keep the list."""
-
 VAGUE = {"one", "made", "given", "there", "own", "found", "dear"}
 """Words that say nothing of a thing when they stand alone as its name."""
 
@@ -61,7 +45,7 @@ def files_of(room):
     return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
 
 
-@pytest.mark.parametrize("room", ROOMS_DONE)
+@pytest.mark.parametrize("room", [*ROOMS, "__init__"])
 def test_names_and_docstrings_keep_the_word_list(room):
     files = files_of(room)
     assert files

@@ -36,7 +36,7 @@ class Filter(Protocol):
 
 @runtime_checkable
 class ScoringFilter(Filter, Protocol):
-    """A filter by scores that are too dear to be computed for all candidates.
+    """A filter by scores that cost too much to be computed for all candidates.
 
     The rescoring step computes them, for the candidates that the filters before it leave and for the positives; `keep`
     finds them in `Candidates.signals` under `name`, NaN where nothing was scored, and the lowest score of the row's

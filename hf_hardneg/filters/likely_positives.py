@@ -49,7 +49,7 @@ class _InPool(Filter):
         return (PoolShare(self.signal, self.pool),)
 
     def keep(self, candidates: Candidates) -> np.ndarray:
-        """Mask (n,) of the candidates below the quantile, and of those of which nothing is known."""
+        """Mask (n,) of the candidates below the quantile, and of the candidates of which nothing is known."""
         return ~(candidates.signals[self.signals[0].name] >= np.float32(self.quantile))
 
     def depth(self, num_negatives: int) -> int:

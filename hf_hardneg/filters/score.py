@@ -77,8 +77,8 @@ class ScoreBounds(Filter):
     def __post_init__(self) -> None:
         check_fields(self)
         low, high = self.min_score, self.max_score
-        given = [bound for bound in (low, high) if bound is not None]
-        if not given or not given[0] <= given[-1]:
+        bounds = [bound for bound in (low, high) if bound is not None]
+        if not bounds or not bounds[0] <= bounds[-1]:
             raise ConfigError(f"ScoreBounds(min_score={low}, max_score={high}) bounds nothing; give min below max.")
 
     def keep(self, candidates: Candidates) -> np.ndarray:

@@ -21,7 +21,7 @@ The batch is read (`Reader.read`):
     Chosen        query | doc | score | rank | source | signals[name]      at most num_negatives a query
                   removed[filter]: a count a query; which rows stay; pseudo-positives
 
-`selection.Selection.emit` writes the columns of mined data beside those of the batch.
+`selection.Selection.emit` writes the columns of mined data beside the columns of the batch.
 
 `rank` counts all hits, `position` those outside the exclusion set; neither is ever renumbered
 (`Candidates.ranks`). `Found` has an Arrow form, in which `steps.py` stores it between the stages.

@@ -40,8 +40,8 @@ class Filtering:
     @property
     def identity(self) -> dict[str, Any]:
         """What the filters depend on, besides the candidates, as plain values."""
-        parts = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {**parts, "filters": [[one.name, identify(one, what="filter")] for one in self.filters]}
+        parts = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {**parts, "filters": [[stage.name, identify(stage, what="filter")] for stage in self.filters]}
 
     def passing(
         self,

@@ -59,7 +59,7 @@ class MinerOptions(RefresherOptions, total=False):
 
 
 class PlanOptions(MinerOptions, total=False):
-    """What `plan` and `sweep` hand on: those of `mine`, and its `known_positives`."""
+    """What `plan` and `sweep` hand on: the options of `mine`, and its `known_positives`."""
 
     known_positives: Sequence[Dataset]
 

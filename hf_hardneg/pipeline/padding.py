@@ -72,7 +72,7 @@ class Chosen:
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def padded(self, more: Chosen) -> Chosen:
-        """The same with more negatives behind those of each query."""
+        """The same with more negatives behind the negatives of each query."""
         order = np.argsort(np.concatenate([self.owner(), more.owner()]), kind="stable")
         flat: dict[str, Any] = {
             name: np.concatenate([getattr(self, name), getattr(more, name)])[order]

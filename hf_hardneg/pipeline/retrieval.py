@@ -50,8 +50,8 @@ class Retrieval:
     @property
     def identity(self) -> dict[str, Any]:
         """What the candidates depend on, besides the rows, as plain values."""
-        own = {"code": list(self.code)} if self.code else {}
-        return {"reader": self.reader.identity, "searcher": self.searcher.identity, "depth": self.depth, **own}
+        code = {"code": list(self.code)} if self.code else {}
+        return {"reader": self.reader.identity, "searcher": self.searcher.identity, "depth": self.depth, **code}
 
     def __call__(self, batch: Any) -> Any:
         """The candidates of a batch, as a table with a row for each of its rows."""

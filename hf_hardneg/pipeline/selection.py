@@ -82,7 +82,7 @@ class Selection:
     @property
     def identity(self) -> dict[str, Any]:
         """What the choice depends on, besides the candidates, as plain values."""
-        parts = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in OF_OTHER_STEPS}
+        parts = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in OF_OTHER_STEPS}
         sampler = [self.sampler.name, identify(self.sampler, what="sampler")]
         rows = {"rows": "numbered"} if self.drops_rows else {}
         return {**parts, **rows, "filtering": self.filtering.identity, "sampler": sampler}
@@ -219,18 +219,18 @@ def check_own(present: Collection[str], names: Sequence[str], counted: Collectio
     Raises:
         ColumnError: naming the columns and what to do.
     """
-    own = [name for name in names if name in present]
+    mined_names = [name for name in names if name in present]
     is_mined = all(name in present for name in WRITTEN) and {*COUNTS, "kept", "short"} <= set(counted)
-    if own and not is_mined:
+    if mined_names and not is_mined:
         raise ColumnError(
-            f"The pairs have {', '.join(map(repr, own))}, which mining writes; columns of these names may only stand "
-            f"there as mining left them, all of {', '.join(WRITTEN)}. Rename yours with rename_column(), or leave "
-            "them out with remove_columns()."
+            f"The pairs have {', '.join(map(repr, mined_names))}, which mining writes; columns of these names may "
+            f"only stand there as mining left them, all of {', '.join(WRITTEN)}. Rename yours with rename_column(), or "
+            "leave them out with remove_columns()."
         )
 
 
 def replaced(columns: Collection[str]) -> tuple[str, ...]:
-    """Those of some columns that tell of negatives mined before, and that mining may not write again."""
+    """Which columns tell of negatives mined before, and that mining may not write again."""
     if "mining" not in columns:
         return ()
     scored = [match[1] for match in map(_SCORED.fullmatch, columns) if match]

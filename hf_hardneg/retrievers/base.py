@@ -98,7 +98,7 @@ class Searcher(ABC):
 
     @property
     def has_vectors(self) -> bool:
-        """Whether it has vectors of documents; `prepare` then returns those of queries, (n, d)."""
+        """Whether it has vectors of documents; `prepare` then returns vectors of queries, (n, d)."""
         return type(self).vectors is not Searcher.vectors
 
     def prepare(self, queries: Queries) -> Any:
@@ -144,7 +144,7 @@ class Searcher(ABC):
         return scores
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """Vectors of corpus rows, (n, d) float32, as the search compares them with those of queries."""
+        """Vectors of corpus rows, (n, d) float32, as the search compares them with vectors of queries."""
         raise ConfigError(f"{self.name} has no vectors of documents. Use a retriever that has, such as Dense().")
 
 

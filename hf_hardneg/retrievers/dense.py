@@ -120,8 +120,8 @@ class Dense(Retriever):
             if encoder is None:
                 raise ConfigError("sample= holds texts and there is no encoder=. Pass one, or give vectors.")
             asked = encoder.encode(asked, kind="query")
-        given = exact.queries(asked, what="sample vectors") if len(asked) else None
-        return build_approximate(exact, factory, recall=self.recall, sample=given)
+        vectors = exact.queries(asked, what="sample vectors") if len(asked) else None
+        return build_approximate(exact, factory, recall=self.recall, sample=vectors)
 
 
 def _user_index(sources: Sources) -> Any:

@@ -163,7 +163,7 @@ class HybridSearcher(Searcher):
         return self.parts[self.scorer].score_texts(queries[self.scorer], query, texts)
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """Those of the part that has some."""
+        """Vectors of the part that has some."""
         part = vector_part(self)
         return super().vectors(rows) if part is None else part.vectors(rows)
 
@@ -174,20 +174,20 @@ def _scoring(members: Sequence[Retriever | Searcher]) -> int:
 
 
 def fused(
-    found: Sequence[Hits | Fused], quotas: Sequence[AtLeastOne] | None, k: np.ndarray
+    searches: Sequence[Hits | Fused], quotas: Sequence[AtLeastOne] | None, k: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `k` (queries,) best of several searches: query, document and, as bits, the searches that found it; (n,) each.
+    """The `k` (queries,) best of several searches: query, document and, as bits, which searches have it; (n,) each.
 
     Args:
-        found (`Sequence[Hits]`): of the same queries, best first.
+        searches (`Sequence[Hits]`): of the same queries, best first.
         quotas (`Sequence[int]`, *optional*): so many of each in turn, instead of reciprocal rank fusion.
         k (`np.ndarray`): (queries,) how many at most.
     """
-    pairs = np.empty(sum(len(hits.doc) for hits in found), dtype=[("query", np.int64), ("doc", np.int64)])
-    pairs["query"] = np.concatenate([hits.query for hits in found])
-    pairs["doc"] = np.concatenate([hits.doc for hits in found])
-    rank = np.concatenate([position_in_group(hits.query) for hits in found])
-    member = np.repeat(np.arange(len(found)), [len(hits.doc) for hits in found])
+    pairs = np.empty(sum(len(hits.doc) for hits in searches), dtype=[("query", np.int64), ("doc", np.int64)])
+    pairs["query"] = np.concatenate([hits.query for hits in searches])
+    pairs["doc"] = np.concatenate([hits.doc for hits in searches])
+    rank = np.concatenate([position_in_group(hits.query) for hits in searches])
+    member = np.repeat(np.arange(len(searches)), [len(hits.doc) for hits in searches])
     unique, where = np.unique(pairs, return_inverse=True)
     source, order = np.zeros(len(unique), np.int8), np.zeros(len(unique))
     np.bitwise_or.at(source, where, (1 << member).astype(np.int8))

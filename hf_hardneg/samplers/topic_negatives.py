@@ -48,11 +48,11 @@ class TopicNegatives(Sampler):
     def check_known(self, known: Sequence[Dataset], columns: PairColumns, dedupe: Dedupe) -> None:
         """Raise for more topics than known queries."""
         keys = [query_keys(rows, columns, dedupe) for rows in known]
-        found = len(np.unique(np.concatenate(keys))) if keys else self.topics
-        if found < self.topics:
+        different = len(np.unique(np.concatenate(keys))) if keys else self.topics
+        if different < self.topics:
             raise ConfigError(
-                f"TopicNegatives(topics={self.topics}) makes topics of {found} different queries; at most one for each "
-                f"is allowed. Give fewer, such as {max(found // 10, 1)}, or more pairs."
+                f"TopicNegatives(topics={self.topics}) makes topics of {different} different queries; at most one for "
+                f"each is allowed. Give fewer, such as {max(different // 10, 1)}, or more pairs."
             )
 
     def for_one_query(self) -> TopicNegatives:

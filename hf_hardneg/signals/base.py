@@ -60,7 +60,7 @@ class Signal(Protocol):
         """The key in `Candidates.signals`; equal for equal signals only."""
 
     def uses_vectors(self, retriever: Retriever) -> bool:
-        """Whether it reads vectors that `encoder=` or the like give, beside those of a strategy's retriever."""
+        """Whether it reads vectors that `encoder=` or the like give, beside the vectors of a strategy's retriever."""
         return False
 
     def check(self, retriever: Retriever) -> None:

@@ -21,7 +21,7 @@ _WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 
 @dataclass(frozen=True)
 class Overlap(Signal):
-    """Largest Jaccard similarity of a candidate's word 3-grams with those of a known positive, 0 to 1."""
+    """Largest Jaccard similarity of a candidate's word 3-grams with the 3-grams of a known positive, 0 to 1."""
 
     name: ClassVar[str] = "overlap"
 

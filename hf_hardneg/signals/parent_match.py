@@ -94,4 +94,4 @@ def _parents(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray
     values = texts.flatten() if is_listed(texts.type) else texts
     named = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(values), ""), False)
     codes = values.filter(named).dictionary_encode().indices
-    return tuple(one.to_numpy(zero_copy_only=False).astype(np.int64) for one in (row.filter(named), codes))
+    return tuple(part.to_numpy(zero_copy_only=False).astype(np.int64) for part in (row.filter(named), codes))

@@ -128,8 +128,8 @@ class _SameTopic:
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
         centroids = VALUES.opened(self.directory)["learned"]
-        own = [topic_of(vector[None], centroids)[0] for vector in self.searcher.prepare(queries)]
-        return np.array(own, np.float32)[candidates.query] == VALUES.opened(self.directory)["values"][candidates.doc]
+        topics = [topic_of(vector[None], centroids)[0] for vector in self.searcher.prepare(queries)]
+        return np.array(topics, np.float32)[candidates.query] == VALUES.opened(self.directory)["values"][candidates.doc]
 
 
 def centroids_of(vectors: np.ndarray, topics: int, *, seed: int, unit: bool) -> np.ndarray:

@@ -37,7 +37,7 @@ def release(columns: Iterable[pa.ChunkedArray]) -> None:
     may drop it. Columns in memory, and systems without /proc, are left alone.
 
     Args:
-        columns (`Iterable[pa.ChunkedArray]`): such as those of a batch of a memory-mapped dataset.
+        columns (`Iterable[pa.ChunkedArray]`): such as a batch of a memory-mapped dataset holds.
     """
     if not MAPS.exists():
         return

@@ -10,7 +10,7 @@ from hf_hardneg.errors import StoreError, warn
 
 TRUSTED = "HF_HARDNEG_TRUST_OWNERS"
 """The environment variable that names, with commas between, the users whose files are read without a word. Where it is
-set, those of others are refused; where it is not, they are read, and whose they are is said once in a process."""
+set, what others published is refused; where it is not, it is read, and whose they are is said once in a process."""
 
 _said: set[int] = set()
 

@@ -182,7 +182,7 @@ SAMPLE = 2000
 """Texts by which a language is judged."""
 
 OTHER_SHARE, OTHER_TIMES = 0.15, 2.0
-"""How many of the words another language's stop words must be, absolutely and beside those of the language named."""
+"""How many of the words another language's stop words must be, absolutely and beside the language named."""
 
 
 def warn_if_another_language(tokenizer: Tokenizer, texts: Sequence[str]) -> None:

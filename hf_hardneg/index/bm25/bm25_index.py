@@ -1,6 +1,6 @@
 """BM25 over a corpus: an index on disk, memory-mapped, searched by an exact kernel.
 
-The postings are those of `bm25s`. The build is ours because it streams; the search because mining needs what a
+The postings equal what `bm25s` writes. The build is ours because it streams; the search because mining needs what a
 top-k call does not give: ties cut in corpus order, no documents that share no term, another depth for each query,
 scores of chosen pairs, and threads that survive a fork.
 """

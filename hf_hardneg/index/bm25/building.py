@@ -1,4 +1,4 @@
-"""Builds a BM25 index from a stream of text batches; its postings are those of `bm25s`, file by file.
+"""Builds a BM25 index from a stream of text batches; its postings equal what `bm25s` writes, file by file.
 
 The first pass counts the terms of each document and spills the counts to a file. The second weighs them and sorts them
 by term straight into memory-mapped files. Memory holds the vocabulary, one batch of texts and one of counts.

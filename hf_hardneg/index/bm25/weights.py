@@ -1,4 +1,4 @@
-"""How BM25 weighs terms: the configuration and its formulas, bit for bit those of `bm25s` (arXiv 2407.03618)."""
+"""How BM25 weighs terms: its configuration and formulas, bit for bit as `bm25s` computes them (arXiv 2407.03618)."""
 
 from __future__ import annotations
 

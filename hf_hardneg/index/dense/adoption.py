@@ -58,7 +58,7 @@ def adopt_faiss(corpus: Corpus, index: Any, *, similarity: Similarity | None = N
     Raises:
         StoreError: the file cannot be read.
         ConfigError: an index of that type, metric or similarity cannot be used.
-        DataError: its labels are not those of the corpus' documents, or it holds NaN or infinite values.
+        DataError: its labels are not the corpus' documents, or it holds NaN or infinite values.
     """
     faiss = load_faiss("a FAISS index")
     if isinstance(index, (str, Path)):
