@@ -23,7 +23,7 @@ from hf_hardneg.errors import RanksError
 from hf_hardneg.models import embeddings
 from hf_hardneg.models.embedding_shards import Shards
 from hf_hardneg.models.encoder import TransformersEncoder
-from hf_hardneg.store import directories
+from hf_hardneg.store import directories, disk
 from hf_hardneg.training import Generations, HardNegativePlugin, Schedule, refresh
 from hf_hardneg.training.refresh import Refresher
 from tests.training.job import STEPS
@@ -141,7 +141,7 @@ KILLS = {
     "building the index": killed_after(Shards, "gather", 2, 0),
     "searching, rank 1": killed_after(Refresher, "_mined", 2, 1),
     "before publishing": killed_after(Generations, "publish", 1, 0),
-    "while publishing": killed_after(directories, "sync", 3, 0),
+    "while publishing": killed_after(disk, "sync", 3, 0),
     "before the switch": killed_after(Generations, "switch", 1, 0),
     "the other, before the switch": killed_after(Generations, "holds", 1, 1),
 }
