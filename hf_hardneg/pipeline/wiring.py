@@ -131,20 +131,25 @@ def _with_column_filters(strategy: Strategy, columns: Columns) -> Strategy:
 
 def _check(strategy: Strategy, inputs: Inputs, rules: Rules) -> None:
     """Raise for inputs that are missing or without use, and for a padding that has nothing to draw from."""
-    of_vectors = [name for name in OF_VECTORS if getattr(inputs, name) is not None]
-    if strategy.uses_vectors and "vector" not in inputs.columns and not of_vectors:
-        raise missing_vectors(repr(strategy))
-    if of_vectors and not strategy.uses_vectors and strategy.is_ours:
-        raise ConfigError(
-            f"{', '.join(f'{name}=' for name in of_vectors)} would change nothing: {strategy!r} uses no vectors; "
-            "'dense', 'hybrid' and the filter Disagreement() do. Drop it, or choose one of those."
-        )
+    check_vectors(strategy, vars(inputs))
     depth = strategy.depth(rules.num_negatives)
     if rules.on_shortage == "pad_tail" and not any(stage.scored_depth < depth for stage in strategy.scoring):
         raise ConfigError(
             "on_shortage='pad_tail' draws from candidates too deep to be scored, and no filter scores fewer than "
             f"the {depth} of {strategy!r}. Retrieve deeper than the scored_depth of a Denoised, or pad "
             "with 'pad_next' or 'pad_random'."
+        )
+
+
+def check_vectors(strategy: Strategy, options: Mapping[str, Any]) -> None:
+    """Raise for a strategy whose vectors come from nowhere, and for what gives vectors that it does not use."""
+    of_vectors = [name for name in OF_VECTORS if options.get(name) is not None]
+    if strategy.uses_vectors and "vector" not in (options.get("columns") or ()) and not of_vectors:
+        raise missing_vectors(repr(strategy))
+    if of_vectors and not strategy.uses_vectors and strategy.is_ours:
+        raise ConfigError(
+            f"{', '.join(f'{name}=' for name in of_vectors)} would change nothing: {strategy!r} uses no vectors; "
+            "'dense', 'hybrid' and the filter Disagreement() do. Drop it, or choose one of those."
         )
 
 

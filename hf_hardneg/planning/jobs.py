@@ -13,6 +13,7 @@ from hf_hardneg.corpus.positives import corpus_keys
 from hf_hardneg.errors import silenced
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.models.score_store import ENTRY
+from hf_hardneg.pipeline.wiring import check_vectors
 from hf_hardneg.planning.costs import Law, Stage, over_documents, over_rows, proportional, sorting
 from hf_hardneg.planning.probes import (
     FEW,
@@ -100,6 +101,7 @@ class MiningJob:
         described = {name: options[name] for name in CORPUS_OPTIONS if name in options}
         corpus, reading = measured(lambda: open_corpus(dataset, **described))
         recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
+        check_vectors(recipe, options)
         encoder, loading = measured(lambda: load(options.get("encoder"), corpus) if recipe.uses_vectors else None)
         return cls(
             dataset=dataset,

@@ -5,6 +5,7 @@ import inspect
 from dataclasses import InitVar, fields
 from typing import get_args
 
+import datasets
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -94,9 +95,8 @@ def given(tmp_path_factory):
 
 
 ODD_ARGUMENTS = (None, True, -1, 0, 1.5, float("nan"), 10**12, "", "no such", [], {}, object(), b"x")
-UNREAD = {"Denoised.model", "plan.encoder"}
-"""Arguments that may be any object: what they are is looked at when they are bound, and a plan binds no encoder that
-its strategy does not use."""
+UNREAD = {"Denoised.model"}
+"""Arguments that may be any object: what they are is looked at when they are bound."""
 ON_THE_HUB = {"hub.push_mined_dataset", "hub.reproduce"}
 """Calls that need a Hub; `tests/hub/test_push.py` walks them."""
 
@@ -140,7 +140,7 @@ def annotated(function, argument):
     owner = function.__init__ if inspect.isclass(function) else function
     owner = inspect.unwrap(getattr(owner, "__func__", owner))
     kind = inspect.signature(function).parameters[argument].annotation
-    names = {**vars(hf_hardneg.hard_negatives), **owner.__globals__}
+    names = {**vars(datasets), **vars(hf_hardneg.hard_negatives), **owner.__globals__}
     kind = eval(kind, names) if isinstance(kind, str) else kind
     return _names(kind.type if isinstance(kind, InitVar) else kind)
 
