@@ -15,7 +15,7 @@ mine: .venv/.installed
 	$(BIN)/hf-hardneg demo --out mined --overwrite
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

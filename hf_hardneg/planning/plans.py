@@ -18,7 +18,7 @@ from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.planning.costs import Stage, Step
 from hf_hardneg.planning.jobs import RECIPE_OPTIONS, MiningJob, ceiling
 from hf_hardneg.planning.probes import resident
-from hf_hardneg.runtime.arguments import AtLeastOne, Processes, checked
+from hf_hardneg.runtime.arguments import AtLeastOne, Processes, check_options, checked
 from hf_hardneg.runtime.progress import show
 from hf_hardneg.runtime.units import data_size, duration, processors
 from hf_hardneg.store.disk import nearest, room_of
@@ -216,6 +216,7 @@ def plan(
         '13 of 8,800,000 documents and 4 of 4 pairs; weak: 676,923 times what was measured, more than 100'
     """
     check_keywords("plan()", options, OPTIONS | {"num_proc"})
+    check_options("plan", HardNegatives, options)
     splits = list(pairs.values()) if isinstance(pairs, dict) else [pairs]
     return _planned(splits, corpus, strategy, options, num_proc)
 

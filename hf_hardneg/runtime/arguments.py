@@ -137,6 +137,17 @@ def check_fields(instance: Any, **initial: Any) -> None:
             object.__setattr__(instance, field.name, value)
 
 
+def check_options(owner: str, receiver: type, options: Mapping[str, Any]) -> None:
+    """Raise for options that `owner` hands on to the fields of a dataclass, where those would refuse them.
+
+    Raises:
+        ConfigError, UnknownNameError: as `check_fields` does.
+    """
+    kinds = _kinds_of_class(receiver)
+    for name in options.keys() & kinds.keys():
+        fit(owner, name, options[name], kinds[name])
+
+
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Have a function raise for arguments that are not what their annotations allow; see `check_fields`."""
     owner = function.__qualname__.removesuffix(".__init__").rpartition(".<locals>.")[2]
