@@ -157,19 +157,6 @@ def load_model(folder: str, auto_class: str, device: str, *, otherwise: str) -> 
     return model, tokenizer
 
 
-def forward(
-    run: Callable[[dict[str, Tensor]], Tensor],
-    tokenizer: Any,
-    tokens: Mapping[str, list[list[int]]],
-    *,
-    limit: int,
-    device: str,
-    batch_tokens: int | None = None,
-) -> np.ndarray:
-    """Run a model over texts as `passes` does; return its values in the order of the texts, (n, d) float32."""
-    return in_order(passes(run, tokenizer, tokens, limit=limit, device=device, batch_tokens=batch_tokens))
-
-
 def in_order(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Return the values of all batches of `passes`, (n, d), in the order of the texts."""
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))

@@ -17,7 +17,7 @@ import numpy as np
 
 from hf_hardneg.arrays.vectors import as_numbers
 from hf_hardneg.errors import DataError
-from hf_hardneg.models.forward import device_here, forward, load_model, loading
+from hf_hardneg.models.forward import device_here, in_order, load_model, loading, passes
 from hf_hardneg.models.model_files import READ, changed, content_digests
 from hf_hardneg.models.modules import modules_digest
 from hf_hardneg.runtime.optional import require
@@ -153,7 +153,8 @@ class TransformersScorer(_ModelScorer):
         model, tokenizer = _loaded(self.folder, self.max_length, self.kind, self.digest, device)
         tokens = tokenizer(queries, documents, truncation=True, max_length=self.max_length)
         run = lambda inputs: model(**inputs).logits  # noqa: E731
-        return forward(run, tokenizer, tokens, limit=self.max_length, device=device, batch_tokens=self.batch_tokens)
+        parts = passes(run, tokenizer, tokens, limit=self.max_length, device=device, batch_tokens=self.batch_tokens)
+        return in_order(parts)
 
 
 @functools.lru_cache(maxsize=2)
