@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: mine test lint types docs notebooks clean
+.PHONY: mine test test-fast lint types docs notebooks clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -16,6 +16,9 @@ mine: .venv/.installed
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: .venv/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -109,6 +109,7 @@ def test_demo(tmp_path, capsys):
     assert len(load_from_disk(str(tmp_path / "mined"))) > 2000
 
 
+@pytest.mark.slow
 def test_the_standard_library_is_the_same_in_every_process():
     code = (
         "from hf_hardneg.demo import standard_library; from hf_hardneg.corpus.documents import open_corpus; "
@@ -123,6 +124,7 @@ def test_the_standard_library_is_the_same_in_every_process():
     assert len(outputs) == 1
 
 
+@pytest.mark.slow
 def test_the_standard_library_is_a_fair_retrieval_set():
     pairs, corpus = standard_library()
     texts = dict(zip(corpus["_id"], corpus["text"], strict=True))

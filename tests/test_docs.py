@@ -11,6 +11,8 @@ import hf_hardneg
 import hf_hardneg.hub
 import hf_hardneg.training
 
+pytestmark = pytest.mark.slow
+
 BUILD = Path(__file__).parents[1] / "docs/build.py"
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.models.test_encoder import tiny
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

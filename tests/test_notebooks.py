@@ -8,6 +8,8 @@ import pytest
 
 from notebooks.run import METADATA, executed
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PRIVATE = re.compile(r"/home/|/root|/tmp|/work/|/Users/|site-packages|127\.0\.0\.1|hf_secret|Warning")

@@ -9,6 +9,8 @@ from hf_hardneg.errors import HardNegWarning
 from hf_hardneg.formats import layouts
 from hf_hardneg.strategies import table
 
+pytestmark = pytest.mark.slow
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 

@@ -92,6 +92,7 @@ print(opened, *(name for name in ("torch", "faiss", "transformers", "sentence_tr
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bm25", "dense"])
 def test_another_process_opens_no_index_and_no_model(tmp_path, kind):
     pairs, corpus = world(3)

@@ -18,6 +18,8 @@ from hf_hardneg.hub import reproduce
 from hf_hardneg.pipeline.options import MinerOptions, PlanOptions, RefresherOptions, RunOptions
 from hf_hardneg.training import Refresher
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 from datasets import Dataset

@@ -81,14 +81,15 @@ class Step:
 
 
 def over_documents(points: Sequence[tuple[int, float]]) -> Law:
-    """Draw a straight line through the last two of some (documents, quantity) points, neither falling nor below zero.
+    """Draw a straight line through the first and the last of some (documents, quantity) points.
 
-    A single point gives a proportion.
+    It neither falls nor goes below zero. The two that are farthest apart are least disturbed by other programs. A
+    single point gives a proportion.
     """
-    documents, value = points[-1]
+    (fewest, least), (documents, value) = points[0], points[-1]
     slope = value / documents
-    if len(points) > 1:
-        slope = float(np.clip((value - points[-2][1]) / max(documents - points[-2][0], 1), 0, slope))
+    if documents > fewest:
+        slope = float(np.clip((value - least) / (documents - fewest), 0, slope))
     return Law(fixed=value - slope * documents, document=slope)
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from hf_hardneg.errors import ColumnError, CostError, StoreError, check_keywords
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives, usable
 from hf_hardneg.pipeline.options import with_options_of
-from hf_hardneg.planning.costs import Stage, Step
+from hf_hardneg.planning.costs import Law, Stage, Step
 from hf_hardneg.planning.jobs import RECIPE_OPTIONS, MiningJob, ceiling
-from hf_hardneg.planning.probes import resident
+from hf_hardneg.planning.probes import measured, resident
 from hf_hardneg.runtime.arguments import AtLeastOne, Processes, check_options, checked
 from hf_hardneg.runtime.progress import show
 from hf_hardneg.runtime.units import data_size, duration, processors
@@ -233,7 +233,10 @@ def _planned(
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
     job = MiningJob.open(corpus, strategy, options)
     held = resident()
-    stages, measured = job.stages(splits)
+    (stages, sizes), cost = measured(lambda: job.stages(splits))
+    if _is_planned(splits, corpus, strategy, options) and job.ceiling(splits) >= SHOWN_ABOVE:
+        planning = Stage(name="plan", wall=Law(fixed=cost.wall), basis="measured; mine() plans what may be long")
+        stages = (planning, *stages)
     planned = Plan(
         recipe=repr(job.strategy),
         documents=len(job.corpus),
@@ -242,7 +245,7 @@ def _planned(
         stages=stages,
         held=held,
         cache=job.corpus.cache,
-        measured=measured,
+        measured=sizes,
     )
     encoding = sum(step.seconds for step in planned.steps if step.name.startswith("encode"))
     if encoding > SHOWN_ABOVE:
@@ -268,11 +271,7 @@ def guard(
         CostError: the job is above the budget and not confirmed.
         StoreError: the disk has less room than it will write, and it is not confirmed.
     """
-    from datasets import Dataset
-
-    rows = sum(map(len, splits))
-    recipe = {name: options[name] for name in RECIPE_OPTIONS if name in options}
-    if not isinstance(corpus, Dataset) or ceiling(corpus, rows, resolve(strategy, **recipe), options) < SHOWN_ABOVE:
+    if not _is_planned(splits, corpus, strategy, options):
         return
     job = MiningJob.open(corpus, strategy, options)
     if job.ceiling(splits) < SHOWN_ABOVE:
@@ -293,3 +292,14 @@ def guard(
         )
     if planned.seconds > SHOWN_ABOVE:
         show(str(planned))
+
+
+def _is_planned(
+    splits: Sequence[Dataset], corpus: Dataset, strategy: str | Strategy, options: Mapping[str, Any]
+) -> bool:
+    """Tell by its sizes alone whether a job may be long where nothing of it is built yet."""
+    from datasets import Dataset
+
+    recipe = {name: options[name] for name in RECIPE_OPTIONS if name in options}
+    rows = sum(map(len, splits))
+    return isinstance(corpus, Dataset) and ceiling(corpus, rows, resolve(strategy, **recipe), options) >= SHOWN_ABOVE

@@ -15,6 +15,8 @@ from tests.distributed.job import SHARD, TEXTS, build
 from tests.models.test_encoder import tiny
 from tests.worlds import encode
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DISTINCT = list(dict.fromkeys(TEXTS))
 

@@ -15,6 +15,8 @@ from tests.models.test_encoder import tiny
 from tests.training.test_ranks import launch
 from tests.training.world import live_model
 
+pytestmark = pytest.mark.slow
+
 
 def saved(cache):
     """Files by name; tokenizers also write how they were last used."""

@@ -7,6 +7,8 @@ from hf_hardneg.training import gather_rows, joined_mean
 from tests.distributed import training
 from tests.distributed.test_ranks import torchrun
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):

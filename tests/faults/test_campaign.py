@@ -6,10 +6,11 @@ import pytest
 
 from tests.faults.campaign import Row, failures, main, rows
 
+pytestmark = pytest.mark.slow
+
 SHARE, SEED = 0.1, 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("row", list(rows()), ids=lambda row: row.name)
 def test_a_tenth_of_the_campaign_fails_nowhere(row):
     if reason := row.unavailable():

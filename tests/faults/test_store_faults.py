@@ -27,6 +27,8 @@ from tests.faults.disks import (
 )
 from tests.worlds import SMALL, needed, world
 
+pytestmark = pytest.mark.slow
+
 POINTS = 20
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "shutil.rmtree"}
 

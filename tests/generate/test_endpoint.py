@@ -242,6 +242,7 @@ def test_rows_finished_before_a_failure_are_not_asked_again():
         assert len(endpoint.bodies) == asked + 4
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_its_replies(tmp_path):
     """The process dies without a chance to clean up, in the middle of a batch."""
     code = f"""
@@ -545,6 +546,7 @@ def served(tiny_model):
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_real_model_behind_a_real_server_is_asked_and_its_junk_refused(served, tiny_model):
     writer = EndpointGenerator(model=tiny_model, base_url=served, max_tokens=12)
     made = rows(4).map(SyntheticNegatives(writer, rate=1, max_retries=1), batched=True)

@@ -24,6 +24,8 @@ from tests.calls import Given
 from tests.hub.conftest import ADA, BOB
 from tests.runtime.test_arguments import ON_THE_HUB, walk
 
+pytestmark = pytest.mark.slow
+
 HAND_WRITTEN = """---
 license: mit
 language:

@@ -15,6 +15,8 @@ from hf_hardneg.samplers import Uniform
 from tests.hub.conftest import ADA
 from tests.worlds import encode, shared_words
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def again(tmp_path):

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MINE = """
 import json, sys
 from datasets import Dataset, disable_progress_bars

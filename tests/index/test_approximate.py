@@ -20,7 +20,10 @@ from hf_hardneg.retrievers import Dense, Sources
 from hf_hardneg.store import directories
 from tests.worlds import encode, world
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*times as long as exact search:UserWarning")  # on a busy machine
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*times as long as exact search:UserWarning"),  # on a busy machine
+]
 
 DOCUMENTS, WIDTH, DEPTH = 5000, 32, 100
 FACTORIES = ["IVF64,Flat", "HNSW16", "PQ16x4fs", "IVF64,PQ16x4fs", "PCA28,SQ8", "SQ8"]

@@ -79,6 +79,7 @@ def worlds(draw):
     return matrix, queries, limits, draw(st.sampled_from(WINDOWS)), draw(st.sampled_from([0, 2, 1000]))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(worlds())
 def test_search_equals_summing_everything(world):

@@ -70,6 +70,7 @@ def test_a_live_cross_encoder_travels_as_a_path_and_gives_raw_logits(tmp_path, f
     assert load_cross_encoder(live, cache_dir=tmp_path).digest != scorer.digest
 
 
+@pytest.mark.slow
 def test_a_scorer_travels_as_a_path(scorer):
     assert len(pickle.dumps(scorer)) < 2048
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).score(['a'], ['b']).tolist()[0].hex())"

@@ -103,6 +103,7 @@ def test_any_split_of_many_lengths_gives_the_same_bits(minilm, threads):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_opening_and_mining_again_load_neither_torch_nor_a_model(tmp_path):
     _, folder = tiny(tmp_path)
     pairs = str(tmp_path / "pairs.parquet")
@@ -276,6 +277,7 @@ def test_cuda_with_several_processes_is_refused_before_work(minilm):
         mine(pairs, corpus, "dense", encoder=replace(minilm, device="cuda:0"), columns={"vector": "v"}, num_proc=2)
 
 
+@pytest.mark.slow
 def test_a_live_model_travels_as_a_path(tmp_path):
     model, _ = tiny(tmp_path, normalize=True)
     encoder = load_encoder(model, cache_dir=tmp_path / "cache")

@@ -20,6 +20,8 @@ from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.models.modules import SentenceTransformerEncoder
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["Basalt is Dark rock", "", "ÉTÉ lava flows over older lava", " ".join(f"stone{n}" for n in range(40))]
 QUERIES = ["dark Rock", "LAVA", "what is basalt", "a"]
 

@@ -10,6 +10,8 @@ import pytest
 
 import hf_hardneg
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(hf_hardneg.__file__).parent
 LOADERS = {
     *("from_pretrained", "SentenceTransformer", "CrossEncoder", "SparseEncoder", "load_dataset"),

@@ -94,6 +94,7 @@ stored(Counting({log!r}, seconds=0.01), Path({cache!r})).score(QUERIES, DOCUMENT
 """
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_loses_only_the_chunk_at_work(tmp_path, monkeypatch):
     log, cache = tmp_path / "log", tmp_path / "cache"
     code = JOB.format(root=str(Path(__file__).parents[2]), log=str(log), cache=str(cache))

@@ -12,6 +12,8 @@ from hf_hardneg.cli import main
 from tests.audits.oracle import compared, counted
 from tests.peers.test_sentence_transformers import LAYOUTS, World, normal
 
+pytestmark = pytest.mark.slow
+
 
 class Copies(World):
     """A world whose corpus has some documents twice: shouted, or with a space more."""

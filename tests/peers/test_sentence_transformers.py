@@ -12,6 +12,8 @@ from sentence_transformers.util import mine_hard_negatives
 from hf_hardneg import AbsoluteMargin, Dense, RankWindow, RelativeMargin, ScoreBounds, Strategy, Top, mine, to_format
 from hf_hardneg.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = ["triplet", "n-tuple", "labeled-pair", "labeled-list"]
 NEGATIVES = 3
 

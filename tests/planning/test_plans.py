@@ -32,6 +32,8 @@ from hf_hardneg.runtime.units import data_size, duration, processors
 from hf_hardneg.store.inventory import inventory, prune
 from tests.worlds import SMALL, WIDTH, encode, world
 
+pytestmark = pytest.mark.slow
+
 
 class Counted:
     digest = "counted"
@@ -241,6 +243,15 @@ def test_laws_go_through_what_was_measured():
     assert over_documents([(10, 3.0)])(20, 0) == pytest.approx(6)
     assert over_documents([(10, 9.0), (20, 3.0)])(20_000, 0) == pytest.approx(3)
     assert over_documents([(10, 1.0), (20, 9.0)])(0, 0) == pytest.approx(0)
+    disturbed = over_documents([(100, 5.0), (400, 13.9), (1000, 14.0)])
+    assert disturbed(10_000, 0) == pytest.approx(4 + 0.01 * 10_000)
+
+
+def test_a_job_that_mining_plans_first_takes_the_time_of_that_too(monkeypatch, tmp_path):
+    pairs, corpus = world(2)
+    assert "plan" not in steps(plan(pairs, corpus, "bm25", cache_dir=str(tmp_path)))
+    monkeypatch.setattr(plans, "SHOWN_ABOVE", 0.0)
+    assert steps(plan(pairs, corpus, "bm25", cache_dir=str(tmp_path)))["plan"].seconds > 0
 
 
 def test_a_plan_adds_up_its_steps():

@@ -14,6 +14,8 @@ from hf_hardneg import HardNegatives, mine
 from hf_hardneg.strategies import STRATEGIES
 from tests.worlds import SMALL, needed, world
 
+pytestmark = pytest.mark.slow
+
 COMPARED = ("query_id", "negative_ids", "negatives", "negative_scores", "negative_ranks", "negative_sources", "mining")
 quick = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

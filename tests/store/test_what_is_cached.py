@@ -27,7 +27,10 @@ from tests.endpoints import passage
 from tests.store.cache_page import PAGE, with_tables
 from tests.worlds import encode, shared_words, world
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*times as long as exact search:UserWarning")  # on a busy machine
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*times as long as exact search:UserWarning"),  # on a busy machine
+]
 
 PAIRS, CORPUS = world(3)
 CORPUS = CORPUS.add_column("part_of", [f"book {row // 3}" for row in range(len(CORPUS))])

@@ -9,6 +9,8 @@ from hf_hardneg.training import HardNegativePlugin, Schedule
 from tests.training.loop import EVERY, FIRST, STEPS, Run
 from tests.training.world import copied, live_model, refresher
 
+pytestmark = pytest.mark.slow
+
 SCHEDULE = Schedule(every=EVERY, first=FIRST)
 
 

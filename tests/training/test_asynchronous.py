@@ -19,6 +19,8 @@ from tests.training.test_trainers import STEPS, trainer
 from tests.training.world import copied, live_model, refresher, shift
 from tests.worlds import encode
 
+pytestmark = pytest.mark.slow
+
 TEN, LAG = Schedule(every=10), 3
 ENDS_WITHIN = 5
 """Seconds from the end of a process until the one it started has ended too."""

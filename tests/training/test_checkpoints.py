@@ -8,6 +8,8 @@ from datasets import Dataset
 from hf_hardneg import mine
 from tests.models.test_encoder import tiny
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [f"document {word}" for word in ["red", "green", "blue", "yellow", "black", "white", "grey", "brown"]]
 
 

@@ -16,6 +16,8 @@ from hf_hardneg.models.folds import CrossFitted, folds_of
 from hf_hardneg.training.denoiser import Training, train_denoiser
 from tests.cross_encoders import MINILM
 
+pytestmark = pytest.mark.slow
+
 THINGS = ["wing", "slab", "jet", "plate", "cone", "shock", "wake", "flap"]
 ADVERBS = ["slowly", "hotly", "twice", "never"]
 

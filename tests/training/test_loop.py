@@ -1,5 +1,6 @@
 """The pieces together: mined data, tokens, a transformer in chunks, a loss."""
 
+import pytest
 import torch
 from accelerate.utils import send_to_device
 from datasets import Dataset
@@ -20,6 +21,7 @@ from tests.training.test_collator import TOKENIZER
 from tests.worlds import encode
 
 
+@pytest.mark.slow
 def test_a_transformer_learns_from_mined_data_in_chunks(tmp_path):
     corpus = Dataset.from_dict({"text": [f"word{i % 7} word{i % 5} word{i}" for i in range(40)]})
     pairs = Dataset.from_dict({"query": [f"word{i % 7} word{i}" for i in range(24)], "positive": corpus["text"][:24]})

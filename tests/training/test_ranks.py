@@ -30,6 +30,8 @@ from tests.training.job import STEPS
 from tests.training.loop import EVERY, FIRST, Run
 from tests.training.world import live_model, refresher, shift
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TEN = Schedule(every=10)
 STOPS_WITHIN = 20

@@ -29,6 +29,8 @@ from hf_hardneg.training.snapshots import save_weights
 from tests.training.world import STRATEGY, live_model, refresher, shift
 from tests.worlds import encode, shared_words, world
 
+pytestmark = pytest.mark.slow
+
 EVERY = Schedule(every=10)
 PLAIN = ("negatives", "negative_ids", "negative_scores", "negative_ranks", "positive_scores")
 

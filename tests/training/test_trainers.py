@@ -18,6 +18,8 @@ from hf_hardneg.training import AsyncRefresher, HardNegativeCallback, HardNegati
 from tests.models.test_encoder import tiny
 from tests.training.world import live_model, loss_of, refresher
 
+pytestmark = pytest.mark.slow
+
 STEPS, BATCH = 13, 4
 WHEN = {"refresh_every": 4, "first_refresh": 3}
 SCHEDULE = Schedule(every=4, first=3)
