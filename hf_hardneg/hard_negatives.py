@@ -11,6 +11,7 @@ from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.columns import Columns, in_order
 from hf_hardneg.corpus.sides import warn_of_pairs
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.formats.loading import load_corpus
 from hf_hardneg.identity import identify, one_run
 from hf_hardneg.pipeline.filtering import Aggregate, MissingPositive
 from hf_hardneg.pipeline.padding import Shortage
@@ -39,7 +40,7 @@ class HardNegatives:
     row and these arguments alone, never on the rest of the batch.
 
     Args:
-        corpus (`Dataset`): the documents.
+        corpus (`Dataset` or whatever holds documents): the documents, see `mine`.
         strategy (`str` or `Strategy`, defaults to `"bm25"`): a name, a chain such as `"margin+rank_zone"`, or parts.
         num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
         encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts.
@@ -105,7 +106,7 @@ class HardNegatives:
 
     def __post_init__(
         self,
-        corpus: Dataset,
+        corpus: Documents,
         encoder: Any,
         cross_encoder: Any,
         index: Any,
@@ -114,10 +115,12 @@ class HardNegatives:
     ) -> None:
         if not isinstance(verify, bool):
             raise ConfigError(f"verify={verify!r} of type {type(verify).__name__}: give True or False.")
-        check_fields(self, corpus=corpus, known_positives=known_positives)
+        check_fields(self, known_positives=known_positives)
+        strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
+        documents = load_corpus(corpus, self.columns, what="HardNegatives(corpus=)", cache_dir=self.cache_dir)
         inputs = Inputs(
-            corpus=corpus,
-            columns=in_order(self.columns),
+            corpus=documents.rows,
+            columns=in_order(documents.columns),
             encoder=encoder,
             cross_encoder=cross_encoder,
             index=index,
@@ -126,13 +129,12 @@ class HardNegatives:
         )
         rules = Rules(**{rule.name: getattr(self, rule.name) for rule in fields(Rules)})
         with one_run(), directories.verifying(verify):
-            strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
             stages = stages_of(strategy, inputs, rules)
             reader = stages.retrieval.reader
             ids = Columns() if reader.corpus.id_column is None else Columns(id=reader.corpus.id_column)
             for name, value in {**vars(stages), "columns": in_order(inputs.columns | ids)}.items():
                 object.__setattr__(self, name, value)
-            warn_of_pairs(known_positives, reader, corpus, symmetric=self.symmetric)
+            warn_of_pairs(known_positives, reader, documents.rows, symmetric=self.symmetric)
 
     def __repr__(self) -> str:
         return concise(self)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.sides import warn_of_negatives
 from hf_hardneg.errors import ConfigError, check_keywords
+from hf_hardneg.formats.loading import JobInputs, opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.identity import one_run
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.pipeline.selection import check_own, written
 from hf_hardneg.planning.plans import guard
 from hf_hardneg.recipes.recipe import Recipe, attach
-from hf_hardneg.runtime.arguments import AtLeastOne, Processes, checked
+from hf_hardneg.runtime.arguments import AtLeastOne, Processes, check_options, checked
+from hf_hardneg.runtime.progress import show
 from hf_hardneg.runtime.versions import joined
 from hf_hardneg.steps import BATCH, Steps
 from hf_hardneg.store import directories
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from typing_extensions import Unpack
 
-    from hf_hardneg.pipeline.options import Documents, MinerOptions
+    from hf_hardneg.pipeline.options import Documents, MinerOptions, PairRows
 
 KEYWORDS = {"num_proc", "batch_size", "confirm_cost"}
 """What `mine` takes beside the options of `HardNegatives`."""
@@ -32,8 +34,8 @@ KEYWORDS = {"num_proc", "batch_size", "confirm_cost"}
 @with_options_of(HardNegatives)
 @checked
 def mine(
-    pairs: Dataset | DatasetDict,
-    corpus: Documents,
+    pairs: PairRows,
+    corpus: Documents | Strategy | None = None,
     strategy: str | Strategy = "bm25",
     *,
     num_proc: Processes | None = None,
@@ -42,16 +44,23 @@ def mine(
     known_positives: Sequence[Dataset] = (),
     **options: Unpack[MinerOptions],
 ) -> Dataset | DatasetDict:
-    """The pairs with their hard negatives.
+    """Mine hard negatives: the pairs with their negatives.
 
     Every known positive of a query is excluded, in whatever row it stands, also over the splits of a `DatasetDict`.
     Two stored steps do the work: candidates, then their selection. Once the candidates are there, another margin,
     sampler or seed that asks for candidates of the same depth touches no model and no index, in any process. What is
     returned carries its `Recipe`: `recipe_of(mined)`.
 
+    Both are read in whatever form they are: a `Dataset`, `DatasetDict` or stream, a list, a mapping, a frame, an Arrow
+    table, a file, a folder, a glob, the URL of a database, a Hub id. What was recognised is said in one line, and
+    `docs/data_layouts.md` has the table. Streams and databases are written to the cache once.
+
     Args:
-        pairs (`Dataset` or `DatasetDict`): rows of `query` with `positive` (text or texts) and / or `positive_ids`.
-        corpus (`Dataset`): the documents.
+        pairs (`Dataset` or whatever holds pairs): rows of `query` with `positive` (text or texts) and / or
+            `positive_ids`, or of a layout that is recognised. All splits are mined.
+        corpus (`Dataset` or whatever holds documents, *optional*): the documents. Of several splits the only one, else
+            `corpus`, else `train`. Without it, the documents that the source of the pairs holds, as a BEIR folder
+            does, else all positives. A name of a strategy that is no path is the strategy: `mine(pairs, "bm25")`.
         strategy (`str` or `Strategy`, defaults to `"bm25"`): see `HardNegatives`.
         num_proc (`int`, *optional*): worker processes.
         batch_size (`int`, defaults to 1000): rows at a time; does not change the result.
@@ -72,27 +81,32 @@ def mine(
     from datasets import DatasetDict
 
     check_keywords("mine()", options, OPTIONS | KEYWORDS)
+    check_options("HardNegatives", HardNegatives, options)
     with one_run(), directories.verifying(options.get("verify") is True):
-        splits = pairs if isinstance(pairs, DatasetDict) else {"": pairs}
+        job = opened("mine", pairs, corpus, strategy, options)
+        if job.words:
+            show(job.words)
+        options.update(job.options)
+        splits = job.pairs if isinstance(job.pairs, DatasetDict) else {"": job.pairs}
         rows = list(splits.values())
         known = [*rows, *known_positives]
-        _check_own(rows, strategy, options)
-        miner = _opened(known, corpus, strategy, options)
+        _check_own(rows, job.strategy, options)
+        miner = _opened(known, job, options)
         if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows):
             wanted = {**options, "known_positives": known_positives}
-            guard(rows, corpus, strategy, wanted, num_proc=num_proc, confirm_cost=confirm_cost)
-            miner = miner or HardNegatives(corpus, strategy, known_positives=known, **options)
+            guard(rows, job.corpus, job.strategy, wanted, num_proc=num_proc, confirm_cost=confirm_cost)
+            miner = miner or HardNegatives(job.corpus, job.strategy, known_positives=known, **options)
             _check_processes(miner, num_proc)
             for split in rows:
                 miner.retrieval.reader.check_beside(split)
         steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
         mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
         versions = joined(version for split in rows for version in steps.versions(split, miner))
-        recipe = Recipe.of(miner, pairs=pairs, corpus=corpus, versions=versions)
+        recipe = Recipe.of(miner, pairs=job.pairs, corpus=job.corpus, versions=versions)
         for split in mined.values():
             attach(split, recipe)
         warn_of_negatives(mined.values(), miner.retrieval.reader.columns.positive)
-        return DatasetDict(mined) if isinstance(pairs, DatasetDict) else mined[""]
+        return DatasetDict(mined) if isinstance(job.pairs, DatasetDict) else mined[""]
 
 
 def _check_own(splits: Sequence[Dataset], strategy: str | Strategy, options: Mapping[str, Any]) -> None:
@@ -103,13 +117,11 @@ def _check_own(splits: Sequence[Dataset], strategy: str | Strategy, options: Map
         check_own(split.column_names, names, kind if isinstance(kind, dict) else ())
 
 
-def _opened(
-    known: list[Dataset], corpus: Dataset, strategy: str | Strategy, options: Mapping[str, Any]
-) -> HardNegatives | None:
+def _opened(known: list[Dataset], job: JobInputs, options: Mapping[str, Any]) -> HardNegatives | None:
     """The miner, where all it needs is built already."""
     try:
         with directories.without_building():
-            return HardNegatives(corpus, strategy, known_positives=known, **options)
+            return HardNegatives(job.corpus, job.strategy, known_positives=known, **options)
     except directories.NotPublished:
         return None
 

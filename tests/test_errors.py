@@ -51,11 +51,11 @@ def without(columns, name, **more):
     ("arguments", "error", "text"),
     [
         (
-            {"pairs": without(PAIRS, "query", q=["x"])},
+            {"pairs": without(PAIRS, "query", q=["x"], r=["y"])},
             ColumnError,
-            "no column 'query'; it has .*'q'.* columns=.'query'",
+            "none is called as a query is. 'q', 'r' may hold it, .* columns=.'query'",
         ),
-        ({"pairs": without(PAIRS, "positive_ids")}, ColumnError, "neither 'positive' nor 'positive_ids'"),
+        ({"pairs": without(PAIRS, "positive_ids")}, ColumnError, "none is called as the positives is"),
         ({"pairs": {key: [] for key in PAIRS}}, ColumnError, "The pairs are empty: 0 rows"),
         ({"corpus": {"_id": [], "text": []}}, DataError, "corpus is empty"),
         (
@@ -145,24 +145,18 @@ def test_a_bad_request_touches_no_disk(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize(
-    ("wrap", "text"),
-    [
-        (lambda corpus: DatasetDict({"train": corpus}), "of type DatasetDict: .* a Dataset. Give one split of it"),
-        (lambda corpus: corpus.to_iterable_dataset(), "of type IterableDataset: .* Give its rows, Dataset.from_list"),
-        (Dataset.to_list, "of type list: .* Give one, such as Dataset.from_list"),
-    ],
-)
-def test_a_corpus_is_one_dataset(wrap, text):
-    corpus = wrap(Dataset.from_dict(CORPUS))
-    for call in (lambda: HardNegatives(corpus), lambda: mine(Dataset.from_dict(PAIRS), corpus)):
-        with pytest.raises(ConfigError, match=rf"\(corpus=.*\) {text}"):
+@pytest.mark.parametrize("wrong", [5, 1.5, object(), b"x", None])
+def test_what_is_no_corpus_is_refused_by_its_type(wrong):
+    calls = [lambda: HardNegatives(wrong), lambda: mine(Dataset.from_dict(PAIRS), wrong)]
+    for call in calls[: 1 if wrong is None else 2]:
+        with pytest.raises(ConfigError, match=r"\(corpus=.*\) of type .*: allowed is a Dataset, .* a path, .*Give one"):
             call()
 
 
-def test_pairs_are_a_dataset():
-    with pytest.raises(ConfigError, match=r"mine\(pairs=.*of type IterableDataset: .* use stream.map\(HardNegatives"):
-        mine(Dataset.from_dict(PAIRS).to_iterable_dataset(), Dataset.from_dict(CORPUS))
+def test_several_splits_none_of_which_is_the_corpus():
+    splits = DatasetDict(dict.fromkeys(("one_half", "other_half"), Dataset.from_dict(CORPUS)))
+    with pytest.raises(ConfigError, match="has the splits one_half, other_half; a corpus is one table.*Give one split"):
+        mine(Dataset.from_dict(PAIRS), splits)
 
 
 def test_more_negatives_than_documents_is_a_short_list_and_a_count():

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
+from pathlib import Path
+
 from datasets import Dataset
 
 from hf_hardneg import BM25, Columns, HardNegatives, RankWindow, Strategy, mine, plan, sweep
@@ -40,18 +42,21 @@ costs: float = plan(pairs, corpus, num_negatives=4, known_positives=[pairs]).sec
 settings = sweep(pairs, corpus, "bm25", options={"columns": columns}, relative_margin=[0.0, 0.1])
 same: bool = reproduce("user/mined", num_proc=2).identical
 refresher = Refresher(pairs, corpus, encoder=len, directory="run", num_negatives=4)
+anything = [mine([{"query": "red", "positive": "red cat"}], {"a": "red cat"}), mine({"red": "red cat"}, ["red cat"])]
+places = [mine(Path("pairs.csv"), "corpus/*.jsonl"), mine("pairs.csv", "bm25"), mine("scifact")]
 """
 WRONG = {
     "mine(pairs, corpus, num_negative=4)": 'Unexpected keyword argument "num_negative" for "mine"',
     'mine(pairs, corpus, num_negatives="4")': '"num_negatives" to "mine" has incompatible type "str"; expected "int"',
     'mine(pairs, corpus, on_shortage="pad")': "incompatible type \"Literal['pad']\"; expected \"Literal['keep_fewer'",
     'mine(pairs, corpus, columns={"qurey": "question"})': 'Argument "columns" to "mine" has incompatible type',
-    "mine(pairs, 5)": 'incompatible type "int"; expected "Documents"',
+    "mine(pairs, 5)": 'Argument 2 to "mine" has incompatible type "int"; expected "Table | Frame | str',
+    "mine(5, corpus)": 'Argument 1 to "mine" has incompatible type "int"; expected "Table | Frame | str',
     "HardNegatives(corpus, num_negative=4)": 'Unexpected keyword argument "num_negative"',
     'HardNegatives(corpus, on_shortage="pad")': "expected \"Literal['keep_fewer'",
-    'HardNegatives({"a": "text"})': 'expected "Documents"',
+    "HardNegatives(5)": 'Argument 1 to "HardNegatives" has incompatible type "int"; expected "Table | Frame | str',
     "plan(pairs, corpus, num_negative=4)": 'Unexpected keyword argument "num_negative" for "plan"',
-    "plan(pairs, [object()])": 'expected "Documents"',
+    "plan(pairs, [object()])": 'Argument 2 to "plan" has incompatible type "list[object]"; expected "Table | Frame',
     'sweep(pairs, corpus, options={"num_negative": 4}, top=[1])': 'Argument "options" to "sweep" has incompatible type',
     'reproduce("user/mined", num_procs=2)': 'Unexpected keyword argument "num_procs" for "reproduce"',
     'Refresher(pairs, corpus, encoder=len, directory="run", seed="x")': '"seed" to "Refresher"',

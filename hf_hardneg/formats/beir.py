@@ -1,8 +1,12 @@
-"""Read the three tables of BEIR and MTEB as rows ready for mining; they are never written."""
+"""Read the three tables of BEIR, MTEB, MS MARCO and TREC, documents, queries and judgements, as rows for mining.
+
+They are never written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +16,15 @@ import pyarrow.compute as pc
 from hf_hardneg.arrays.lists import combined, ragged
 from hf_hardneg.corpus.documents import joined, text_columns_of
 from hf_hardneg.corpus.ids import as_text, named_columns
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.formats.tables import check_all_known
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 NAMES = {"corpus", "queries", "qrels"}
+QUERY_TEXTS = ("query", "text", "question", "anchor")
+QUERY_IDS = ("query_id", "query-id", "_id", "qid", "id")
 
 
 def read(tables: Mapping[str, Dataset]) -> Dataset:
@@ -36,31 +42,111 @@ def read(tables: Mapping[str, Dataset]) -> Dataset:
     """
     from datasets import Dataset
 
-    qrels = named_columns(_single(tables, "qrels").with_format("arrow")[:])
-    query_ids, corpus_ids = (as_text(qrels[name], name) for name in ("query-id", "corpus-id"))
-    relevant = combined(qrels["score"]).to_numpy(zero_copy_only=False).astype(np.float64) > 0
-    codes = query_ids.dictionary_encode()
-    owner = codes.indices.to_numpy()
-    order = np.argsort(owner, kind="stable")
+    judged = _Judged.of(_single(tables, "qrels"))
     corpus = _single(tables, "corpus").with_format("arrow")[:]
     documents = as_text(named_columns(corpus)[_key(corpus)], "_id")
     texts = joined([combined(corpus.column(name)) for name in text_columns_of(_single(tables, "corpus"))])
-    queries = _single(tables, "queries").with_format("arrow")[:]
-    known = as_text(named_columns(queries)[_key(queries)], "_id")
-    check_all_known(codes.dictionary, known, "query")
-    check_all_known(corpus_ids, documents, "document")
-    place = pc.index_in(corpus_ids, value_set=documents)
-    columns: dict[str, Any] = {
-        "query_id": codes.dictionary,
-        "query": combined(queries.column("text")).take(pc.index_in(codes.dictionary, value_set=known)),
-    }
-    for name, ids, mask in (("positive", "positive_ids", relevant), ("negatives", "negative_ids", ~relevant)):
-        chosen = order[mask[order]]
-        counts = np.bincount(owner[chosen], minlength=len(codes.dictionary))
-        columns[name] = ragged(texts.take(place.take(pa.array(chosen))), counts)
-        columns[ids] = ragged(corpus_ids.take(pa.array(chosen)), counts)
+    columns = judged.queries(_single(tables, "queries"))
+    check_all_known(judged.documents, documents, "document")
+    place = pc.index_in(judged.documents, value_set=documents)
+    sides = (("positive", "positive_ids", judged.relevant), ("negatives", "negative_ids", ~judged.relevant))
+    for name, ids, mask in sides:
+        columns[name] = judged.lists(texts.take(place), mask)
+        columns[ids] = judged.lists(judged.documents, mask)
     table = pa.table(columns)
     return Dataset(table.filter(pc.greater(pc.list_value_length(table.column("positive")), 0)))
+
+
+def judged_pairs(queries: Dataset, qrels: Dataset) -> Dataset:
+    """Make one row of each query with a document judged above 0, in the order of the judgements.
+
+    Args:
+        queries (`Dataset`): ids and texts, under names of `QUERY_IDS` and `QUERY_TEXTS`.
+        qrels (`Dataset`): `query-id`, `corpus-id`, `score`.
+
+    Returns:
+        `Dataset`: `query_id` and `query` string, `positive_ids` list[string].
+
+    Raises:
+        ColumnError: the table of queries lacks ids or texts.
+        DataError: a judgement names a query that its table lacks.
+    """
+    from datasets import Dataset
+
+    judged = _Judged.of(qrels)
+    columns = judged.queries(queries) | {"positive_ids": judged.lists(judged.documents, judged.relevant)}
+    table = pa.table(columns)
+    return Dataset(table.filter(pc.greater(pc.list_value_length(table.column("positive_ids")), 0)))
+
+
+def with_queries(rows: Dataset, key: str, queries: Dataset) -> Dataset:
+    """Add the column `query` to rows that name their query by an id.
+
+    Args:
+        rows (`Dataset`): has the column `key` of ids.
+        key (`str`): that column.
+        queries (`Dataset`): ids and texts, as for `judged_pairs`.
+    """
+    ids = as_text(named_columns(rows.with_format("arrow")[:])[key], key)
+    return rows.add_column("query", _texts_of(ids, queries).to_pylist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """Judgements: for each the place of its query among `query_ids`, its document, and whether that is relevant."""
+
+    query_ids: Any
+    owner: np.ndarray
+    documents: Any
+    relevant: np.ndarray
+
+    @classmethod
+    def of(cls, qrels: Dataset) -> _Judged:
+        table = named_columns(qrels.with_format("arrow")[:])
+        query_ids, documents = (as_text(table[name], name) for name in ("query-id", "corpus-id"))
+        grades = combined(table["score"]).to_numpy(zero_copy_only=False).astype(np.float64)
+        codes = query_ids.dictionary_encode()
+        return cls(query_ids=codes.dictionary, owner=codes.indices.to_numpy(), documents=documents, relevant=grades > 0)
+
+    def queries(self, table: Dataset) -> dict[str, Any]:
+        """Return the ids and texts of the judged queries, as columns."""
+        return {"query_id": self.query_ids, "query": _texts_of(self.query_ids, table)}
+
+    def lists(self, values: Any, mask: np.ndarray) -> pa.ListArray:
+        """Return the values of the judgements under a mask, in a list for each query."""
+        order = np.argsort(self.owner, kind="stable")
+        chosen = order[mask[order]]
+        counts = np.bincount(self.owner[chosen], minlength=len(self.query_ids))
+        return ragged(values.take(pa.array(chosen)), counts)
+
+
+def _texts_of(ids: Any, queries: Dataset) -> Any:
+    """Find the texts of queries by their ids, a string array.
+
+    Raises:
+        ColumnError: the table lacks ids or texts.
+        DataError: an id is not in it.
+    """
+    key, text = query_columns(queries.column_names)
+    table = named_columns(queries.with_format("arrow", columns=[key, text])[:])
+    known = as_text(table[key], key)
+    check_all_known(ids, known, "query")
+    return combined(table[text]).take(pc.index_in(ids, value_set=known))
+
+
+def query_columns(present: Sequence[str]) -> tuple[str, str]:
+    """Name the columns of ids and of texts in a table of queries.
+
+    Raises:
+        ColumnError: one of them is missing.
+    """
+    key, text = (next((name for name in names if name in present), None) for names in (QUERY_IDS, QUERY_TEXTS))
+    if key is None or text is None:
+        raise ColumnError(
+            f"The table of queries has the columns {', '.join(map(repr, present))}; one of {', '.join(QUERY_TEXTS)} "
+            f"must hold their texts, and one of {', '.join(QUERY_IDS)} their ids. Rename its columns."
+        )
+    return key, text
 
 
 def _key(table: pa.Table) -> str:

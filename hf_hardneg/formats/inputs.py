@@ -1,10 +1,11 @@
-"""Load what the command line is given as datasets."""
+"""Load files and folders as datasets, each cell and each id as it stands in the file."""
 
 from __future__ import annotations
 
-import csv
-import gzip
+import glob
 import json
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,32 +13,40 @@ import pyarrow as pa
 
 from hf_hardneg.corpus.loaded_from import remember
 from hf_hardneg.errors import DataError, HardNegError
+from hf_hardneg.formats.compressed import COMPRESSED, opened_text, suffix_of, words_of
+from hf_hardneg.formats.delimited import Kind, load_delimited
 from hf_hardneg.store.disk import writing
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-LOADERS = {
+SUFFIXES = {
     ".parquet": "parquet",
     ".arrow": "arrow",
-    **{f".{name}{packed}": "json" for name in ("jsonl", "json") for packed in ("", ".gz")},
-    **{f".{name}{packed}": "csv" for name in ("csv", "tsv") for packed in ("", ".gz")},
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
 }
+PLAIN_ONLY = ("parquet", "arrow")
+NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "merlin_metadata.json")
 ALLOWED = (
-    "a Parquet or Arrow file, a JSONL, JSON, CSV or TSV file, plain or .gz, a folder of save_to_disk or of Parquet "
-    "files, or a Hub id"
+    "a Parquet or Arrow file, a JSONL, JSON, CSV or TSV file, plain, .gz or .zst, a folder of save_to_disk or of such "
+    "files, a glob of them, or a Hub id such as org/name, org/name:config or org/name:config:split"
 )
-NUMBERS = ("label", "labels", "score", "scores")
-"""Columns of CSV and TSV files that are numbers where all their values are; every other column is text as it stands."""
+SPLITS = ("train", "validation", "valid", "val", "dev", "test", "eval")
+"""Words in the name of a file, or of its folder, that say which split it is of."""
+WILD = re.compile(r"[*?\[]")
 
 
 def load_table(source: str, *, split: str = "train") -> Dataset:
     """Load the dataset behind a path or Hub id, memory-mapped.
 
     Args:
-        source (`str`): a Parquet or Arrow file; a JSONL, JSON, CSV or TSV file, plain or `.gz`, of which CSV has quotes
-            and TSV has none, and both have names in the first line; a folder saved by `save_to_disk`, a folder of
-            Parquet files, or a Hub id such as `org/name` or `org/name:config`.
+        source (`str`): a Parquet or Arrow file; a JSONL, JSON, CSV or TSV file, plain, `.gz` or `.zst`, of which CSV
+            has quotes and TSV has none; a folder saved by `save_to_disk`, a folder or glob of such files, or a Hub id
+            such as `org/name`, `org/name:config` or `org/name:config:split`.
         split (`str`, defaults to `"train"`): which of several splits.
 
     Raises:
@@ -73,12 +82,17 @@ def load_saved(folder: str) -> Dataset | DatasetDict:
         ) from error
 
 
-def load_splits(source: str, *, split: str = "train") -> Dataset | DatasetDict:
+def load_splits(
+    source: str, *, split: str = "train", kind: Kind = "pairs", told: Collection[str] = ()
+) -> Dataset | DatasetDict:
     """Load what `load_table` does, with all splits where it has several.
 
     Args:
         source (`str`): as for `load_table`.
         split (`str`, defaults to `"train"`): the split that a file without splits becomes.
+        kind (`str`, defaults to `"pairs"`): what rows of files without names of columns are: `"pairs"` or
+            `"documents"`.
+        told (`Collection[str]`, *optional*): names of columns that the user said.
 
     Raises:
         DataError: nothing has that name, or it cannot be read.
@@ -88,7 +102,7 @@ def load_splits(source: str, *, split: str = "train") -> Dataset | DatasetDict:
 
     try:
         with writing(config.HF_DATASETS_CACHE, other="the variable HF_DATASETS_CACHE"):
-            return _load(source, split)
+            return _load(source, split, kind, told)
     except HardNegError:
         raise
     except Exception as error:
@@ -98,81 +112,87 @@ def load_splits(source: str, *, split: str = "train") -> Dataset | DatasetDict:
         raise DataError(f"{source} cannot be read ({type(cause).__name__}: {cause}). Give {ALLOWED}.") from error
 
 
-def _load(source: str, split: str) -> Dataset | DatasetDict:
-    from datasets import load_dataset, load_from_disk
+def _load(source: str, split: str, kind: Kind, told: Collection[str]) -> Dataset | DatasetDict:
+    from datasets import load_from_disk
 
     path = Path(source)
     if is_saved(path):
         return load_from_disk(source)
     if path.is_dir():
-        return load_dataset("parquet", data_files={split: str(path / "**/*.parquet")}, trust_remote_code=False)
+        return load_files(data_files(path), split, kind, told, source)
     if path.exists():
-        return _load_file(path, split)
-    if loader_of(path) or source.startswith(("/", ".", "~")) or source.count("/") > 1:
+        return load_files([path], split, kind, told, source, named=False)
+    if WILD.search(source):
+        return load_files(sorted(map(Path, glob.glob(source, recursive=True))), split, kind, told, source)
+    if loader_of(path) or source.startswith(("/", ".", "~")) or source.partition(":")[0].count("/") > 1:
         raise DataError(f"There is no file or folder {source}. Give {ALLOWED}.")
-    name, _, settings = source.partition(":")
-    return load_dataset(name, settings or None, trust_remote_code=False)
+    return load_from_hub(source)
+
+
+def load_from_hub(source: str) -> Dataset | DatasetDict:
+    """Load `org/name`, `org/name:config` or `org/name:config:split` from the Hub."""
+    from datasets import load_dataset
+
+    name, config, split = (*source.split(":", 2), "", "")[:3]
+    return load_dataset(name, config or None, split=split or None, trust_remote_code=False)
+
+
+def data_files(folder: Path) -> list[Path]:
+    """List the files of a folder, and of folders in it, that hold rows."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and loader_of(path)]
+    inside = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    return [path for path in inside if path.name not in NO_DATA]
 
 
 def loader_of(path: Path) -> str | None:
     """Name the loader of `datasets` that reads a file by its suffix; `None` where none does."""
-    return LOADERS.get("".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]))
+    loader = SUFFIXES.get(suffix_of(path))
+    return None if loader in PLAIN_ONLY and path.suffix.lower() in COMPRESSED else loader
 
 
-def _load_file(path: Path, split: str) -> DatasetDict:
+def load_files(
+    files: Sequence[Path], split: str, kind: Kind, told: Collection[str], source: str, *, named: bool = True
+) -> DatasetDict:
+    """Load files of one format; those whose names say so become splits, where `named`.
+
+    Raises:
+        DataError: there are none, or of several formats.
+    """
     from datasets import load_dataset
 
-    loader, files = loader_of(path), {split: str(path)}
-    if loader is None:
+    loaders = {loader_of(path): path for path in files}
+    if not files:
+        raise DataError(f"{source} holds no file that can be read. Give {ALLOWED}.")
+    if None in loaders:
+        path = loaders[None]
         raise DataError(f"{path} has the suffix {''.join(path.suffixes[-2:])!r}; give {ALLOWED}.")
+    if len(loaders) > 1:
+        names = " and ".join(path.name for path in loaders.values() if path)
+        raise DataError(f"{source} holds files of several formats, such as {names}. Give a glob of one, such as *.csv.")
+    (loader,) = loaders
+    by_split: dict[str, list[str]] = {}
+    for path in files:
+        by_split.setdefault((_split_of(path, Path(source)) if named else None) or split, []).append(str(path))
     if loader == "csv":
-        return _load_csv(path, split)
+        return load_delimited(by_split, kind, told)
     if loader != "json":
-        return load_dataset(loader, data_files=files, trust_remote_code=False)
+        return load_dataset(loader, data_files=by_split, trust_remote_code=False)
     try:
-        loaded = load_dataset("json", data_files=files, trust_remote_code=False)
+        loaded = load_dataset("json", data_files=by_split, trust_remote_code=False)
     except Exception as error:
-        _check_json(path, error)
+        for path in files:
+            _check_json(path, error)
         raise
-    return without_times(loaded, path)
+    return without_times(loaded, by_split)
 
 
-def _load_csv(path: Path, split: str) -> DatasetDict:
-    """Load a file with all columns as text but `NUMBERS`, so that ids keep their zeros; empty cells are null."""
-    from datasets import DatasetDict, Features, Value, load_dataset
-
-    is_tsv = ".tsv" in path.suffixes
-    form: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if is_tsv else {"delimiter": ","}
-    with _opened(path) as file:
-        header = next(csv.reader(file, **form), [])
-    if not header:
-        raise DataError(f"{path} is empty; its first line must name the columns. Give {ALLOWED}.")
-    text = Features(dict.fromkeys(header, Value("string")))
-    form |= {"features": text, "keep_default_na": False, "na_values": [""]}
-    loaded = load_dataset("csv", data_files={split: str(path)}, trust_remote_code=False, **form)
-    return DatasetDict({name: _with_numbers(rows) for name, rows in loaded.items()})
-
-
-def _with_numbers(rows: Dataset) -> Dataset:
-    """Cast the columns `NUMBERS` to the first kind of number that fits all their values; else they stay text."""
-    from datasets import Value
-
-    for name in set(NUMBERS) & set(rows.column_names):
-        values = rows.data.column(name)
-        for kind in ("int64", "float64"):
-            try:
-                values.cast(kind)
-            except pa.ArrowInvalid:
-                continue
-            rows = rows.cast_column(name, Value(kind))
-            break
-    return rows
-
-
-def _opened(path: Path) -> Any:
-    """Open a file of text, unpacked."""
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+def _split_of(path: Path, root: Path) -> str | None:
+    """Tell of which split a file is by its name, or else by that of its folder inside another."""
+    for words in (words_of(path), words_of(path.parent) if root in path.parent.parents else []):
+        split = next((word for word in words if word in SPLITS), None)
+        if split is not None:
+            return split
+    return None
 
 
 def _check_json(path: Path, error: Exception) -> None:
@@ -181,7 +201,7 @@ def _check_json(path: Path, error: Exception) -> None:
     Raises:
         DataError: a line is no JSON.
     """
-    with _opened(path) as file:
+    with opened_text(path) as file:
         start = file.read(1)
         if start in ("", "["):
             return
@@ -196,8 +216,8 @@ def _check_json(path: Path, error: Exception) -> None:
                 ) from error
 
 
-def without_times(loaded: DatasetDict, path: Path) -> DatasetDict:
-    """Read texts of a JSON file that look like times as they are written, where `load_dataset` has read times.
+def without_times(loaded: DatasetDict, files: dict[str, list[str]]) -> DatasetDict:
+    """Read texts of JSON files that look like times as they are written, where `load_dataset` has read times.
 
     JSON has no times: where all texts of a field look like a time, as ids may, Arrow takes them for times.
     """
@@ -207,14 +227,24 @@ def without_times(loaded: DatasetDict, path: Path) -> DatasetDict:
     plain = pa.schema([(field.name, _without_times(field.type)) for field in schema])
     if plain.types == schema.types:
         return loaded
-    with _opened(path) as file:
+    splits = {}
+    for split, paths in files.items():
+        rows = [row for path in paths for row in json_rows(Path(path))]
+        columns = {name: [row.get(name) for row in rows] for name in plain.names}
+        splits[split] = Dataset.from_dict(columns, Features.from_arrow_schema(plain))
+    return DatasetDict(splits)
+
+
+def json_rows(path: Path) -> list[Any]:
+    """Read the values of a JSON file: the elements of its array, or a value for each line."""
+    with opened_text(path) as file:
         content = file.read()
     if content.lstrip().startswith("["):
-        rows = json.loads(content)
-    else:
-        rows = [json.loads(line) for line in content.splitlines() if line.strip()]
-    columns = {name: [row.get(name) for row in rows] for name in plain.names}
-    return DatasetDict(dict.fromkeys(loaded, Dataset.from_dict(columns, Features.from_arrow_schema(plain))))
+        try:
+            return json.loads(content)
+        except ValueError:  # a line for each row, and rows are arrays
+            pass
+    return [json.loads(line) for line in content.splitlines() if line.strip()]
 
 
 def _without_times(kind: Any) -> Any:

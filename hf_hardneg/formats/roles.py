@@ -20,11 +20,18 @@ from hf_hardneg.corpus.ids import is_text
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, warn
 
 LABELS = ("label", "labels", "score", "scores")
-QUERY = ("query", "anchor", "question", "sentence1", "sentence_a", "premise", "sentence", "sent0")
+QUERY = (
+    *("query", "anchor", "question", "sentence1", "sentence_a", "premise", "sentence", "sent0"),
+    *("question1", "query_text", "question_text", "text1", "sentence_1", "search_query", "prompt"),
+)
 POSITIVE = (
     *("positive", "pos", "positives", "positive_passage", "answer", "passage", "document", "doc", "context"),
     *("response", "sentence2", "sentence_b", "hypothesis", "text", "sent1"),
+    *("question2", "positive_text", "text2", "sentence_2", "paragraph", "chunk", "content", "contents", "body"),
 )
+PASSAGES = ("passage", "context", "document", "doc", "paragraph", "chunk", "content", "contents", "body", "text")
+"""Names of what is searched; an answer beside one of these is that of the question, and no document."""
+ANSWERS = ("answer", "response")
 METADATA = ("source", "dataset", "split", "lang", "language", "url", "domain", "category", "topic", "metadata", "task")
 _NEGATIVE = re.compile(r"(hard_?)?neg(ative)?s?(_(passage|document|doc|text))?s?(_?\d+)?", re.IGNORECASE)
 _JUDGED = re.compile(
@@ -35,8 +42,10 @@ _JUDGED = re.compile(
 """Columns that say what is relevant under another name than a label's."""
 _ID = re.compile(r"_?ids?|idx|index|uuid|[qp]id|docid|.+[_-](ids?|idx|uuid)|__index_level_\d+__", re.IGNORECASE)
 _QUERY_ID = re.compile(r"(query|question|anchor)[_-]?id|qid", re.IGNORECASE)
-_POSITIVE_ID = re.compile(r"(positive|pos|answer)[_-]ids?", re.IGNORECASE)
-_DOCUMENT_ID = re.compile(r"(document|doc|passage|corpus)[_-]?id|docid|pid", re.IGNORECASE)
+_POSITIVE_ID = re.compile(
+    r"(positive|pos|answer|relevant|gold)[_-]?((document|doc|passage|corpus)s?[_-]?)?p?ids?", re.IGNORECASE
+)
+_DOCUMENT_ID = re.compile(r"(document|doc|passage|corpus)[_-]?ids?|docids?|pids?", re.IGNORECASE)
 _NEGATIVE_ID = re.compile(r"(hard_?)?neg(ative)?s?((_\d+)?[_-]ids?|[_-]id_\d+)", re.IGNORECASE)
 RELEVANT = {"1", "true", "yes", "relevant", "positive", "entailment", "duplicate", "match"}
 IRRELEVANT = {"0", "-1", "false", "no", "irrelevant", "negative", "neutral", "contradiction", "not_relevant"}
@@ -74,14 +83,41 @@ class Roles:
         return "labeled-pair" if self.label in ("label", "score") else "labeled-list"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """What the names of columns say, before order decides anything.
+
+    Args:
+        labels, aside (`list[str]`): columns called as labels are; of ids, and of what describes a row.
+        query, positive (`str`, *optional*): the columns of texts that are called so.
+        negatives, unknown (`list[str]`): columns of texts that are called so, and those whose names say nothing.
+    """
+
+    labels: list[str]
+    aside: list[str]
+    query: str | None
+    positive: str | None
+    negatives: list[str]
+    unknown: list[str]
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> Named:
+        """Sort the columns of a schema by their names."""
+        labels = [name for name in LABELS if name in schema.names]
+        aside = [name for name in schema.names if name.lower() in METADATA or _ID.fullmatch(name)]
+        others = [name for name in schema.names if name not in (*labels, *aside)]
+        texts = [name for name in others if _holds_texts(schema.field(name).type)]
+        query, positive = (_named(known, texts) for known in (QUERY, POSITIVE))
+        negatives = [name for name in texts if _NEGATIVE.fullmatch(name)]
+        unknown = [name for name in texts if name not in (query, positive, *negatives)]
+        return cls(labels=labels, aside=aside, query=query, positive=positive, negatives=negatives, unknown=unknown)
+
+
 def roles_of(schema: pa.Schema) -> Roles | None:
     """Tell what each column is; `None` where no two can be a query and its documents."""
-    labels = [name for name in LABELS if name in schema.names]
-    aside = [name for name in schema.names if name.lower() in METADATA or _ID.fullmatch(name)]
-    texts = [name for name in schema.names if name not in (*labels, *aside) and _holds_texts(schema.field(name).type)]
-    query, positive = (_named(known, texts) for known in (QUERY, POSITIVE))
-    negatives = [name for name in texts if _NEGATIVE.fullmatch(name)]
-    unknown = [name for name in texts if name not in (query, positive, *negatives)]
+    sorted_out = Named.of(schema)
+    labels, aside, query, positive = sorted_out.labels, sorted_out.aside, sorted_out.query, sorted_out.positive
+    negatives, unknown = list(sorted_out.negatives), list(sorted_out.unknown)
     by_order = query is None or positive is None
     if query is None and unknown:
         query = unknown.pop(0)
@@ -111,6 +147,35 @@ def _named(known: Sequence[str], names: Sequence[str]) -> str | None:
     """Find the first of some known names among the columns, in whatever case."""
     cases = {name.lower(): name for name in reversed(names)}
     return next((cases[name] for name in known if name in cases), None)
+
+
+def is_usual_name(name: str) -> bool:
+    """Tell whether columns are called so, whatever their case: a query, a positive, a label, an id, or what is beside
+    them."""
+    plain = name.strip().lower()
+    known = (*QUERY, *POSITIVE, *LABELS, *METADATA, "title", "pos_doc", "neg_doc", "answers", "abstract")
+    patterns = (_ID, _JUDGED, _NEGATIVE, _POSITIVE_ID, _DOCUMENT_ID)
+    return plain in known or any(pattern.fullmatch(plain) for pattern in patterns)
+
+
+def is_query_id(name: str) -> bool:
+    """Tell whether columns of ids of queries are called so."""
+    return _QUERY_ID.fullmatch(name) is not None
+
+
+def is_positive_id(name: str) -> bool:
+    """Tell whether columns of ids of positives are called so."""
+    return _POSITIVE_ID.fullmatch(name) is not None
+
+
+def is_document_id(name: str) -> bool:
+    """Tell whether columns of ids of documents are called so."""
+    return _DOCUMENT_ID.fullmatch(name) is not None
+
+
+def is_judged_name(name: str) -> bool:
+    """Tell whether columns that judge documents are called so, besides labels."""
+    return _JUDGED.fullmatch(name) is not None
 
 
 def check_judged(schema: pa.Schema) -> None:

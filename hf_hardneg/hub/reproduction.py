@@ -13,9 +13,9 @@ from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, DataError, HardNegError, check_keywords, shown
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.hub.front_matter import metadata_of, parts
-from hf_hardneg.hub.loading import LIST
 from hf_hardneg.hub.repository import Repository, Snapshot
 from hf_hardneg.hub.shards import CORPUS, config_names
+from hf_hardneg.hub.uses import LIST
 from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.recipes.provenance import Model, Source

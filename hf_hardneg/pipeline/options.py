@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, TypeVar
 
 from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.pipeline.filtering import MissingPositive
@@ -19,19 +20,31 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Documents(Protocol):
-    """A corpus to type checkers: a `datasets.Dataset`, whose package has no types that they read."""
+class Table(Protocol):
+    """A data set, a stream of one, or a table of Arrow to type checkers."""
 
     @property
-    def column_names(self) -> list[str]:
+    def column_names(self) -> Any:
+        """Names of the columns."""
+
+
+class Frame(Protocol):
+    """A frame of pandas or polars to type checkers."""
+
+    @property
+    def columns(self) -> Any:
         """Names of the columns."""
 
     @property
-    def num_rows(self) -> int:
-        """How many documents there are."""
+    def shape(self) -> tuple[int, int]:
+        """How many rows and columns there are."""
 
-    def with_format(self, type: str | None = None) -> Any:
-        """The documents, whose rows are read as another type."""
+
+Readable: TypeAlias = Table | Frame | str | PathLike[str] | Mapping[Any, Any]
+Documents: TypeAlias = Readable | Sequence[str] | Sequence[Mapping[str, Any]]
+"""Whatever holds documents; `docs/data_layouts.md` says how it is read."""
+PairRows: TypeAlias = Readable | Sequence[Mapping[str, Any]] | Sequence[tuple[str, ...]]
+"""Whatever holds pairs."""
 
 
 class RefresherOptions(TypedDict, total=False):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import ColumnError, CostError, StoreError, check_keywords
+from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives, usable
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.planning.costs import Law, Stage, Step
@@ -25,10 +26,10 @@ from hf_hardneg.store.disk import nearest, room_of
 from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset
     from typing_extensions import Unpack
 
-    from hf_hardneg.pipeline.options import Documents, PlanOptions
+    from hf_hardneg.pipeline.options import Documents, PairRows, PlanOptions
 
 logger = logging.getLogger(__name__)
 
@@ -183,8 +184,8 @@ class Plan:
 @with_options_of(HardNegatives)
 @checked
 def plan(
-    pairs: Dataset | DatasetDict,
-    corpus: Documents,
+    pairs: PairRows,
+    corpus: Documents | Strategy | None = None,
     strategy: str | Strategy = "bm25",
     *,
     num_proc: Processes | None = None,
@@ -197,7 +198,8 @@ def plan(
     is taken into the cache. Nothing else is built.
 
     Args:
-        pairs, corpus (`Dataset`), strategy (`str` or `Strategy`), num_proc (`int`, *optional*): as for `mine`.
+        pairs, corpus (`Dataset` or whatever holds them), strategy (`str` or `Strategy`), num_proc (`int`, *optional*):
+            as for `mine`.
         options: every other argument of `HardNegatives`.
 
     Raises:
@@ -217,8 +219,8 @@ def plan(
     """
     check_keywords("plan()", options, OPTIONS | {"num_proc"})
     check_options("plan", HardNegatives, options)
-    splits = list(pairs.values()) if isinstance(pairs, dict) else [pairs]
-    return _planned(splits, corpus, strategy, options, num_proc)
+    job = opened("plan", pairs, corpus, strategy, options)
+    return _planned(job.splits, job.corpus, job.strategy, {**options, **job.options}, num_proc)
 
 
 def _planned(

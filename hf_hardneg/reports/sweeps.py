@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.errors import ConfigError, check_keywords, silenced, unknown_name
 from hf_hardneg.filters import FILTERS, Filter
+from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.mining import KEYWORDS
 from hf_hardneg.reports.report import Report, report
@@ -17,9 +18,7 @@ from hf_hardneg.steps import Steps
 from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from hf_hardneg.pipeline.options import Documents, PlanOptions
+    from hf_hardneg.pipeline.options import Documents, PairRows, PlanOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +43,8 @@ class Setting:
 
 @checked
 def sweep(
-    pairs: Dataset,
-    corpus: Documents,
+    pairs: PairRows,
+    corpus: Documents | Strategy | None = None,
     strategy: str | Strategy = "dense",
     *,
     options: PlanOptions | None = None,
@@ -57,7 +56,8 @@ def sweep(
     combination then only runs the selection.
 
     Args:
-        pairs, corpus (`Dataset`), strategy (`str` or `Strategy`): as for `mine`.
+        pairs, corpus (`Dataset` or whatever holds them), strategy (`str` or `Strategy`): as for `mine`; of several
+            splits of pairs, `train`.
         options (`dict`, *optional*): further arguments of `mine`.
         grid: a filter's name, and the values of its first field to try, such as `relative_margin=[0.0, 0.05, 0.1]`.
 
@@ -89,8 +89,9 @@ def sweep(
         raise ConfigError("sweep() got no settings to try; give at least one, such as relative_margin=[0.0, 0.05].")
     chosen: dict[str, Any] = dict(fit("sweep", "options", options, dict[str, Any] | None) or {})
     check_keywords("sweep(options=)", chosen, OPTIONS)
-    chosen["known_positives"] = [pairs, *chosen.get("known_positives", ())]
-    base = HardNegatives(corpus, strategy, **chosen)
+    job = opened("sweep", pairs, corpus, strategy, chosen, default="dense", single=True)
+    chosen |= {**job.options, "known_positives": [job.pairs, *chosen.get("known_positives", ())]}
+    base = HardNegatives(job.corpus, job.strategy, **chosen)
     makers: dict[str, Any] = {name: FILTERS[name] for name in grid}
     combinations = [
         tuple(make(value) for make, value in zip(makers.values(), values, strict=True))
@@ -102,6 +103,6 @@ def sweep(
     steps, settings = Steps.of(base), []
     for filters, strategy in zip(combinations, strategies, strict=True):
         with silenced():
-            miner = HardNegatives(corpus, strategy, **chosen)
-        settings.append(Setting(filters=filters, report=report(steps.negatives(pairs, miner, deepest))))
+            miner = HardNegatives(job.corpus, strategy, **chosen)
+        settings.append(Setting(filters=filters, report=report(steps.negatives(job.pairs, miner, deepest))))
     return settings

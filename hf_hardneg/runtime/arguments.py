@@ -40,7 +40,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 LARGEST = 2**63
 LONGEST = 80
-TABLES = {"Documents": "Dataset"} | {name: name for name in ("Dataset", "DatasetDict", "IterableDataset")}
+TABLES = ("Dataset", "DatasetDict", "IterableDataset")
 """What annotations name that is of `datasets`."""
 
 
@@ -112,7 +112,7 @@ class _Names(dict[str, Any]):
         if name in TABLES:
             import datasets
 
-            return getattr(datasets, TABLES[name])
+            return getattr(datasets, name)
         return getattr(builtins, name, sys.modules.get(name, Any))
 
 
@@ -145,7 +145,7 @@ def check_options(owner: str, receiver: type, options: Mapping[str, Any]) -> Non
     """
     kinds = _kinds_of_class(receiver)
     for name in options.keys() & kinds.keys():
-        fit(owner, name, options[name], kinds[name])
+        fit(owner, name, options[name], kinds[name], getattr(receiver, name, None))
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:

@@ -172,19 +172,19 @@ def check_writable(path: str | os.PathLike[str], option: str) -> None:
 
 
 @contextlib.contextmanager
-def scratch(prefix: str = "hf_hardneg-") -> Iterator[Path]:
-    """Give this process a folder of its own outside the cache.
+def scratch(prefix: str = "hf_hardneg-", place: Path | None = None) -> Iterator[Path]:
+    """Give this process a folder of its own, in `place`, or outside the cache.
 
     Raises:
         StoreError: there is no room for it.
     """
     try:
-        place = tempfile.gettempdir()
+        above, other = (tempfile.gettempdir(), "the variable TMPDIR") if place is None else (place, "cache_dir=")
     except FileNotFoundError as error:
         raise StoreError(f"{error.strerror}. Name a folder to write to with the variable TMPDIR.") from error
     with (
-        writing(place, other="the variable TMPDIR"),
-        tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder,
+        writing(above, other=other),
+        tempfile.TemporaryDirectory(prefix=prefix, dir=above, ignore_cleanup_errors=True) as folder,
     ):
         yield Path(folder)
 

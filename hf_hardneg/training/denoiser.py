@@ -18,6 +18,7 @@ import numpy as np
 from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ConfigError, DataError, check_keywords
+from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, usable
 from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.models.encoder import TransformersEncoder
@@ -45,6 +46,8 @@ from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from hf_hardneg.pipeline.options import Documents, PairRows
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +99,8 @@ class Pairs(NamedTuple):
 
 @checked
 def train_denoiser(
-    pairs: Dataset,
-    corpus: Dataset,
+    pairs: PairRows,
+    corpus: Documents | None = None,
     *,
     encoder: Folder,
     output_dir: Folder,
@@ -124,7 +127,7 @@ def train_denoiser(
     wrong. `load_cross_encoder` reads either as one model.
 
     Args:
-        pairs (`Dataset`), corpus (`Dataset`): as for `mine`.
+        pairs, corpus (`Dataset` or whatever holds them): as for `mine`; of several splits of pairs, `train`.
         encoder (`str` or `Path`): Hub id or path of the model to start from; also that of a dense first pass.
         output_dir (`str` or `Path`): where to save; must not exist.
         architecture (`str`, defaults to `"late-interaction"`): or `"cross-encoder"`, for many thousands of pairs.
@@ -144,21 +147,23 @@ def train_denoiser(
         >>> mined = mine(pairs, corpus, "dense+denoised", encoder=encoder, cross_encoder=folder)
     """
     training, target = training or Training(), Path(output_dir)
-    _check(target, training, architecture, folds, len(pairs))
     check_keywords("train_denoiser()", options, (OPTIONS | KEYWORDS) - {"num_negatives", "seed"})
+    job = opened("train_denoiser", pairs, corpus, first_pass, options, default=first_pass, single=True)
+    options |= job.options
+    _check(target, training, architecture, folds, len(job.pairs))
     device = resolved_device(device)
     start = model_folder(os.fspath(encoder), otherwise="another encoder")
     check_family(family_of_folder(start), "encoder", repr(os.fspath(encoder)))
     files = read_model_files(str(start))
     options |= {"seed": training.seed, "encoder": os.fspath(encoder)}
-    parts = _folds(_mined(pairs, corpus, first_pass, training, options), folds)
+    parts = _folds(_mined(job.pairs, job.corpus, first_pass, training, options), folds)
     with written(target, other="output_dir=") as partial:
         partial.mkdir()
         if architecture == "late-interaction":
             copied = copy_encoder(files, partial / "encoder")
             tokens = TransformersEncoder(files=copied, digest=copied.digest(), device=device)
-            opened = open_corpus(corpus, columns=options.get("columns"), cache_dir=options.get("cache_dir"))
-            model = LateInteraction.of_corpus(tokens, (batch.to_pylist() for batch in opened.batches()))
+            documents = open_corpus(job.corpus, columns=options.get("columns"), cache_dir=options.get("cache_dir"))
+            model = LateInteraction.of_corpus(tokens, (batch.to_pylist() for batch in documents.batches()))
         for name, part in parts.items():
             if architecture == "late-interaction":
                 _fit_late_interaction(model, part, partial / name)

@@ -21,6 +21,7 @@ from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.ids import named_columns
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keywords, silenced
+from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.models.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.models.forward import quiet_transformers
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from typing_extensions import Unpack
 
-    from hf_hardneg.pipeline.options import Documents, RefresherOptions
+    from hf_hardneg.pipeline.options import Documents, PairRows, RefresherOptions
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,9 @@ class Refresher:
     """Mines again with the current weights: every adapter to a trainer drives one of these.
 
     Args:
-        pairs (`Dataset`): the training set: rows of `query` with `positive` and / or `positive_ids`.
-        corpus (`Dataset`): the documents.
+        pairs (`Dataset` or whatever holds pairs): the training set: rows of `query` with `positive` and / or
+            `positive_ids`, as for `mine`; of several splits `train`. What was read is in `refresher.pairs`.
+        corpus (`Dataset` or whatever holds documents, *optional*): the documents, as for `mine`.
         strategy (`str` or `Strategy`, defaults to `"ance_offline"`): of the refreshes; one with vectors.
         encoder (`SentenceTransformer`, `LiveModel` or callable): the model that is trained; see `snapshot`.
         directory (`str`): of the generations, one for each run; all ranks must see it. While a run uses it, other
@@ -97,8 +99,8 @@ class Refresher:
     @checked
     def __init__(
         self,
-        pairs: Dataset,
-        corpus: Documents,
+        pairs: PairRows,
+        corpus: Documents | Strategy | None = None,
         strategy: str | Strategy = "ance_offline",
         *,
         encoder: Any,
@@ -108,20 +110,21 @@ class Refresher:
         corpus_fraction: ShareAboveZero = 1.0,
         **options: Unpack[RefresherOptions],
     ) -> None:
-        self.corpus: Dataset = corpus
-        self.pairs, self.strategy, self.encoder = pairs, strategy, encoder
+        check_keywords("Refresher()", options, OPTIONS - {"encoder"})
+        job = opened("Refresher", pairs, corpus, strategy, options, default="ance_offline", single=True)
+        self.corpus: Dataset = job.corpus
+        self.pairs, self.strategy, self.encoder = job.pairs, job.strategy, encoder
         self.generations = Generations(Path(directory).absolute())
         self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
-        self.options = options
+        self.options: Any = {**options, **job.options}
         self._lock: Lock | None = None
-        check_keywords("Refresher()", options, OPTIONS - {"encoder"})
         check_encoder(encoder)
         self._check(warm_start)
-        first = HardNegatives(corpus, warm_start or "random", **self._mining(self._cache))
+        first = HardNegatives(self.corpus, warm_start or "random", **self._mining(self._cache))
         reader = first.selection.reader
         self.negatives = GenerationNegatives(
             generations=self.generations,
-            rows=RowKeys.of(pairs, reader),
+            rows=RowKeys.of(self.pairs, reader),
             reader=reader,
             warm_start=None if warm_start is None else first,
         )

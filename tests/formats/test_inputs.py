@@ -100,7 +100,7 @@ def test_packed_json_is_read_as_the_plain_one_is(tmp_path):
         ("x.jsonl", "", "x.jsonl has no rows, and one is needed at least. Give a Parquet"),
         ("x.jsonl", "\n\n", "x.jsonl has no rows"),
         ("x.json", "[]", "x.json has no rows"),
-        ("x.csv", "", "x.csv is empty; its first line must name the columns"),
+        ("x.csv", "", "x.csv is empty; a CSV or TSV file has one row at least"),
         ("x.csv", "_id,text\n", "x.csv has no rows"),
         ("x.zip", "", "has the suffix '.zip'; give a Parquet"),
     ],

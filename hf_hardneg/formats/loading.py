@@ -1,0 +1,483 @@
+"""Load pairs and corpora from whatever a user has, the same for Python and the command line.
+
+A source is read as tables (`reading`), pairs are recognised by their columns (`pair_layouts`), documents by theirs, and
+both are handed to mining as data sets with the roles of their columns. Data sets whose columns are called as mining
+reads them pass as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_hardneg.arrays.lists import combined, listed
+from hf_hardneg.corpus.columns import Columns, in_order
+from hf_hardneg.corpus.documents import id_column_of, text_columns_of
+from hf_hardneg.corpus.ids import as_text, is_listed, is_text, named_columns
+from hf_hardneg.corpus.queries import PairColumns
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, UnknownNameError, warn
+from hf_hardneg.formats.beir import judged_pairs, with_queries
+from hf_hardneg.formats.pair_columns import ReadPairs
+from hf_hardneg.formats.pair_layouts import read_pairs
+from hf_hardneg.formats.reading import is_place, read
+from hf_hardneg.formats.roles import PASSAGES, POSITIVE, is_query_id, is_usual_name
+from hf_hardneg.formats.table_sets import Tables
+from hf_hardneg.formats.tables import texts_of_rows
+from hf_hardneg.runtime.arguments import fit
+from hf_hardneg.strategies import Strategy, resolve
+
+if TYPE_CHECKING:
+    pass
+
+TEXT_NAMES = ("text", *PASSAGES, *(name for name in POSITIVE if name not in PASSAGES), "abstract", "description")
+"""Names of columns that hold the texts of documents, the likeliest first."""
+CORPUS_SPLITS = ("corpus", "train")
+SAMPLE, LONGEST_ID = 1000, 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedPairs:
+    """Pairs as mining reads them.
+
+    Args:
+        rows (`Dataset` or `DatasetDict`): the pairs; splits where the source has several.
+        columns (`Columns`): what the user said, and the roles that were recognised.
+        words (`str`): what was recognised, in words; empty where the columns are called as by default.
+        documents (`Dataset`, *optional*): the corpus, where the source holds it too.
+        ids (`str`, *optional*): a column that may hold ids of positives whose texts the rows have too.
+        symmetric (`bool`, defaults to `False`): whether the layout says that pairs hold in both directions.
+    """
+
+    rows: Any
+    columns: Columns
+    words: str = ""
+    documents: Any = None
+    ids: str | None = None
+    symmetric: bool = False
+
+    @property
+    def splits(self) -> list[Any]:
+        """The tables, one or several."""
+        return list(self.rows.values()) if isinstance(self.rows, Mapping) else [self.rows]
+
+    def mapped(self, change: Any) -> LoadedPairs:
+        """Return the pairs with each table changed by a function."""
+        if not isinstance(self.rows, Mapping):
+            return replace(self, rows=change(self.rows))
+        splits: Any = type(self.rows)
+        return replace(self, rows=splits({name: change(rows) for name, rows in self.rows.items()}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedCorpus:
+    """A corpus as mining reads it.
+
+    Args:
+        rows (`Dataset`): the documents.
+        columns (`Columns`): what the user said, and the roles that were recognised.
+        words (`str`): what was recognised, in words; empty where the columns are called as by default.
+    """
+
+    rows: Any
+    columns: Columns
+    words: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobInputs:
+    """What a job of mining works on.
+
+    Args:
+        pairs (`Dataset` or `DatasetDict`), corpus (`Dataset`): the data.
+        strategy (`str` or `Strategy`): what to mine with.
+        columns (`Columns`, *optional*): roles of columns of both; `None` where all are called as by default.
+        symmetric (`bool`, *optional*): whether pairs hold in both directions, where the user or the layout says it.
+        words (`str`): what was recognised, on one line; empty where nothing had to be.
+    """
+
+    pairs: Any
+    corpus: Any
+    strategy: str | Strategy
+    columns: Columns | None = None
+    symmetric: bool | None = None
+    words: str = ""
+
+    @property
+    def splits(self) -> list[Any]:
+        """The tables of pairs, one or several."""
+        return list(self.pairs.values()) if isinstance(self.pairs, Mapping) else [self.pairs]
+
+    @property
+    def options(self) -> Any:
+        """The options of `HardNegatives` that the data decide, where they do."""
+        options = {"columns": self.columns, "symmetric": self.symmetric}
+        return {name: value for name, value in options.items() if value is not None}
+
+
+def load_pairs(
+    source: Any, columns: Columns | None = None, *, what: str = "pairs", cache_dir: Any = None
+) -> LoadedPairs:
+    """Load pairs of whatever kind and layout; see `docs/data_layouts.md`.
+
+    Args:
+        source (`Any`): a data set, stream, list, mapping, frame, path, glob, URL of a database or Hub id.
+        columns (`Columns`, *optional*): names of columns as the user said; they go before what is recognised.
+        what (`str`, defaults to `"pairs"`): what to call the source in errors.
+        cache_dir (`str`, *optional*): where streams are written.
+
+    Raises:
+        ConfigError, DataError, ColumnError: it cannot be read, or nothing tells which column is what.
+    """
+    from datasets import DatasetDict
+
+    told = columns or Columns()
+    tables = read(source, "pairs", what, told=_names(told), cache_dir=cache_dir)
+    recognised = {name: read_pairs(rows, told) for name, rows in _pair_rows(tables, what).items()}
+    chosen: list[dict[str, Any]] = [dict(each.columns) for each in recognised.values()]
+    if any(each != chosen[0] for each in chosen):
+        raise ColumnError(
+            f"The splits {', '.join(recognised)} of {what} have other columns: {chosen[0]} and "
+            f"{next(each for each in chosen if each != chosen[0])}. Give one split, or name the columns with columns=."
+        )
+    first = next(iter(recognised.values()))
+    rows = {name: each.rows for name, each in recognised.items()}
+    roles = cast("Columns", {**told, **chosen[0]})
+    pairs = LoadedPairs(
+        rows=rows[""] if list(rows) == [""] else DatasetDict(rows),
+        columns=roles,
+        documents=tables.documents,
+        ids=first.ids,
+        symmetric=first.symmetric,
+    )
+    if tables.has_cells:
+        names = PairColumns.of(roles)
+        pairs = pairs.mapped(lambda rows: _without_empty(rows, (names.query, names.positive, names.positive_ids), what))
+    return replace(pairs, words=_pair_words(tables, recognised, pairs))
+
+
+def _pair_words(tables: Tables, recognised: Mapping[str, ReadPairs], pairs: LoadedPairs) -> str:
+    words = [each.words for each in recognised.values() if each.words]
+    if not tables.name and not words:
+        return ""
+    sizes = ", ".join(
+        f"{len(each.rows):,} of {name}" if name else f"{len(each.rows):,}" for name, each in recognised.items()
+    )
+    return ", ".join(filter(None, [f"{tables.name or 'pairs'}: {sizes} pairs", tables.form, *words[:1]]))
+
+
+def _names(columns: Mapping[str, Any]) -> set[str]:
+    """Return every name of a column in the roles that a user said."""
+    return {name for value in columns.values() for name in ([value] if isinstance(value, str) else value)}
+
+
+def _pair_rows(tables: Tables, what: str) -> dict[str, Any]:
+    """Return the tables of pairs by split, of judgements or of rows, with the texts of queries named by ids.
+
+    Raises:
+        DataError: there are documents alone.
+    """
+    if tables.judged:
+        if tables.queries is None:
+            raise DataError(
+                f"{what} {tables.name} has judgements and no queries, whose texts mining searches for. Put a table of "
+                "queries beside them, such as queries.jsonl, or give a mapping of corpus, queries and qrels."
+            )
+        judged = {name: judged_pairs(tables.queries, qrels) for name, qrels in tables.judged.items()}
+        return {"": next(iter(judged.values()))} if len(judged) == 1 else judged
+    if not tables.rows:
+        raise DataError(
+            f"{what} {tables.name} holds documents, and neither judgements nor rows of queries with their positives. "
+            "Give it as the corpus, or put pairs beside the documents."
+        )
+    return {name: _with_queries(rows, tables.queries) for name, rows in tables.rows.items()}
+
+
+def _with_queries(rows: Any, queries: Any) -> Any:
+    if queries is None or any(name.lower() in ("query", "question", "query_text") for name in rows.column_names):
+        return rows
+    key = next((name for name in rows.column_names if is_query_id(name)), None)
+    return rows if key is None else with_queries(rows, key, queries)
+
+
+def _without_empty(rows: Any, names: Sequence[str], what: str, kind: str = "row") -> Any:
+    """Leave out rows that lack a value in one of some columns, as empty cells of a table do, with a warning."""
+    present = [name for name in dict.fromkeys(names) if name in rows.column_names]
+    mask = np.ones(len(rows), bool)
+    for name in present:
+        column = combined(rows.with_format("arrow", columns=[name])[:].column(name))
+        mask &= column.is_valid().to_numpy(zero_copy_only=False)
+    if mask.all():
+        return rows
+    missing = len(mask) - int(mask.sum())
+    first = int(np.flatnonzero(~mask)[0])
+    warn(
+        f"{missing:,} of {len(mask):,} rows of {what} are left out, since {' or '.join(map(repr, present))} is empty "
+        f"in them, first in row {first}. Fill them, or ignore this."
+    )
+    return rows.select(np.flatnonzero(mask))
+
+
+def load_corpus(
+    source: Any, columns: Columns | None = None, *, what: str = "corpus", cache_dir: Any = None
+) -> LoadedCorpus:
+    """Load documents of whatever kind; see `docs/data_layouts.md`.
+
+    Of several splits the only one is read, else `corpus`, else `train`.
+
+    Args:
+        source (`Any`): a data set, stream, list, mapping, frame, path, glob, URL of a database or Hub id.
+        columns (`Columns`, *optional*): names of columns as the user said; they go before what is recognised.
+        what (`str`, defaults to `"corpus"`): what to call the source in errors.
+        cache_dir (`str`, *optional*): where streams are written.
+
+    Raises:
+        ConfigError, DataError, ColumnError: it cannot be read, or nothing tells which column is what.
+    """
+    told = columns or Columns()
+    tables = read(source, "documents", what, told=_names(told), cache_dir=cache_dir)
+    rows = tables.documents if tables.documents is not None else _split(tables.rows, what)
+    return _documents(rows, told, tables, what)
+
+
+def _documents(rows: Any, told: Columns, tables: Tables, what: str) -> LoadedCorpus:
+    roles = cast("Columns", {**told, **({} if "text" in told else _text_role(rows))})
+    texts = text_columns_of(rows, roles.get("text"))
+    if tables.has_cells and len(texts) == 1:
+        rows = _without_empty(rows, texts, what)
+    if not tables.name and roles == told:
+        return LoadedCorpus(rows=rows, columns=roles)
+    key = id_column_of(rows, roles.get("id"))
+    form = f", {tables.form}" if tables.form else ""
+    words = f"{tables.name or 'corpus'}{form}: {len(rows):,} documents, text {_listing(texts)}, "
+    return LoadedCorpus(rows=rows, columns=roles, words=words + (f"id {key!r}" if key else "called row-0, row-1, …"))
+
+
+def _listing(names: Sequence[str]) -> str:
+    return " and ".join(map(repr, names))
+
+
+def _split(splits: Mapping[str, Any], what: str) -> Any:
+    """Choose the split of a corpus: the only one, else `corpus`, else `train`.
+
+    Raises:
+        ConfigError: there are several, and neither.
+    """
+    if len(splits) == 1:
+        return next(iter(splits.values()))
+    name = next((name for name in CORPUS_SPLITS if name in splits), None)
+    if name is None:
+        raise ConfigError(
+            f"{what} has the splits {', '.join(splits) or 'none'}; a corpus is one table, the only split, or else the "
+            "one called corpus or train. Give one split, such as splits['documents']."
+        )
+    return splits[name]
+
+
+def _text_role(rows: Any) -> dict[str, Any]:
+    """Tell which columns hold the text of documents, where none is called `text`.
+
+    Raises:
+        ColumnError: several may, and their names do not say which.
+    """
+    present = rows.column_names
+    if "text" in present:
+        return {}
+    schema = rows.features.arrow_schema
+    texts = [part.name for part in schema if is_text(part.type)]
+    cases = {name.lower(): name for name in reversed(texts)}
+    title = cases.get("title")
+    name = next((cases[name] for name in TEXT_NAMES if name in cases), None)
+    if name is None:
+        others = [each for each in texts if each != title and not is_usual_name(each)] or [*filter(None, [title])]
+        if len(others) > 1:
+            raise ColumnError(
+                f"The corpus has the columns {', '.join(map(repr, present))}, and several may hold its texts: "
+                f"{', '.join(map(repr, others))}. Name one with columns={{'text': ...}}, or several in a list."
+            )
+        name = next(iter(others), None)
+    if name is None:
+        return {}
+    return {"text": [title, name] if title not in (None, name) else name}
+
+
+def opened(
+    function: str,
+    pairs: Any,
+    corpus: Any,
+    strategy: str | Strategy,
+    options: Mapping[str, Any],
+    *,
+    default: str | Strategy = "bm25",
+    single: bool = False,
+) -> JobInputs:
+    """Load the pairs and the corpus of a job; without a corpus, the positives are the documents.
+
+    A text in the place of the corpus that is no file, folder, glob, URL or Hub id is the name of the strategy.
+
+    Args:
+        function (`str`): what was called, such as `"mine"`.
+        pairs, corpus (`Any`): what the user gave.
+        strategy (`str` or `Strategy`): likewise.
+        options (`Mapping`): of `HardNegatives`: `columns`, `symmetric`, `cache_dir`.
+        default (`str` or `Strategy`, defaults to `"bm25"`): the strategy where the user gave none.
+        single (`bool`, defaults to `False`): whether one table of pairs is wanted, of several splits `train`.
+
+    Raises:
+        ConfigError, DataError, ColumnError: something cannot be read, or nothing tells which column is what.
+    """
+    options = {**options, "columns": fit(function, "columns", options.get("columns"), Columns | None)}
+    corpus, strategy = _strategy_in_place(function, corpus, strategy, default)
+    told, cache_dir = options.get("columns") or Columns(), options.get("cache_dir")
+    loaded = load_pairs(pairs, told, what=f"{function}(pairs=)", cache_dir=cache_dir)
+    if single and isinstance(loaded.rows, Mapping):
+        loaded = replace(loaded, rows=_single_split(loaded.rows, f"{function}(pairs=)"))
+    if corpus is None and loaded.documents is None:
+        loaded, documents = _of_positives(loaded, function)
+    elif corpus is None:
+        tables = Tables(name="", documents=loaded.documents)
+        documents = _documents(loaded.documents, told, tables, f"{function}(pairs=)")
+    else:
+        documents = load_corpus(corpus, told, what=f"{function}(corpus=)", cache_dir=cache_dir)
+    loaded = _with_ids(loaded, documents)
+    columns = in_order({**loaded.columns, **documents.columns})
+    symmetric = options.get("symmetric")
+    return JobInputs(
+        pairs=loaded.rows,
+        corpus=documents.rows,
+        strategy=strategy,
+        columns=columns or options.get("columns"),
+        symmetric=True if symmetric is None and loaded.symmetric else symmetric,
+        words=" · ".join(filter(None, [loaded.words, documents.words])),
+    )
+
+
+def _strategy_in_place(
+    function: str, corpus: Any, strategy: str | Strategy, default: str | Strategy
+) -> tuple[Any, str | Strategy]:
+    """Return the corpus and the strategy, which may stand in its place.
+
+    Raises:
+        ConfigError: there are two strategies.
+        UnknownNameError: a text is neither a place nor the name of a strategy.
+    """
+    if isinstance(corpus, Strategy):
+        named: Any = corpus
+    elif isinstance(corpus, str) and not is_place(corpus):
+        try:
+            named = corpus
+            resolve(corpus)
+        except UnknownNameError as error:
+            raise UnknownNameError(
+                f"{function}(corpus={corpus!r}): there is no such file or folder, and Hub ids have a slash. {error}"
+            ) from error
+    else:
+        return corpus, strategy
+    if strategy != default:
+        raise ConfigError(
+            f"{function}() got two strategies, {named!r} in the place of the corpus and {strategy!r}. Give a corpus, "
+            "or leave it out to search in the positives."
+        )
+    return None, named
+
+
+def _single_split(splits: Mapping[str, Any], what: str) -> Any:
+    if len(splits) > 1 and "train" not in splits:
+        raise ConfigError(
+            f"{what} has the splits {', '.join(splits)}; one table is read, the only split, or else the one called "
+            "train. Give one of them, such as splits['dev']."
+        )
+    return splits["train"] if "train" in splits else next(iter(splits.values()))
+
+
+def _of_positives(pairs: LoadedPairs, function: str) -> tuple[LoadedPairs, LoadedCorpus]:
+    """Make a corpus of the positives of all rows; where pairs hold in both directions, of both sides.
+
+    Raises:
+        ConfigError: the pairs have ids of positives alone.
+    """
+    from datasets import Dataset, concatenate_datasets
+
+    names = PairColumns.of(pairs.columns)
+    splits = [rows for rows in pairs.splits if len(rows)]
+    if not splits:
+        raise DataError(f"{function}(pairs=) has no rows; it needs one query with its positive at least. Give some.")
+    if any(names.positive not in rows.column_names for rows in splits):
+        raise ConfigError(
+            f"{function}() got pairs that name their positives by ids ({names.positive_ids!r}), and no corpus with "
+            "these documents. Give it as corpus=, or positives as texts."
+        )
+    key = pairs.ids or names.positive_ids
+    columns = [names.positive, *([key] if all(key in rows.column_names for rows in splits) else [])]
+    texts: Any = None
+    if len(columns) == 2 and not pairs.symmetric:
+        try:
+            parts = [rows.select_columns(columns).with_format("arrow") for rows in splits]
+            texts = texts_of_rows(concatenate_datasets(parts), [(key, names.positive)], "document")
+            texts = Dataset(pa.table({"_id": as_text(texts.column("id"), key), "text": texts.column("text")}))
+        except (DataError, ValueError, TypeError):  # one id has several texts: it is that of something larger
+            texts = None
+    if texts is None:
+        sides = (names.positive, *([names.query] if pairs.symmetric else []))
+        flat = [listed(_column(rows, side)).flatten().cast(pa.string()) for rows in splits for side in sides]
+        texts = Dataset(pa.table({"text": pc.unique(pa.concat_arrays(flat).drop_null())}))
+        pairs = replace(pairs, ids=None).mapped(lambda rows: _without(rows, names.positive_ids, pairs.columns))
+    elif pairs.ids not in (None, PairColumns.positive_ids):
+        pairs = replace(pairs, columns=cast("Columns", {**pairs.columns, "positive_ids": key}), ids=None)
+    words = f"corpus: the {len(texts):,} distinct positives"
+    return replace(pairs, ids=None), LoadedCorpus(rows=texts, columns=Columns(), words=words)
+
+
+def _column(rows: Any, name: str) -> Any:
+    return combined(named_columns(rows.with_format("arrow", columns=[name])[:])[name])
+
+
+def _without(rows: Any, name: str, columns: Columns) -> Any:
+    """Leave out a column of ids that no document of the corpus has, unless the user named it."""
+    return rows if "positive_ids" in columns or name not in rows.column_names else rows.remove_columns(name)
+
+
+def _with_ids(pairs: LoadedPairs, corpus: LoadedCorpus) -> LoadedPairs:
+    """Find out whether columns hold ids of the corpus: those that may, and positives that are no texts."""
+    names, told = PairColumns.of(pairs.columns), pairs.columns
+    if pairs.ids is not None:
+        if _are_ids(pairs, pairs.ids, corpus):
+            role: Any = {} if pairs.ids == PairColumns.positive_ids else {"positive_ids": pairs.ids}
+            return replace(pairs, columns=cast("Columns", {**told, **role}))
+        return pairs.mapped(lambda rows: _without(rows, PairColumns.positive_ids, told))
+    has_texts = all(names.positive in rows.column_names for rows in pairs.splits)
+    if not has_texts or any(names.positive_ids in rows.column_names for rows in pairs.splits):
+        return pairs
+    if not _are_ids(pairs, names.positive, corpus):
+        return pairs
+    roles = {role: name for role, name in told.items() if role != "positive"}
+    if names.positive == PairColumns.positive:
+        pairs = pairs.mapped(lambda rows: rows.rename_column(names.positive, PairColumns.positive_ids))
+    else:
+        roles["positive_ids"] = names.positive
+    words = f"{pairs.words or 'pairs'} ({names.positive!r} are ids of the corpus)"
+    return replace(pairs, columns=cast("Columns", roles), words=words)
+
+
+def _are_ids(pairs: LoadedPairs, name: str, corpus: LoadedCorpus) -> bool:
+    """Tell whether the first values of a column are all ids of the corpus."""
+    values = [value for rows in pairs.splits if len(rows) for value in _first_texts(rows, name)]
+    if not values or any(" " in value.strip() or len(value) > LONGEST_ID for value in values):
+        return False
+    key = id_column_of(corpus.rows, corpus.columns.get("id"))
+    if key is None or key not in corpus.rows.column_names:
+        return False
+    known = as_text(_column(corpus.rows, key), key)
+    return not is_listed(known.type) and bool(pc.all(pc.is_in(pa.array(values, known.type), value_set=known)).as_py())
+
+
+def _first_texts(rows: Any, name: str) -> list[str]:
+    column = named_columns(rows.with_format("arrow", columns=[name])[:SAMPLE])[name]
+    try:
+        return [value for value in listed(as_text(column, name)).flatten().to_pylist() if value is not None]
+    except ColumnError:  # no ids, nor texts: mining says so
+        return []

@@ -1,0 +1,78 @@
+"""Rows that come once, of a stream or a database, are written to the cache, and read from there as often as needed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from hf_hardneg.errors import DataError
+from hf_hardneg.store import directories, kinds
+from hf_hardneg.store.arrow_files import stored_rows
+from hf_hardneg.store.disk import scratch, writing
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+BATCH = 10_000
+ROWS = "rows.arrow"
+
+
+def stored_stream(stream: IterableDataset, cache_dir: Any = None) -> Dataset:
+    """Read a stream once, and return its rows memory-mapped from the cache.
+
+    Args:
+        stream (`IterableDataset`): ends.
+        cache_dir (`str`, *optional*): where indexes go; default is under the datasets cache.
+
+    Raises:
+        DataError: it has no rows, or later rows have other types than the first ones.
+        StoreError: the disk refuses them.
+    """
+    features = stream.features
+    schema = None if features is None else features.arrow_schema
+    return stored(stream.with_format("arrow").iter(BATCH), "The stream", schema=schema, cache_dir=cache_dir)
+
+
+def stored(tables: Iterable[pa.Table], what: str, *, schema: Any = None, cache_dir: Any = None) -> Dataset:
+    """Write tables below each other to the cache, where equal rows lie once, and return them memory-mapped.
+
+    Args:
+        tables (`Iterable[pa.Table]`): of the same columns.
+        what (`str`): what they are of, for errors.
+        schema (`pa.Schema`, *optional*): of all; by default of the first.
+        cache_dir (`str`, *optional*): where indexes go; default is under the datasets cache.
+    """
+    cache = directories.cache_root(cache_dir)
+    with writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        with scratch(place=cache) as folder:
+            file = folder / ROWS
+            _write(tables, file, what, schema)
+            parameters = {"rows": directories.file_digest(file)}
+            directory = directories.obtain(cache, kinds.CORPUS, parameters, lambda to: shutil.copyfile(file, to / ROWS))
+    (rows,) = stored_rows(directory)
+    return rows
+
+
+def _write(tables: Iterable[pa.Table], file: Path, what: str, schema: Any) -> None:
+    writer = None
+    with pa.OSFile(str(file), "wb") as sink:
+        for table in tables:
+            schema = schema or table.schema
+            if writer is None:
+                writer = pa.ipc.new_stream(sink, schema)
+            try:
+                aligned = table.select(schema.names).cast(schema)
+            except (pa.ArrowException, KeyError, ValueError) as error:
+                raise DataError(
+                    f"{what} begins with rows of {', '.join(schema.names)}, and later ones are not of these types "
+                    f"({error}). Say what its columns hold with features=, or cast them."
+                ) from error
+            writer.write_table(aligned.combine_chunks())
+        if writer is None:
+            raise DataError(f"{what} has no rows, and one is needed at least. Look at how it is made.")
+        writer.close()
