@@ -130,11 +130,12 @@ def _check_processes(miner: HardNegatives, num_proc: int | None) -> None:
     if (num_proc or 1) == 1:
         return
     from hf_hardneg.models.forward import resolved_device
+    from hf_hardneg.models.model_names import unwrapped
 
     encoder = next((part.encoder for part in miner.retrieval.searcher.parts if hasattr(part, "encoder")), None)
     scorers = miner.rescoring.scorers.values()
     for what, model in [("an encoder", encoder), *(("a cross-encoder", scorer) for scorer in scorers)]:
-        device = str(getattr(model, "device", "cpu"))
+        device = str(getattr(unwrapped(model), "device", "cpu"))
         device = resolved_device(device) if device == "auto" else device
         if device.startswith("cuda"):
             raise ConfigError(

@@ -1,5 +1,8 @@
 """Groups and sorted tables in flat arrays."""
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
+# ruff: noqa: ANN001, ANN201
+
 from __future__ import annotations
 
 import numpy as np
@@ -32,8 +35,8 @@ def spread(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return group, np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def among(values, group, wanted, bounds):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+@njit(cache=True, nogil=True)
+def among(values, group, wanted, bounds):
     """1.0 where a value is one of those wanted in its group, else 0.0, (n,).
 
     Args:

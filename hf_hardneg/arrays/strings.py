@@ -4,6 +4,9 @@
 every string. Here the chunks' buffers are read in place, so the work is that of copying the strings asked for.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 import ctypes
@@ -85,8 +88,8 @@ def _check_offsets(chunk: pa.Array, held: list[pa.Buffer | None], kind: np.dtype
     )
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _number(memory, place, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _number(memory, place, width):
     """A little-endian integer of 4 or 8 bytes, written out so that compilers read it at once."""
     at, value = np.uint64(place), np.uint64(0)
     for i in range(4):
@@ -97,16 +100,16 @@ def _number(memory, place, width):  # type: ignore[no-untyped-def]  # noqa: ANN0
     return np.int64(value)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _chunk(starts, row, guess):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _chunk(starts, row, guess):
     """The chunk of a row: as a rule the one that it would be in were all of one size."""
     if starts[guess] <= row < starts[guess + 1]:
         return guess
     return np.searchsorted(starts, row, side="right") - 1
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _bounds(memory, starts, offsets, data, width, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _bounds(memory, starts, offsets, data, width, rows):
     """Where each string begins in memory, and where it ends in the result."""
     begins, ends, total = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64), np.int64(0)
     share = len(offsets) / max(starts[-1], 1)
@@ -120,8 +123,8 @@ def _bounds(memory, starts, offsets, data, width, rows):  # type: ignore[no-unty
     return begins, ends
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _copied(memory, begins, ends):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _copied(memory, begins, ends):
     out, start = np.empty(ends[-1] if len(ends) else 0, np.uint8), 0
     for i in range(len(ends)):
         size = ends[i] - start

@@ -13,6 +13,7 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters.base import ScoringFilter, of_positive, share_of
 from hf_hardneg.models.cross_encoder import Activation, Length, load_cross_encoder, may_score
 from hf_hardneg.models.forward import check_device
+from hf_hardneg.models.model_names import unwrapped
 from hf_hardneg.models.score_store import stored
 from hf_hardneg.models.scorers import ALLOWED, PairScorer, ScoreKind, probabilities
 from hf_hardneg.retrievers import Sources
@@ -119,7 +120,7 @@ class Denoised(ScoringFilter):
         named = None if self.model is None else _name(self.model)
         share = self.share
         if share is None and self.threshold is None:
-            share = getattr(scorer, "share", None)
+            share = getattr(unwrapped(scorer), "share", None)
         return replace(self, model=named, kind=scorer.kind, share=share)
 
     @property

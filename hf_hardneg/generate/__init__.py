@@ -5,8 +5,6 @@
 - What is asked: `Prompt`. What is accepted: `Validation`, which may compare with `RetrieverScorer`.
 """
 
-from __future__ import annotations
-
 from hf_hardneg.runtime.lazy import attach_stub
 
 __getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

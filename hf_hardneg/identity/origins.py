@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 import sysconfig
-from collections.abc import Mapping
 from importlib import metadata, util
 from pathlib import PurePath
 from typing import Any
@@ -67,9 +66,7 @@ def _place(top: str) -> str | None:
     return spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None)
 
 
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()
+_distributions = functools.cache(metadata.packages_distributions)
 
 
 def qualified_name(thing: Any) -> str:

@@ -55,13 +55,9 @@ def references(code: CodeType) -> References:
             elif step.opname in ATTRIBUTES:
                 attributes.add(step.argval)
             elif step.opname == "IMPORT_NAME":
-                level, taken = (_constant(steps, place - back) for back in (2, 1))
+                level, taken = (steps[place - back].argval if place >= back else None for back in (2, 1))
                 imports.append((step.argval, level or 0, tuple(taken or ())))
     return References(tuple(sorted(names)), frozenset(attributes), frozenset(whole), tuple(imports))
-
-
-def _constant(steps: list[dis.Instruction], place: int) -> Any:
-    return steps[place].argval if place >= 0 else None
 
 
 def nested(code: CodeType) -> Iterator[CodeType]:

@@ -11,7 +11,7 @@ import numpy as np
 from hf_hardneg.arrays.grouping import position_in_group
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Judged:
     """Grades of the judged documents of some queries, and where rankings have them.
 

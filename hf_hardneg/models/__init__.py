@@ -3,8 +3,6 @@
 `load_cross_encoder` opens what judges pairs.
 """
 
-from __future__ import annotations
-
 from hf_hardneg.runtime.lazy import attach_stub
 
 __getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

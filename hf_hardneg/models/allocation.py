@@ -7,6 +7,7 @@ registered, which is before they are filled, and loading ends once they are out 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ def in_proportion(folder: Path) -> Iterator[None]:
     from torch.nn.modules import module as modules
 
     _check_counts(folder)
-    stored, thread = sum(map(_size, folder.rglob("*"))), threading.get_ident()
+    stored = sum(os.path.getsize(path) for path in folder.rglob("*") if os.path.exists(path))
+    thread = threading.get_ident()
     counted: set[tuple[int, str]] = set()
     taken = 0
 
@@ -75,9 +77,3 @@ def in_proportion(folder: Path) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _size(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return path.stat().st_size
-    return 0

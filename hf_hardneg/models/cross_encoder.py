@@ -11,35 +11,14 @@ from typing import Annotated, Any, Literal
 
 from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.identity import identify
+from hf_hardneg.models import model_files, scorers
 from hf_hardneg.models.families import FOLDS, LATE_INTERACTION, check_family, family_of_folder, family_of_live
-from hf_hardneg.models.folds import CrossFitted
 from hf_hardneg.models.forward import check_device
 from hf_hardneg.models.late_interaction import open_late_interaction
-from hf_hardneg.models.live import close_to, same_modes
-from hf_hardneg.models.model_files import (
-    CLASSIFIER,
-    check_complete,
-    described,
-    is_plain,
-    longest_input,
-    model_folder,
-    modules_of,
-    read_json,
-)
+from hf_hardneg.models.live import check_same, same_modes, saved
+from hf_hardneg.models.model_files import modules_of, read_json
 from hf_hardneg.models.modules import OURS
-from hf_hardneg.models.saving import saved
-from hf_hardneg.models.scorers import (
-    ALLOWED,
-    CallableScorer,
-    PairScorer,
-    RerankersScorer,
-    ScoreKind,
-    SentenceTransformersScorer,
-    TransformersScorer,
-    classifier_digest,
-    forget_scorers,
-    log_odds,
-)
+from hf_hardneg.models.scorers import PairScorer, ScoreKind
 from hf_hardneg.runtime.arguments import Folder, Name, Range, checked
 from hf_hardneg.store import kinds
 from hf_hardneg.store.directories import digest_of
@@ -87,7 +66,7 @@ def load_cross_encoder(
     check_device(device)
     cache_dir = Path(cache_dir)
     if isinstance(model, (str, os.PathLike)):
-        with described(os.fspath(model)):
+        with model_files.described(os.fspath(model)):
             return _from_folder(os.fspath(model), device, activation, max_length)
     if (family := family_of_live(model)) is not None:
         check_family(family, "cross_encoder", f"a {type(model).__name__}", live=True)
@@ -97,8 +76,8 @@ def load_cross_encoder(
     if callable(model):
         digest = identify(model, what="cross-encoder")
         kind = _kind(activation, auto=getattr(model, "kind", "ce_prob"))
-        return CallableScorer(function=model, digest=digest_of({"function": digest, "kind": kind}), kind=kind)
-    raise ConfigError(f"cross_encoder= got a {type(model).__name__}; allowed are {ALLOWED}.")
+        return scorers.CallableScorer(function=model, digest=digest_of({"function": digest, "kind": kind}), kind=kind)
+    raise ConfigError(f"cross_encoder= got a {type(model).__name__}; allowed are {scorers.ALLOWED}.")
 
 
 def may_score(model: Any) -> bool:
@@ -113,11 +92,11 @@ def _kind(activation: Activation, *, auto: ScoreKind) -> ScoreKind:
 def _from_folder(
     name: str, device: str, activation: Activation, max_length: int | None, own_code: bool = False
 ) -> PairScorer:
-    folder = model_folder(name, otherwise="a CrossEncoder, a rerankers model, or a callable")
+    folder = model_files.model_folder(name, otherwise="a CrossEncoder, a rerankers model, or a callable")
     check_family(family_of_folder(folder), "cross_encoder", repr(name))
     if (folder / FOLDS).exists():
         members = [folder / f"fold-{number}" for number in range(_folds(folder))]
-        return CrossFitted(
+        return scorers.CrossFitted(
             scorers=tuple(_from_folder(str(member), device, activation, max_length) for member in members)
         )
     if (folder / LATE_INTERACTION).exists():
@@ -127,21 +106,24 @@ def _from_folder(
                 "were given; it returns logits and has its encoder's length. Leave both out."
             )
         return open_late_interaction(folder, device=device)
-    check_complete(folder, name)
+    model_files.check_complete(folder, name)
     config = read_json(folder / "config.json")
     if activation == "auto":
         _check_activation(_own_activation(folder, config), name)
-    kind, limit = _kind(activation, auto="ce_logit"), max_length or longest_input(folder)
+    kind, limit = _kind(activation, auto="ce_logit"), max_length or model_files.longest_input(folder)
     if _is_modular(folder):
-        return SentenceTransformersScorer.of(folder, max_length=max_length, kind=kind, device=device, own_code=own_code)
+        digest = scorers.modular_digest(str(folder), max_length, kind, own_code)
+        return scorers.SentenceTransformersScorer(
+            folder=str(folder), max_length=max_length, kind=kind, digest=digest, device=device, own_code=own_code
+        )
     labels = len(config.get("id2label") or {}) or int(config.get("num_labels", 2))
     if labels > 2:
         raise ModelError(
             f"The model {name!r} has {labels} labels; one (relevance) or two (not relevant, relevant) can be read. "
             "Pass a callable (queries, documents) -> scores that says which labels mean relevant."
         )
-    digest = classifier_digest(str(folder), limit, kind)
-    return TransformersScorer(folder=str(folder), max_length=limit, kind=kind, digest=digest, device=device)
+    digest = scorers.classifier_digest(str(folder), limit, kind)
+    return scorers.TransformersScorer(folder=str(folder), max_length=limit, kind=kind, digest=digest, device=device)
 
 
 def _folds(folder: Path) -> int:
@@ -156,8 +138,9 @@ def _is_modular(folder: Path) -> bool:
     modules = [str(module["type"]) for module in modules_of(folder)]
     settings = read_json(folder / "config_sentence_transformers.json", default={})
     plain = modules == [] or (len(modules) == 1 and modules[0].startswith(OURS) and modules[0].endswith(".Transformer"))
+    plain = plain and model_files.is_plain(folder, model_files.CLASSIFIER)
     prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"))
-    return not plain or bool(prompt) or bool(settings.get("keep_in_fp32_modules")) or not is_plain(folder, CLASSIFIER)
+    return not plain or bool(prompt) or bool(settings.get("keep_in_fp32_modules"))
 
 
 def _own_activation(folder: Path, config: dict[str, Any]) -> str:
@@ -204,23 +187,15 @@ def _from_sentence_transformers(
 
 
 def _check_saved(model: Any, scorer: PairScorer) -> None:
-    """Raise where a saved CrossEncoder gives other scores than the live one.
-
-    Raises:
-        ModelError: the scores differ, as after a `forward` was put in another's place.
-    """
+    """Raise where a saved CrossEncoder gives other scores than the live one; see `check_same`."""
     import torch
 
     with same_modes(model):
         live = model.predict(PROBES, activation_fn=torch.nn.Identity(), show_progress_bar=False)
     opened = scorer.score(*zip(*PROBES, strict=True))
-    forget_scorers()
-    if not close_to(log_odds(live), opened, model):
-        raise ModelError(
-            f"cross_encoder= got a {type(model).__name__} that cannot be saved as it is: opened again, it gives other "
-            "scores. A setting or method of the live object is in no file. Save it and pass the folder if that is what "
-            "you want, or pass a callable (queries, documents) -> scores that calls its predict()."
-        )
+    scorers.forget_scorers()
+    instead = "a callable (queries, documents) -> scores that calls its predict()"
+    check_same(model, scorers.log_odds(live), opened, slot="cross_encoder", results="scores", instead=instead)
 
 
 def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_length: int | None) -> PairScorer:
@@ -229,7 +204,7 @@ def _from_rerankers(model: Any, cache_dir: Path, activation: Activation, max_len
     if not type(classifier).__name__.endswith(TRAINED_HEAD) or not hasattr(model, "tokenizer"):
         kind = _kind(activation, auto="ce_prob")
         digest = identify(model, what="cross-encoder")
-        return RerankersScorer(model=model, kind=kind, digest=digest_of({"model": digest, "kind": kind}))
+        return scorers.RerankersScorer(model=model, kind=kind, digest=digest_of({"model": digest, "kind": kind}))
 
     folder = saved(classifier, cache_dir, kinds.CROSS_ENCODER, tokenizer=model.tokenizer) / "model"
     said: Activation = "sigmoid" if _kind(activation, auto="ce_logit") == "ce_logit" else "identity"

@@ -1,22 +1,25 @@
 """Vectors of a corpus that survive: shards on disk, reused after a kill, encoded by all ranks of a launch.
 
 Identical texts are encoded once. The folder's name covers the texts and everything of the encoder that changes a
-vector.
+vector. A shard's name carries the digest of its content, so what is reused is what was written; a manifest says what
+the vectors are.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from hf_hardneg.arrays.vectors import checked_vectors
 from hf_hardneg.corpus.documents import Corpus
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, StoreError
 from hf_hardneg.identity import UNIDENTIFIED
-from hf_hardneg.models.embedding_shards import Shards
 from hf_hardneg.models.encoder import Encoder
 from hf_hardneg.models.model_names import model_name
 from hf_hardneg.runtime.progress import bar
@@ -25,6 +28,9 @@ from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import writing
 from hf_hardneg.store.leases import lease
 from hf_hardneg.store.locks import Lock
+from hf_hardneg.store.manifests import Manifest
+from hf_hardneg.store.named_files import NAME, describe, is_intact, publish, shards
+from hf_hardneg.store.stored_arrays import mapped_array
 from hf_hardneg.text.keys import text_keys
 
 logger = logging.getLogger(__name__)
@@ -142,3 +148,98 @@ def _distinct(corpus: Corpus) -> _Texts:
     position = np.empty_like(order)
     position[order] = np.arange(len(order))
     return _Texts(first[order], position[inverse], directories.bytes_digest(keys[first[order]].tobytes()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """A folder of shards.
+
+    Args:
+        folder (`Path`): where they lie.
+        count (`int`): vectors in all.
+        size (`int`): vectors in each shard but the last.
+        half_above (`int`): bytes of all vectors in float32 above which they are stored as float16.
+    """
+
+    folder: Path
+    count: int
+    size: int
+    half_above: int
+
+    def __len__(self) -> int:
+        return -(-self.count // self.size)
+
+    def positions(self, number: int) -> slice:
+        """Say which of the vectors the shard of that number holds."""
+        return slice(number * self.size, min((number + 1) * self.size, self.count))
+
+    def paths(self) -> dict[int, Path]:
+        """List the shards that are on disk, by number."""
+        numbered = ((NAME.fullmatch(path.name), path) for path in shards(self.folder))
+        return {int(named["number"][:-1]): path for named, path in numbered if named and named["number"]}
+
+    def keep_intact(self, share: Iterable[int]) -> set[int]:
+        """Return the shards of a share that are on disk as they were written, and remove altered ones."""
+        paths, wanted = self.paths(), set(share)
+        present = {number: path for number, path in paths.items() if number in wanted}
+        altered = {number for number, path in present.items() if not self._is_whole(number, path)}
+        for number in altered:
+            present[number].unlink()
+        return present.keys() - altered
+
+    def _is_whole(self, number: int, path: Path) -> bool:
+        positions = self.positions(number)
+        try:
+            return is_intact(path) and len(_mapped(path)) == positions.stop - positions.start
+        except (OSError, ValueError):
+            return False
+
+    def publish(self, number: int, vectors: np.ndarray) -> None:
+        """Write a shard, all of it or nothing.
+
+        Args:
+            number (`int`): its number.
+            vectors (`np.ndarray`): (n, d) float32.
+
+        Raises:
+            DataError: float16 is stored, and a value is beyond its range.
+        """
+        if self.count * vectors.shape[1] * 4 > self.half_above:
+            with np.errstate(over="ignore"):
+                vectors = vectors.astype(np.float16)
+            checked_vectors(vectors, what="vectors stored as float16", start=self.positions(number).start)
+        publish(self.folder, f"{number:06d}-", vectors)
+
+    def describe(self, origin: Mapping[str, Any], about: Mapping[str, str]) -> None:
+        """Write the manifest, once the first shard is there: where the vectors come from, and how they are stored."""
+        first = _mapped(self.paths()[0])
+        layout = {"count": self.count, "shard": self.size, "width": first.shape[1], "dtype": str(first.dtype)}
+        describe(self.folder, Manifest(kind=kinds.VECTORS.name, parameters={**origin, **layout}, files={}, about=about))
+
+    def gather(self, positions: np.ndarray) -> np.ndarray:
+        """Read the vectors at some positions, (n, d) float32.
+
+        Raises:
+            StoreError: a shard is missing.
+        """
+        paths, parts = self.paths(), {}
+        for number in np.unique(positions // self.size):
+            if number not in paths:
+                raise StoreError(
+                    f"Shard {number} of the vectors in {self.folder} is missing here. All processes must see one "
+                    "cache_dir= (on several nodes: a shared file system); run again to encode what is missing."
+                )
+            parts[number] = _mapped(paths[number])
+        block = np.empty((len(positions), next(iter(parts.values())).shape[1]), np.float32)
+        for number, vectors in parts.items():
+            here = positions // self.size == number
+            block[here] = vectors[positions[here] % self.size]
+        return block
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """Return the vectors of a shard, (n, d) float32 or float16."""
+    try:
+        return mapped_array(path, np.float32)
+    except ValueError:
+        return mapped_array(path, np.float16)

@@ -20,24 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args, runtime_c
 import numpy as np
 
 from hf_hardneg.arrays.vectors import checked_vectors
-from hf_hardneg.errors import ConfigError, DataError, ModelError
+from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.identity import identify
+from hf_hardneg.models import model_files
 from hf_hardneg.models.families import TEXT_ENCODERS_OF_PAIRS, UNKNOWN, check_family, family_of_folder, family_of_live
 from hf_hardneg.models.forward import check_device, device_here, in_order, load_model, passes
-from hf_hardneg.models.live import close_to, same_modes
-from hf_hardneg.models.model_files import (
-    ModelFiles,
-    NotCovered,
-    Precision,
-    changed,
-    described,
-    model_folder,
-    read_json,
-    read_model_files,
-    tell_prompts,
-)
+from hf_hardneg.models.live import check_same, same_modes, saved
+from hf_hardneg.models.model_files import ModelFiles, NotCovered, Precision, read_json, read_model_files, tell_prompts
 from hf_hardneg.models.modules import AHEAD, KINDS, OTHERWISE, Kind, SentenceTransformerEncoder, forget_modules
-from hf_hardneg.models.saving import saved
 from hf_hardneg.runtime.process import single_thread_in_child
 from hf_hardneg.store import kinds
 
@@ -82,7 +72,7 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
         return encoder
     check_device(device)
     if isinstance(encoder, (str, os.PathLike)):
-        with described(os.fspath(encoder)):
+        with model_files.described(os.fspath(encoder)):
             return _of_folder(os.fspath(encoder), device, precision)
     if family_of_live(encoder) is not None:
         tell_prompts(vars(encoder), f"that encoder= got, a {type(encoder).__name__},")
@@ -96,7 +86,7 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
 
 
 def _of_folder(name: str, device: str, precision: Precision) -> Encoder:
-    folder = model_folder(name, otherwise="a SentenceTransformer, or a callable")
+    folder = model_files.model_folder(name, otherwise="a SentenceTransformer, or a callable")
     check_family(family_of_folder(folder), "encoder", repr(name))
     tell_prompts(read_json(folder / "config_sentence_transformers.json", default={}), repr(name))
     try:
@@ -146,22 +136,14 @@ def _precision(model: Path, device: str) -> Precision:
 
 
 def _check_saved(model: Any, directory: Path) -> None:
-    """Raise where a saved model gives other vectors than the live one.
-
-    Raises:
-        ModelError: the vectors differ, as after a `forward` was put in another's place.
-    """
+    """Raise where a saved model gives other vectors than the live one; see `check_same`."""
     encoder = open_saved(directory, str(model.device))
+    instead = "a callable list[str] -> (n, d), such as a function that calls its encode()"
     for kind, encode in KINDS.items():
         with same_modes(model):
             live = getattr(model, encode)(PROBES, show_progress_bar=False, convert_to_numpy=True)
-        if not close_to(live, encoder.encode(PROBES, kind=kind), model):
-            raise ModelError(
-                f"encoder= got a {type(model).__name__} that cannot be saved as it is: opened again, it gives other "
-                f"vectors for a {kind}. A setting or method of the live object is in no file. Save it and pass the "
-                "folder if that is what you want, or pass a callable list[str] -> (n, d), such as a function that "
-                "calls its encode()."
-            )
+        opened = encoder.encode(PROBES, kind=kind)
+        check_same(model, live, opened, slot="encoder", results=f"vectors for a {kind}", instead=instead)
     unload_models()
 
 
@@ -187,13 +169,11 @@ class TransformersEncoder:
         files (`ModelFiles`): where it lies and what its files say.
         digest (`str`): of the files' content; checked again when the weights are loaded.
         device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"` or `"mps"`; a GPU if there is one.
-        batch_tokens (`int`, *optional*): padded tokens per forward pass; does not change the vectors on CPU.
     """
 
     files: ModelFiles
     digest: str
     device: str = "auto"
-    batch_tokens: int | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -268,8 +248,8 @@ class TransformersEncoder:
             with half:
                 return output(model(**inputs).last_hidden_state, inputs["attention_mask"])
 
-        ids, limit = {"input_ids": tokens["input_ids"]}, self.files.max_length
-        return passes(run, tokenizer, ids, limit=limit, device=device, batch_tokens=self.batch_tokens)
+        ids = {"input_ids": tokens["input_ids"]}
+        return passes(run, tokenizer, ids, limit=self.files.max_length, device=device)
 
 
 def _half_precision(precision: Precision, device: str) -> AbstractContextManager[Any]:
@@ -291,7 +271,7 @@ def unload_models() -> None:
 @functools.lru_cache(maxsize=2)
 def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
     if files.digest() != digest:
-        raise changed(files.folder)
+        raise model_files.changed(files.folder)
     half = read_json(Path(files.folder) / "config.json").get("model_type") in TEXT_ENCODERS_OF_PAIRS
     return load_model(files.folder, "AutoModelForTextEncoding" if half else "AutoModel", device, otherwise=OTHERWISE)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LENGTH_STEP = 8
 BATCH_TOKENS = {"cpu": 1024, "gpu": 65536}
+"""Padded tokens of a forward pass; on CPU they do not change the result."""
 
 
 def resolved_device(device: str) -> str:
@@ -170,7 +171,6 @@ def passes(
     *,
     limit: int,
     device: str,
-    batch_tokens: int | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Run a model over texts batch by batch; return which texts, (b,), and their values, (b, ...) float32.
 
@@ -180,7 +180,6 @@ def passes(
         tokens (`Mapping[str, list[list[int]]]`): n lists for each input of the model, `input_ids` among them.
         limit (`int`): the longest a text may be padded to.
         device (`str`): where the model is.
-        batch_tokens (`int`, *optional*): padded tokens per forward pass; does not change the result on CPU.
     """
     import torch
 
@@ -195,9 +194,14 @@ def passes(
             parts.append((rows, run(inputs).float().cpu().numpy()))
 
     threads = torch.get_num_threads() if device == "cpu" else 1
-    budget = batch_tokens or BATCH_TOKENS["cpu" if device == "cpu" else "gpu"]
+    budget = BATCH_TOKENS["cpu" if device == "cpu" else "gpu"]
     batches = _buckets([len(ids) for ids in tokens["input_ids"]], limit, budget, threads)
-    _run_all(run_batch, batches, threads)
+    if threads == 1:
+        for batch in batches:
+            run_batch(batch)
+    else:  # each batch on one thread: faster than all threads on each batch, and the same to the bit
+        with torch_threads(threads) as pool:
+            list(pool.map(run_batch, batches))
     return parts
 
 
@@ -210,13 +214,3 @@ def _buckets(lengths: list[int], limit: int, budget: int, threads: int) -> list[
         rows, size = np.flatnonzero(padded == length), max(1, budget // max(int(length), 1))
         batches += [(rows[start : start + size], int(length)) for start in range(0, len(rows), size)]
     return batches
-
-
-def _run_all(run: Callable[[Any], None], batches: list[Any], threads: int) -> None:
-    """Run batches on all threads, each batch on one: faster than all threads on each batch, and the same to the bit."""
-    if threads == 1:
-        for batch in batches:
-            run(batch)
-        return
-    with torch_threads(threads) as pool:
-        list(pool.map(run, batches))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,6 @@ def modules_digest(folder: str, *, own_code: bool = False) -> str:
 
 def _class(name: str) -> Any:
     """Import a class by its dotted name, if possible; a class in a file of the folder is among the files."""
-    import importlib
-
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -171,16 +171,6 @@ class StoredScorer:
         """The kind of the scorer's scores."""
         return self.scorer.kind
 
-    @property
-    def device(self) -> str:
-        """Where the scorer runs."""
-        return str(getattr(self.scorer, "device", "cpu"))
-
-    @property
-    def share(self) -> float | None:
-        """The scorer's share, if it has one."""
-        return getattr(self.scorer, "share", None)
-
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Score (query, document) pairs, (n,) float32; NaN where the model gives none."""
         keys, first, place = np.unique(pair_keys(queries, documents), return_index=True, return_inverse=True)

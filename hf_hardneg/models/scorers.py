@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from hf_hardneg.arrays.vectors import as_numbers
+from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import DataError
 from hf_hardneg.models.forward import device_here, in_order, load_model, loading, passes
 from hf_hardneg.models.model_files import READ, changed, content_digests
@@ -23,9 +23,6 @@ from hf_hardneg.models.modules import modules_digest
 from hf_hardneg.runtime.optional import require
 from hf_hardneg.runtime.process import single_thread_in_child
 from hf_hardneg.store.directories import digest_of
-
-if TYPE_CHECKING:
-    pass
 
 ScoreKind = Literal["ce_logit", "ce_prob"]
 ALLOWED = "a trained cross-encoder's folder or Hub id, a CrossEncoder, a rerankers model, or a callable"
@@ -143,18 +140,15 @@ class TransformersScorer(_ModelScorer):
         kind (`str`): what the logits are.
         digest (`str`): of the files' content and the fields above; checked again when the weights are loaded.
         device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"` or `"mps"`; a GPU if there is one.
-        batch_tokens (`int`, *optional*): padded tokens per forward pass; does not change scores on CPU.
     """
 
     max_length: int
-    batch_tokens: int | None = None
 
     def _logits(self, queries: list[str], documents: list[str], device: str) -> np.ndarray:
         model, tokenizer = _loaded(self.folder, self.max_length, self.kind, self.digest, device)
         tokens = tokenizer(queries, documents, truncation=True, max_length=self.max_length)
         run = lambda inputs: model(**inputs).logits  # noqa: E731
-        parts = passes(run, tokenizer, tokens, limit=self.max_length, device=device, batch_tokens=self.batch_tokens)
-        return in_order(parts)
+        return in_order(passes(run, tokenizer, tokens, limit=self.max_length, device=device))
 
 
 @functools.lru_cache(maxsize=2)
@@ -185,20 +179,6 @@ class SentenceTransformersScorer(_ModelScorer):
 
     own_code: bool = False
 
-    @classmethod
-    def of(
-        cls, folder: Path, *, max_length: int | None, kind: ScoreKind, device: str, own_code: bool
-    ) -> SentenceTransformersScorer:
-        """Make the scorer of a folder, whose files are read and no more.
-
-        Raises:
-            ModelError: it has modules of its own, and `own_code` is not wanted.
-        """
-        digest = _modular_digest(str(folder), max_length, kind, own_code)
-        return cls(
-            folder=str(folder), max_length=max_length, kind=kind, digest=digest, device=device, own_code=own_code
-        )
-
     def _logits(self, queries: list[str], documents: list[str], device: str) -> np.ndarray:
         """Run `predict` without the model's activation."""
         import torch
@@ -209,14 +189,19 @@ class SentenceTransformersScorer(_ModelScorer):
         return logits
 
 
-def _modular_digest(folder: str, max_length: int | None, kind: str, own_code: bool) -> str:
+def modular_digest(folder: str, max_length: int | None, kind: str, own_code: bool) -> str:
+    """Return the identity of a CrossEncoder of several modules; see `classifier_digest`.
+
+    Raises:
+        ModelError: it has modules of its own, and `own_code` is not wanted.
+    """
     return digest_of({"files": modules_digest(folder, own_code=own_code), "max_length": max_length, "kind": kind})
 
 
 @functools.lru_cache(maxsize=2)
 def _modular(folder: str, max_length: int | None, kind: ScoreKind, digest: str, device: str, own_code: bool) -> Any:
     module = require("sentence_transformers", extra="sentence-transformers", needed_by=f"the cross-encoder at {folder}")
-    if not own_code and _modular_digest(folder, max_length, kind, own_code) != digest:
+    if not own_code and modular_digest(folder, max_length, kind, own_code) != digest:
         raise changed(folder)
     with loading(folder, otherwise=ALLOWED):
         model = module.CrossEncoder(folder, device=device, trust_remote_code=own_code)
@@ -290,3 +275,38 @@ class CallableScorer:
         """
         single_thread_in_child()
         return _checked(self.function(list(queries), list(documents)), len(queries))
+
+
+def folds_of(queries: Sequence[str], folds: int) -> np.ndarray:
+    """Say which fold each query is in, (n,) int64: a function of its text alone."""
+    return (keyed_uniforms(0, "folds", "", queries) * folds).astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossFitted:
+    """Scores of a query by the model of its fold, which was trained on the other folds.
+
+    Args:
+        scorers (`tuple[PairScorer, ...]`): one for each fold.
+    """
+
+    scorers: tuple[PairScorer, ...]
+
+    @property
+    def digest(self) -> str:
+        """The identity of all models together."""
+        return digest_of({"folds": [scorer.digest for scorer in self.scorers]})
+
+    @property
+    def kind(self) -> ScoreKind:
+        """The kind of the models' scores."""
+        return self.scorers[0].kind
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+        """Score (query, document) pairs, (n,) float32."""
+        scores = np.empty(len(queries), np.float32)
+        fold = folds_of(queries, len(self.scorers))
+        for number, scorer in enumerate(self.scorers):
+            rows = np.flatnonzero(fold == number).tolist()
+            scores[rows] = scorer.score([queries[i] for i in rows], [documents[i] for i in rows])
+        return scores

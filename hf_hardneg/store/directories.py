@@ -233,7 +233,17 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        return Manifest.read(path)
+        with _reading(path, directory):
+            return Manifest.read(path)
+    except ValueError as error:
+        raise StoreError(f"{path} is no manifest: {error}. {rebuild(directory)}") from error
+
+
+@contextlib.contextmanager
+def _reading(path: Path, directory: Path) -> Iterator[None]:
+    """Read a file of a published directory inside; what fails is a `StoreError`."""
+    try:
+        yield
     except FileNotFoundError as error:
         if not directory.exists():
             raise StoreError(
@@ -242,11 +252,12 @@ def read_manifest(directory: Path) -> Manifest:
             ) from error
         raise StoreError(f"{path} is missing. {rebuild(directory)}") from error
     except PermissionError as error:
-        raise StoreError(f"{path} may not be read by this user ({error}). {_readable(directory)}") from error
+        raise StoreError(
+            f"{path} may not be read by this user ({error}). Have its owner open it to you, or give another cache_dir= "
+            f"than {directory.parent}."
+        ) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error}. {rebuild(directory)}") from error
-    except ValueError as error:
-        raise StoreError(f"{path} is no manifest: {error}. {rebuild(directory)}") from error
 
 
 def check(directory: Path, *, foreign: bool = False) -> Manifest:
@@ -275,8 +286,9 @@ def check(directory: Path, *, foreign: bool = False) -> Manifest:
             size = f"{status.st_size:,} bytes where {recorded.size:,} were written"
             raise StoreError(f"{path} is truncated or altered: {size}. {rebuild(directory)}")
         is_read = everything or recorded.size <= most or status.st_mtime_ns != recorded.mtime_ns
-        if is_read and _digest_there(path) != recorded.blake2b:
-            raise StoreError(f"{path} was altered: its checksum is not the recorded one. {rebuild(directory)}")
+        with _reading(path, directory):
+            if is_read and file_digest(path) != recorded.blake2b:
+                raise altered(directory, name, "its checksum is not the recorded one")
     if verified is not None:
         verified.add(directory)
     return manifest
@@ -338,33 +350,16 @@ def refuse_unlisted(directory: Path) -> None:
 def _status(directory: Path, name: str) -> os.stat_result:
     """Return the status of a listed file, which must be a regular one, in folders that are no links."""
     path = directory / name
-    try:
+    with _reading(path, directory):
         for folder in path.relative_to(directory).parents:
             if folder != Path() and not stat.S_ISDIR(os.lstat(directory / folder).st_mode):
-                raise NotADirectoryError
+                raise NotADirectoryError("it is not in a folder of its directory")
         status = os.lstat(path)
-    except FileNotFoundError as error:
-        raise StoreError(f"{path} is missing. {rebuild(directory)}") from error
-    except PermissionError as error:
-        raise StoreError(f"{path} may not be read by this user ({error}). {_readable(directory)}") from error
-    except OSError as error:
-        raise StoreError(f"{path} is not in a folder of its directory. {rebuild(directory)}") from error
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is a link, a folder or a device, not the file that was written. {rebuild(directory)}")
     return status
 
 
-def _digest_there(path: Path) -> str:
-    try:
-        return file_digest(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error}. {_readable(path.parent)}") from error
-
-
 def rebuild(directory: Path) -> str:
     """Say what to do about a damaged directory."""
     return f"Delete the directory to rebuild it on the next run: rm -r {shlex.quote(str(directory))}"
-
-
-def _readable(directory: Path) -> str:
-    return f"Have its owner open it to you, or give another cache_dir= than {directory.parent}."

@@ -103,12 +103,10 @@ def _folders(root: Path) -> list[Path]:
         return []
     except OSError as error:
         raise StoreError(f"{root} cannot be read as a cache: {error}. Give the cache_dir= of your runs.") from error
-    return [path for path in folders if _is_ours(path)]
-
-
-def _is_ours(path: Path) -> bool:
-    named = _NAME.fullmatch(path.name)
-    return named is not None and bool(named["partial"] or named["kind"] in SHARDED or os.path.lexists(path / MANIFEST))
+    named = [(path, name) for path in folders if (name := _NAME.fullmatch(path.name))]
+    return [
+        path for path, name in named if name["partial"] or name["kind"] in SHARDED or os.path.lexists(path / MANIFEST)
+    ]
 
 
 def entry_of(path: Path) -> Entry:
@@ -190,17 +188,11 @@ def prune(
         for entry in entries
         if entry.kind == "partial" or (conditions and entry.used <= oldest and (not kinds or entry.kind in kinds))
     ]
-    removed: list[Entry] = []
-    in_use: list[Entry] = []
-    for entry in chosen:
-        user = _took_out(entry, dry_run=dry_run)
-        if user:
-            in_use.append(replace(entry, used_by=user))
-        else:
-            removed.append(entry)
+    tried = [replace(entry, used_by=_took_out(entry, dry_run=dry_run)) for entry in chosen]
     if not dry_run:
         _take_out_locks(root)
-    return Pruned(removed=tuple(removed), in_use=tuple(in_use), dry_run=dry_run)
+    removed = tuple(entry for entry in tried if not entry.used_by)
+    return Pruned(removed=removed, in_use=tuple(entry for entry in tried if entry.used_by), dry_run=dry_run)
 
 
 def _took_out(entry: Entry, *, dry_run: bool) -> str:

@@ -271,10 +271,7 @@ _shared: WeakValueDictionary[Path, Lock] = WeakValueDictionary()
 
 def shared(path: Path) -> Lock:
     """Return the one lock of a path that this whole process shares, for as long as anybody in it keeps the lock."""
-    lock = _shared.get(path)
-    if lock is None:
-        lock = _shared[path] = Lock(path)
-    return lock
+    return _shared.setdefault(path, Lock(path))
 
 
 @atexit.register
@@ -349,9 +346,7 @@ def _allowed() -> float:
 
 
 def _tell(path: Path, holder: Holder | None, seconds: float) -> None:
-    who = str(holder or UNNAMED)
-    if holder and holder.pid == os.getpid():
-        who = "another thread of this process"
+    who = "another thread of this process" if holder and holder.pid == os.getpid() else holder or UNNAMED
     warn(
         f"Waiting for {path}, which {who} has held for at least {seconds:.0f} s. This goes on when that process is "
         f"done or ends; {TIMEOUT} in the environment sets how many seconds to wait at most.",

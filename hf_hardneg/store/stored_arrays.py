@@ -11,7 +11,7 @@ import math
 import mmap
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,31 +83,27 @@ class Schema:
 
     def read(self, directory: Path, **sizes: int) -> dict[str, np.ndarray]:
         """Map the arrays and check them anew, as directories need whose name is no digest of what they hold."""
-        return _read(self, directory, sizes)
+        listed = directories.check(directory).files
+        arrays = {}
+        for name, stored in self.arrays:
+            path = directory / f"{name}.npy"
+            if path.name not in listed:
+                raise StoreError(f"{path} is missing in the manifest. {directories.rebuild(directory)}")
+            try:
+                arrays[name] = mapped_array(path, stored.dtype, private=self.private)
+                _name_sizes(stored.shape.split(), arrays[name].shape, sizes)
+            except (OSError, ValueError) as error:
+                raise directories.altered(directory, path.name, str(error)) from error
+        for name, stored in self.arrays:
+            if wrong := _wrong_value(arrays[name], stored, sizes):
+                raise directories.altered(directory, f"{name}.npy", wrong)
+            drop(arrays[name])
+        return arrays
 
 
 @functools.lru_cache(maxsize=64)
 def _opened(schema: Schema, directory: Path, sizes: tuple[tuple[str, int], ...]) -> dict[str, np.ndarray]:
-    return _read(schema, directory, dict(sizes))
-
-
-def _read(schema: Schema, directory: Path, known: dict[str, int]) -> dict[str, np.ndarray]:
-    listed = directories.check(directory).files
-    arrays = {}
-    for name, stored in schema.arrays:
-        path = directory / f"{name}.npy"
-        if path.name not in listed:
-            raise StoreError(f"{path} is missing in the manifest. {directories.rebuild(directory)}")
-        try:
-            arrays[name] = mapped_array(path, stored.dtype, private=schema.private)
-            _name_sizes(stored.shape.split(), arrays[name].shape, known)
-        except (OSError, ValueError) as error:
-            raise directories.altered(directory, path.name, str(error)) from error
-    for name, stored in schema.arrays:
-        if wrong := _wrong_value(arrays[name], stored, known):
-            raise directories.altered(directory, f"{name}.npy", wrong)
-        drop(arrays[name])
-    return arrays
+    return schema.read(directory, **dict(sizes))
 
 
 def mapped_array(path: Path, dtype: Any, *, private: bool = False, follow: bool = False) -> np.ndarray:
@@ -169,7 +165,9 @@ def _wrong_value(values: np.ndarray, stored: Stored, sizes: Mapping[str, int]) -
         return None if _ascends(values, sizes[stored.bounds]) else f"it does not ascend to {sizes[stored.bounds]:,}"
     if stored.least is None:
         return None
-    for block in _blocks(values):
+    flat = values.reshape(-1, order="A")
+    for start in range(0, len(flat), CHECKED):
+        block = flat[start : start + CHECKED]
         if not block.min() >= stored.least:
             return f"it holds values below {stored.least}, or that are no numbers"
         if below is not None and block.max() >= below:
@@ -180,13 +178,5 @@ def _wrong_value(values: np.ndarray, stored: Stored, sizes: Mapping[str, int]) -
 def _ascends(values: np.ndarray, last: int) -> bool:
     """Return whether values (n,) ascend from 0 to `last`."""
     ends = len(values) > 0 and values[0] == 0 and values[-1] == last
-    return bool(ends and all((np.diff(values[start : start + CHECKED + 1]) >= 0).all() for start in _starts(values)))
-
-
-def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
-    flat = values.reshape(-1, order="A")
-    return (flat[start : start + CHECKED] for start in _starts(flat))
-
-
-def _starts(values: np.ndarray) -> range:
-    return range(0, len(values), CHECKED)
+    starts = range(0, len(values), CHECKED)
+    return bool(ends and all((np.diff(values[start : start + CHECKED + 1]) >= 0).all() for start in starts))

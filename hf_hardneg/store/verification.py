@@ -46,17 +46,12 @@ def verify_cache(root: Path) -> list[Verified]:
 def _damage(entry: Entry) -> str:
     try:
         if entry.kind in SHARDED:
-            return _damaged_shards(entry.path)
+            bad = [path.name for path in shards(entry.path) if not is_intact(path)]
+            lost = "what they held is computed again when it is needed"
+            return f"{len(bad)} shards were altered, such as {bad[0]}; {lost}." if bad else ""
         with directories.verifying():
             directories.check(entry.path)
         altered = altered_replies(entry.path) if (entry.path / FILE).exists() else 0
     except StoreError as error:
         return str(error)
     return f"{altered} replies were altered; they are asked again when they are needed." if altered else ""
-
-
-def _damaged_shards(folder: Path) -> str:
-    bad = [path.name for path in shards(folder) if not is_intact(path)]
-    if not bad:
-        return ""
-    return f"{len(bad)} shards were altered, such as {bad[0]}; what they held is computed again when it is needed."

@@ -18,23 +18,11 @@ from hf_hardneg.text.words import bare, lucene_words, plain, words
 ANALYSIS = 1
 """Of the rules by which texts become terms."""
 
-STOP_WORDS = {
-    "chinese": "STOPWORDS_CHINESE",
-    "danish": "STOPWORDS_DANISH",
-    "dutch": "STOPWORDS_DUTCH",
-    "english": "STOPWORDS_EN",
-    "french": "STOPWORDS_FRENCH",
-    "german": "STOPWORDS_GERMAN",
-    "italian": "STOPWORDS_ITALIAN",
-    "korean": "STOPWORDS_KOREAN",
-    "norwegian": "STOPWORDS_NORWEGIAN",
-    "portuguese": "STOPWORDS_PORTUGUESE",
-    "russian": "STOPWORDS_RUSSIAN",
-    "spanish": "STOPWORDS_SPANISH",
-    "swedish": "STOPWORDS_SWEDISH",
-    "turkish": "STOPWORDS_TURKISH",
-}
-"""Languages with a stop word list, and its name in `bm25s.stopwords`."""
+STOP_WORDS = (
+    *("chinese", "danish", "dutch", "english", "french", "german", "italian", "korean", "norwegian", "portuguese"),
+    *("russian", "spanish", "swedish", "turkish"),
+)
+"""Languages with a stop word list in `bm25s.stopwords`."""
 
 NO_LANGUAGES = frozenset({"dutch_porter", "german2", "kraaij_pohlmann", "lovins", "porter"})
 """Snowball's stemmers that another one of the same language stands beside."""
@@ -76,7 +64,7 @@ class Analyzer:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.language is not None and self.language not in STOP_WORDS and self.language not in _stemmed():
-            raise unknown_name("language", self.language, sorted(STOP_WORDS | dict.fromkeys(_stemmed())))
+            raise unknown_name("language", self.language, sorted({*STOP_WORDS, *_stemmed()}))
         if self.lucene and (self.language != "english" or not self.stem):
             raise ConfigError(
                 f"Analyzer got lucene=True with language={self.language!r}, stem={self.stem}; Lucene's English "
@@ -119,18 +107,17 @@ class _Terms(dict[str, str]):
         return term
 
 
-@functools.lru_cache(maxsize=8)
-def _terms(analyzer: Analyzer) -> _Terms:
-    return _Terms(analyzer)
+_terms = functools.lru_cache(maxsize=8)(_Terms)
 
 
 @functools.cache
 def _stop_words(language: str | None) -> frozenset[str]:
-    if language not in STOP_WORDS:
+    if language is None or language not in STOP_WORDS:
         return frozenset()
     import bm25s.stopwords
 
-    return frozenset(getattr(bm25s.stopwords, STOP_WORDS[language]))
+    name = "EN" if language == "english" else language.upper()
+    return frozenset(getattr(bm25s.stopwords, f"STOPWORDS_{name}"))
 
 
 @functools.cache

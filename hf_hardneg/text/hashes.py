@@ -3,6 +3,9 @@
 They are hashes of `hf_hardneg.arrays.hashing`. `NONE` is that of a text or id that is null or empty.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -60,8 +63,8 @@ def only_ascii_as_it_is(texts: pa.Array, otherwise: Callable[[str], str]) -> pa.
     return pc.replace_with_mask(texts, other, changed)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _folded(bounds, data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _folded(bounds, data):
     """Strings with their ASCII letters lowered, runs of white space one space, none at the ends: bounds and bytes."""
     ends, folded, filled = np.zeros(len(bounds), np.int64), np.empty(bounds[-1] - bounds[0], np.uint8), 0
     for text in range(len(bounds) - 1):
@@ -98,8 +101,8 @@ def _room(most: int) -> int:
     return 1 << int(2 * most).bit_length()
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _grams(bounds, data, room):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _grams(bounds, data, room):
     out = np.empty((bounds[-1] - bounds[0]) // 2 + 2 * len(bounds), np.uint64)
     ends, filled = np.zeros(len(bounds), np.int64), 0
     slots, stamps = np.empty(room, np.uint64), np.full(room, -1)
@@ -126,27 +129,22 @@ def _grams(bounds, data, room):  # type: ignore[no-untyped-def]  # noqa: ANN001,
     return ends, out[:filled]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _added(slots, stamps, stamp, key):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _slot(slots, stamps, stamp, key):
+    """Where a key is in the set under a stamp; else the free slot where it would be."""
+    slot = key & np.uint64(len(slots) - 1)
+    while stamps[slot] == stamp and slots[slot] != key:
+        slot = (slot + np.uint64(1)) & np.uint64(len(slots) - 1)
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _added(slots, stamps, stamp, key):
     """Puts a key into the set under a stamp; whether it was not there."""
-    slot = key & np.uint64(len(slots) - 1)
-    while stamps[slot] == stamp:
-        if slots[slot] == key:
-            return False
-        slot = (slot + np.uint64(1)) & np.uint64(len(slots) - 1)
+    slot = _slot(slots, stamps, stamp, key)
+    is_new = stamps[slot] != stamp
     slots[slot], stamps[slot] = key, stamp
-    return True
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _held(slots, stamps, stamp, key):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Whether a key is in the set under a stamp."""
-    slot = key & np.uint64(len(slots) - 1)
-    while stamps[slot] == stamp:
-        if slots[slot] == key:
-            return True
-        slot = (slot + np.uint64(1)) & np.uint64(len(slots) - 1)
-    return False
+    return is_new
 
 
 def largest_jaccard(
@@ -165,16 +163,8 @@ def largest_jaccard(
     return _largest_jaccard(*grams, starts, *other_grams, other_starts, room)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _largest_jaccard(  # type: ignore[no-untyped-def]  # noqa: ANN202
-    bounds,  # noqa: ANN001
-    grams,  # noqa: ANN001
-    starts,  # noqa: ANN001
-    other_bounds,  # noqa: ANN001
-    other_grams,  # noqa: ANN001
-    other_starts,  # noqa: ANN001
-    room,  # noqa: ANN001
-):
+@njit(cache=True, nogil=True)
+def _largest_jaccard(bounds, grams, starts, other_bounds, other_grams, other_starts, room):
     largest = np.zeros(len(bounds) - 1)
     slots, stamps = np.empty(room, np.uint64), np.full(room, -1)
     for row in range(len(starts) - 1):
@@ -185,7 +175,7 @@ def _largest_jaccard(  # type: ignore[no-untyped-def]  # noqa: ANN202
             for text in range(starts[row], starts[row + 1]):
                 both = 0
                 for place in range(bounds[text], bounds[text + 1]):
-                    both += _held(slots, stamps, other, grams[place])
+                    both += stamps[_slot(slots, stamps, other, grams[place])] == other
                 either = bounds[text + 1] - bounds[text] + theirs - both
                 largest[text] = max(largest[text], both / max(either, 1))
     return largest

@@ -108,11 +108,6 @@ def _lucene() -> str:
     return f"{join}*{part}(?:{join}+{part})*{join}*|{single}|{unspaced}+|{emoji}|{flag}|{key}|{join}+"
 
 
-def _letterless(word: str) -> bool:
-    """Whether a word consists of what only joins letters: then it is none, and was matched so as to be passed over."""
-    return not word[0].isalnum() and _JOINS.fullmatch(word) is not None
-
-
 _PICTURES = r"\u2388\u2600-\u2605\u2607-\u2612\u2614-\u2685\u2690-\u2705\u2708-\u2712\u2763-\u2767"
 """Pictographs of Unicode 12, by which Lucene goes, that later versions no longer count as such."""
 
@@ -121,6 +116,7 @@ _LUCENE_ASCII = re.compile(
     r"_*[a-z0-9]+(?:(?:_+|(?<=[a-z])[':.](?=[a-z])|(?<=[0-9])[.,;'](?=[0-9]))[a-z0-9]+)*_*|_+", re.ASCII
 )
 _JOINS = regex.compile(r"(?:\p{WB=ExtendNumLet}[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}]*)+")
+"""What only joins letters: alone it is no word, and was matched so as to be passed over."""
 _WINDOW = 4096
 """Characters among which the next word is looked for, where words are long."""
 
@@ -134,7 +130,7 @@ def lucene_words(text: str) -> list[str]:
     tokens = pattern.findall(text)
     if max(map(len, tokens), default=0) > LONGEST:
         tokens = list(_cut(text, pattern))
-    tokens = [word for word in tokens if not _letterless(word)]
+    tokens = [word for word in tokens if word[0].isalnum() or not _JOINS.fullmatch(word)]
     if text.isascii():
         return tokens
     return ["".join(_JAVA.get(letter) or letter.lower() for letter in word) for word in tokens]

@@ -23,10 +23,10 @@ from hf_hardneg.hard_negatives import OPTIONS, usable
 from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.models.encoder import TransformersEncoder
 from hf_hardneg.models.families import FOLDS, check_family, family_of_folder
-from hf_hardneg.models.folds import folds_of
 from hf_hardneg.models.forward import LENGTH_STEP, loading, quiet_transformers, resolved_device
 from hf_hardneg.models.late_interaction import LateInteraction, copy_encoder, fit, save
 from hf_hardneg.models.model_files import model_folder, read_model_files
+from hf_hardneg.models.scorers import folds_of
 from hf_hardneg.runtime.arguments import (
     AboveZero,
     AtLeastOne,

@@ -17,8 +17,8 @@ from accelerate.utils import extract_model_from_parallel
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.models.encoder import Encoder, TransformersEncoder, load_encoder, open_saved, save_live
 from hf_hardneg.models.families import BARE, family_of_live
+from hf_hardneg.models.live import saved
 from hf_hardneg.models.model_files import ModelFiles, Pooling
-from hf_hardneg.models.saving import saved
 from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 from hf_hardneg.store import kinds
 from hf_hardneg.store.directories import check, parameters_of, refuse_unlisted

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_hardneg.models.embedding_shards import Shards
+from hf_hardneg.models.embeddings import Shards
 from tests.distributed.job import SHARD, TEXTS, build
 from tests.models.test_encoder import tiny
 from tests.worlds import encode

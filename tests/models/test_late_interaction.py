@@ -14,8 +14,9 @@ from hf_hardneg.errors import ConfigError, ModelError, UnknownNameError
 from hf_hardneg.models import late_interaction
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.encoder import load_encoder
-from hf_hardneg.models.folds import CrossFitted, folds_of
 from hf_hardneg.models.late_interaction import LateInteraction, LateInteractionScorer, fit
+from hf_hardneg.models.model_names import unwrapped
+from hf_hardneg.models.scorers import CrossFitted, folds_of
 from hf_hardneg.training.denoiser import Training, train_denoiser
 from tests.training.test_denoiser import data, encoder  # noqa: F401
 
@@ -147,7 +148,7 @@ def test_a_folder_may_move_and_may_not_change(trained, tmp_path):
 def test_with_folds_they_share_one_encoder(data, encoder, tmp_path):  # noqa: F811
     folder = train(data, encoder, tmp_path / "model", folds=2)
     scorer = load_cross_encoder(folder, cache_dir=tmp_path)
-    assert type(scorer) is CrossFitted and scorer.share == 0.3
+    assert type(scorer) is CrossFitted and unwrapped(scorer).share == 0.3
     assert len(list(folder.rglob("*.safetensors"))) == 1
     assert sorted(one.name for one in folder.iterdir()) == ["encoder", "fold-0", "fold-1", "folds.json"]
     folds = folds_of(data[0]["query"][:], 2)

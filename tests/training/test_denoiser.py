@@ -12,7 +12,7 @@ from hf_hardneg import mine
 from hf_hardneg.cli import main
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.models.cross_encoder import load_cross_encoder
-from hf_hardneg.models.folds import CrossFitted, folds_of
+from hf_hardneg.models.scorers import CrossFitted, folds_of
 from hf_hardneg.training.denoiser import Training, train_denoiser
 from tests.cross_encoders import MINILM
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from hf_hardneg.errors import RanksError
 from hf_hardneg.models import embeddings
-from hf_hardneg.models.embedding_shards import Shards
+from hf_hardneg.models.embeddings import Shards
 from hf_hardneg.models.encoder import TransformersEncoder
 from hf_hardneg.store import directories, disk
 from hf_hardneg.training import Generations, HardNegativePlugin, Schedule, refresh

@@ -4,12 +4,15 @@ The first pass counts the terms of each document and spills the counts to a file
 by term straight into memory-mapped files. Memory holds the vocabulary, one batch of texts and one of counts.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +45,7 @@ SCHEMA = Schema.of(
         BEFORE.removesuffix(".npy"): Stored(np.int32, "common words"),
     }
 )
-"""What `bm25_checks.inconsistency` looks at besides are rows and bitmaps."""
+"""What `consistency.inconsistency` looks at besides are rows and bitmaps."""
 
 STATISTICS = "hf_hardneg.json"
 COUNT = np.dtype([("term", np.int32), ("row", np.int32), ("frequency", np.int32), ("length", np.int32)])
@@ -84,9 +87,10 @@ def write_index(directory: Path, batches: Iterable[pa.Array], documents: int, co
     weights = reserved(directory / WEIGHTS, np.float32, (postings,))
     rows = reserved(directory / ROWS, np.int32, (postings,))
     idf, mean, heads = config.idf(counted.having, documents), counted.tokens / documents, starts[:-1].copy()
-    for counts in _chunks(spill):
-        values = config.weights(idf[counts["term"]], counts["frequency"], counts["length"], mean)
-        _place(counts["term"], counts["row"], values, heads, weights, rows)
+    with spill.open("rb") as stream:
+        while len(counts := np.fromfile(stream, COUNT, CHUNK)):
+            values = config.weights(idf[counts["term"]], counts["frequency"], counts["length"], mean)
+            _place(counts["term"], counts["row"], values, heads, weights, rows)
     spill.unlink()
     save_array(directory / LARGEST, _largest(weights, starts, np.array(RANKS)))
     _save_bitmaps(directory, rows, starts, documents)
@@ -131,14 +135,8 @@ def _counts(ids: np.ndarray, lengths: np.ndarray, first_row: int) -> np.ndarray:
     return counts
 
 
-def _chunks(spill: Path) -> Iterator[np.ndarray]:
-    with spill.open("rb") as stream:
-        while len(counts := np.fromfile(stream, COUNT, CHUNK)):
-            yield counts
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _place(terms, documents, values, heads, weights, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _place(terms, documents, values, heads, weights, rows):
     """Append postings to their terms; `heads` (V,) is where the next of each term goes."""
     for i in range(len(terms)):
         place = heads[terms[i]]
@@ -146,8 +144,8 @@ def _place(terms, documents, values, heads, weights, rows):  # type: ignore[no-u
         heads[terms[i]] = place + 1
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _largest(weights, starts, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _largest(weights, starts, ranks):
     """Each term's weights at the given ranks from the top, (V, len(ranks)) float32, 0 where it has fewer."""
     largest = np.zeros((len(starts) - 1, len(ranks)), np.float32)
     for term in range(len(largest)):
@@ -170,8 +168,8 @@ def _save_bitmaps(directory: Path, rows: np.ndarray, starts: np.ndarray, documen
     save_array(directory / BEFORE, before)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _fill_bitmap(rows, bits, before):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _fill_bitmap(rows, bits, before):
     place = 0
     for word in range(len(bits)):
         before[word] = place

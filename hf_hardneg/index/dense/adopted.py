@@ -16,17 +16,9 @@ from typing import Any
 import numpy as np
 
 from hf_hardneg.arrays.vectors import checked_vectors
-from hf_hardneg.index.dense.approximate import DEPTH, REFINE, SAMPLE, Measured
-from hf_hardneg.index.dense.dense_index import (
-    FILE,
-    TIE_SLACK,
-    DenseIndex,
-    Similarity,
-    load_faiss,
-    mapped_file,
-    normalized,
-    score_vectors,
-)
+from hf_hardneg.index.dense import dense_index
+from hf_hardneg.index.dense.approximate import DEPTH, REFINE, SAMPLE, Measured, measured_of
+from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity, load_faiss
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.store import directories
 from hf_hardneg.store.stored_arrays import Schema, Stored
@@ -74,19 +66,14 @@ class Core:
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
             needed, place = np.unique(rows[part], return_inverse=True)
-            scores[part] = score_vectors(similarity, vectors, self.vectors(needed), query[part], place)
+            scores[part] = dense_index.score_vectors(similarity, vectors, self.vectors(needed), query[part], place)
         return scores
 
     def search(self, similarity: Similarity, vectors: np.ndarray, k: np.ndarray, effort: int) -> Hits:
         """The best `k` (n,) of `effort` times as many that the index proposes to each query."""
-        parts = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
-        for depth in np.unique(k):
-            asked = np.flatnonzero(k == depth)
-            labels = self.index.search(vectors[asked], int(min(depth * effort + TIE_SLACK, self.index.ntotal)))[1]
-            at, place = np.nonzero(labels >= 0)
-            rows = self.order[np.searchsorted(self.labels, labels[at, place], sorter=self.order)]
-            parts.append(Hits(asked[at], rows, self.scores(similarity, vectors, asked[at], rows)))
-        return best_first(Hits(*(np.concatenate(part) for part in zip(*parts, strict=True))), k)
+        query, labels = dense_index.proposed(self.index, vectors, k * effort)
+        rows = self.order[np.searchsorted(self.labels, labels, sorter=self.order)]
+        return best_first(Hits(query, rows, self.scores(similarity, vectors, query, rows)), k)
 
     @property
     def settings(self) -> str:
@@ -112,18 +99,9 @@ def measure(core: Core, similarity: Similarity) -> Measured:
     exact_seconds = time.perf_counter() - begun
 
     def at(effort: int) -> Measured:
-        begun = time.perf_counter()
-        hits = core.search(similarity, asked, np.full(len(asked), depth), effort)
-        return Measured(
-            recall=float((hits.score >= least[hits.query]).sum() / (len(asked) * depth)),
-            target=TARGET,
-            depth=depth,
-            queries=len(asked),
-            sample="documents",
-            effort={REFINE: effort},
-            seconds=time.perf_counter() - begun,
-            exact_seconds=exact_seconds,
-        )
+        search = functools.partial(core.search, similarity, asked, np.full(len(asked), depth), effort)
+        told = {"target": TARGET, "sample": "documents", "effort": {REFINE: effort}, "exact_seconds": exact_seconds}
+        return measured_of(search, least, depth, **told)
 
     best = at(1)
     while best.recall < TARGET and best.effort[REFINE] < MOST:
@@ -178,7 +156,7 @@ class AdoptedIndex(DenseIndex):
         matrix = checked_vectors(vectors, what=what, width=self.query_width)
         for transform in self.transforms:
             matrix = _transformed(transform, matrix)
-        return normalized(matrix) if self.similarity == "cosine" else matrix
+        return dense_index.normalized(matrix) if self.similarity == "cosine" else matrix
 
     def search(self, vectors: np.ndarray, k: np.ndarray) -> Hits:
         """See `DenseIndex`; what a core that is not flat proposes is scored by its vectors."""
@@ -237,4 +215,4 @@ def _opened(directory: Path) -> _Opened:
     if LABELS not in listed:
         return _Opened(facts, transforms, None)
     labels = SCHEMA.opened(directory)["labels"]
-    return _Opened(facts, transforms, Core.of(mapped_file(directory / FILE), labels))
+    return _Opened(facts, transforms, Core.of(dense_index.mapped_file(directory / dense_index.FILE), labels))

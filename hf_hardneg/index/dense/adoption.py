@@ -18,19 +18,10 @@ import pyarrow.compute as pc
 
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.errors import ConfigError, DataError, warn
+from hf_hardneg.index.dense import dense_index
 from hf_hardneg.index.dense.adopted import BLOCK, FACTS, LABELS, AdoptedIndex, Core, measure, transform_file
 from hf_hardneg.index.dense.approximate import Measured
-from hf_hardneg.index.dense.dense_index import (
-    FILE,
-    DenseIndex,
-    Similarity,
-    load_faiss,
-    mapped_file,
-    normalized,
-    save_flat_codes,
-    write_flat,
-    write_index,
-)
+from hf_hardneg.index.dense.dense_index import FILE, DenseIndex, Similarity, load_faiss, mapped_file, write_index
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import save_array, written
 
@@ -257,10 +248,10 @@ def _adopt(corpus: Corpus, index: Any, similarity: Similarity | None, directory:
     _check_gives_back(core.index, int(labels[0]))
     resolved, measured = _similarity_of(core, similarity), None
     if _is_flat(core):
-        blocks = map(normalized, core.blocks()) if similarity == "cosine" else core.blocks()
+        blocks = map(dense_index.normalized, core.blocks()) if similarity == "cosine" else core.blocks()
         with written(path) as partial:
-            write_flat(partial, blocks, resolved)
-        save_flat_codes(directory)
+            dense_index.write_flat(partial, blocks, resolved)
+        dense_index.save_flat_codes(directory)
     else:
         measured = measure(core, resolved)
         save_array(directory / LABELS, labels)

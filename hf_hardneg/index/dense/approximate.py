@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,22 @@ class Measured:
     effort: dict[str, int]
     seconds: float
     exact_seconds: float
+
+
+def measured_of(search: Callable[[], Hits], least: np.ndarray, depth: int, **told: Any) -> Measured:
+    """Measure a search for a sample of queries, of which `least` (n,) is the score of the `depth`-th nearest document.
+
+    Args:
+        search (`Callable[[], Hits]`): finds the `depth` best of each.
+        least (`np.ndarray`): (n,) float32.
+        depth (`int`): how many documents.
+        **told: what is known of it besides, see `Measured`.
+    """
+    begun = time.perf_counter()
+    hits = search()
+    seconds = time.perf_counter() - begun
+    recall = float((hits.score >= least[hits.query]).sum() / (len(least) * depth))
+    return Measured(recall=recall, depth=depth, queries=len(least), seconds=seconds, **told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +179,8 @@ def build_approximate(
     parameters = {"exact": exact.directory.name, "factory": factory, "train_bytes": TRAIN_BYTES}
     proposer = directories.obtain(root, kinds.APPROXIMATE, parameters, functools.partial(_build, stored, factory))
     kind, asked = ("documents", _sample(stored)) if sample is None else ("given", _sample(sample))
-    setting = {
-        "index": proposer.name,
-        "target": recall,
-        "depth": DEPTH,
-        "sample": kind,
-        "vectors": directories.bytes_digest(asked),
-    }
+    setting = {"index": proposer.name, "target": recall, "depth": DEPTH, "sample": kind}
+    setting["vectors"] = directories.bytes_digest(asked)
 
     def tune(directory: Path) -> None:
         measured = _tuned(exact, mapped_file(proposer / FILE), asked, recall, kind)
@@ -219,26 +231,15 @@ def _tuned(exact: DenseIndex, index: Any, asked: np.ndarray, target: float, samp
     depth = min(DEPTH, index.ntotal)
     k = np.full(len(asked), depth)
     begun = time.perf_counter()
-    truth = DenseIndex.search(exact, asked, k).score.reshape(len(asked), depth)
+    least = DenseIndex.search(exact, asked, k).score.reshape(len(asked), depth)[:, -1]
     exact_seconds = time.perf_counter() - begun
     last = {**LAST, REFINE: min(LAST[REFINE], index.ntotal // (4 * depth))}
 
     def measure(effort: dict[str, int]) -> Measured:
         _apply(index, effort)
-        begun = time.perf_counter()
-        hits = _search(exact, index, asked, k, effort[REFINE])
-        seconds = time.perf_counter() - begun
-        recall = float((hits.score >= truth[hits.query, -1]).sum() / truth.size)
-        return Measured(
-            recall=recall,
-            target=target,
-            depth=depth,
-            queries=len(asked),
-            sample=sample,
-            effort=effort,
-            seconds=seconds,
-            exact_seconds=exact_seconds,
-        )
+        search = functools.partial(_search, exact, index, asked, k, effort[REFINE])
+        told = {"target": target, "sample": sample, "effort": effort, "exact_seconds": exact_seconds}
+        return measured_of(search, least, depth, **told)
 
     best = measure({name: value for name, value in FIRST.items() if name == REFINE or _accepts(index, name)})
     while best.recall < target:

@@ -165,6 +165,18 @@ def _check_length(vectors: int, documents: int) -> None:
         )
 
 
+def proposed(index: Any, vectors: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The queries and labels of at least `k` (n,) neighbours of each query that FAISS finds, (m,) int64 each."""
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for depth in np.unique(k):
+        asked = np.flatnonzero(k == depth)
+        labels = index.search(vectors[asked], int(min(depth + TIE_SLACK, index.ntotal)))[1]
+        query, place = np.nonzero(labels >= 0)
+        parts.append((asked[query], labels[query, place]))
+    queries, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return queries, labels
+
+
 def score_vectors(
     similarity: Similarity, vectors: np.ndarray, documents: np.ndarray, query: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
@@ -244,14 +256,7 @@ class DenseIndex:
             if device is not None:
                 return nearest_on(device, vectors, stored, _placed(self.directory, device), k)
             return nearest(vectors, stored, codes, k)
-        index, hits = self.faiss_index(), []
-        for depth in np.unique(k):
-            rows = np.flatnonzero(k == depth)
-            docs = index.search(vectors[rows], int(min(depth + TIE_SLACK, index.ntotal)))[1]
-            hit = docs.ravel() >= 0
-            query = np.repeat(rows, docs.shape[1])[hit]
-            hits.append((query, docs.ravel()[hit]))
-        query, docs = (np.concatenate(parts) for parts in zip(*hits, strict=True))
+        query, docs = proposed(self.faiss_index(), vectors, k)
         return best_first(Hits(query, docs, self.score_rows(vectors, query, docs)), k)
 
     def flat_vectors(self) -> np.ndarray | None:

@@ -7,6 +7,9 @@ interval ends below the k-th best lower end is dropped for certain, and the few 
 result is that of a float64 scan rounded to float32, ties in corpus order, whatever the batch or the block.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
+# ruff: noqa: ANN001, ANN201, ANN202
+
 from __future__ import annotations
 
 import functools
@@ -173,9 +176,8 @@ def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray
 
     with torch_threads(min(threads(), max(len(starts), 1))) as workers:
         blocks = list(workers.map(run, range(len(starts))))
-    counts = np.concatenate([np.zeros(0, np.int64), *(counts for counts, _, _ in blocks)])
-    docs = np.concatenate([np.zeros(0, np.int64), *(docs for _, docs, _ in blocks)])
-    scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, _, scores in blocks)])
+    none = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    counts, docs, scores = (np.concatenate(parts) for parts in zip(none, *blocks, strict=True))
     return Hits(np.repeat(np.arange(len(counts)), counts), docs, scores)
 
 
@@ -229,15 +231,15 @@ def _seconds(matrix: np.ndarray) -> float:
     return min(times)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _mark(row, scales, residuals, spread, least, marks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _mark(row, scales, residuals, spread, least, marks):
     """Which documents may score `least` or are NaN; a loop that compilers vectorise."""
     for j in range(row.shape[0]):
         marks[j] = not np.float32(row[j]) * scales[j] + residuals[j] * spread < least
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _admit(tile, start, codes, queries, vectors, stored, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _admit(tile, start, codes, queries, vectors, stored, pool):
     """Put documents of a block that may be among the best of a query into its pool."""
     width, marks = tile.shape[1], np.zeros((tile.shape[1] + 7) // 8 * 8, np.bool_)
     groups = marks.view(np.uint64)
@@ -263,14 +265,14 @@ def _admit(tile, start, codes, queries, vectors, stored, pool):  # type: ignore[
                         _tighten(q, pool)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _least(limit, scale, margin):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _least(limit, scale, margin):
     """The least product, in units of the query's scale, that is worth a closer look."""
     return np.float32(min(limit / scale - margin, LARGEST))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _put(q, doc, middle, error, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _put(q, doc, middle, error, pool):
     """Add a document to a pool, its interval open until it is scored; returns whether the pool is full now.
 
     Rounding to float32 keeps order, so ends rounded from float64 hold the rounded score.
@@ -287,8 +289,8 @@ def _put(q, doc, middle, error, pool):  # type: ignore[no-untyped-def]  # noqa: 
     return n + 1 == pool.docs.shape[1]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _tighten(q, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _tighten(q, pool):
     """Raise the limit to the last bin that begins below enough lower ends."""
     bin, above = pool.bin[q], pool.above[q]
     while bin < BINS - 1 and above - pool.lows[q, bin] >= pool.wanted[q]:
@@ -299,16 +301,16 @@ def _tighten(q, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         pool.limit[q] = max(pool.limit[q], np.float32(bin * pool.width[q] * (1 - ROUNDING)))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _make_room(q, vectors, stored, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _make_room(q, vectors, stored, pool):
     """Drop what can be dropped; score only if too little can."""
     _drop(q, pool)
     if 2 * pool.sizes[q] > pool.docs.shape[1]:
         _settle(q, vectors, stored, pool)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _drop(q, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _drop(q, pool):
     """Drop what is certainly not among the best `wanted` of a query; returns the least score that still may be."""
     _keep(q, pool.limit[q], pool)
     n, k = pool.sizes[q], pool.wanted[q]
@@ -320,8 +322,8 @@ def _drop(q, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return least
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _keep(q, least, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _keep(q, least, pool):
     """Drop what ends below `least`."""
     docs, low, high, kept = pool.docs[q], pool.low[q], pool.high[q], 0
     for j in range(pool.sizes[q]):
@@ -331,16 +333,16 @@ def _keep(q, least, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN2
     pool.sizes[q] = kept
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _score(q, least, vectors, stored, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _score(q, least, vectors, stored, pool):
     """Replace intervals that begin at `least` or above by the score itself."""
     for j in range(pool.sizes[q]):
         if pool.low[q, j] >= least and pool.low[q, j] < pool.high[q, j]:
             pool.low[q, j] = pool.high[q, j] = _dot(vectors[q], stored[pool.docs[q, j]])
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _settle(q, vectors, stored, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _settle(q, vectors, stored, pool):
     """Reduce a pool to the best `wanted` of a query so far, scored; the likeliest first, so that few are."""
     _score(q, _drop(q, pool), vectors, stored, pool)
     _drop(q, pool)
@@ -359,8 +361,8 @@ def _settle(q, vectors, stored, pool):  # type: ignore[no-untyped-def]  # noqa: 
     pool.sizes[q] = kept
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _finish(vectors, stored, pool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True)
+def _finish(vectors, stored, pool):
     """Settle all queries and sort their pools, best first."""
     for q in range(len(pool.sizes)):
         _settle(q, vectors, stored, pool)
@@ -369,8 +371,8 @@ def _finish(vectors, stored, pool):  # type: ignore[no-untyped-def]  # noqa: ANN
         pool.docs[q, :n], pool.low[q, :n] = pool.docs[q, :n][order], pool.low[q, :n][order]
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator, unused-ignore]
-def _dot(query, document):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _dot(query, document):
     """Inner product, summed in float64 and rounded to float32."""
     total = 0.0
     for j in range(query.shape[0]):
@@ -378,8 +380,8 @@ def _dot(query, document):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN2
     return np.float32(total)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def score_pairs(queries, documents, query, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+@njit(cache=True, nogil=True)
+def score_pairs(queries, documents, query, rows):
     """Scores chosen (query, document) pairs to the last bit as `nearest` does, (n,) float32."""
     scores = np.empty(len(rows), np.float32)
     for i in range(len(rows)):
@@ -387,8 +389,8 @@ def score_pairs(queries, documents, query, rows):  # type: ignore[no-untyped-def
     return scores
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator, unused-ignore]
-def distance_pairs(queries, documents, query, rows):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def distance_pairs(queries, documents, query, rows):
     """Negative squared distances of chosen (query, document) pairs, (n,) float32."""
     scores = np.empty(len(rows), np.float32)
     for i in range(len(rows)):

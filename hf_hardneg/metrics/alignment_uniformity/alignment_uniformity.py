@@ -35,12 +35,8 @@ class AlignmentUniformity(evaluate.Metric):  # type: ignore[misc]
 
     def _info(self) -> evaluate.MetricInfo:
         vector = datasets.List(datasets.Value("float64"))
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features(predictions=vector, references=vector),
-        )
+        features = datasets.Features(predictions=vector, references=vector)
+        return evaluate.MetricInfo(DESCRIPTION, CITATION, features, INPUTS)
 
     def _compute(
         self,

@@ -31,12 +31,8 @@ class FalseNegativeRate(judgements.JudgedMetric):
 
     def _info(self) -> evaluate.MetricInfo:
         count = datasets.Value("int64")
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(predictions=count, references=count),
-        )
+        features = datasets.Features(predictions=count, references=count)
+        return evaluate.MetricInfo(DESCRIPTION, "", features, INPUTS)
 
     def figures_of(self, ranking: list[str], grades: dict[str, float]) -> tuple[int, int]:
         """Count the negatives of a query, and how many of them are relevant."""

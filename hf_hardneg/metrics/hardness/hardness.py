@@ -36,12 +36,8 @@ class Hardness(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         score = datasets.Value("float64")
         scores = datasets.List(score)
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=[datasets.Features(predictions=scores, references=reference) for reference in (scores, score)],
-        )
+        features = [datasets.Features(predictions=scores, references=reference) for reference in (scores, score)]
+        return evaluate.MetricInfo(DESCRIPTION, "", features, INPUTS)
 
     def _compute(self, predictions: list[list[float]], references: list[list[float] | float]) -> dict[str, Any]:
         positives = [scores if isinstance(scores, list) else [scores] for scores in references]

@@ -35,12 +35,8 @@ class Retrieval(judgements.JudgedMetric):
 
     def _info(self) -> evaluate.MetricInfo:
         numbers = datasets.List(datasets.Value("float64"))
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(predictions={"ranks": numbers, "grades": numbers}, references=numbers),
-        )
+        features = datasets.Features(predictions={"ranks": numbers, "grades": numbers}, references=numbers)
+        return evaluate.MetricInfo(DESCRIPTION, "", features, INPUTS)
 
     def figures_of(self, ranking: list[str], grades: dict[str, float]) -> tuple[dict[str, Any], list[float]]:
         """Return ranks and grades of the judged documents in a ranking, and all grades."""
@@ -59,11 +55,8 @@ class Retrieval(judgements.JudgedMetric):
             raise DataError("retrieval got no query; a mean needs one. Add queries before compute().")
         query, rank = flattened([judged["ranks"] for judged in predictions])
         _, grade = flattened([judged["grades"] for judged in predictions])
-        all_query, all_grade = flattened(references)
-        judged = Judged(
-            queries=len(references), query=query, rank=rank, grade=grade, all_query=all_query, all_grade=all_grade
-        )
-        relevant = np.unique(all_query[all_grade >= relevance_level])
+        judged = Judged(len(references), query, rank, grade, *flattened(references))
+        relevant = np.unique(judged.all_query[judged.all_grade >= relevance_level])
         values = measures(judged, cuts, relevance_level=relevance_level)
         return {
             **{name: float(by_query.mean()) for name, by_query in values.items()},
