@@ -258,13 +258,8 @@ class _Connection:
             EndpointError: the endpoint will refuse every request.
         """
         structured = self.structured
-        request: dict[str, Any] = {
-            "model": self.settings.model,
-            "messages": [{"role": "user", "content": ask.prompt}],
-            "temperature": self.settings.temperature,
-            "max_tokens": self.settings.max_tokens,
-            "seed": ask.seed,
-        }
+        request = {name: getattr(self.settings, name) for name in ("model", "temperature", "max_tokens")}
+        request |= {"messages": [{"role": "user", "content": ask.prompt}], "seed": ask.seed}
         try:
             reply = self.client.post(self.path, request | (STRUCTURED if structured else {}), left)
             if reply.status >= 400:

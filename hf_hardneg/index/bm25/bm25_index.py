@@ -46,14 +46,8 @@ def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
     Raises:
         ConfigError: no document has a term.
     """
-    parameters: dict[str, Any] = {
-        "layout": LAYOUT,
-        "corpus": corpus.digest,
-        "k1": config.k1,
-        "b": config.b,
-        "variant": config.variant,
-        "tokenizer": tokenizer_digest(config.tokenizer),
-    }
+    parameters: dict[str, Any] = {name: getattr(config, name) for name in ("k1", "b", "variant")}
+    parameters |= {"layout": LAYOUT, "corpus": corpus.digest, "tokenizer": tokenizer_digest(config.tokenizer)}
     if type(config) is not BM25Config:
         parameters["code"] = identify(config, what="BM25 configuration")
 
