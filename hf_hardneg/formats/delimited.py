@@ -29,6 +29,7 @@ LOOKED_AT = 20
 """Rows below the first line that are compared with it."""
 LONGEST_NAME, MOST_WORDS = 40, 4
 LONGEST_CELL = 1 << 30
+_FRACTION = re.compile(r"[+-]?\d+[.,]\d+")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 _NAMES_OF_PAIRS: dict[int, tuple[str, ...]] = {2: ("query", "positive"), 3: ("query", "positive", "negative")}
 _NAMES_OF_DOCUMENTS: dict[int, tuple[str, ...]] = {
@@ -136,7 +137,9 @@ def _names_of(lines: list[list[str]], kind: Kind, path: Path) -> tuple[str, ...]
         names = ("title", "text") if len(columns) == 2 and any(" " in cell.strip() for cell in columns[0]) else names
     else:
         names = _NAMES_OF_PAIRS.get(len(columns))
-        if names is not None and len(columns) == 3 and all(map(_NUMBER.fullmatch, columns[2])):
+        if names is not None and len(columns) == 3 and all(_is_id(cell) for column in columns for cell in column):
+            names = ("query_id", "positive_ids", "negative_pid")
+        elif names is not None and len(columns) == 3 and all(map(_NUMBER.fullmatch, columns[2])):
             names = ("query", "positive", "label")
         elif names is not None and len(columns) == 3 and not any(" " in cell.strip() for cell in columns[0]):
             names = ("query_id", "query", "positive")
@@ -147,6 +150,10 @@ def _names_of(lines: list[list[str]], kind: Kind, path: Path) -> tuple[str, ...]
             "the file with a line of names."
         )
     return names
+
+
+def _is_id(cell: str) -> bool:
+    return any(map(str.isdigit, cell)) and " " not in cell.strip() and not _FRACTION.fullmatch(cell.strip())
 
 
 def _with_numbers(rows: Dataset) -> Dataset:

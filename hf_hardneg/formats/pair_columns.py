@@ -23,6 +23,7 @@ from hf_hardneg.formats.roles import (
     is_judged_name,
     is_positive_id,
     is_query_id,
+    named_for_ids,
     relevant,
 )
 
@@ -67,6 +68,7 @@ def by_names(rows: Dataset, told: Columns) -> ReadPairs:
     named = Named.of(schema)
     query, positive, unknown = named.query, named.positive, list(named.unknown)
     ids = next((name for rule in (is_positive_id, is_document_id) for name in schema.names if rule(name)), None)
+    ids = ids or named_for_ids(schema) if positive is None else ids
     query_id = next((name for name in named.aside if is_query_id(name)), None)
     _check_no_corpus(schema.names, query, positive, unknown)
     if query is None and positive is None and ids is None and len(unknown) == 2:

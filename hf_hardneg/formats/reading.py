@@ -14,7 +14,10 @@ from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.formats.compressed import COMPRESSED, suffix_of, words_of
 from hf_hardneg.formats.databases import is_database, is_lance, load_database, load_lance
 from hf_hardneg.formats.delimited import Kind
+from hf_hardneg.formats.files import read_format
+from hf_hardneg.formats.importing import from_format
 from hf_hardneg.formats.inputs import WILD, is_saved, load_splits, loader_of
+from hf_hardneg.formats.pair_layouts import MINED
 from hf_hardneg.formats.python_values import (
     is_frame,
     of_frame,
@@ -182,14 +185,11 @@ def _of_folder(folder: Path, kind: Kind, told: Collection[str]) -> Tables:
 
 def _of_trainer(folder: Path) -> Tables | None:
     """Read a folder of ColBERT or NeMo, whose files `from_format` knows; `None` where it is none of those."""
-    from hf_hardneg.formats.importing import from_format
-
     if not ((folder / "triples.jsonl").exists() or (folder / "corpus" / "merlin_metadata.json").exists()):
         return None
-    from hf_hardneg.formats.files import read_format
-
     tables_by_name = read_format(folder, None)
     rows = from_format(tables_by_name)
+    rows = rows.select_columns([name for name in MINED if name in rows.column_names])
     documents = tables_by_name.get("collection", tables_by_name.get("corpus"))
     return Tables(name=folder.name, form="the folder of a trainer", rows={"": rows}, documents=documents)
 

@@ -158,6 +158,15 @@ def is_usual_name(name: str) -> bool:
     return plain in known or any(pattern.fullmatch(plain) for pattern in patterns)
 
 
+def named_for_ids(schema: pa.Schema) -> str | None:
+    """Name the column that is called as positives are and holds whole numbers, which are their ids."""
+
+    def holds_numbers(kind: pa.DataType) -> bool:
+        return pa.types.is_integer(kind.value_type if pa.types.is_list(kind) else kind)
+
+    return _named(POSITIVE, [part.name for part in schema if holds_numbers(part.type)])
+
+
 def is_query_id(name: str) -> bool:
     """Tell whether columns of ids of queries are called so."""
     return _QUERY_ID.fullmatch(name) is not None
