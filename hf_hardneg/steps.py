@@ -6,6 +6,7 @@ are columns of their own, named by what they depend on, so another margin, sampl
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,11 +20,14 @@ from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.pipeline.rescoring import Rescoring
 from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import ROW, replaced
-from hf_hardneg.runtime.versions import installed
-from hf_hardneg.runtime.workers import map_rows
+from hf_hardneg.runtime.versions import installed, joined
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.arrow_files import stored_rows
+from hf_hardneg.store.disk import written
 from hf_hardneg.store.kinds import Kind
+from hf_hardneg.store.manifests import LARGEST
+from hf_hardneg.store.regular_files import json_of
+from hf_hardneg.store.row_parts import map_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -121,12 +125,22 @@ class Steps:
     ) -> Dataset:
         from datasets import concatenate_datasets
 
-        def build(directory: Path) -> None:
-            (directory / VERSIONS).write_text(json.dumps(installed()))
-            map_rows(rows, function, directory, batch_size=self.batch_size, num_proc=self.num_proc, desc=desc)
+        def build(directory: Path) -> list[str]:
+            how: Any = {"batch_size": self.batch_size, "num_proc": self.num_proc}
+            _add_versions(directory / VERSIONS)
+            return [VERSIONS, *map_rows(rows, function, directory, desc=desc, **how)]
 
-        directory = directories.obtain(self.cache, kind, parameters, build)
+        directory = directories.obtain(self.cache, kind, parameters, build, goes_on=True)
         return concatenate_datasets(stored_rows(directory))
+
+
+def _add_versions(path: Path) -> None:
+    """Write the versions of packages with which a step is run, beside the versions with which it was begun."""
+    begun: Any = {}
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        begun = json_of(path, LARGEST)
+    with written(path) as partial:
+        partial.write_text(json.dumps(joined([begun, installed()])))
 
 
 def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, Any]:

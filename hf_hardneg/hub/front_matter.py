@@ -13,15 +13,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hf_hardneg.errors import DataError
+from hf_hardneg.recipes.plain_yaml import plain_values, safe_loader
 from hf_hardneg.recipes.recipe_text import SECTION
 
 JOINED = ("tags", "task_categories")
 """Lists that grow: our values are added to the old ones."""
-MOST, MOST_VALUES, DEEPEST = 500_000, 20_000, 64
-"""Characters, values and levels of the YAML of a card."""
-EMPTY, NUMBER = 1_000, 100
-"""Line ends in a row, and characters of a number."""
-_PLAIN = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))}
 _OPENING = re.compile(r"\s*---(?:\r\n|\r|\n)")
 _CLOSING = re.compile(r"(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|\Z)")
 _START, _END = (re.compile(rf"^{re.escape(marker)}[ \t]*(?=\r?$)", re.MULTILINE) for marker in SECTION)
@@ -66,55 +62,15 @@ def metadata_of(card: CardParts) -> dict[str, Any]:
     Raises:
         DataError: its YAML is broken, too large, or holds aliases or types of its own.
     """
-    import yaml
-
     try:
-        _check_plain(card.yaml)
-        metadata = yaml.load(card.yaml, Loader=_loader())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _broken(str(error).replace("\n", " ")) from error
+        metadata = plain_values(card.yaml)
+    except ValueError as error:
+        raise _broken(str(error)) from error
     if metadata is not None and not isinstance(metadata, dict):
         raise _broken(f"it holds a {type(metadata).__name__}, not names with values")
     if metadata and not all(isinstance(key, str) for key in metadata):
         raise _broken("one of its names is no text")
     return metadata or {}
-
-
-def _loader() -> Any:
-    """Find YAML's safe loader, in C where it is installed, which takes some tenths of a second for the largest card."""
-    import yaml
-
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def _check_plain(text: str) -> None:
-    """Raise for YAML that takes more to load than its length says, before it is loaded.
-
-    Raises:
-        ValueError: it is larger than a card's is, or holds an alias, or a type that JSON lacks.
-    """
-    import yaml
-
-    if len(text) > MOST:
-        raise ValueError(f"it has {len(text):,} characters, where {MOST:,} are allowed")
-    if "\n" * EMPTY in text.replace("\r", ""):
-        raise ValueError(f"it has {EMPTY:,} empty lines in a row")
-    depth = count = 0
-    for event in yaml.parse(text, Loader=_loader()):
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ValueError(f"it holds the anchor or alias {event.anchor!r}; write the value out in each place")
-        if getattr(event, "tag", None) not in _PLAIN:
-            raise ValueError(f"it holds a value of the type {event.tag!r}; only those of JSON and dates are read")
-        count += isinstance(event, yaml.NodeEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if count > MOST_VALUES or depth > DEEPEST:
-            raise ValueError(f"more than {MOST_VALUES:,} values, or {DEEPEST} levels of them")
-        if isinstance(event, yaml.ScalarEvent) and event.style is None and _is_long_number(event.value):
-            raise ValueError(f"it holds a number of {len(event.value):,} characters, where {NUMBER} are allowed")
-
-
-def _is_long_number(text: str) -> bool:
-    return len(text) > NUMBER and not text.strip("0123456789abcdefABCDEFox_:.+-")
 
 
 def _broken(why: str) -> DataError:
@@ -158,7 +114,7 @@ def _spliced(text: str, wanted: dict[str, Any], changed: dict[str, Any], end: st
     with contextlib.suppress(yaml.YAMLError):
         for key, value in changed.items():
             spliced = _with_value(spliced, key, _dumped({key: value}, end), end)
-        if yaml.load(spliced, Loader=_loader()) == wanted:
+        if yaml.load(spliced, Loader=safe_loader()) == wanted:
             return spliced
     return _dumped(wanted, end)
 
@@ -180,7 +136,7 @@ def _with_value(text: str, key: str, line: str, end: str) -> str:
     """Replace or add the top-level `key` of YAML by a line."""
     import yaml
 
-    root = yaml.compose(text, Loader=_loader())
+    root = yaml.compose(text, Loader=safe_loader())
     for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if name.value == key:
             start, stop = name.start_mark.index, _last(value).end_mark.index

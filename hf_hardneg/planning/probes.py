@@ -8,11 +8,10 @@ repetition is the estimate, and the slowest with all its waiting tells what it m
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +28,7 @@ from hf_hardneg.corpus.queries import PairColumns, Queries
 from hf_hardneg.errors import silenced
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.retrievers import Searcher, rows_of
+from hf_hardneg.runtime.progress import alone
 from hf_hardneg.store.disk import scratch
 from hf_hardneg.store.mapped_memory import release
 from hf_hardneg.strategies import resolve
@@ -246,20 +246,6 @@ def _size(folder: Path | None) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder else 0
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Show no progress bars inside."""
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bars()
-
-
 def spread(total: int, wanted: int) -> np.ndarray:
     """Return up to `wanted` row numbers out of `total`, evenly spaced, ascending."""
     return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
@@ -347,7 +333,7 @@ def samples(
     needed = _needed(corpus, few, options)
     mean = max(float(lengths(corpus, spread(len(corpus), 1000)).mean()), 1.0)
     size = min(int(np.clip(FIRST_SAMPLE_BYTES / mean, 64, FIRST_SAMPLE)), len(corpus))
-    with quiet():
+    with alone(hidden=True):
         run = _Runner(corpus=corpus, dataset=dataset, needed=needed, strategy=strategy, options=options)
         start = _started(lambda: run(size, _dataset(few.slice(0, FEW))))
         taken: list[Sample] = []

@@ -251,7 +251,7 @@ def _read(values: dict[str, Any]) -> Recipe:
     """
     if values.get("format", FORMAT) != FORMAT:
         raise ValueError(f"format {values['format']!r}")
-    strategy, unknown = values["strategy"], values["options"].keys() - set(_option_names())
+    strategy, unknown = values["strategy"], values["options"].keys() - set(option_names())
     parts = {"class", *(part.name for part in fields(Strategy))}
     if unknown or set(strategy) != parts or strategy["class"] != Strategy.__name__:
         raise ValueError(f"options {sorted(unknown)}, strategy {strategy!r}"[:200])
@@ -286,11 +286,12 @@ def _scrubbed(value: Any) -> Any:
 def _options(miner: HardNegatives) -> dict[str, Any]:
     """Write the arguments that decide rows, with the text columns that the corpus was read by."""
     texts = miner.retrieval.reader.corpus.text_columns
-    options = {name: getattr(miner, name) for name in _option_names()}
+    options = {name: getattr(miner, name) for name in option_names()}
     return plain(options | {"columns": {**in_order(miner.columns), "text": texts if len(texts) > 1 else texts[0]}})
 
 
-def _option_names() -> list[str]:
+def option_names() -> list[str]:
+    """List the arguments of `HardNegatives` that a recipe has."""
     return [option.name for option in fields(HardNegatives) if option.init and option.name not in NOT_OPTIONS]
 
 

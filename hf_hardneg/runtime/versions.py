@@ -28,5 +28,5 @@ def joined(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
     joint: dict[str, dict[str, None]] = {}
     for versions in parts:
         for package, version in versions.items():
-            joint.setdefault(package, {})[version] = None
+            joint.setdefault(package, {}).update(dict.fromkeys(version.split(", ")))
     return {package: ", ".join(versions) for package, versions in joint.items()}

@@ -1,4 +1,4 @@
-"""Maps over the rows of a dataset in worker processes, of which none that dies is waited for.
+"""Work in worker processes, of which none that dies is waited for.
 
 The pool of `Dataset.map(num_proc=)` shares queues and their locks between its workers: one that is killed while it has
 a lock leaves the others, and the caller, waiting for ever. Here each has a pipe of its own, and the caller looks.
@@ -9,92 +9,83 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from hf_hardneg.errors import ConfigError, WorkerError
 from hf_hardneg.runtime.process import end_with
-from hf_hardneg.runtime.progress import bar
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 POLL, GRACE = 0.1, 5.0
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class _InWorker(Exception):
     """The traceback of an error in its worker; the error is raised from it."""
 
 
-def map_rows(
-    rows: Dataset, function: Callable[[Any], Any], folder: Path, *, batch_size: int, num_proc: int | None, desc: str
+def in_workers(
+    shares: Sequence[Callable[[Callable[[int], None]], None]],
+    tell: Callable[[int], None],
+    *,
+    desc: str,
+    asked: int | None,
 ) -> None:
-    """Map batches of rows, and write the results as Arrow files, whose names sort in the order of the rows.
+    """Do the shares of a work, each in a process of its own; a single one in this process.
 
     Args:
-        rows (`Dataset`): at least one row.
-        function (`Callable`): maps a batch, as for `Dataset.map`; it is pickled where there are workers.
-        folder (`Path`): where the files go: `rows.arrow`, or one file for each worker.
-        batch_size (`int`): rows at a time.
-        num_proc (`int`, *optional*): worker processes, each of which maps one part of the rows.
-        desc (`str`): the name of the work, for the bar and errors.
+        shares (`Sequence[Callable]`): called with a function to which each says how much more it has done.
+        tell (`Callable[[int], None]`): the same for the whole work.
+        desc (`str`): the name of the work, for errors.
+        asked (`int`, *optional*): the `num_proc=` of the user.
 
     Raises:
         WorkerError: a worker died.
         ConfigError: workers are asked for in a worker.
     """
-    count = min(num_proc or 1, len(rows))
-    how = {"batched": True, "batch_size": batch_size, "load_from_cache_file": False}
-    if count == 1:
-        rows.map(function, cache_file_name=str(folder / "rows.arrow"), desc=desc, **how)
-        return
     import dill
     import multiprocess
 
-    if multiprocess.current_process().daemon:
+    if (asked or 1) > 1 and multiprocess.current_process().daemon:
         raise ConfigError(
-            f"num_proc={num_proc} in a worker of a pool: such a worker may start none itself. Use num_proc=1 there."
+            f"num_proc={asked} in a worker of a pool: such a worker may start none itself. Use num_proc=1 there."
         )
-    done = multiprocess.RawArray("q", count)
-    part = _Share(function=dill.dumps(function), how=how, count=count, folder=folder, parent=os.getpid())
-    parts = [replace(part, number=number, rows=rows.shard(count, number, contiguous=True)) for number in range(count)]
-    with _started(parts, done) as workers, bar(total=len(rows), desc=f"{desc} (num_proc={count})") as progress:
+    if len(shares) < 2:
+        for share in shares:
+            share(tell)
+        return
+    done, told = multiprocess.RawArray("q", len(shares)), 0
+    count, parent = len(shares), os.getpid()
+    parts = [_Share(dill.dumps(share), number, count, parent) for number, share in enumerate(shares)]
+    with _started(parts, done) as workers:
         while workers:
             multiprocess.connection.wait([worker.pipe for worker in workers], timeout=POLL)
             workers = [worker for worker in workers if not worker.has_finished(desc)]
-            progress.update(min(sum(done), len(rows)) - progress.n)
+            told, before = sum(done), told
+            tell(told - before)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Share:
-    """The work of one worker: the shard `number` of `count`, and how to map it."""
+    """The work of one worker, pickled: the share `number` of `count`."""
 
-    function: bytes
-    how: dict[str, Any]
+    work: bytes
+    number: int
     count: int
-    folder: Path
     parent: int
-    number: int = 0
-    rows: Any = None
 
     def run(self, done: Any) -> None:
-        """Map the rows, and count them in a shared array."""
+        """Do it, and count what is done in a shared array."""
         import dill
         from datasets import disable_progress_bars
 
         disable_progress_bars()
-        function, size = dill.loads(self.function), self.how["batch_size"]
 
-        def counting(batch: Any) -> Any:
-            result = function(batch)
-            done[self.number] += size
-            return result
+        def tell(more: int) -> None:
+            done[self.number] += more
 
-        file = self.folder / f"rows_{self.number:05d}_of_{self.count:05d}.arrow"
-        self.rows.map(counting, cache_file_name=str(file), new_fingerprint=f"part{self.number}", **self.how)
+        dill.loads(self.work)(tell)
 
 
 @dataclass(frozen=True)
@@ -143,7 +134,8 @@ def _started(parts: list[_Share], done: Any) -> Iterator[list[_Worker]]:
         for part in parts:
             received, sent = multiprocess.Pipe(duplex=False)
             process = multiprocess.Process(target=_work, args=(part, sent, done), daemon=True)
-            process.start()
+            with _signals_later():
+                process.start()
             sent.close()
             workers.append(_Worker(part, process, received))
         yield workers
@@ -154,11 +146,22 @@ def _started(parts: list[_Share], done: Any) -> Iterator[list[_Worker]]:
             worker.process.join()
 
 
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Have signals that end a command wait, inside: a process that begins here would say that it was interrupted."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(part: _Share, pipe: Any, done: Any) -> None:
     """Run a part in a worker process, which ends with its parent; the parent alone hears of Ctrl-C."""
     end_with(part.parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:
         part.run(done)

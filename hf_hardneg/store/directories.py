@@ -17,14 +17,14 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from hf_hardneg.errors import StoreError
-from hf_hardneg.store.disk import writing, written
+from hf_hardneg.store.disk import continued, writing, written
 from hf_hardneg.store.kinds import Kind, check_kind
 from hf_hardneg.store.leases import lease
 from hf_hardneg.store.locks import Lock
@@ -128,6 +128,8 @@ def obtain(
     parameters: Mapping[str, Any],
     build: Callable[[Path], object],
     about: Mapping[str, str] | None = None,
+    *,
+    goes_on: bool = False,
 ) -> Path:
     """Return the checked directory of `kind` for `parameters`, which is built first if it does not exist.
 
@@ -138,6 +140,8 @@ def obtain(
         build (`Callable[[Path], object]`): writes the data files into the given empty directory.
         about (`Mapping[str, str]`, *optional*): what it is of, in words that `hf-hardneg cache ls` shows, such as
             `{"corpus": "5,183 documents"}`. What directories that `parameters` name are of is added.
+        goes_on (`bool`, defaults to `False`): whether `build` goes on from what it left in the directory when it was
+            stopped. It then returns the names of the files that count.
 
     Raises:
         StoreError: the directory exists and its files are missing, truncated or altered.
@@ -156,7 +160,8 @@ def obtain(
             lease(target)
             if target.exists():
                 return _reused(target, parameters)
-            publish(target, kind, parameters, build, {**_inherited(root, parameters), **(about or {})})
+            whole = {**_inherited(root, parameters), **(about or {})}
+            publish(target, kind, parameters, build, whole, goes_on=goes_on)
     return target
 
 
@@ -184,23 +189,34 @@ def publish(
     parameters: Mapping[str, Any],
     build: Callable[[Path], object],
     about: Mapping[str, str] | None = None,
+    *,
+    goes_on: bool = False,
 ) -> None:
-    """Build a directory in a sibling and rename it into place, whole and synced, or leave nothing.
+    """Build a directory in a sibling and rename it into place, whole and synced, or leave nothing that counts.
 
     Args:
         target (`Path`): must not exist.
-        kind, parameters, build, about: as for `obtain`, whose lock is not taken here.
+        kind, parameters, build, about, goes_on: as for `obtain`, whose lock is not taken here.
 
     Raises:
         StoreError: the disk is full or closed; what was written is taken away again.
     """
-    with written(target) as partial:
-        partial.mkdir()
-        build(partial)
+    with (continued if goes_on else written)(target) as partial:
+        partial.mkdir(exist_ok=goes_on)
+        counted: Any = build(partial)
+        if goes_on:
+            _leave_only(partial, counted)
         paths = [path for path in sorted(partial.rglob("*")) if path.is_file()]
         files = {str(path.relative_to(partial)): _describe(path) for path in paths}
         manifest = Manifest(kind=kind.name, parameters=parameters, files=files, about=about or {})
         (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _leave_only(directory: Path, names: Collection[str]) -> None:
+    """Remove what stopped builds left beside the files that count."""
+    for path in directory.iterdir():
+        if path.name not in names:
+            path.unlink(missing_ok=True)
 
 
 def _describe(path: Path) -> Recorded:

@@ -12,8 +12,9 @@ import io
 import itertools
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +23,8 @@ import numpy as np
 from hf_hardneg.errors import ConfigError, HardNegError, StoreError
 from hf_hardneg.runtime.units import data_size
 
+UNFINISHED = ".unfinished"
+"""The end of the name of a folder whose work goes on after what stopped it."""
 BLOCK = 1 << 20
 LITTLE = 1 << 20
 """Bytes; a disk with less is the one that is full."""
@@ -222,12 +225,15 @@ def _remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def written(path: Path, *, needed: float | None = None, other: str = "cache_dir=") -> Iterator[Path]:
+def written(
+    path: Path, *, needed: float | None = None, other: str = "cache_dir=", named: Callable[[Path], str] | None = None
+) -> Iterator[Path]:
     """Give a free name beside a path, for a file or folder that takes its place at the end, synced; or nothing changes.
 
     Args:
         path (`Path`): what is written; folders above it are made. A folder that is there must be gone at the end.
         needed, other: see `writing`.
+        named (`Callable[[Path], str]`, *optional*): returns the name in the place of the path's, from what was written.
 
     Raises:
         StoreError: the disk refuses it; what was written is taken away again.
@@ -237,13 +243,51 @@ def written(path: Path, *, needed: float | None = None, other: str = "cache_dir=
         partial = beside(path)
         try:
             yield partial
-            for part in [*partial.rglob("*"), partial]:
-                sync(part)
-            partial.replace(path)
+            _put(partial, path if named is None else path.with_name(named(partial)))
         except BaseException:
             _remove(partial)
             raise
-        sync(path.parent)
+
+
+@contextlib.contextmanager
+def continued(path: Path, *, other: str = "cache_dir=") -> Iterator[Path]:
+    """Give the folder in which a folder is written that is not done at once, and takes its place at the end, synced.
+
+    What stops the work leaves that folder, so that the work goes on from what lies in it. It is of this user.
+
+    Args:
+        path (`Path`): the folder that is written, which must not exist.
+        other: see `writing`.
+
+    Raises:
+        StoreError: the disk refuses it.
+    """
+    with writing(path.parent, other=other):
+        unfinished = _unfinished(path)
+        unfinished.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        _put(unfinished, path)
+
+
+def _unfinished(path: Path) -> Path:
+    """Return the first name for the unfinished folder of a path under which nothing of another user lies."""
+    for number in itertools.count():
+        folder = path.with_name(f".{path.name}.{number}{UNFINISHED}" if number else f".{path.name}{UNFINISHED}")
+        try:
+            status = os.lstat(folder)
+        except FileNotFoundError:
+            break
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+            break
+    return folder
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Put what was written in its place, synced."""
+    for part in [*partial.rglob("*"), partial]:
+        sync(part)
+    partial.replace(path)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:

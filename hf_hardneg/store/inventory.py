@@ -15,6 +15,7 @@ from typing import Any
 from hf_hardneg.errors import StoreError, shown, unknown_name
 from hf_hardneg.runtime.units import data_size, duration
 from hf_hardneg.store.directories import lock_of, read_manifest
+from hf_hardneg.store.disk import UNFINISHED
 from hf_hardneg.store.kinds import KINDS
 from hf_hardneg.store.leases import users
 from hf_hardneg.store.locks import UNNAMED, Lock, holder_of
@@ -25,7 +26,7 @@ SHARDED = {kind.name for kind in KINDS.values() if kind.sharded}
 """Kinds whose manifest comes after their first file."""
 DAY = 86400.0
 SHOWN_VALUE, SHOWN_WORDS = 24, 80
-_NAME = re.compile(r"\.?(?P<kind>[a-z0-9]+)-[0-9a-f]{32}(?P<partial>(\.[0-9]+)?\.partial)?")
+_NAME = re.compile(r"\.?(?P<kind>[a-z0-9]+)-[0-9a-f]{32}(?P<partial>(\.[0-9]+)?\.(partial|unfinished))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,8 @@ class Entry:
 
     Args:
         path (`Path`): the directory.
-        kind (`str`): such as `"bm25"`; `"partial"` for what a build that died, or is running, left behind.
+        kind (`str`): such as `"bm25"`; `"partial"` for what a build that died, or is running, left behind, and
+            `"unfinished"` for what such a build goes on from.
         size (`int`): bytes of its files.
         used (`float`): when it was last built or reused, in seconds since the epoch.
         about (`str`): what it is of, in words, such as `"corpus: scifact, 5,183 documents"`.
@@ -119,12 +121,20 @@ def entry_of(path: Path) -> Entry:
     kind, about, built_from = path.name.partition("-")[0], "", ""
     used = max((status.st_mtime for status in statuses.values()), default=path.stat().st_mtime)
     if path.name.startswith("."):
-        kind, about = "partial", f"an unfinished build of {kind.removeprefix('.')}"
+        kind, about = _of_build(path.name)
     elif path / MANIFEST in statuses or kind not in SHARDED:
         used = statuses[path / MANIFEST].st_mtime if path / MANIFEST in statuses else used
         about, built_from = _described(path)
     size = sum(status.st_size for status in statuses.values())
     return Entry(path=path, kind=kind, size=size, used=used, about=about, built_from=built_from)
+
+
+def _of_build(name: str) -> tuple[str, str]:
+    """Return the kind of a directory that is not published, and what it is."""
+    kind = name.removeprefix(".").partition("-")[0]
+    if name.endswith(UNFINISHED):
+        return UNFINISHED[1:], f"parts of {kind}, from which the same job goes on"
+    return PARTIAL[1:], f"an unfinished build of {kind}"
 
 
 def _statuses(path: Path) -> dict[Path, os.stat_result]:
@@ -201,7 +211,7 @@ def _took_out(entry: Entry, *, dry_run: bool) -> str:
     It is renamed before one looks for the last time, so that nobody finds half a directory, and who has seen it whole
     has said so before.
     """
-    name = re.sub(rf"(\.[0-9]+)?{re.escape(PARTIAL)}$", "", entry.path.name.removeprefix("."))
+    name = re.sub(rf"(\.[0-9]+)?({re.escape(PARTIAL)}|{re.escape(UNFINISHED)})$", "", entry.path.name.removeprefix("."))
     target = entry.path.with_name(name)
     hidden = target.with_name(f".{name}{PARTIAL}") if entry.path == target else entry.path
     lock = Lock(lock_of(target))

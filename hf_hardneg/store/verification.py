@@ -39,7 +39,7 @@ def verify_cache(root: Path) -> list[Verified]:
     return [
         Verified(entry=entry, damage=_damage(entry) if entry.path.exists() else "")
         for entry in inventory(root)
-        if entry.kind != "partial"
+        if entry.kind not in ("partial", "unfinished")
     ]
 
 

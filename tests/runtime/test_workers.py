@@ -11,8 +11,8 @@ from datasets import Dataset, load_from_disk
 
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import ConfigError, DataError, HardNegError, WorkerError
-from hf_hardneg.runtime.workers import map_rows
 from hf_hardneg.store import directories
+from hf_hardneg.store.row_parts import map_rows
 from tests.worlds import SMALL, world
 
 FORK = multiprocessing.get_context("fork")

@@ -1,0 +1,7 @@
+"""`python -m hf_hardneg.cli` is `hf-hardneg`."""
+
+import sys
+
+from hf_hardneg.cli.running import main
+
+sys.exit(main())

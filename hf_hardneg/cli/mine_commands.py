@@ -1,0 +1,114 @@
+"""`mine`, and what it shares with `demo`: checks before the work, the rows that are shown, the report."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from hf_hardneg.cli.choices import Choice, MiningChoice
+from hf_hardneg.cli.commands import command
+from hf_hardneg.cli.named_sources import pairs_and_corpus
+from hf_hardneg.cli.option_groups import CONFIRM, PairsOfCorpus, Saving
+from hf_hardneg.cli.terminal import answer, note
+from hf_hardneg.corpus.columns import Columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SHOWN_ROWS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The model that judges candidates."""
+
+    cross_encoder: Annotated[str | None, Option(help="Hub id or path of the model that judges candidates")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreed:
+    """What the user agrees to."""
+
+    confirm_cost: Annotated[bool, Option("--confirm-cost", help=CONFIRM)] = False
+
+
+@command("mine")
+def mine(sources: PairsOfCorpus, choice: Choice, judged: Judged, saving: Saving, agreed: Agreed) -> None:
+    """Mine hard negatives for pairs against a corpus."""
+    inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
+    chosen = checked_choice(choice, saving, cross_encoder=judged.cross_encoder)
+    pairs, corpus = pairs_and_corpus(sources)
+    run(pairs, corpus, chosen, saving, num_proc=choice.num_proc, confirm_cost=agreed.confirm_cost, **inputs)
+
+
+def checked_choice(choice: Choice, saving: Saving, **options: Any) -> MiningChoice:
+    """Put together what is mined with, and raise for arguments that would fail once the work is done."""
+    from hf_hardneg.formats.layouts import check_layout
+    from hf_hardneg.formats.outputs import check_folder
+    from hf_hardneg.formats.scores import chosen_scores
+    from hf_hardneg.pipeline.selection import written
+
+    check_layout(saving.format)
+    chosen = choice.chosen(**options)
+    if saving.format != "list":
+        chosen_scores(saving.scores, saving.format, written(chosen.resolved.filters))
+    check_folder(saving.out, overwrite=saving.overwrite)
+    return chosen
+
+
+def run(pairs: Dataset, corpus: Dataset, chosen: MiningChoice, saving: Saving, **inputs: Any) -> None:
+    """Mine, save and report."""
+    from hf_hardneg.corpus.queries import PairColumns
+    from hf_hardneg.mining import mine
+    from hf_hardneg.reports.report import report
+
+    options = chosen.with_inputs(inputs)
+    columns = options.get("columns")
+    note(f"{chosen.name} is {chosen.resolved}\n{ids_of(corpus, columns)}\n")
+    mined = mine(pairs, corpus, chosen.strategy, **options)
+    rows = save_as(mined, saving, columns)
+    for row in mined.select(range(min(SHOWN_ROWS, len(mined)))):
+        _show(row, PairColumns.of(columns))
+    figures = report(mined)
+    note(f"{figures}\n")
+    said = f"Written to {saving.out}: datasets.load_from_disk({saving.out!r}) has {rows:,} rows"
+    answer({**saving.told, "rows": rows, "strategy": repr(chosen.resolved), "report": figures}, said)
+
+
+def save_as(mined: Dataset, saving: Saving, columns: Columns | None) -> int:
+    """Save mined rows in a layout; return how many rows it has."""
+    from hf_hardneg.formats import to_format
+    from hf_hardneg.formats.outputs import save
+
+    written = to_format(mined, saving.format, scores=saving.scores, columns=columns)
+    save(written, saving.out)
+    return sum(map(len, written.values())) if isinstance(written, dict) else len(written)
+
+
+def ids_of(corpus: Dataset, columns: Columns | None) -> str:
+    """Say in words where the ids of documents come from."""
+    from hf_hardneg.corpus.documents import id_column_of
+
+    column = id_column_of(corpus, (columns or {}).get("id"))
+    return f"ids of documents: {column or 'none is given, so they are called row-0, row-1, …'}"
+
+
+def _show(row: dict[str, Any], names: Any) -> None:
+    positives = [row[names.positive]] if isinstance(row[names.positive], str) else row[names.positive]
+    note(f"query      {_line(row[names.query])}")
+    for text, score in zip(positives, row["positive_scores"], strict=True):
+        note(f"positive   {_line(text)}  ({_score(score)})")
+    for text, score in zip(row["negatives"], row["negative_scores"], strict=True):
+        note(f"negative   {_line(text)}  ({_score(score)})")
+    note()
+
+
+def _score(score: float | None) -> str:
+    return "no score" if score is None else f"{score:.2f}"
+
+
+def _line(text: str) -> str:
+    return textwrap.shorten(text, 88, placeholder=" …")

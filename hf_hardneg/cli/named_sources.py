@@ -1,0 +1,70 @@
+"""Where commands get their rows from: the one place that reads what `--pairs`, `--corpus` and the like name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_hardneg.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+    from hf_hardneg.cli.option_groups import PairsOfCorpus
+
+
+def table(source: str, *, split: str = "train") -> Dataset:
+    """Read the rows behind a path or Hub id.
+
+    Raises:
+        DataError: nothing has that name, or it cannot be read.
+    """
+    from hf_hardneg.formats.inputs import load_table
+
+    return load_table(source, split=split)
+
+
+def optional_table(source: str | None, *, split: str = "train") -> Dataset | None:
+    """Read the rows behind a path or Hub id, where one is named."""
+    return None if source is None else table(source, split=split)
+
+
+def pairs_and_corpus(options: PairsOfCorpus) -> tuple[Dataset, Dataset]:
+    """Read what mining needs."""
+    return table(options.pairs, split=options.split), table(options.corpus, split=options.split)
+
+
+def mined_rows(folder: str) -> Dataset | DatasetDict:
+    """Read what `mine` saved, with all its splits and what it carries.
+
+    Raises:
+        DataError: the folder holds nothing of the kind.
+    """
+    from hf_hardneg.formats.inputs import load_saved
+
+    return load_saved(folder)
+
+
+def mined_split(folder: str, *, split: str = "train") -> Dataset:
+    """Read one split of what `mine` saved.
+
+    Raises:
+        DataError: the folder holds nothing of the kind, or no such split.
+    """
+    rows = mined_rows(folder)
+    if not isinstance(rows, dict):
+        return rows
+    if split not in rows:
+        raise DataError(f"{folder} has no split {split!r}; it has {', '.join(rows)}. Name one with --split.")
+    return rows[split]
+
+
+def negatives_of_anyone(source: str, *, layout: str | None, split: str) -> Any:
+    """Read negatives in any trainer's layout: a table, or tables by name."""
+    from hf_hardneg.formats.files import read_format
+    from hf_hardneg.formats.inputs import is_saved, load_splits
+
+    path = Path(source)
+    if path.exists() and not is_saved(path):
+        return read_format(path, layout)
+    return load_splits(source, split=split)
