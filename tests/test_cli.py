@@ -97,7 +97,7 @@ def test_what_was_wrong_is_said_without_a_traceback(tmp_path, capsys):
     Dataset.from_dict({"text": ["x"]}).to_parquet(tmp_path / "corpus.parquet")
     files = [f"--{name}={tmp_path}/{name}.parquet" for name in ("pairs", "corpus")]
     assert main(["mine", *files, "--strategy=bm25", f"--out={tmp_path}/out"]) == 2
-    assert capsys.readouterr().err.startswith("error: The dataset has no column 'query'; it has 'q'.")
+    assert capsys.readouterr().err.startswith("error: The columns of the pairs are 'q', and none is called as")
     assert main(["mine", *files, "--strategy=bm26", f"--out={tmp_path}/out"]) == 2
     assert "Did you mean 'bm25'" in capsys.readouterr().err
 

@@ -9,12 +9,12 @@ from typer import Argument, Option
 
 from hf_hardneg.cli.commands import command
 from hf_hardneg.cli.named_sources import negatives_of_anyone, optional_table
-from hf_hardneg.cli.option_groups import SOURCE, Named
+from hf_hardneg.cli.option_groups import SOURCE, NamedColumns
 from hf_hardneg.cli.terminal import answer, note
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audited(Named):
+class Audited(NamedColumns):
     """What is audited, and beside what."""
 
     dataset: Annotated[str, Argument(help="file or folder in a trainer's layout, or Hub id")]

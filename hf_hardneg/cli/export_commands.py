@@ -10,12 +10,12 @@ from typer import Argument, Option
 from hf_hardneg.cli.commands import command
 from hf_hardneg.cli.mine_commands import save_as
 from hf_hardneg.cli.named_sources import mined_split
-from hf_hardneg.cli.option_groups import Named, Saving
+from hf_hardneg.cli.option_groups import NamedColumns, Saving
 from hf_hardneg.cli.terminal import answer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mined(Named):
+class Mined(NamedColumns):
     """What is exported."""
 
     mined: Annotated[str, Argument(help="folder that mine wrote, in the list layout")]

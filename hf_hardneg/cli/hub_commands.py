@@ -9,14 +9,14 @@ from typer import Argument, Option
 
 from hf_hardneg.cli.commands import command
 from hf_hardneg.cli.named_sources import mined_rows, optional_table, table
-from hf_hardneg.cli.option_groups import CONFIRM, SOURCE, WORKERS, Named, Placed
+from hf_hardneg.cli.option_groups import CONFIRM, SOURCE, WORKERS, NamedColumns, Placed
 from hf_hardneg.cli.terminal import answer
 
 CONFIGS = ("list", "triplet")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pushed(Named):
+class Pushed(NamedColumns):
     """What is pushed, and where to."""
 
     mined: Annotated[str, Option(help="folder that mine wrote, in the list layout")]

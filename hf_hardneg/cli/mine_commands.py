@@ -22,7 +22,7 @@ SHOWN_ROWS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ModelOfJudge:
     """The model that judges candidates."""
 
     cross_encoder: Annotated[str | None, Option(help="Hub id or path of the model that judges candidates")] = None
@@ -36,7 +36,7 @@ class Agreed:
 
 
 @command("mine")
-def mine(sources: PairsOfCorpus, choice: Choice, judged: Judged, saving: Saving, agreed: Agreed) -> None:
+def mine(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, saving: Saving, agreed: Agreed) -> None:
     """Mine hard negatives for pairs against a corpus."""
     inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
     chosen = checked_choice(choice, saving, cross_encoder=judged.cross_encoder)

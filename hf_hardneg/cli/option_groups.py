@@ -26,7 +26,7 @@ class Printing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class NamedColumns:
     """Names of columns by role."""
 
     columns: Annotated[
@@ -63,7 +63,7 @@ class Placed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusSource(Named, Placed):
+class CorpusSource(NamedColumns, Placed):
     """The corpus, and what makes vectors of it."""
 
     corpus: Annotated[str, Option(help=f"rows of id and text: {SOURCE}")]

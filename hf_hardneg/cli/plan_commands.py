@@ -9,7 +9,7 @@ from typer import Option
 
 from hf_hardneg.cli.choices import Choice
 from hf_hardneg.cli.commands import command
-from hf_hardneg.cli.mine_commands import Judged, ids_of
+from hf_hardneg.cli.mine_commands import ModelOfJudge, ids_of
 from hf_hardneg.cli.named_sources import pairs_and_corpus
 from hf_hardneg.cli.option_groups import PairsOfCorpus
 from hf_hardneg.cli.terminal import answer, note
@@ -18,7 +18,7 @@ from hf_hardneg.recipes.plain_yaml import plain_values
 
 
 @command("plan")
-def plan(sources: PairsOfCorpus, choice: Choice, judged: Judged) -> None:
+def plan(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge) -> None:
     """Say what mining will cost.
 
     Time, memory and disk, and something cheaper.
@@ -74,7 +74,7 @@ class Grid:
 
 
 @command("sweep")
-def sweep(sources: PairsOfCorpus, choice: Choice, judged: Judged, grid: Grid) -> None:
+def sweep(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, grid: Grid) -> None:
     """Say what other thresholds would yield.
 
     Candidates are searched once, and selected by each combination of filters.
