@@ -10,14 +10,14 @@ import numpy as np
 
 from hf_hardneg.arrays.grouping import position_in_group
 from hf_hardneg.errors import DataError
-from hf_hardneg.runtime.arguments import AtLeastZero, check_fields, checked
+from hf_hardneg.runtime.arguments import AtLeastZero, Checked, checked
 
 Basis = Literal["no_positives", "raw", "survivors"]
 """What a rank is counted among: the hits outside the exclusion set, all hits, or the candidates still in the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates:
+class Candidates(Checked):
     """Retrieved documents of a batch of queries, as one flat table sorted by (query, raw rank).
 
     Args:
@@ -47,9 +47,6 @@ class Candidates:
     source: np.ndarray
     sources: tuple[str, ...]
     signals: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @classmethod
     @checked

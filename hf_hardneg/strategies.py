@@ -154,182 +154,134 @@ def concise(stage: object) -> str:
     return f"{type(stage).__name__}({', '.join(shown)})"
 
 
+VECTORS, ENCODING = "encoder or vectors", "encoding the corpus, once"
+
+
 class NamedStrategy(NamedTuple):
     """An entry of the table of strategies, from which the README's is made.
 
     Args:
         strategy (`Strategy`): the parts.
         does (`str`): which candidates become negatives.
-        needs (`str`): besides the pairs and the corpus.
-        cost (`str`): what most of the time goes to.
         source (`str`): who proposed it.
+        needs (`str`, defaults to vectors): besides the pairs and the corpus.
+        cost (`str`, defaults to encoding): what most of the time goes to.
     """
 
     strategy: Strategy
     does: str
-    needs: str
-    cost: str
     source: str
+    needs: str = VECTORS
+    cost: str = ENCODING
 
-
-VECTORS, ENCODING = "encoder or vectors", "encoding the corpus, once"
 
 NAMED: dict[str, NamedStrategy] = {
     "bm25": NamedStrategy(
         Strategy([BM25()]),
         "the best by BM25, of 100",
-        "-",
-        "a BM25 search",
         "DPR, [2004.04906](https://arxiv.org/abs/2004.04906)",
+        needs="-",
+        cost="a BM25 search",
     ),
     "dense": NamedStrategy(
-        Strategy([Dense()]),
-        "the nearest vectors",
-        VECTORS,
-        ENCODING,
-        "ANCE's candidates, [2007.00808](https://arxiv.org/abs/2007.00808)",
+        Strategy([Dense()]), "the nearest vectors", "ANCE's candidates, [2007.00808](https://arxiv.org/abs/2007.00808)"
     ),
     "margin": NamedStrategy(
         Strategy([Dense()], [RankWindow(10, 200), AbsoluteMargin(0.05)]),
         "the nearest of ranks 10 to 200 without `s + 0.05 > s+`",
-        VECTORS,
-        ENCODING,
         "sentence-transformers' `absolute_margin`",
     ),
     "positive_aware": NamedStrategy(
         Strategy([Dense()], [RelativeMargin(0.05)]),
         "the nearest of at most 95 % of the positive's score",
-        VECTORS,
-        ENCODING,
         "NV-Retriever, [2407.15831](https://arxiv.org/abs/2407.15831)",
     ),
     "st": NamedStrategy(
         Strategy([Dense()], [RelativeMargin(0.05), RankWindow(10, 50, "survivors")]),
         "the same, without the 10 nearest of those",
-        VECTORS,
-        ENCODING,
         "documentation of sentence-transformers",
     ),
     "semi_hard": NamedStrategy(
         Strategy([Dense(200)], [SemiHard(0.1)]),
         "the nearest with `s+ - 0.1 < s < s+`",
-        VECTORS,
-        ENCODING,
         "FaceNet, [1503.03832](https://arxiv.org/abs/1503.03832)",
     ),
     "rank_zone": NamedStrategy(
-        Strategy([Dense(200)], [], RankZone(50, 200)),
-        "uniform draws from ranks 50 to 200",
-        VECTORS,
-        ENCODING,
-        "practice",
+        Strategy([Dense(200)], [], RankZone(50, 200)), "uniform draws from ranks 50 to 200", "practice"
     ),
     "simans": NamedStrategy(
         Strategy([Dense(200)], [], SimANS(score_scale="auto")),
         "draws by `exp(-0.5 z²)`, z being standard deviations from the positive's score",
-        VECTORS,
-        ENCODING,
         "SimANS, [2210.11773](https://arxiv.org/abs/2210.11773), rescaled for cosines",
     ),
     "importance": NamedStrategy(
-        Strategy([Dense(200)], [], Importance(0.1)),
-        "draws by `exp(s / 0.1)` from 200",
-        VECTORS,
-        ENCODING,
-        "InfoNCE's weights",
+        Strategy([Dense(200)], [], Importance(0.1)), "draws by `exp(s / 0.1)` from 200", "InfoNCE's weights"
     ),
     "distance_weighted": NamedStrategy(
         Strategy([Dense(200)], [], DistanceWeighted(dim="intrinsic")),
         "draws whose distances spread evenly, from 200",
-        VECTORS,
-        ENCODING,
         "Wu et al., [1706.07567](https://arxiv.org/abs/1706.07567), in the dimension that vectors fill",
     ),
     "unremix": NamedStrategy(
         Strategy([Dense(200)], [], UnReMix()),
         "the most similar, uncertain and representative of 200",
-        VECTORS,
-        f"{ENCODING}; distances of each 200",
         "UnReMix, [2206.01197](https://arxiv.org/abs/2206.01197), with weights of ours",
+        cost=f"{ENCODING}; distances of each 200",
     ),
     "topic_negatives": NamedStrategy(
         Strategy([Dense(200)], [], TopicNegatives(100)),
         "uniform draws from the query's topic, one of 100, among 200",
-        f"{VECTORS}; 100 queries",
-        f"{ENCODING}; k-means of queries",
         "what TAS-B, [2104.06967](https://arxiv.org/abs/2104.06967), is often taken for",
+        needs=f"{VECTORS}; 100 queries",
+        cost=f"{ENCODING}; k-means of queries",
     ),
     "ance_offline": NamedStrategy(
         Strategy([Dense(200)], [], Uniform(200)),
         "uniform draws from the 200 nearest: one refresh of ANCE, STAR or ADORE",
-        VECTORS,
-        ENCODING,
         "ANCE, [2007.00808](https://arxiv.org/abs/2007.00808)",
     ),
     "hybrid": NamedStrategy(
         Strategy([BM25(100), Dense(100)]),
         "the best of BM25 and vectors, by reciprocal rank fusion",
-        VECTORS,
-        ENCODING,
         "Cormack et al. 2009",
     ),
     "denoised": NamedStrategy(
         Strategy([BM25(100)], [Denoised()]),
         "the best by BM25 that a cross-encoder gives a probability below 0.1",
-        "cross-encoder",
-        "scoring up to 50 pairs a query, once",
         "RocketQA, [2010.08191](https://arxiv.org/abs/2010.08191)",
+        needs="cross-encoder",
+        cost="scoring up to 50 pairs a query, once",
     ),
     "random": NamedStrategy(
-        Strategy([Random()]),
-        "uniform draws from the corpus",
-        "-",
-        "nothing",
-        "the baseline",
+        Strategy([Random()]), "uniform draws from the corpus", "the baseline", needs="-", cost="nothing"
     ),
 }
 """Every strategy by its name. The first part of a `+` chain brings the retriever."""
 
 STRATEGIES: dict[str, Strategy] = {name: entry.strategy for name, entry in NAMED.items()}
 
-ALIASES = {
-    "static_bm25": "bm25",
-    "lexical": "bm25",
-    "sparse_static": "bm25",
-    "topk": "dense",
-    "naive_topk": "dense",
-    "ce_denoise": "denoised",
-    "rocketqa": "denoised",
-    "nv_retriever": "positive_aware",
-    "topk_percpos": "positive_aware",
-    "topk_marginpos": "absolute_margin",
-    "syneg": "synthetic",
-    "llm": "synthetic",
-    "contrastors": "positive_aware",
-    "sentence_transformers": "st",
-    "ambiguous_zone": "rank_zone",
-    "ambiguous": "rank_zone",
-    "AmbiguousZoneSampler": "rank_zone",
-    "softmax_sampling": "importance",
-    "importance_sampling": "importance",
-    "wu2017": "distance_weighted",
-    "sampling_matters": "distance_weighted",
-    "undimix": "unremix",
-    "adore_offline": "ance_offline",
-    "star_offline": "ance_offline",
-    "uniform": "random",
-    "dynamic": "ance",
-    "query_side": "adore",
-    "inbatch": "in_batch",
-    "in_batch_masked": "in_batch",
-    "mnrl": "in_batch",
-    "cross_device": "cross_batch",
-    "gather_across_devices": "cross_batch",
-    "xbatch": "cross_batch",
-    "tasb": "tas_balanced",
-    "topic_aware": "tas_balanced",
-    "mixgen": "mochi",
+_OTHER_NAMES = {
+    "bm25": "static_bm25 lexical sparse_static",
+    "dense": "topk naive_topk",
+    "denoised": "ce_denoise rocketqa",
+    "positive_aware": "nv_retriever topk_percpos contrastors",
+    "absolute_margin": "topk_marginpos",
+    "synthetic": "syneg llm",
+    "st": "sentence_transformers",
+    "rank_zone": "ambiguous_zone ambiguous AmbiguousZoneSampler",
+    "importance": "softmax_sampling importance_sampling",
+    "distance_weighted": "wu2017 sampling_matters",
+    "unremix": "undimix",
+    "ance_offline": "adore_offline star_offline",
+    "random": "uniform",
+    "ance": "dynamic",
+    "adore": "query_side",
+    "in_batch": "inbatch in_batch_masked mnrl",
+    "cross_batch": "cross_device gather_across_devices xbatch",
+    "tas_balanced": "tasb topic_aware",
+    "mochi": "mixgen",
 }
+ALIASES = {alias: name for name, aliases in _OTHER_NAMES.items() for alias in aliases.split()}
 """Other names in use for the same recipes."""
 
 TRAINING_TIME = {

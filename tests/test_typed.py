@@ -14,7 +14,9 @@ import pytest
 
 import hf_hardneg
 from hf_hardneg import HardNegatives, mine, plan
-from hf_hardneg.hub import reproduce
+from hf_hardneg.hub import mined_dataset_card, push_mined_dataset, reproduce
+from hf_hardneg.hub.card import CardOptions
+from hf_hardneg.hub.push import PushOptions
 from hf_hardneg.pipeline.options import MinerOptions, PlanOptions, RefresherOptions, RunOptions
 from hf_hardneg.training import Refresher
 
@@ -28,7 +30,7 @@ from datasets import Dataset
 
 from hf_hardneg import BM25, Columns, HardNegatives, RankWindow, Strategy, mine, plan, sweep
 from hf_hardneg.generate import SyntheticNegatives
-from hf_hardneg.hub import reproduce
+from hf_hardneg.hub import push_mined_dataset, reproduce
 from hf_hardneg.models import load_cross_encoder
 from hf_hardneg.training import Refresher, train_denoiser
 
@@ -40,6 +42,7 @@ miner = HardNegatives(corpus, strategy, num_negatives=4, on_shortage="pad_next",
 mined = mine(pairs, corpus, "bm25", num_negatives=4, on_shortage="drop_row", columns=columns, num_proc=2)
 costs: float = plan(pairs, corpus, num_negatives=4, known_positives=[pairs]).seconds
 settings = sweep(pairs, corpus, "bm25", options={"columns": columns}, relative_margin=[0.0, 0.1])
+commit = push_mined_dataset(pairs, "user/mined", license="mit", private=True)
 same: bool = reproduce("user/mined", num_proc=2).identical
 refresher = Refresher(pairs, corpus, encoder=len, directory="run", num_negatives=4)
 anything = [mine([{"query": "red", "positive": "red cat"}], {"a": "red cat"}), mine({"red": "red cat"}, ["red cat"])]
@@ -58,6 +61,8 @@ WRONG = {
     "plan(pairs, corpus, num_negative=4)": 'Unexpected keyword argument "num_negative" for "plan"',
     "plan(pairs, [object()])": 'Argument 2 to "plan" has incompatible type "list[object]"; expected "Table | Frame',
     'sweep(pairs, corpus, options={"num_negative": 4}, top=[1])': 'Argument "options" to "sweep" has incompatible type',
+    'push_mined_dataset(pairs, "user/mined", licence="mit")': 'Unexpected keyword argument "licence"',
+    'push_mined_dataset(pairs, "user/mined", create_pr="yes")': '"create_pr" to "push_mined_dataset"',
     'reproduce("user/mined", num_procs=2)': 'Unexpected keyword argument "num_procs" for "reproduce"',
     'Refresher(pairs, corpus, encoder=len, directory="run", seed="x")': '"seed" to "Refresher"',
 }
@@ -130,6 +135,8 @@ def test_editors_complete_names_and_arguments(installed, call, arguments):
         (plan, PlanOptions),
         (Refresher, RefresherOptions),
         (reproduce, RunOptions),
+        (push_mined_dataset, PushOptions),
+        (mined_dataset_card, CardOptions),
     ],
 )
 def test_help_shows_every_option(function, options):

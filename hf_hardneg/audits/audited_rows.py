@@ -102,6 +102,10 @@ class Side:
         """Word 3-grams of the texts: bounds (m + 1,) and keys."""
         return word_grams(self.texts, words)
 
+    def any_of(self, masks: list[np.ndarray]) -> np.ndarray:
+        """Whether a document is marked by any of some masks (m,); none is by no masks."""
+        return np.logical_or.reduce([np.zeros(len(self.owner), bool), *masks])
+
     def in_row(self, keys: np.ndarray) -> np.ndarray:
         """Keys of (row, key), (m,)."""
         return pair_keys(self.owner + 1, keys)

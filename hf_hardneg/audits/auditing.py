@@ -10,12 +10,12 @@ from hf_hardneg.audits.audited_rows import AuditedBatch, AuditedRows
 from hf_hardneg.audits.checks import CHECKS
 from hf_hardneg.audits.collecting import CheckTally, Histograms, note_frequent
 from hf_hardneg.audits.facts import Collector, Facts, HeldOut, held_out, relevant_pairs
-from hf_hardneg.audits.finders import View
 from hf_hardneg.audits.findings import Finding
 from hf_hardneg.audits.judging import Judge, SampledPairs
 from hf_hardneg.audits.lookups import open_lookup
 from hf_hardneg.audits.result import Audit
 from hf_hardneg.audits.sources import open_queries, open_sources, test_source
+from hf_hardneg.audits.views import View
 from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.errors import ConfigError, DataError, unknown_name
 from hf_hardneg.formats.importing import READ_ONLY

@@ -10,8 +10,8 @@ import numpy as np
 
 from hf_hardneg.audits.audited_rows import AuditedBatch, Side, cut
 from hf_hardneg.audits.facts import Facts
-from hf_hardneg.audits.finders import Flagged, View
 from hf_hardneg.audits.findings import Histogram
+from hf_hardneg.audits.views import Flagged, View
 from hf_hardneg.reports.hardness import EDGES, HardnessHistogram, compare
 
 EXAMPLES = 3

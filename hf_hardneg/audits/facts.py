@@ -33,9 +33,9 @@ class Tally:
         self.keys, self.counts = np.zeros(0, np.uint64), np.zeros(0, np.int32)
         self._waiting: list[np.ndarray] = []
 
-    def add(self, keys: np.ndarray) -> None:
+    def add(self, *keys: np.ndarray) -> None:
         """Count some keys."""
-        self._waiting.append(keys[keys != NONE])
+        self._waiting += [part[part != NONE] for part in keys]
         if sum(map(len, self._waiting)) > max(WAITING, len(self.keys)):
             self.settle()
 
@@ -114,14 +114,10 @@ class Collector:
         sizes = np.bincount(batch.negative.counts, minlength=len(self.sizes))
         sizes[: len(self.sizes)] += self.sizes
         self.sizes = sizes
-        for keys in batch.identities[:1]:
-            self.queries.add(keys)
-        for keys in batch.known_as(batch.positive):
-            self.known.add(keys)
-        for keys in batch.positive.identities:
-            self.positives.add(keys)
-        for keys in batch.negative.identities[:1]:
-            self.negatives.add(keys)
+        self.queries.add(*batch.identities[:1])
+        self.known.add(*batch.known_as(batch.positive))
+        self.positives.add(*batch.positive.identities)
+        self.negatives.add(*batch.negative.identities[:1])
 
     def facts(self, relevant: np.ndarray | None, held_out: HeldOut | None) -> Facts:
         """Return what was collected."""
@@ -217,8 +213,7 @@ def held_out(sets: Sequence[Iterable[AuditedBatch]], qrels: Any) -> HeldOut:
         for batch in batches:
             queries.add(batch.seen)
             ids.add(batch.id)
-            for keys in batch.positive.identities:
-                documents.add(keys)
+            documents.add(*batch.positive.identities)
     known = ids.settle().keys
     if qrels is not None:
         documents.add(relevant_pairs(qrels, only=known)[1])

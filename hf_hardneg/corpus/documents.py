@@ -124,12 +124,7 @@ class Corpus:
 
 
 @checked
-def open_corpus(
-    dataset: Dataset,
-    *,
-    columns: Columns | None = None,
-    cache_dir: Folder | None = None,
-) -> Corpus:
+def open_corpus(dataset: Dataset, *, columns: Columns | None = None, cache_dir: Folder | None = None) -> Corpus:
     """The corpus behind a dataset, checked and memory-mapped.
 
     A dataset that is already memory-mapped is used where it lies; one in memory, or with a selection on top, is

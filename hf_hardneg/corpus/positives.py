@@ -204,15 +204,14 @@ class PositiveList:
             text=[text for part in parts for text in part.text],
         )
 
-    def take(self, keep: np.ndarray) -> PositiveList:
-        """Takes the entries under a mask (n,), in their order."""
-        text = [self.text[place] for place in np.flatnonzero(keep)]
-        return PositiveList(query=self.query[keep], key=self.key[keep], row=self.row[keep], text=text)
+    def take(self, places: np.ndarray) -> PositiveList:
+        """Takes the entries at some places (m,), in the order of those."""
+        text = [self.text[place] for place in places]
+        return PositiveList(query=self.query[places], key=self.key[places], row=self.row[places], text=text)
 
     def between(self, first: int, last: int) -> PositiveList:
         """Takes the entries of the queries `first` up to, not including, `last`; numbered as they were."""
-        part = slice(*np.searchsorted(self.query, [first, last]))
-        return PositiveList(query=self.query[part], key=self.key[part], row=self.row[part], text=self.text[part])
+        return self.take(np.arange(*np.searchsorted(self.query, [first, last])))
 
     def texts(self, corpus: Corpus) -> list[str]:
         """The text of each, n."""

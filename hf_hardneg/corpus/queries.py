@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arrays.lists import ragged
 from hf_hardneg.corpus.batches import matrix
 from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.documents import Corpus, dataset_digest
@@ -222,37 +223,30 @@ class Reader:
             table (`Mapping[str, pa.ChunkedArray]`): columns of the rows.
             first_row (`int`, *optional*): which row of the dataset is the first of them, for messages.
         """
-        queries, keys, rows, outside = [], [], [], list[str | None]()
+        parts = []
         if self.columns.has_texts(table):
-            owner, positives = flat_strings(table[self.columns.positive], self.columns.positive, first_row)
-            own_keys = text_keys(positives, self.keys.dedupe)
-            own_rows = self.keys.row_of_keys(own_keys)
-            queries.append(owner)
-            keys.append(own_keys)
-            rows.append(own_rows)
-            outside += [text if row < 0 else None for text, row in zip(positives, own_rows, strict=True)]
+            parts.append(self._of_texts(*flat_strings(table[self.columns.positive], self.columns.positive, first_row)))
         if self.columns.positive_ids in table:
-            owner, own_rows = self.rows_of(table[self.columns.positive_ids], self.columns.positive_ids, first_row)
-            queries.append(owner)
-            keys.append(self.keys.of_rows(own_rows))
-            rows.append(own_rows)
-            outside += [None] * len(own_rows)
-        return PositiveList(
-            query=np.concatenate(queries), key=np.concatenate(keys), row=np.concatenate(rows), text=outside
-        )
+            owner, rows = self.rows_of(table[self.columns.positive_ids], self.columns.positive_ids, first_row)
+            parts.append(PositiveList(query=owner, key=self.keys.of_rows(rows), row=rows, text=[None] * len(rows)))
+        return PositiveList.joined(parts)
 
     def themselves(self, texts: list[str]) -> PositiveList:
         """Queries as positives of themselves, one for each."""
+        return self._of_texts(np.arange(len(texts)), texts)
+
+    def _of_texts(self, owner: np.ndarray, texts: list[str]) -> PositiveList:
+        """Positives that are texts, of some queries (n,), with their rows in the corpus."""
         keys = text_keys(texts, self.keys.dedupe)
         rows = self.keys.row_of_keys(keys)
         outside = [text if row < 0 else None for text, row in zip(texts, rows, strict=True)]
-        return PositiveList(query=np.arange(len(texts)), key=keys, row=rows, text=outside)
+        return PositiveList(query=owner, key=keys, row=rows, text=outside)
 
     def _known(self, keys: np.ndarray, ids: list[str] | None) -> list[PositiveList]:
         if self.known is None:
             return []
         parts = [PositiveList(*self.known.of(group, documents=len(self.corpus))) for group in group_keys(keys, ids)]
-        return [part.take(part.key != keys[part.query]) for part in parts] if self.symmetric else parts
+        return [part.take(np.flatnonzero(part.key != keys[part.query])) for part in parts] if self.symmetric else parts
 
     def rows_of(
         self, column: pa.ChunkedArray, name: str, first_row: int | None = None
@@ -291,9 +285,8 @@ class Reader:
         if self.columns.positive in table:
             return None
         owner, rows = self.rows_of(table[self.columns.positive_ids], self.columns.positive_ids)
-        size = len(table[self.columns.query])
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=size))]).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets), self.corpus.texts(rows))
+        counts = np.bincount(owner, minlength=len(table[self.columns.query]))
+        return ragged(self.corpus.texts(rows), counts)
 
 
 def no_ids(column: str, present: Sequence[str]) -> ColumnError:
@@ -331,10 +324,7 @@ def known_positives_of(
         ColumnError, DataError: the rows cannot be read, or there are none.
     """
     columns = reader.columns
-    digests = []
-    for split in splits:
-        if len(split):
-            digests.append(dataset_digest(split, columns.digested(split)))
+    digests = [dataset_digest(split, columns.digested(split)) for split in splits if len(split)]
     if not digests:
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
 
@@ -399,24 +389,16 @@ def query_keys(rows: Dataset, columns: PairColumns, dedupe: Dedupe) -> np.ndarra
 
 def _merged(listed: PositiveList, known: list[PositiveList]) -> tuple[PositiveList, np.ndarray]:
     """One entry per (query, key), sorted by query, and where each own entry went."""
-    parts = [listed, *known]
-    pair = np.empty(sum(len(part.query) for part in parts), dtype=[("query", np.int64), ("key", listed.key.dtype)])
-    pair["query"] = np.concatenate([part.query for part in parts])
-    pair["key"] = np.concatenate([part.key for part in parts])
-    unique, first, where = np.unique(pair, return_index=True, return_inverse=True)
-    texts = [text for part in parts for text in part.text]
-    merged = PositiveList(
-        query=unique["query"],
-        key=unique["key"],
-        row=np.concatenate([part.row for part in parts])[first],
-        text=[texts[i] for i in first],
-    )
-    return merged, where[: len(listed.query)]
+    every = PositiveList.joined([listed, *known])
+    pair = np.empty(len(every.query), dtype=[("query", np.int64), ("key", every.key.dtype)])
+    pair["query"], pair["key"] = every.query, every.key
+    _, first, where = np.unique(pair, return_index=True, return_inverse=True)
+    return every.take(first), where[: len(listed.query)]
 
 
 def is_label(kind: pa.DataType) -> bool:
     """Whether values are numbers, or lists of numbers."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if is_listed(kind):
         return is_label(kind.value_type)
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
 

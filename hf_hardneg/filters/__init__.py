@@ -39,18 +39,7 @@ __all__ = [
     "share_of",
 ]
 
-FILTERS: dict[str, type[Filter]] = {
-    "rank_window": RankWindow,
-    "absolute_margin": AbsoluteMargin,
-    "relative_margin": RelativeMargin,
-    "score_bounds": ScoreBounds,
-    "semi_hard": SemiHard,
-    "too_similar": TooSimilar,
-    "disagreement": Disagreement,
-    "near_query": NearQuery,
-    "near_duplicate": NearDuplicate,
-    "contains_answer": ContainsAnswer,
-    "same_parent": SameParent,
-    "denoised": Denoised,
-}
+_OF_RANK_AND_SCORE = (RankWindow, AbsoluteMargin, RelativeMargin, ScoreBounds, SemiHard)
+_OF_LIKELY_POSITIVES = (TooSimilar, Disagreement, NearQuery, NearDuplicate, ContainsAnswer, SameParent, Denoised)
+FILTERS: dict[str, type[Filter]] = {each.name: each for each in (*_OF_RANK_AND_SCORE, *_OF_LIKELY_POSITIVES)}
 """Every filter by its name."""

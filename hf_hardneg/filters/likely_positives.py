@@ -9,7 +9,7 @@ import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.filters.base import Filter
-from hf_hardneg.runtime.arguments import Name, Range, ShareAboveZero, check_fields
+from hf_hardneg.runtime.arguments import Checked, Name, Range, ShareAboveZero
 from hf_hardneg.signals import (
     POOL,
     SMALLEST_POOL,
@@ -27,7 +27,7 @@ Pool = Annotated[int, Range(least=SMALLEST_POOL)]
 
 
 @dataclass(frozen=True)
-class _InPool(Filter):
+class _InPool(Checked, Filter):
     """Keep candidates whose signal is not among the highest of the query's best candidates.
 
     Args:
@@ -39,9 +39,6 @@ class _InPool(Filter):
     quantile: ShareAboveZero = 0.7
     pool: Pool = POOL
     signal: ClassVar[Signal]
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def signals(self) -> tuple[Signal, ...]:
@@ -80,7 +77,7 @@ class Disagreement(_InPool):
 
 
 @dataclass(frozen=True)
-class _Absent(Filter):
+class _Absent(Checked, Filter):
     """Keep candidates for which a signal is 0."""
 
     def keep(self, candidates: Candidates) -> np.ndarray:
@@ -93,11 +90,7 @@ class NearQuery(_Absent):
     """Remove known positives of another query that has the same words."""
 
     name: ClassVar[str] = "near_query"
-
-    @property
-    def signals(self) -> tuple[Signal, ...]:
-        """Whether it is one."""
-        return (QueryMatch(),)
+    signals: ClassVar[tuple[Signal, ...]] = (QueryMatch(),)
 
 
 @dataclass(frozen=True)
@@ -108,12 +101,8 @@ class ContainsAnswer(_Absent):
     """
 
     name: ClassVar[str] = "contains_answer"
+    signals: ClassVar[tuple[Signal, ...]] = (AnswerMatch(),)
     strict: ClassVar[bool] = True
-
-    @property
-    def signals(self) -> tuple[Signal, ...]:
-        """Whether it does."""
-        return (AnswerMatch(),)
 
 
 @dataclass(frozen=True)
@@ -128,9 +117,6 @@ class SameParent(_Absent):
     name: ClassVar[str] = "same_parent"
     strict: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     @property
     def signals(self) -> tuple[Signal, ...]:
         """Whether it is."""
@@ -138,7 +124,7 @@ class SameParent(_Absent):
 
 
 @dataclass(frozen=True)
-class NearDuplicate(Filter):
+class NearDuplicate(Checked, Filter):
     """Remove near-copies of a known positive: Jaccard similarity of their word 3-grams (Broder 1997).
 
     Args:
@@ -147,14 +133,7 @@ class NearDuplicate(Filter):
 
     threshold: ShareAboveZero = 0.8
     name: ClassVar[str] = "near_duplicate"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    @property
-    def signals(self) -> tuple[Signal, ...]:
-        """The similarity."""
-        return (Overlap(),)
+    signals: ClassVar[tuple[Signal, ...]] = (Overlap(),)
 
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) of the candidates below the threshold."""

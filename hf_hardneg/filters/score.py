@@ -10,7 +10,7 @@ import numpy as np
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.filters.base import Filter
-from hf_hardneg.runtime.arguments import AboveZero, Share, check_fields
+from hf_hardneg.runtime.arguments import AboveZero, Checked, Share, check_fields
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class AbsoluteMargin(Filter):
 
 
 @dataclass(frozen=True)
-class RelativeMargin(Filter):
+class RelativeMargin(Checked, Filter):
     """Remove a candidate if `s > s+ - |s+| * margin` (TopK-PercPos of NV-Retriever, arXiv 2407.15831).
 
     With `|s+|` rather than `s+` the threshold moves down for negative scores too.
@@ -52,9 +52,6 @@ class RelativeMargin(Filter):
     margin: Share = 0.05
     name: ClassVar[str] = "relative_margin"
     needs_positive: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) of the candidates below the margin."""
@@ -89,7 +86,7 @@ class ScoreBounds(Filter):
 
 
 @dataclass(frozen=True)
-class SemiHard(Filter):
+class SemiHard(Checked, Filter):
     """Keep only `s+ - margin < s < s+`: below the positive, yet within the margin (FaceNet, arXiv 1503.03832).
 
     The opposite of `AbsoluteMargin`, which removes exactly this band. FaceNet's margin of 0.2 on squared distances is
@@ -102,9 +99,6 @@ class SemiHard(Filter):
     margin: AboveZero = 0.1
     name: ClassVar[str] = "semi_hard"
     needs_positive: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) of the candidates inside the band."""

@@ -10,12 +10,12 @@ import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from huggingface_hub import DatasetCard
 
 from hf_hardneg.corpus.queries import PairColumns
-from hf_hardneg.errors import ConfigError, DataError
+from hf_hardneg.errors import ConfigError, DataError, check_keywords
 from hf_hardneg.hub import inert
 from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, pictures
 from hf_hardneg.hub.front_matter import merged_body, merged_metadata, metadata_of, parts
@@ -35,6 +35,7 @@ from hf_hardneg.text.masking import masked
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from jinja2 import Environment
+    from typing_extensions import Unpack
 
 TAGS = ("hard-negatives", "sentence-transformers", "hf_hardneg")
 TASKS = ("text-retrieval", "sentence-similarity", "feature-extraction")
@@ -68,6 +69,15 @@ class MinedDatasetCard(DatasetCard):
         return self._rendered if self._said() == self._known else str(self.content)
 
 
+class CardOptions(TypedDict, total=False):
+    """Metadata of a card on the Hub; see `mined_dataset_card`."""
+
+    license: str | None
+    language: str | Sequence[str] | None
+    source_datasets: Sequence[str] | None
+    pretty_name: str | None
+
+
 @checked
 def mined_dataset_card(
     mined: Dataset | DatasetDict,
@@ -76,10 +86,7 @@ def mined_dataset_card(
     configs: Mapping[str, Dataset | DatasetDict] | None = None,
     recipe: Recipe | None = None,
     previous: str | None = None,
-    license: str | None = None,
-    language: str | Sequence[str] | None = None,
-    source_datasets: Sequence[str] | None = None,
-    pretty_name: str | None = None,
+    **metadata: Unpack[CardOptions],
 ) -> MinedDatasetCard:
     """Write the card of mined data, merged into the card that a repository has.
 
@@ -98,8 +105,8 @@ def mined_dataset_card(
         configs (`Mapping`, *optional*): the rows of each config by its name; by default `mined` itself, as `list`.
         recipe (`Recipe`, *optional*): how it was made; by default what it carries.
         previous (`str`, *optional*): the text of the card so far.
-        license, language, source_datasets, pretty_name (*optional*): of the card's metadata. Without, the license that
-            the data carries, and as source the Hub ids in the recipe.
+        metadata (`CardOptions`): license, language, source_datasets, pretty_name. Without, the license that the data
+            carries, and as source the Hub ids in the recipe.
 
     Returns:
         `MinedDatasetCard`: `str(card)` is its text; `card.files` are the pictures to be uploaded beside it.
@@ -113,28 +120,29 @@ def mined_dataset_card(
         >>> card.data.license
         'mit'
     """
+    check_keywords("mined_dataset_card()", metadata, CardOptions.__annotations__)
     rows = _joined(mined)
     recipe = recipe or recipe_of(mined)
     figures = report(rows)
-    told = {"license": license, "language": language, "source_datasets": source_datasets, "pretty_name": pretty_name}
-    told = {name: value for name, value in told.items() if value}
+    told = {name: value for name, value in metadata.items() if value}
     before = parts(previous or "")
     card = merged_metadata(before, _metadata(rows, recipe, told), frozenset(told) | {"size_categories"})
     images = pictures(rows, figures)
     configs, listed = configs or {LIST: mined}, config_names(metadata_of(card))
     scrubbed = recipe and recipe.scrubbed()
     recipes = _recipes(scrubbed, configs, listed, previous or "")
+    names = PairColumns.of(None if recipe is None else recipe.columns)
     described = {
         "configs": _configs(configs, repo_id),
-        "recipes": [(names, recipe_block(each, names)) for names, each in recipes],
+        "recipes": [(of_configs, recipe_block(each, of_configs)) for of_configs, each in recipes],
         "loading": _sources(recipe, configs, listed, repo_id) if recipe else {},
-        "examples": examples(rows, *_text_columns(recipe)),
+        "examples": examples(rows, names.query, names.positive),
         "missed": false_negatives(rows, recipe),
         "limits": limits(figures, recipe),
         "scores": Markdown(SCORES) if SCORES in images else None,
     }
     section = _section(figures, scrubbed, described)
-    heading = f"# {inert.inline(pretty_name or repo_id.rpartition('/')[2])}"
+    heading = f"# {inert.inline(metadata.get('pretty_name') or repo_id.rpartition('/')[2])}"
     body = merged_body(before.body, section, heading)
     return MinedDatasetCard("".join((*card[:3], body)), {path: svg.encode() for path, svg in images.items()})
 
@@ -250,15 +258,9 @@ def _kind(feature: Any) -> str:
     """Name the type of a column in words."""
     if isinstance(feature, Mapping):
         return f"struct of {', '.join(feature)}"
-    inner = getattr(feature, "feature", None)
-    if inner is not None:
-        return f"list of {_kind(inner)}"
+    if hasattr(feature, "feature"):
+        return f"list of {_kind(feature.feature)}"
     return str(getattr(feature, "dtype", type(feature).__name__))
-
-
-def _text_columns(recipe: Recipe | None) -> tuple[str, str]:
-    names = PairColumns.of(None if recipe is None else recipe.columns)
-    return names.query, names.positive
 
 
 def _section(figures: Report, recipe: Recipe | None, described: Mapping[str, Any]) -> str:
@@ -299,11 +301,9 @@ def _environment() -> Environment:
     environment.filters |= {
         "count": lambda number: Markdown(f"{number:,}"),
         "number": lambda value: Markdown(f"{value:.4g}" if math.isfinite(value) else "none"),
-        "percent": _percent,
+        "percent": lambda share, digits=2: Markdown(f"{100 * share:.{digits}f} %"),
+        "name": inert.name,
+        "fenced": inert.fenced,
+        "ours": Markdown,
     }
-    environment.filters |= {"name": inert.name, "fenced": inert.fenced, "ours": Markdown}
     return environment
-
-
-def _percent(share: float, digits: int = 2) -> Markdown:
-    return Markdown(f"{100 * share:.{digits}f} %")

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.documents import dataset_digest
-from hf_hardneg.errors import ColumnError, ConfigError, DataError, HubError, warn
-from hf_hardneg.hub.card import MinedDatasetCard, mined_dataset_card
+from hf_hardneg.errors import ConfigError, DataError, HubError, check_keywords, warn
+from hf_hardneg.hub.card import CardOptions, MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
 from hf_hardneg.hub.repository import README, Repository, Snapshot
 from hf_hardneg.hub.shards import CORPUS, WrittenSplit, config_names, described, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
 from hf_hardneg.recipes.recipe import Recipe, recipe_of, recipes_on
-from hf_hardneg.reports.report import NEEDED
+from hf_hardneg.reports.report import check_mined
 from hf_hardneg.runtime.arguments import Name, checked
 from hf_hardneg.store import directories
 from hf_hardneg.store.disk import scratch
@@ -31,11 +31,22 @@ if TYPE_CHECKING:
 
     from datasets import Dataset, DatasetDict
     from huggingface_hub import CommitInfo
+    from typing_extensions import Unpack
 
 CONFIGS = ("list", "triplet")
 ATTEMPTS = 10
 DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".gz", ".zst", ".zip", ".tar")
 NOT_DATA = ("dataset_infos.json", "requirements.txt")
+
+
+class PushOptions(CardOptions, total=False):
+    """What a commit to the Hub, and the card in it, can say; see `push_mined_dataset`."""
+
+    private: bool | None
+    revision: str | None
+    create_pr: bool
+    token: str | None
+    commit_message: str | None
 
 
 @checked
@@ -47,16 +58,8 @@ def push_mined_dataset(
     corpus: Dataset | None = None,
     index: str | os.PathLike[str] | None = None,
     recipe: Recipe | None = None,
-    private: bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    token: str | None = None,
-    commit_message: str | None = None,
-    license: str | None = None,
-    language: str | Sequence[str] | None = None,
-    source_datasets: Sequence[str] | None = None,
-    pretty_name: str | None = None,
     columns: Columns | None = None,
+    **options: Unpack[PushOptions],
 ) -> CommitInfo:
     """Push mined data to the Hub: one config for each variant, and a card that says how it was made.
 
@@ -77,13 +80,14 @@ def push_mined_dataset(
             it.
         index (`str`, *optional*): the folder of an index, as `hf-hardneg index` prints it, to be put under `index/`.
         recipe (`Recipe`, *optional*): how the rows were made; by default the one they carry.
+        columns (`Columns`, *optional*): as `to_format` takes them; by default as the recipe has them.
         private (`bool`, *optional*): whether a new repository is private. One that is public already is an error.
         revision (`str`, *optional*): the branch; created where it does not exist.
         create_pr (`bool`, defaults to `False`): opens a pull request instead.
         token (`str`, *optional*): of the Hub; by default the stored one.
         commit_message (`str`, *optional*): by default the configs.
-        license, language, source_datasets, pretty_name (*optional*): of the card.
-        columns (`Columns`, *optional*): as `to_format` takes them; by default as the recipe has them.
+        options (`PushOptions`): the arguments above from `private` on, and license, language, source_datasets and
+            pretty_name of the card.
 
     Returns:
         `CommitInfo`: the commit, or the last one where nothing has changed.
@@ -100,7 +104,9 @@ def push_mined_dataset(
     """
     from datasets import DatasetDict
 
-    repository = Repository(repo_id=repo_id, revision=revision, token=token)
+    check_keywords("push_mined_dataset()", options, PushOptions.__annotations__)
+    revision, create_pr = options.get("revision"), options.get("create_pr", False)
+    repository = Repository(repo_id=repo_id, revision=revision, token=options.get("token"))
     if create_pr and revision not in (None, "main"):
         raise ConfigError(
             f"create_pr=True and revision={revision!r}: a pull request is to main. Leave out one of them."
@@ -115,8 +121,7 @@ def push_mined_dataset(
     variants = variants_of(splits, names, corpus, columns or Columns())
     if corpus is not None:
         variants[CORPUS] = DatasetDict({"train": corpus})
-    metadata: dict[str, Any] = {"license": license, "language": language, "pretty_name": pretty_name}
-    metadata |= {"source_datasets": source_datasets, "configs": variants, "recipe": recipe}
+    metadata: Any = {name: value for name, value in options.items() if name in CardOptions.__annotations__}
     with scratch() as folder:
         push = _Push(
             repository=repository,
@@ -124,10 +129,13 @@ def push_mined_dataset(
             whole=whole,
             others=_index_files(index),
             recipe=recipe,
-            card=functools.partial(mined_dataset_card, mined, repo_id=repo_id, **metadata),
+            card=functools.partial(
+                mined_dataset_card, mined, repo_id=repo_id, configs=variants, recipe=recipe, **metadata
+            ),
         )
-        repository.create(private=private)
-        return push.commit(commit_message or f"Push {', '.join(names)} with hf_hardneg", create_pr=create_pr)
+        repository.create(private=options.get("private"))
+        message = options.get("commit_message") or f"Push {', '.join(names)} with hf_hardneg"
+        return push.commit(message, create_pr=create_pr)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,13 +279,7 @@ def _check(splits: DatasetDict, names: Sequence[str], corpus: Dataset | None) ->
     for name in names:
         Variant.named(name)
     for split, rows in splits.items():
-        missing = [name for name in NEEDED if name not in rows.column_names]
-        if missing:
-            raise ColumnError(
-                f"push_mined_dataset() needs the columns of mined data, and {', '.join(map(repr, missing))} are "
-                f"missing in {split!r}; it has {', '.join(map(repr, rows.column_names))}. Give what mine() returned: "
-                "layouts are made from it, as configs=['triplet']."
-            )
+        check_mined(rows, f"push_mined_dataset(), of the split {split!r},")
         if not len(rows):
             raise DataError(f"The split {split!r} has no rows, so there is nothing to push. Leave it out.")
     if not splits:

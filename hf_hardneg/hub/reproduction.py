@@ -20,7 +20,7 @@ from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.recipes.provenance import Model, Source
 from hf_hardneg.recipes.recipe import MODELS, Recipe, recipe_of
-from hf_hardneg.runtime.arguments import Name, check_fields, checked
+from hf_hardneg.runtime.arguments import Checked, Name, checked
 from hf_hardneg.runtime.versions import installed
 from hf_hardneg.steps import Steps
 from hf_hardneg.strategies import Strategy
@@ -36,7 +36,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduction:
+class Reproduction(Checked):
     """The result of mining again.
 
     Args:
@@ -53,9 +53,6 @@ class Reproduction:
     differing: dict[str, tuple[int, ...]] = field(default_factory=dict)
     columns: dict[str, int] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def identical(self) -> bool:
@@ -144,12 +141,9 @@ def reproduce(
         corpus = _corpus(repository, recipe, CORPUS in configs, snapshot.sha)
     models = {"encoder": encoder, "cross_encoder": cross_encoder}
     _check_models(recipe, models, repo_id)
-    changes = [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
     compared = {name for name, _ in then.values()}
-    changes = [
-        *(f"split {name!r}: of another mining, not compared" for name in pushed if name not in compared),
-        *changes,
-    ]
+    changes = [f"split {name!r}: of another mining, not compared" for name in pushed if name not in compared]
+    changes += [*_changed_inputs(recipe, pairs, corpus), *_changed_versions(recipe.versions, installed())]
     try:
         arguments: dict[str, Any] = {**models, "known_positives": known_positives, **options}
         again, now = _mined(recipe, strategy or recipe.rebuilt(), pairs, corpus, **arguments)

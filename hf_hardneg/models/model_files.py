@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hf_hardneg.errors import HardNegError, ModelError, warn
-from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
+from hf_hardneg.runtime.arguments import AtLeastOne, Checked
 from hf_hardneg.store.directories import digest_of, file_digest
 from hf_hardneg.store.regular_files import json_of
 
@@ -62,7 +62,7 @@ LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFiles:
+class ModelFiles(Checked):
     """A model folder, as sentence-transformers' files beside it describe it.
 
     Args:
@@ -85,9 +85,6 @@ class ModelFiles:
     lower_case: bool = False
     truncate_dim: AtLeastOne | None = None
     precision: Precision = "float32"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def digest(self) -> str:
         """Return the identity of the model: the content of all files that can change a vector, and the fields above."""

@@ -124,16 +124,7 @@ class Retrieval:
         )
 
 
-TABLE = np.dtype(
-    [
-        ("query", np.int64),
-        ("doc", np.int64),
-        ("score", np.float32),
-        ("rank", np.int32),
-        ("reason", np.int8),
-        ("source", np.int8),
-    ]
-)
+TABLE = np.dtype([("query", "i8"), ("doc", "i8"), ("score", "f4"), ("rank", "i4"), ("reason", "i1"), ("source", "i1")])
 
 
 def _reasons(table: np.ndarray) -> list[np.ndarray]:

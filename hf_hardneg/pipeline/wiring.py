@@ -77,7 +77,7 @@ def stages_of(strategy: Strategy, inputs: Inputs, rules: Rules) -> Stages:
     strategy = _with_column_filters(strategy, inputs.columns)
     _check(strategy, inputs, rules)
     reader = _reader(strategy, inputs, rules)
-    sources = _sources(inputs, reader, rules)
+    sources = Sources.of(inputs.corpus, reader.corpus, {**vars(inputs), "seed": rules.seed})
     searcher = bound(strategy.retriever, sources)
     scorers = {stage.name: stage.bind(sources) for stage in strategy.scoring}
     strategy = _fitted(strategy, searcher, scorers, len(reader.corpus))
@@ -91,10 +91,7 @@ def stages_of(strategy: Strategy, inputs: Inputs, rules: Rules) -> Stages:
         seed=rules.seed if rules.positive_agg == "random" else None,
     )
     retrieval = Retrieval(
-        reader=reader,
-        searcher=searcher,
-        depth=strategy.depth(rules.num_negatives),
-        code=_code(strategy),
+        reader=reader, searcher=searcher, depth=strategy.depth(rules.num_negatives), code=_code(strategy)
     )
     rescoring = Rescoring(
         reader=reader,
@@ -173,18 +170,6 @@ def _reader(strategy: Strategy, inputs: Inputs, rules: Rules) -> Reader:
     if not inputs.known_positives:
         return reader
     return replace(reader, known=known_positives_of(inputs.known_positives, reader))
-
-
-def _sources(inputs: Inputs, reader: Reader, rules: Rules) -> Sources:
-    return Sources(
-        dataset=inputs.corpus,
-        corpus=reader.corpus,
-        encoder=inputs.encoder,
-        vector_column=inputs.columns.get("vector"),
-        index=inputs.index,
-        cross_encoder=inputs.cross_encoder,
-        seed=rules.seed,
-    )
 
 
 def _fitted(strategy: Strategy, searcher: Searcher, scorers: Mapping[str, PairScorer], documents: int) -> Strategy:

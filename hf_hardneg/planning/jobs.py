@@ -141,15 +141,7 @@ class MiningJob:
         return Cached(keys=keys is not None, positives=miner is not None, searcher=searcher, vectors=encoded)
 
     def _sources(self) -> Sources:
-        return Sources(
-            dataset=self.dataset,
-            corpus=self.corpus,
-            encoder=self.encoder,
-            vector_column=self._columns.get("vector"),
-            index=self.options.get("index"),
-            cross_encoder=self.options.get("cross_encoder"),
-            seed=self.options.get("seed", 42),
-        )
+        return Sources.of(self.dataset, self.corpus, {**self.options, "encoder": self.encoder})
 
     def ceiling(self, splits: Sequence[Dataset]) -> float:
         """Return seconds that the rest of the job hardly exceeds."""
@@ -335,17 +327,9 @@ def _known_positives(last: Sample, *, reused: bool) -> Stage:
 
 
 def _per_row(name: str, last: Sample) -> Stage:
-    cost = last.costs[name]
-    return Stage(
-        name=name,
-        wall=Law(row=cost.wall / last.rows),
-        cpu=Law(row=cost.cpu / last.rows),
-        slower=cost.slower,
-        memory=Law(row=cost.memory / last.rows),
-        disk=Law(row=cost.disk / last.rows),
-        basis=f"measured on {last.rows:,} pairs, linear",
-        in_workers=True,
-    )
+    cost, how = last.costs[name], f"measured on {last.rows:,} pairs, linear"
+    laws: Any = {what: Law(row=getattr(cost, what) / last.rows) for what in ("wall", "cpu", "memory", "disk")}
+    return Stage(name=name, **laws, slower=cost.slower, basis=how, in_workers=True)
 
 
 def _encoding_corpus(rate: EncodeRate, encoded: float) -> Stage:

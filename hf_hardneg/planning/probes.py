@@ -100,13 +100,9 @@ class Cost:
     @classmethod
     def best(cls, costs: Sequence[Cost]) -> Cost:
         """Make one cost of several repetitions."""
-        return cls(
-            wall=min(cost.wall for cost in costs),
-            cpu=min(cost.cpu for cost in costs),
-            memory=max(cost.memory for cost in costs),
-            disk=max(cost.disk for cost in costs),
-            slow=max(cost.slow for cost in costs),
-        )
+        least = {what: min(getattr(cost, what) for cost in costs) for what in ("wall", "cpu")}
+        most = {what: max(getattr(cost, what) for cost in costs) for what in ("memory", "disk", "slow")}
+        return cls(**least, **most)
 
     def less(self, other: Cost) -> Cost:
         """Take the time of a part out; bytes stay."""

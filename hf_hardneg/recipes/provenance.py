@@ -11,14 +11,14 @@ from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.models.model_names import model_name, unwrapped
 from hf_hardneg.recipes.serialization import plain
-from hf_hardneg.runtime.arguments import check_fields
+from hf_hardneg.runtime.arguments import Checked
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(Checked):
     """Rows that went into mining.
 
     Args:
@@ -39,12 +39,9 @@ class Source:
     split: str | None = None
     files: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class Model(Checked):
     """An encoder or a cross-encoder.
 
     Args:
@@ -60,9 +57,6 @@ class Model:
     kind: str
     revision: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 def read_source(values: dict[str, Any]) -> Source:

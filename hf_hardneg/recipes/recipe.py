@@ -19,18 +19,10 @@ from hf_hardneg.corpus.columns import Columns, in_order
 from hf_hardneg.corpus.loaded_from import origin_of
 from hf_hardneg.errors import DataError
 from hf_hardneg.hard_negatives import HardNegatives
-from hf_hardneg.recipes.provenance import (
-    Model,
-    Source,
-    index_of,
-    model_of,
-    read_source,
-    searchers_of,
-    source_of,
-)
+from hf_hardneg.recipes.provenance import Model, Source, index_of, model_of, read_source, searchers_of, source_of
 from hf_hardneg.recipes.recipe_text import check_sizes, described, in_card, in_description, values_of
 from hf_hardneg.recipes.serialization import CLASSES, CUSTOM, expression, literal, names, plain, rebuilt
-from hf_hardneg.runtime.arguments import Range, check_fields, checked, fit
+from hf_hardneg.runtime.arguments import Checked, Range, checked, fit
 from hf_hardneg.runtime.versions import installed
 from hf_hardneg.store import directories
 from hf_hardneg.store.kinds import FAISS
@@ -49,7 +41,7 @@ ADOPTED = f"{FAISS}-"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Checked):
     """How a mined dataset was made. `mine()` attaches one to what it returns; `recipe_of` reads it.
 
     Tokens and absolute paths are taken out of every text in it.
@@ -80,9 +72,6 @@ class Recipe:
     encoder: Model | None = None
     cross_encoder: Model | None = None
     indexes: tuple[dict[str, Any], ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @classmethod
     @checked

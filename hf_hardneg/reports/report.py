@@ -26,7 +26,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RECALL = "search_recall"
 SYNTHESIS = "synthesis"
 TEMPERATURE = 0.05
-NEEDED = ("negatives", "negative_scores", "negative_ranks", "negative_sources", "positive_scores", "mining")
+SCORES = ("negative_scores", "positive_scores")
+NEEDED = ("negatives", "negative_ranks", "negative_sources", *SCORES, "mining")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,16 +131,25 @@ def report(dataset: Dataset, *, temperature: AboveZero | None = None) -> Report:
           false negatives      not estimated; scores of retrieval cannot tell, a cross-encoder or a judge can
           short rows 0, of which empty 0
     """
-    missing = [name for name in NEEDED if name not in dataset.column_names]
-    if missing:
-        raise ColumnError(
-            f"report() needs the columns of mined data and {', '.join(map(repr, missing))} are missing; it has "
-            f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, before to_format()."
-        )
+    check_mined(dataset, "report()")
     names = [*NEEDED, *({SYNTHESIS} & set(dataset.column_names))]
     parts = [_figures(table) for table in dataset.with_format("arrow", columns=names).iter(BATCH)]
     figures = _joined(parts or [_figures(dataset.data.select(names).slice(0, 0))], temperature)
     return replace(figures, false_negatives=_estimate(dataset))
+
+
+def check_mined(dataset: Dataset, what: str) -> None:
+    """Raise for rows without the columns of mined data, which `what` needs.
+
+    Raises:
+        ColumnError: naming those that are missing.
+    """
+    missing = [name for name in NEEDED if name not in dataset.column_names]
+    if missing:
+        raise ColumnError(
+            f"{what} needs the columns of mined data and {', '.join(map(repr, missing))} are missing; it has "
+            f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, before to_format()."
+        )
 
 
 def _estimate(dataset: Dataset) -> FalseNegatives | None:
@@ -179,8 +189,7 @@ def _figures(table: pa.Table) -> _BatchFigures:
         sources=Counter({entry["values"]: entry["counts"] for entry in sources}),
         numbers={
             "ranks": _numbers(columns["negative_ranks"]),
-            "negative_scores": _numbers(columns["negative_scores"]),
-            "positive_scores": _numbers(columns["positive_scores"]),
+            **{side: _numbers(columns[side]) for side in SCORES},
             "margins": compared.margin,
             RECALL: recalls.drop_null().to_numpy(zero_copy_only=False).astype(np.float64),
         },
@@ -192,11 +201,9 @@ def _figures(table: pa.Table) -> _BatchFigures:
 
 
 def _fields(structs: pa.StructArray | None) -> dict[str, pa.Array]:
-    return (
-        {}
-        if structs is None
-        else {field.name: values for field, values in zip(structs.type, structs.flatten(), strict=True)}
-    )
+    if structs is None:
+        return {}
+    return {field.name: values for field, values in zip(structs.type, structs.flatten(), strict=True)}
 
 
 def _total(counts: pa.Array) -> int:
@@ -210,8 +217,7 @@ def _joined(parts: list[_BatchFigures], temperature: float | None) -> Report:
     sources = sum((part.sources for part in parts), Counter[str]())
     compared = np.concatenate([part.compared for part in parts])
     margin, recalls = numbers["margins"], numbers.pop(RECALL)
-    sides = ("negative_scores", "positive_scores")
-    if temperature is None and all((np.abs(numbers[side]) < 1.001).all() for side in sides):
+    if temperature is None and all((np.abs(numbers[side]) < 1.001).all() for side in SCORES):
         temperature = TEMPERATURE
     if temperature is not None:
         rows = np.repeat(np.arange(len(compared)), compared)

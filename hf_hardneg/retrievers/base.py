@@ -42,6 +42,12 @@ class Sources:
     cross_encoder: Any = None
     seed: int = 42
 
+    @classmethod
+    def of(cls, dataset: Dataset, corpus: Corpus, options: Mapping[str, Any]) -> Sources:
+        """What options of `HardNegatives` give, by name."""
+        named = {name: options[name] for name in ("encoder", "index", "cross_encoder", "seed") if name in options}
+        return cls(dataset=dataset, corpus=corpus, vector_column=(options.get("columns") or {}).get("vector"), **named)
+
 
 class Searcher(ABC):
     """A retriever bound to a corpus; pickles as paths.

@@ -11,11 +11,11 @@ from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
-from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
+from hf_hardneg.runtime.arguments import AtLeastOne, Checked
 
 
 @dataclass(frozen=True)
-class BM25(Retriever):
+class BM25(Checked, Retriever):
     """Documents that share words with the query.
 
     Args:
@@ -29,9 +29,6 @@ class BM25(Retriever):
     name: ClassVar[str] = "bm25"
     score_kind: ClassVar[str] = "bm25"
     can_score: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def bind(self, sources: Sources) -> Searcher:
         """The BM25 searcher over a corpus."""

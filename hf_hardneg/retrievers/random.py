@@ -14,11 +14,11 @@ from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.draws import uniforms_of_keys
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
-from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
+from hf_hardneg.runtime.arguments import AtLeastOne, Checked
 
 
 @dataclass(frozen=True)
-class Random(Retriever):
+class Random(Checked, Retriever):
     """Documents drawn uniformly, without replacement; they have no score.
 
     Args:
@@ -28,9 +28,6 @@ class Random(Retriever):
     depth: AtLeastOne | None = None
     name: ClassVar[str] = "random"
     score_kind: ClassVar[str] = "none"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def bind(self, sources: Sources) -> Searcher:
         """The random searcher over a corpus."""

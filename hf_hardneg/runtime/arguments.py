@@ -137,6 +137,13 @@ def check_fields(instance: Any, **initial: Any) -> None:
             object.__setattr__(instance, field.name, value)
 
 
+class Checked:
+    """A dataclass derived from this raises for fields that are not what its annotations allow; see `check_fields`."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def check_options(owner: str, receiver: type, options: Mapping[str, Any]) -> None:
     """Raise for options that `owner` hands on to the fields of a dataclass, where those would refuse them.
 
@@ -149,7 +156,11 @@ def check_options(owner: str, receiver: type, options: Mapping[str, Any]) -> Non
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function raise for arguments that are not what their annotations allow; see `check_fields`."""
+    """Have a function raise for arguments that are not what their annotations allow; see `check_fields`.
+
+    Keywords that it takes as `**options: Unpack[Options]` are checked too, and stand in its signature, where the module
+    holds that `TypedDict`; unknown ones are left to it.
+    """
     owner = function.__qualname__.removesuffix(".__init__").rpartition(".<locals>.")[2]
 
     @functools.wraps(function)
@@ -164,6 +175,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
                 bound.arguments[name] = fit(owner, name, value, kinds[name], signature.parameters[name].default)
         return function(*bound.args, **bound.kwargs)
 
+    if function.__code__.co_flags & inspect.CO_VARKEYWORDS:
+        setattr(run, "__signature__", _signature_of(function))  # noqa: B010
     return run
 
 
@@ -356,15 +369,28 @@ def _kinds_of_class(cls: type) -> dict[str, Any]:
 
 @functools.cache
 def _kinds_of_function(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    signature, written, kinds = _signature_of(function), dict[str, str](), dict[str, Any]()
+    for name, part in signature.parameters.items():
+        if not isinstance(part.annotation, str):
+            kinds |= {} if part.annotation is part.empty else {name: part.annotation}
+        elif part.kind != part.VAR_KEYWORD:
+            written[name] = f"tuple[{part.annotation}, ...]" if part.kind == part.VAR_POSITIONAL else part.annotation
+    return signature, {**_evaluated(written, function.__module__), **kinds}
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a function's signature, in which the names of a `TypedDict` stand in place of the keywords it unpacks."""
     signature = inspect.signature(function)
-    written = {
-        name: f"tuple[{parameter.annotation}, ...]"
-        if parameter.kind == parameter.VAR_POSITIONAL
-        else parameter.annotation
-        for name, parameter in signature.parameters.items()
-        if parameter.annotation is not parameter.empty and parameter.kind != parameter.VAR_KEYWORD
-    }
-    return signature, _evaluated(written, function.__module__)
+    *named, last = signature.parameters.values() or [None]
+    unpacked = str(last and last.annotation).removeprefix("Unpack[").removesuffix("]")
+    options = function.__globals__.get(unpacked)
+    if last is None or not is_typeddict(options):
+        return signature
+    parts = [
+        last.replace(name=name, kind=last.KEYWORD_ONLY, default=..., annotation=kind)
+        for name, kind in _of_roles(options).items()
+    ]
+    return signature.replace(parameters=[*named, *parts])
 
 
 def _evaluated(written: Mapping[str, Any], module: str) -> dict[str, Any]:

@@ -32,14 +32,6 @@ __all__ = [
     "Weighted",
 ]
 
-SAMPLERS: dict[str, type[Sampler]] = {
-    "top": Top,
-    "uniform": Uniform,
-    "rank_zone": RankZone,
-    "simans": SimANS,
-    "importance": Importance,
-    "distance_weighted": DistanceWeighted,
-    "unremix": UnReMix,
-    "topic_negatives": TopicNegatives,
-}
+_EVERY = (Top, Uniform, RankZone, SimANS, Importance, DistanceWeighted, UnReMix, TopicNegatives)
+SAMPLERS: dict[str, type[Sampler]] = {each.name: each for each in _EVERY}
 """Every sampler by its name."""

@@ -8,13 +8,13 @@ from typing import ClassVar
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.runtime.arguments import AboveZero, check_fields
+from hf_hardneg.runtime.arguments import AboveZero, Checked
 from hf_hardneg.samplers.base import refuse_unscored
 from hf_hardneg.samplers.weighted import Weighted
 
 
 @dataclass(frozen=True)
-class Importance(Weighted):
+class Importance(Checked, Weighted):
     """A softmax over the candidates' scores, `p ~ exp(s / temperature)`.
 
     In proportion to what InfoNCE would make of each; not the sampler of Wu et al., which is `DistanceWeighted`.
@@ -25,9 +25,6 @@ class Importance(Weighted):
 
     temperature: AboveZero = 0.1
     name: ClassVar[str] = "importance"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def check_kind(self, score_kind: str) -> None:
         """Raise for candidates without scores."""

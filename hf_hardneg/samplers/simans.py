@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.runtime.arguments import AboveZero, check_fields
+from hf_hardneg.runtime.arguments import AboveZero, Checked
 from hf_hardneg.samplers.weighted import Weighted
 
 
 @dataclass(frozen=True)
-class SimANS(Weighted):
+class SimANS(Checked, Weighted):
     """Candidates that score like the positive, wherever they rank: `p ~ exp(-a (s - s+ - b)^2)` (arXiv 2210.11773).
 
     `s+` is the miner's `positive_agg` of the positives' scores; the paper's code draws one positive at every visit, for
@@ -39,9 +39,6 @@ class SimANS(Weighted):
     score_scale: AboveZero | Literal["auto"] = 1.0
     name: ClassVar[str] = "simans"
     needs_positive: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def log_weights(self, candidates: Candidates) -> np.ndarray:
         """See `Weighted`."""

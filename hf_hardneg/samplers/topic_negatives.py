@@ -11,7 +11,7 @@ import numpy as np
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import PairColumns, query_keys
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.runtime.arguments import AtLeastOne, Seed, check_fields
+from hf_hardneg.runtime.arguments import AtLeastOne, Checked, Seed
 from hf_hardneg.samplers.base import POOL, Sampler, Uniforms, uniform_sample
 from hf_hardneg.signals import Signal
 from hf_hardneg.signals.topics import SameTopic
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TopicNegatives(Sampler):
+class TopicNegatives(Checked, Sampler):
     """A uniform sample from the candidates of the query's topic.
 
     Topics are clusters of the known queries' vectors, by k-means, or of documents' where no query is known; a document
@@ -36,9 +36,6 @@ class TopicNegatives(Sampler):
     topics: AtLeastOne = 100
     seed: Seed = 42
     name: ClassVar[str] = "topic_negatives"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def signals(self) -> tuple[Signal, ...]:

@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
-from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
+from hf_hardneg.runtime.arguments import AtLeastOne, Checked
 from hf_hardneg.samplers.base import Sampler, Uniforms, uniform_sample
 
 
 @dataclass(frozen=True)
-class Uniform(Sampler):
+class Uniform(Checked, Sampler):
     """A uniform sample, without replacement, from the first `pool` candidates ("sampled top-k" of arXiv 2407.15831).
 
     Args:
@@ -22,9 +22,6 @@ class Uniform(Sampler):
 
     pool: AtLeastOne | None = None
     name: ClassVar[str] = "uniform"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def choose(self, candidates: Candidates, size: int, uniforms: Uniforms) -> np.ndarray:
         """Positions of a keyed uniform sample of each query."""

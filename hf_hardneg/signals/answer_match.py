@@ -33,10 +33,7 @@ class AnswerMatch(Signal):
 @dataclass(frozen=True)
 class _AnswerMatch:
     corpus: Corpus
-
-    @property
-    def identity(self) -> str:
-        return "contains answer"
+    identity: ClassVar[str] = "contains answer"
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
         asked = queries.answer_counts()[candidates.query] > 0

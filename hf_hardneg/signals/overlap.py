@@ -33,10 +33,7 @@ class Overlap(Signal):
 @dataclass(frozen=True)
 class _Overlap:
     corpus: Corpus
-
-    @property
-    def identity(self) -> str:
-        return "overlap"
+    identity: ClassVar[str] = "overlap"
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
         positives = pa.array(queries.positives.texts(self.corpus), pa.large_string())

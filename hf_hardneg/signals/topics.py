@@ -118,18 +118,13 @@ class SameTopic(OfVectors):
 
 
 @dataclass(frozen=True)
-class _SameTopic:
-    directory: Path
+class _SameTopic(OfDocument):
     searcher: Searcher
-
-    @property
-    def identity(self) -> str:
-        return self.directory.name
 
     def of(self, queries: Queries, candidates: Candidates) -> np.ndarray:
         centroids = VALUES.opened(self.directory)["learned"]
         topics = [topic_of(vector[None], centroids)[0] for vector in self.searcher.prepare(queries)]
-        return np.array(topics, np.float32)[candidates.query] == VALUES.opened(self.directory)["values"][candidates.doc]
+        return np.array(topics, np.float32)[candidates.query] == super().of(queries, candidates)
 
 
 def centroids_of(vectors: np.ndarray, topics: int, *, seed: int, unit: bool) -> np.ndarray:

@@ -20,7 +20,7 @@ from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.index.dense.dense_index import DenseIndex
 from hf_hardneg.pipeline.exclusion import ALLOWED, judged
 from hf_hardneg.retrievers import dense_part
-from hf_hardneg.runtime.arguments import AtLeastOne, check_fields, checked
+from hf_hardneg.runtime.arguments import AtLeastOne, Checked, checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Retrieved:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepRetrieval:
+class StepRetrieval(Checked):
     """Searches a fixed index with the queries of a training step.
 
     Each text comes out once, the query's own text not at all. Where no known positive is among the nearest, its
@@ -66,9 +66,6 @@ class StepRetrieval:
     index: DenseIndex
     reader: Reader
     neg_topk: AtLeastOne = 200
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @classmethod
     @checked

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from hf_hardneg.errors import DataError
-from hf_hardneg.runtime.arguments import check_fields
+from hf_hardneg.runtime.arguments import Checked
 from hf_hardneg.training.gather import gather_rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keys:
+class Keys(Checked):
     """64-bit keys of the texts of a batch, equal where the texts are, as `CrossBatchCollator` makes them.
 
     Args:
@@ -27,9 +27,6 @@ class Keys:
     positives: Tensor
     known: Tensor
     negatives: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def are_positives(self, documents: ComparedDocuments) -> Tensor:
         """Say which documents are known positives of which query, also by another row of the batch, (B, n) bool."""

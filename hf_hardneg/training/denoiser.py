@@ -31,11 +31,11 @@ from hf_hardneg.runtime.arguments import (
     AboveZero,
     AtLeastOne,
     AtLeastZero,
+    Checked,
     Folder,
     Name,
     Range,
     ZeroOrMore,
-    check_fields,
     checked,
 )
 from hf_hardneg.runtime.progress import bar
@@ -59,7 +59,7 @@ FIRST_PASS = replace(resolve("hybrid"), sampler=RankZone(10, 100))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Checked):
     """The settings of a denoiser's training.
 
     Late interaction is solved exactly, from the negatives of all epochs at once: it has `hard`, `random`, `epochs` and
@@ -84,9 +84,6 @@ class Training:
     weight_decay: ZeroOrMore = 0.01
     max_length: Annotated[int, Range(least=LENGTH_STEP)] = 160
     seed: AtLeastZero = 42
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 class Pairs(NamedTuple):

@@ -7,14 +7,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from hf_hardneg.runtime.arguments import check_fields, checked
+from hf_hardneg.runtime.arguments import Checked, checked
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
 MarginStrategy = Literal["absolute", "relative"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guide:
+class Guide(Checked):
     """Vectors of the same texts by a guide model, whose dimension may differ (GISTEmbed, arXiv 2402.16829).
 
     A negative is left out where its guide similarity is above that of the query's positive, lowered by a margin.
@@ -34,9 +34,6 @@ class Guide:
     margin: float = 0.0
     margin_strategy: MarginStrategy = "absolute"
     similarity: Similarity = "cosine"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @checked
     def forbids(self, rows: Tensor, others: Tensor) -> Tensor:

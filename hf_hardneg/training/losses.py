@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any, Literal
 
 import torch
@@ -178,22 +178,21 @@ class CrossBatchLoss:
             yield batch.positives, *batch.other_positives()
 
 
+@dataclass
 class _Batch:
     """The rows of this rank and what they are compared with."""
 
-    def __init__(
-        self,
-        queries: Tensor,
-        positives: Tensor,
-        negatives: Tensor | None,
-        negative_mask: Tensor | None,
-        keys: Keys | None,
-        guide: Guide | None,
-    ) -> None:
-        check_shape("queries", queries, tuple(positives.shape))
-        self.queries, self.positives, self.keys, self.guide = queries, positives, keys, guide
-        self.documents = gather_documents(positives, negatives, negative_mask, keys)
-        if guide is not None:
+    queries: Tensor
+    positives: Tensor
+    negatives: InitVar[Tensor | None]
+    negative_mask: InitVar[Tensor | None]
+    keys: Keys | None
+    guide: Guide | None
+
+    def __post_init__(self, negatives: Tensor | None, negative_mask: Tensor | None) -> None:
+        check_shape("queries", self.queries, tuple(self.positives.shape))
+        self.documents = gather_documents(self.positives, negatives, negative_mask, self.keys)
+        if (guide := self.guide) is not None:
             self.guide_vectors = gather_documents(guide.positives, guide.negatives, None, None).vectors
             check_shape("guide.queries", guide.queries, tuple(guide.positives.shape))
             check_shape("vectors of the guide", self.guide_vectors[:, 0], (len(self.documents.vectors),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -125,14 +125,10 @@ class Generation:
 
     def rows(self, start: int, stop: int) -> Generation:
         """Return a block of its rows."""
-        return Generation(
-            generations=self.generations[start:stop],
-            counts=self.counts[start:stop],
-            negatives=self.negatives[self.starts[start] : self.starts[stop]],
-            listed_counts=self.listed_counts[start:stop],
-            listed=self.listed[self.listed_starts[start] : self.listed_starts[stop]],
-            sources=self.sources,
-        )
+        negatives = self.negatives[self.starts[start] : self.starts[stop]]
+        listed = self.listed[self.listed_starts[start] : self.listed_starts[stop]]
+        of_rows = {name: getattr(self, name)[start:stop] for name in ("generations", "counts", "listed_counts")}
+        return replace(self, negatives=negatives, listed=listed, **of_rows)
 
     def save(self, directory: Path) -> None:
         """Write its arrays, to be opened from a published generation."""

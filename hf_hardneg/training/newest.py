@@ -13,14 +13,14 @@ from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.queries import Reader
 from hf_hardneg.errors import ColumnError
 from hf_hardneg.hard_negatives import HardNegatives
-from hf_hardneg.runtime.arguments import check_fields
+from hf_hardneg.runtime.arguments import Checked
 from hf_hardneg.training.generations import Generations
 from hf_hardneg.training.negative_arrays import ADDED
 from hf_hardneg.training.row_keys import RowKeys
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationNegatives:
+class GenerationNegatives(Checked):
     """Adds the newest negatives to a batch: pass it to `with_transform`, or to any other `datasets` verb.
 
     Before the first generation, and for rows that it does not cover yet, the warm start mines negatives. It
@@ -45,9 +45,6 @@ class GenerationNegatives:
     rows: RowKeys
     reader: Reader
     warm_start: HardNegatives | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields and the current generation, so that `Dataset.map` stores the rows of each apart."""

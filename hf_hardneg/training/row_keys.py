@@ -48,12 +48,9 @@ class RowKeys:
             save_array(directory / "keys.npy", keys[order])
 
         parameters = {"rows": directories.bytes_digest(keys.tobytes()), "count": len(keys)}
-        return cls(
-            directory=directories.obtain(
-                reader.corpus.cache, kinds.ROWS, parameters, build, {"pairs": in_words([pairs], "rows")}
-            ),
-            columns=reader.columns,
-        )
+        about = {"pairs": in_words([pairs], "rows")}
+        directory = directories.obtain(reader.corpus.cache, kinds.ROWS, parameters, build, about)
+        return cls(directory=directory, columns=reader.columns)
 
     def find(self, table: Mapping[str, pa.ChunkedArray]) -> np.ndarray:
         """Return the numbers that rows have in the pairs, (n,) int64.
@@ -74,9 +71,8 @@ class RowKeys:
 
 
 def _read(present: list[str], columns: PairColumns) -> list[str]:
-    """List the columns that mining reads, as far as they are present."""
-    wanted = (columns.query, columns.query_id, columns.positive, columns.positive_ids, columns.exclude_ids)
-    return [name for name in (*wanted, columns.answer) if name is not None and name in present]
+    """List the columns that mining reads, but for vectors, as far as they are present."""
+    return [name for name in columns.read(present) if name != columns.query_vector]
 
 
 def _keys(table: Mapping[str, pa.ChunkedArray], columns: PairColumns) -> np.ndarray:

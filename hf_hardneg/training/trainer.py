@@ -11,7 +11,7 @@ from accelerate.utils import send_to_device
 from transformers import TrainerCallback
 
 from hf_hardneg.errors import DataError
-from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Name, check_fields, checked
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Checked, Name, checked
 from hf_hardneg.training.asynchronous import AsyncRefresher
 from hf_hardneg.training.generations import Generations
 from hf_hardneg.training.newest import GenerationNegatives
@@ -117,7 +117,7 @@ class _CollatedBatch(dict[str, Any]):
 
 
 @dataclass(frozen=True)
-class Tuples:
+class Tuples(Checked):
     """Rows as sentence-transformers wants them: `query`, `positive`, and `negative` or `negative_1`, `negative_2`, …
 
     Args:
@@ -132,9 +132,6 @@ class Tuples:
     negatives: GenerationNegatives
     size: AtLeastOne = 1
     positive: Name = "positive"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, batch: Any) -> dict[str, list[str]]:
         """Return the texts of a batch."""

@@ -8,14 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from hf_hardneg.runtime.arguments import Share, ZeroOrMore, check_fields
+from hf_hardneg.runtime.arguments import Checked, Share, ZeroOrMore
 from hf_hardneg.text.analysis import Analyzer, Tokenizer
 
 Variant = Literal["lucene", "robertson", "atire"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BM25Config:
+class BM25Config(Checked):
     """How BM25 weighs terms.
 
     Args:
@@ -29,9 +29,6 @@ class BM25Config:
     b: Share = 0.75
     variant: Variant = "lucene"
     tokenizer: Tokenizer = field(default_factory=Analyzer)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def idf(self, having: np.ndarray, documents: int) -> np.ndarray:
         """Inverse document frequencies, (n,) float32, of terms that `having` (n,) of `documents` have."""
