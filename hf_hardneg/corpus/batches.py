@@ -151,9 +151,8 @@ class Batch:
 
     def _stored(self, name: str) -> pa.ChunkedArray:
         """A column of a table or lazy batch as it lies there, classes by their numbers."""
-        if hasattr(self.original, "pa_table"):
-            return as_arrow(_current(self.original, name, self.single), name)
-        return as_arrow(self.original.column(name), name)
+        lazy = hasattr(self.original, "pa_table")
+        return as_arrow(_current(self.original, name, self.single) if lazy else self.original.column(name), name)
 
     def _mapping(
         self, kept: list[str], added: Mapping[str, pa.Array], removed: tuple[str, ...], keep: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,16 +57,14 @@ class Repository:
         from huggingface_hub.errors import HFValidationError
         from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-        try:
+        with suppress(HFValidationError):
             validate_repo_id(self.repo_id)
-            known = self.repo_id.count("/") == 1
-        except HFValidationError:
-            known = False
-        if not known:
-            raise ConfigError(
-                f"{self.repo_id!r} is not the name of a Hub dataset. Give user/name or organization/name, of "
-                "letters, digits, '-', '_' and '.'."
-            )
+            if self.repo_id.count("/") == 1:
+                return
+        raise ConfigError(
+            f"{self.repo_id!r} is not the name of a Hub dataset. Give user/name or organization/name, of letters, "
+            "digits, '-', '_' and '.'."
+        )
 
     def __repr__(self) -> str:
         return f"Repository({self.repo_id!r}, revision={self.revision!r})"

@@ -169,16 +169,14 @@ class Padding:
             docs.append(self._documents(queries, int(query), banned, int(self.size - chosen.counts[query])))
             counts[query] = len(docs[-1])
         flat = np.concatenate(docs)
-        return Chosen(
+        return replace(
+            chosen,
             counts=counts,
             doc=flat,
             score=np.full(len(flat), np.nan, np.float32),
             rank=np.full(len(flat), -1, np.int32),
             source=np.full(len(flat), self.rule),
             signals={name: np.full(len(flat), np.nan) for name in chosen.signals},
-            removed={},
-            kept=counts,
-            stays=np.ones(len(counts), bool),
         )
 
     def _documents(self, queries: Queries, query: int, banned: np.ndarray, missing: int) -> np.ndarray:

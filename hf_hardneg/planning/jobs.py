@@ -28,7 +28,7 @@ from hf_hardneg.planning.probes import (
     search_rate,
     spread,
 )
-from hf_hardneg.retrievers import Dense, Searcher, Sources, bound, dense_part, vector_part
+from hf_hardneg.retrievers import Dense, Searcher, Sources, bound, dense_part
 from hf_hardneg.retrievers.attach import load
 from hf_hardneg.store import directories
 from hf_hardneg.strategies import Strategy, resolve
@@ -125,7 +125,7 @@ class MiningJob:
             keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
         with contextlib.nullcontext() if index is not None else directories.without_building():
             searcher = _there(lambda: bound(self.strategy.retriever, sources))
-            beside = self.strategy.uses_vectors and searcher is not None and vector_part(searcher) is None
+            beside = self.strategy.uses_vectors and searcher is not None and not searcher.has_vectors
             second = _there(lambda: Dense().bind(sources)) if beside else searcher
         miner = None
         if keys is not None and searcher is not None:

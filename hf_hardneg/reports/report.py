@@ -148,7 +148,8 @@ def check_mined(dataset: Dataset, what: str) -> None:
     if missing:
         raise ColumnError(
             f"{what} needs the columns of mined data and {', '.join(map(repr, missing))} are missing; it has "
-            f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, before to_format()."
+            f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, before to_format(): "
+            "layouts are made from it."
         )
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
-from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, check_fields, checked
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Checked, checked
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(Checked):
     """A refresh after step `first`, and after every `every` steps from there on.
 
     Args:
@@ -27,11 +27,6 @@ class Schedule:
 
     every: AtLeastOne = 10_000
     first: AtLeastZero | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.first is None:
-            object.__setattr__(self, "first", self.every)
 
     @property
     def start(self) -> int:
