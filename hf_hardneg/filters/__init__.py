@@ -16,8 +16,7 @@ from hf_hardneg.filters.likely_positives import (
     SameParent,
     TooSimilar,
 )
-from hf_hardneg.filters.rank import RankWindow
-from hf_hardneg.filters.score import AbsoluteMargin, RelativeMargin, ScoreBounds, SemiHard
+from hf_hardneg.filters.rank_and_score import AbsoluteMargin, RankWindow, RelativeMargin, ScoreBounds, SemiHard
 
 __all__ = [
     "AbsoluteMargin",

@@ -6,7 +6,7 @@ the contract tests run over that table.
 
 from __future__ import annotations
 
-from hf_hardneg.samplers.base import Sampler, Uniforms
+from hf_hardneg.samplers.base import Sampler, Uniforms, Weighted
 from hf_hardneg.samplers.distance_weighted import DistanceWeighted
 from hf_hardneg.samplers.importance import Importance
 from hf_hardneg.samplers.rank_zone import RankZone
@@ -15,7 +15,6 @@ from hf_hardneg.samplers.top import Top
 from hf_hardneg.samplers.topic_negatives import TopicNegatives
 from hf_hardneg.samplers.uniform import Uniform
 from hf_hardneg.samplers.unremix import UnReMix
-from hf_hardneg.samplers.weighted import Weighted
 
 __all__ = [
     "DistanceWeighted",

@@ -12,7 +12,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.retrievers import Retriever, Searcher, vector_part
 from hf_hardneg.runtime.arguments import AboveZero, Range, check_fields
-from hf_hardneg.samplers.weighted import Weighted
+from hf_hardneg.samplers.base import Weighted
 
 SAMPLED = 1000
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.runtime.arguments import AboveZero, Checked
-from hf_hardneg.samplers.base import refuse_unscored
-from hf_hardneg.samplers.weighted import Weighted
+from hf_hardneg.samplers.base import Weighted, refuse_unscored
 
 
 @dataclass(frozen=True)

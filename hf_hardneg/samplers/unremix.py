@@ -11,8 +11,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.draws import largest
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.runtime.arguments import AboveZero, ZeroOrMore, check_fields
-from hf_hardneg.samplers.base import Uniforms, refuse_unscored
-from hf_hardneg.samplers.weighted import Weighted
+from hf_hardneg.samplers.base import Uniforms, Weighted, refuse_unscored
 from hf_hardneg.signals import Signal
 from hf_hardneg.signals.representativeness import Representativeness, Uncertainty
 

@@ -22,7 +22,7 @@ from hf_hardneg.draws import (
 from hf_hardneg.errors import ConfigError, HardNegWarning
 from hf_hardneg.index.dense.dense_index import normalized
 from hf_hardneg.samplers import SAMPLERS, DistanceWeighted, Importance, SimANS, TopicNegatives, UnReMix
-from hf_hardneg.samplers.weighted import _warn_once
+from hf_hardneg.samplers.base import _warn_once
 from tests.filters.test_filters import table
 from tests.worlds import encode, world
 
