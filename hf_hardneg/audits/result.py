@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,20 @@ import numpy as np
 
 from hf_hardneg.audits.findings import Finding, Histogram
 from hf_hardneg.audits.judging import Estimate
-from hf_hardneg.audits.page import page
 from hf_hardneg.errors import shown
+from hf_hardneg.filters import NearDuplicate
+from hf_hardneg.reports.charts import Marked, histogram
+from hf_hardneg.reports.hardness import EASY, HARD
+from hf_hardneg.reports.templates import rendered
 from hf_hardneg.runtime.arguments import Folder, checked
 from hf_hardneg.store.disk import written
 
 SHOWN_CHARACTERS = 60
+MARKED = {
+    "overlap": Marked(NearDuplicate().threshold, float("inf"), "near duplicates"),
+    "(s+ - s) / |s+|": Marked(HARD, EASY, "moderate"),
+}
+"""What a page shades, by the label of the axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +100,20 @@ class Audit:
     def html(self, path: Folder) -> Path:
         """Write an HTML page with examples and plots, and return its path.
 
+        It needs nothing else, no script, style sheet, font or network; every text of the data is escaped.
+
         Args:
             path (`str` or `Path`): replaced where it exists.
 
         Raises:
             StoreError: the disk refuses it.
         """
+        charts = [
+            histogram(each.edges, each.counts, title=each.title, x_label=each.x_label, marked=MARKED.get(each.x_label))
+            for each in self.histograms
+        ]
         target = Path(path)
-        content = page(self.summary, self.findings, self.estimate, self.histograms, self.unchecked)
+        content = rendered("hf_hardneg.audits", "page.html.jinja", audit=self, charts=charts, cells=_cells)
         with written(target, needed=len(content), other="path=") as partial:
             partial.write_text(content, encoding="utf-8")
         return target
@@ -111,6 +125,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _cells(examples: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The names of all that examples show, and the cells of each."""
+    names = list(dict.fromkeys(name for example in examples for name in example))
+    return names, [[_printed(example.get(name, "")) for name in names] for example in examples]
+
+
+def _printed(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _shown(example: Mapping[str, Any]) -> str:
