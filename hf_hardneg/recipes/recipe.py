@@ -289,13 +289,10 @@ def _code(recipe: Recipe, loading: Mapping[str, str]) -> str:
     note = "  # put classes of your own where dots are" if CUSTOM in names(recipe.strategy) else ""
     strategy = [f"strategy = Strategy({note}", *(f"    {part}" for part in parts), ")"]
     arguments = ["    corpus,", "    strategy,", *(f"    {argument}" for argument in _arguments(recipe)), ")"]
-    if recipe.uses_mine:
-        entry, mining = "mine", ["mined = mine(", "    pairs,", *arguments]
-    else:
-        entry, mining = (
-            "HardNegatives",
-            ["miner = HardNegatives(", *arguments, "mined = pairs.map(miner, batched=True)"],
-        )
+    entry, mining = "mine", ["mined = mine(", "    pairs,", *arguments]
+    if not recipe.uses_mine:
+        mapping = "mined = pairs.map(miner, batched=True)"
+        entry, mining = "HardNegatives", ["miner = HardNegatives(", *arguments, mapping]
     corpus = _loading("corpus", recipe.corpus, loading.get("corpus"))
     code = "\n".join([f"corpus = {corpus}", *_pairs(recipe.pairs, loading), *strategy, *mining])
     classes = {name for name in names(recipe.strategy) if name in CLASSES and re.search(rf"\b{name}\(", code)}
