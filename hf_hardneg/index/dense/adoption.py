@@ -188,8 +188,9 @@ def _rows(corpus: Corpus, parts: IndexParts) -> tuple[np.ndarray, str | None]:
         raise DataError(
             f"The index holds label {repeated[0]} more than once. Build it with one vector for each document."
         )
-    if len(shown) != documents:
-        raise _other_length(ordered, documents)
+    missing = ", ".join(map(str, np.setdiff1d(np.arange(documents), ordered)[:3]))
+    fewer = len(shown) < documents
+    dense_index.check_length(len(shown), documents, f" (it has none for rows {missing}, ...)" if fewer else "")
     ids = _integer_ids(corpus)
     are_rows = np.array_equal(ordered, np.arange(documents))
     if ids is not None and np.array_equal(np.sort(ids), ordered):
@@ -210,16 +211,6 @@ def _rows(corpus: Corpus, parts: IndexParts) -> tuple[np.ndarray, str | None]:
         f"The index has labels that are no documents of the corpus, such as {foreign}; labels must be the row numbers "
         f"0 to {documents - 1:,} in any order, or integers that are its ids. Build it with those, or name the column "
         "of its labels with columns={'id': ...}."
-    )
-
-
-def _other_length(ordered: np.ndarray, documents: int) -> DataError:
-    missing = np.setdiff1d(np.arange(documents), ordered)[:3]
-    lacking = f" (it has none for rows {', '.join(map(str, missing))}, ...)" if len(ordered) < documents else ""
-    return DataError(
-        f"The index holds {len(ordered):,} vectors, the corpus {documents:,} documents{lacking}. "
-        "Build the index from this very corpus, one vector per row in the same order, or select its documents with "
-        "corpus.select(rows)."
     )
 
 

@@ -74,7 +74,7 @@ def build_dense(
 
     def build(directory: Path) -> None:
         rows = write_flat(directory / FILE, _prepared(blocks, similarity), similarity)
-        _check_length(rows, len(corpus))
+        check_length(rows, len(corpus))
         save_flat_codes(directory)
 
     if similarity not in SIMILARITIES:
@@ -157,11 +157,16 @@ def mapped_file(path: Path) -> Any:
         ) from error
 
 
-def _check_length(vectors: int, documents: int) -> None:
+def check_length(vectors: int, documents: int, lacking: str = "") -> None:
+    """Raise where there is not one vector for each document; `lacking` says which have none.
+
+    Raises:
+        DataError: with both numbers.
+    """
     if vectors != documents:
         raise DataError(
-            f"The index holds {vectors:,} vectors, the corpus {documents:,} documents. "
-            "Build the index from this very corpus, one vector per row in the same order."
+            f"The index holds {vectors:,} vectors, the corpus {documents:,} documents{lacking}. Build the index from "
+            "this very corpus, one vector per row in the same order, or select its documents with corpus.select(rows)."
         )
 
 
