@@ -25,7 +25,8 @@ PAGE_LINK = re.compile(rf"\]\((?:docs/)?({'|'.join(file.stem for file in PAGES)}
 
 def modules() -> dict[str, Module]:
     """Every module of the package by name; what `__getattr__` looks up lazily is put where pdoc sees it."""
-    names = ["hf_hardneg", *(module.name for module in pkgutil.walk_packages(hf_hardneg.__path__, "hf_hardneg."))]
+    found = pkgutil.walk_packages(hf_hardneg.__path__, "hf_hardneg.")
+    names = ["hf_hardneg", *(module.name for module in found if not module.name.endswith("__main__"))]
     for name in names:
         module = importlib.import_module(name)
         vars(module).update({member: getattr(module, member) for member in getattr(module, "__all__", ())})

@@ -6,15 +6,15 @@
 - Hand it to a trainer: `to_format`, `from_format`, `save_format`; negatives that keep up: `hf_hardneg.training`.
 - Publish it: `hf_hardneg.hub`. How it was made: `recipe_of`, `Recipe`.
 - Parts of a `Strategy`:
-    - retrievers: `BM25` (`BM25Config`, `Analyzer`), `Dense`, `Hybrid`, `Random`; their indexes: `attach_bm25`,
-      `attach_dense`
+    - retrievers: `BM25` (`BM25Config`, `Analyzer`), `Dense`, `Hybrid`, `Random`, `Reranked` by a cross-encoder; indexes
+      of corpora: `attach_bm25`, `attach_dense`
     - filters by rank and score: `RankWindow`, `AbsoluteMargin`, `RelativeMargin`, `ScoreBounds`, `SemiHard`
     - filters of likely positives: `NearQuery`, `TooSimilar`, `Disagreement`, `NearDuplicate`, `ContainsAnswer`,
       `SameParent`, `Denoised` (`hf_hardneg.models.load_cross_encoder`, `hf_hardneg.training.train_denoiser`)
     - samplers: `Top`, `Uniform`, `RankZone`, `SimANS`, `Importance`, `DistanceWeighted`, `TopicNegatives`, `UnReMix`
     - of your own: a `Filter`, a `Sampler`, a `Signal` for either, a `Retriever`; they see `Candidates`, and
       `Candidates.of` makes some to try one on
-- Negatives written by a model: `hf_hardneg.generate`.
+- Negatives written by a model: `hf_hardneg.generate`. With the arguments of sentence-transformers: `hf_hardneg.compat`.
 - What can go wrong: `hf_hardneg.errors`. Data to try it on: `hf_hardneg.demo`.
 
 In examples, `pairs` has the columns `query` and `positive_ids`, `corpus` has `_id` and `text`, and `mined` is what

@@ -118,8 +118,9 @@ class Strategy:
 
     @property
     def unscored(self) -> Strategy:
-        """The same without the filters that score pairs of texts."""
-        return replace(self, filters=tuple(stage for stage in self.filters if not isinstance(stage, ScoringFilter)))
+        """The same without what scores pairs of texts."""
+        filters = tuple(stage for stage in self.filters if not isinstance(stage, ScoringFilter))
+        return replace(self, retrievers=[part.unscored for part in self.retrievers], filters=filters)
 
     @property
     def stops_early(self) -> bool:
@@ -319,7 +320,7 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder:
     Args:
         strategy (`str` or `Strategy`): a `Strategy` is returned as it is.
         safeguards (`bool`, defaults to `True`): whether a name also brings the `safeguards` of its retriever.
-        cross_encoder (*optional*): a model; a strategy without a denoiser then ends with one.
+        cross_encoder (*optional*): a model; a strategy without a denoiser or a reranker then ends with a denoiser.
 
     Raises:
         UnknownNameError: a part is not known; names those that are, and the nearest.
@@ -327,7 +328,8 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder:
             nothing, being a second retriever.
     """
     named = _named(strategy, safeguards)
-    if cross_encoder is None or any(isinstance(stage, Denoised) for stage in named.filters):
+    scores = any(part.scored_depth for part in named.retrievers)
+    if cross_encoder is None or scores or any(isinstance(stage, Denoised) for stage in named.filters):
         return named
     return replace(named, filters=(*named.filters, Denoised()))
 

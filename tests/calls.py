@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from datasets import Dataset
 from torch.utils.data import DataLoader
 
 import hf_hardneg
@@ -34,6 +35,7 @@ from hf_hardneg import (
     save_format,
     to_format,
 )
+from hf_hardneg.compat import mine_hard_negatives
 from hf_hardneg.demo import standard_library
 from hf_hardneg.generate import (
     EndpointGenerator,
@@ -191,6 +193,7 @@ def part(name):
 SCORES = Candidates.of([[0.9, 0.6, 0.5], [0.8]], positive=[0.7, 0.7])
 PARTS = ("AbsoluteMargin", "Analyzer", "ContainsAnswer", "BM25", "BM25Config", "Denoised", "Dense")
 PARTS += ("Disagreement", "DistanceWeighted", "Hybrid", "Importance", "NearDuplicate", "NearQuery", "Random")
+PARTS += ("Reranked",)
 PARTS += (
     "SameParent",
     "RankWindow",
@@ -238,6 +241,15 @@ CALLS = {
     ),
     "attach_bm25": lambda given: (attach_bm25, {"dataset": given.corpus}),
     "attach_dense": lambda given: (attach_dense, {"dataset": given.corpus, "encoder": encode}),
+    "compat.mine_hard_negatives": lambda given: (
+        mine_hard_negatives,
+        {
+            "dataset": Dataset.from_dict({"query": ["sky", "sea"], "positive": ["blue sky", "blue sea"]}),
+            "model": str(given.model),
+            "corpus": ["red sky", "green sea", "blue whale", "salt"],
+            "verbose": False,
+        },
+    ),
     "recipe_of": lambda given: (recipe_of, {"dataset": given.mined}),
     "Recipe": lambda given: (Recipe, vars(recipe_of(given.mined)).copy()),
     "Recipe.of": lambda given: (Recipe.of, {"miner": given.miner}),

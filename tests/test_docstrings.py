@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 import hf_hardneg
 import hf_hardneg.audits
+import hf_hardneg.compat
 import hf_hardneg.generate
 import hf_hardneg.hub
 import hf_hardneg.models
@@ -102,6 +103,7 @@ def names(folder, tmp_path, monkeypatch, request):
     packages = (
         hf_hardneg,
         hf_hardneg.audits,
+        hf_hardneg.compat,
         hf_hardneg.generate,
         hf_hardneg.models,
         hf_hardneg.training,

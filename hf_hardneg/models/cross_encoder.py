@@ -85,6 +85,23 @@ def may_score(model: Any) -> bool:
     return isinstance(model, (str, os.PathLike)) or callable(model) or hasattr(model, "score")
 
 
+def gives_probabilities(model: Any) -> bool:
+    """Say whether `predict` of sentence-transformers returns probabilities of a model, by its own activation.
+
+    Args:
+        model: as `load_cross_encoder` takes it; what sentence-transformers cannot run gives what it gives.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        folder = model_files.model_folder(
+            os.fspath(model), otherwise="a CrossEncoder, a rerankers model, or a callable"
+        )
+        return _own_activation(folder, read_json(folder / "config.json", default={})) == "Sigmoid"
+    return type(getattr(model, "activation_fn", None)).__name__ == "Sigmoid"
+
+
 def _kind(activation: Activation, *, auto: ScoreKind) -> ScoreKind:
     return {"auto": auto, "sigmoid": "ce_logit", "identity": "ce_prob"}[activation]
 

@@ -88,13 +88,14 @@ class SentenceTransformerEncoder:
         """Where what changes a vector can be read."""
         return {"model": self.folder}
 
-    def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
-        """Encode texts to vectors, (n, d) float32, by `encode_query` or `encode_document`."""
+    def encode(self, texts: Sequence[str], *, kind: Kind, prompt: str | None = None) -> np.ndarray:
+        """Encode texts to vectors, (n, d) float32, by `encode_query` or `encode_document`, which may take a prompt."""
         device = device_here(self.device, instead=AHEAD)
         model = _loaded(self.folder, self.digest, device, self.own_code)
         if not texts:
             return np.zeros_like(self.encode([""], kind=kind)[:0])
-        vectors = getattr(model, KINDS[kind])(list(texts), show_progress_bar=False, convert_to_numpy=True)
+        encode = getattr(model, KINDS[kind])
+        vectors = encode(list(texts), prompt=prompt, show_progress_bar=False, convert_to_numpy=True)
         return checked_vectors(vectors, what="encoded texts")
 
 

@@ -177,7 +177,10 @@ def _fitted(strategy: Strategy, searcher: Searcher, scorers: Mapping[str, PairSc
     filters = [
         stage.fitted(scorers[stage.name]) if isinstance(stage, ScoringFilter) else stage for stage in strategy.filters
     ]
-    return replace(strategy, filters=filters, sampler=strategy.sampler.fitted(searcher, documents))
+    retrievers = [part.fitted() for part in strategy.retrievers]
+    return replace(
+        strategy, retrievers=retrievers, filters=filters, sampler=strategy.sampler.fitted(searcher, documents)
+    )
 
 
 def _code(strategy: Strategy) -> tuple[str, ...]:

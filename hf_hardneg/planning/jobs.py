@@ -124,7 +124,7 @@ class MiningJob:
         with directories.without_building():
             keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
         with contextlib.nullcontext() if index is not None else directories.without_building():
-            searcher = _there(lambda: bound(self.strategy.retriever, sources))
+            searcher = _there(lambda: bound(self.strategy.unscored.retriever, sources))
             beside = self.strategy.uses_vectors and searcher is not None and not searcher.has_vectors
             second = _there(lambda: Dense().bind(sources)) if beside else searcher
         miner = None
@@ -187,12 +187,13 @@ class MiningJob:
         return tuple(stages), (last.documents, last.rows)
 
     def _scoring(self, pairs: Dataset) -> list[Stage]:
-        """Estimate what scoring filters cost at most: they stop where enough candidates have passed."""
-        stages = []
-        for stage in self.strategy.scoring:
-            scorer = stage.bind(self._sources())
+        """Estimate what scoring pairs costs at most: filters stop where enough candidates have passed."""
+        sources, stages = self._sources(), []
+        scorers = [(stage.scored_depth, stage.bind(sources)) for stage in self.strategy.scoring]
+        rerankers = [part for part in self.strategy.retrievers if part.scored_depth]
+        for depth, scorer in [*((part.scored_depth, part.bind_scorer(sources)) for part in rerankers), *scorers]:
             rate = score_rate(scorer, self._queries(pairs), self._documents())
-            each = stage.scored_depth + 1
+            each = depth + 1
             how = f"measured on {rate.texts} pairs; at most {each} for each query"
             stages.append(
                 Stage(
@@ -292,13 +293,14 @@ def ceiling(
     columns = options.get("columns") or Columns()
     names = text_columns_of(dataset, columns.get("text"))
     size = sum(dataset.data.column(name).nbytes for name in names if name in dataset.column_names)
-    kind, documents = strategy.retriever.name, len(dataset)
+    kind, documents = strategy.unscored.retriever.name, len(dataset)
     reading = CEILING["byte"] * size + CEILING["document"] * documents
     seconds = reading * ((not cached.keys) + (cached.searcher is None))
     if strategy.uses_vectors and options.get("encoder") is not None:
         encoded = 0 if "vector" in columns else documents * (1 - cached.vectors)
         seconds += CEILING["encode"] * (encoded + (0 if "query_vector" in columns else rows))
-    seconds += CEILING["score"] * rows * sum(stage.scored_depth + 1 for stage in strategy.scoring)
+    depths = [*(stage.scored_depth for stage in strategy.scoring), *(part.scored_depth for part in strategy.retrievers)]
+    seconds += CEILING["score"] * rows * sum(depth + 1 for depth in depths if depth)
     deep = max(1.0, strategy.depth(options.get("num_negatives", 4)) / 100)
     return seconds + rows * (CEILING["row"] * deep + CEILING.get(kind, CEILING["dense"]) * documents)
 

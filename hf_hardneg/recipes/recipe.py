@@ -94,6 +94,7 @@ class Recipe(Checked):
         """
         reader, searchers = miner.retrieval.reader, searchers_of(miner)
         documents, scorers = reader.corpus, list(miner.rescoring.scorers.values())
+        scorers += [scorer for scorer in [getattr(miner.retrieval.searcher, "cross_encoder", None)] if scorer]
         splits = pairs if isinstance(pairs, Mapping) else {} if pairs is None else {"": pairs}
         known = () if reader.known is None else directories.parameters_of(reader.known.directory)["pairs"]
         recipe = cls(

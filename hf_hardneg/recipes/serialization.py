@@ -26,7 +26,7 @@ CLASSES: dict[str, Any] = {
     kind.__name__: kind for kind in (*RETRIEVERS.values(), *FILTERS.values(), *SAMPLERS.values(), *_PARTS)
 }
 """The only classes that are written and read."""
-LEFT_OUT = {"Denoised": ("model", "device"), "Dense": ("sample", "device")}
+LEFT_OUT = {"Denoised": ("model", "device"), "Dense": ("sample", "device"), "Reranked": ("model",)}
 """Arguments that are no plain values, or name what lies on this machine: no recipe writes or chooses them."""
 CUSTOM, FLOAT = "custom", "float"
 MOST_PARTS, LONGEST_NUMBER = 100, 7

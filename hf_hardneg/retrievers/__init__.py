@@ -11,6 +11,7 @@ from hf_hardneg.retrievers.bm25 import BM25, BM25Searcher
 from hf_hardneg.retrievers.dense import Dense, DenseSearcher, dense_part
 from hf_hardneg.retrievers.hybrid import Hybrid, HybridSearcher, fused
 from hf_hardneg.retrievers.random import Random, RandomSearcher
+from hf_hardneg.retrievers.reranked import Reranked, RerankedSearcher
 
 __all__ = [
     "BM25",
@@ -23,6 +24,8 @@ __all__ = [
     "RETRIEVERS",
     "Random",
     "RandomSearcher",
+    "Reranked",
+    "RerankedSearcher",
     "Retriever",
     "Searcher",
     "Sources",
@@ -34,5 +37,11 @@ __all__ = [
     "vector_part",
 ]
 
-RETRIEVERS: dict[str, type[Retriever]] = {"bm25": BM25, "dense": Dense, "random": Random, "hybrid": Hybrid}
+RETRIEVERS: dict[str, type[Retriever]] = {
+    "bm25": BM25,
+    "dense": Dense,
+    "random": Random,
+    "hybrid": Hybrid,
+    "reranked": Reranked,
+}
 """Every retriever by its name."""

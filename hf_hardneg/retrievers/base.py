@@ -19,6 +19,8 @@ from hf_hardneg.runtime.arguments import check_parts
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from hf_hardneg.models.scorers import PairScorer
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
@@ -168,6 +170,7 @@ class Retriever(ABC):
         has_vectors (`bool`, defaults to `False`): whether its searcher has vectors of documents.
         uses_vectors (`bool`, defaults to `False`): whether it is built from what `encoder=`, `vector_column=` or
             `index=` give.
+        scored_depth (`int`, defaults to 0): how many documents of a query it scores with a cross-encoder.
     """
 
     name: ClassVar[str]
@@ -193,13 +196,30 @@ class Retriever(ABC):
         def uses_vectors(self) -> bool:
             """Whether it is built from vectors that are given."""
 
+        @property
+        def scored_depth(self) -> int:
+            """How many documents of a query it scores with a cross-encoder."""
+
     else:
-        depth, can_score, has_vectors, uses_vectors = None, False, False, False
+        depth, can_score, has_vectors, uses_vectors, scored_depth = None, False, False, False, 0
 
     @property
     def parts(self) -> tuple[Retriever, ...]:
         """The retrievers it asks; itself, but for a union."""
         return (self,)
+
+    @property
+    def unscored(self) -> Retriever:
+        """The same without a cross-encoder."""
+        return self
+
+    def fitted(self) -> Retriever:
+        """The same once it is bound: what was loaded is only named, so that it travels."""
+        return self
+
+    def bind_scorer(self, sources: Sources) -> PairScorer:
+        """The cross-encoder of a retriever with a `scored_depth`, by which plans tell what it costs."""
+        raise NotImplementedError
 
     @abstractmethod
     def bind(self, sources: Sources) -> Searcher:

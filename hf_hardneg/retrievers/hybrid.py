@@ -57,6 +57,11 @@ class Hybrid(Retriever):
                 f"Hybrid() got {', '.join(names)}, none of which scores the others' documents; one must. Add one that "
                 "can_score, such as BM25(100)."
             )
+        if reranked := [member.name for member in self.members if member.scored_depth]:
+            raise ConfigError(
+                f"Hybrid() got {', '.join(reranked)}, which scores its own documents only; members are searched as "
+                "deep as the strategy needs. Rerank the union instead: Reranked(Hybrid([...]))."
+            )
         if self.quotas is not None:
             object.__setattr__(self, "quotas", tuple(self.quotas))
             if len(self.quotas) != len(names):

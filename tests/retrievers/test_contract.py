@@ -14,7 +14,7 @@ from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.corpus.ids import named_columns
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import Denoised, Disagreement, NearQuery, TooSimilar
-from hf_hardneg.retrievers import RETRIEVERS, Searcher, Sources, bound, rows_of, vector_part
+from hf_hardneg.retrievers import RETRIEVERS, Dense, Reranked, Searcher, Sources, bound, rows_of, vector_part
 from hf_hardneg.samplers import TopicNegatives
 from hf_hardneg.strategies import STRATEGIES, resolve
 from tests.retrievers.toy import Nearby, NearbySearcher
@@ -63,6 +63,8 @@ class Scoring(Nearby):
 
 TOYS = {toy.name: toy(embed) for toy in (Nearby, Searching, Scoring)}
 EVERY = {**{name: kind() for name, kind in RETRIEVERS.items()}, **TOYS}
+EVERY["reranked"] = Reranked(BM25(20), shared_words, depth=20)
+EVERY["reranked vectors"] = Reranked(Dense(20), shared_words, depth=20, as_probabilities=False)
 EVERY["a union with a toy"] = Hybrid([BM25(), Searching(embed)])
 
 COMPARING = {"margin", "positive_aware", "st", "semi_hard", "simans"}

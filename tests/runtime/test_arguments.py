@@ -11,6 +11,7 @@ import pytest
 from datasets import Dataset
 
 import hf_hardneg
+import hf_hardneg.compat
 import hf_hardneg.generate
 import hf_hardneg.hard_negatives
 import hf_hardneg.hub
@@ -95,7 +96,7 @@ def given(tmp_path_factory):
 
 
 ODD_ARGUMENTS = (None, True, -1, 0, 1.5, float("nan"), 10**12, "", "no such", [], {}, object(), b"x")
-UNREAD = {"Denoised.model"}
+UNREAD = {"Denoised.model", "Reranked.model"}
 """Arguments that may be any object: what they are is looked at when they are bound."""
 ON_THE_HUB = {"hub.push_mined_dataset", "hub.reproduce"}
 """Calls that need a Hub; `tests/hub/test_push.py` walks them."""
@@ -154,6 +155,7 @@ def test_every_public_name_has_a_call():
     public |= {f"training.{name}" for name in hf_hardneg.training.__all__}
     public -= {"Columns", "training.BatchColumns", "Filter", "Retriever", "Sampler", "Signal"}  # types alone
     public |= {f"hub.{name}" for name in hf_hardneg.hub.__all__}
+    public |= {f"compat.{name}" for name in hf_hardneg.compat.__all__}
     parts = [name.replace("()", "").split(".") for name in CALLS]
-    called = {".".join(path[: 2 if path[0] in ("training", "hub") else 1]) for path in parts}
+    called = {".".join(path[: 2 if path[0] in ("training", "hub", "compat") else 1]) for path in parts}
     assert sorted(public - called) == []
