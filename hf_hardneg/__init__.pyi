@@ -33,6 +33,8 @@ from hf_hardneg.retrievers import Reranked as Reranked
 from hf_hardneg.retrievers import Retriever as Retriever
 from hf_hardneg.retrievers.attach import attach_bm25 as attach_bm25
 from hf_hardneg.retrievers.attach import attach_dense as attach_dense
+from hf_hardneg.reviews.reviewing import review as review
+from hf_hardneg.reviews.verdicts import Verdicts as Verdicts
 from hf_hardneg.samplers import DistanceWeighted as DistanceWeighted
 from hf_hardneg.samplers import Importance as Importance
 from hf_hardneg.samplers import RankZone as RankZone

@@ -24,6 +24,7 @@ from hf_hardneg import (
     RankWindow,
     Recipe,
     Strategy,
+    Verdicts,
     attach_bm25,
     attach_dense,
     audit,
@@ -32,6 +33,7 @@ from hf_hardneg import (
     plan,
     recipe_of,
     report,
+    review,
     save_format,
     to_format,
 )
@@ -180,6 +182,17 @@ class Given:
         return {**self.vectors, "scores": torch.tensor([[2.0, 1.0, 0.0]] * 3)}
 
 
+def interrupt(url):
+    raise KeyboardInterrupt
+
+
+def verdicts(given):
+    """The file of a person who judged nothing."""
+    path = given.folder / f"verdicts-{next(NUMBERS)}.jsonl"
+    path.touch()
+    return path
+
+
 def reply(prompts):
     text = "Few painters of that time dared to make the sky over a town as blue as this."
     return [json.dumps(dict.fromkeys(KEYS, text)) for _ in prompts]
@@ -250,6 +263,15 @@ CALLS = {
             "verbose": False,
         },
     ),
+    "review": lambda given: (
+        review,
+        {"mined": given.mined, "verdicts": verdicts(given), "browser": False, "opened": interrupt},
+    ),
+    "Report.html": lambda given: (report(given.mined).html, {"path": given.folder / "report.html"}),
+    "Verdicts": lambda given: (Verdicts, {"path": verdicts(given)}),
+    "Verdicts.on": lambda given: (Verdicts(verdicts(given)).on, {"mined": given.mined}),
+    "Verdicts.positives": lambda given: (Verdicts(verdicts(given)).positives, {}),
+    "Verdicts.to_argilla": lambda given: (Verdicts(verdicts(given)).to_argilla, {"path": given.folder / "a.jsonl"}),
     "recipe_of": lambda given: (recipe_of, {"dataset": given.mined}),
     "Recipe": lambda given: (Recipe, vars(recipe_of(given.mined)).copy()),
     "Recipe.of": lambda given: (Recipe.of, {"miner": given.miner}),

@@ -23,6 +23,7 @@ import hf_hardneg.hub
 import hf_hardneg.models
 import hf_hardneg.training
 from hf_hardneg import mine
+from hf_hardneg.reviews.verdict_log import HumanVerdict
 from hf_hardneg.training import Refresher, cross_batch_loss
 from tests.models.test_encoder import tiny
 
@@ -110,6 +111,9 @@ def names(folder, tmp_path, monkeypatch, request):
         hf_hardneg.hub,
     )
     public = {name: getattr(package, name) for package in packages for name in package.__all__}
+    said = {"sunset": 0, "mars": 1}
+    lines = [verdict(next(iter(QUERIES)), document, score) for document, score in said.items()]
+    (tmp_path / "verdicts.jsonl").write_bytes(b"".join(lines))
     yield public | {
         "corpus": corpus,
         "pairs": pairs,
@@ -125,6 +129,12 @@ def names(folder, tmp_path, monkeypatch, request):
     }
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+
+
+def verdict(query, document, score):
+    """A line of a person's verdict on a document."""
+    texts = {"query": query, "document": DOCUMENTS[document]}
+    return HumanVerdict(query_id=query, corpus_id=document, score=score, row=0, place=0, **texts).line()
 
 
 @pytest.mark.filterwarnings("ignore")  # trainers have many warnings

@@ -40,6 +40,7 @@ ROOMS = [
     "compat",
     "metrics",
     "audits",
+    "reviews",
     "training",
     "generate",
     "hub",

@@ -10,13 +10,15 @@ import numpy as np
 
 from hf_hardneg.audits.audited_rows import AuditedBatch, Side, cut
 from hf_hardneg.audits.facts import Facts
-from hf_hardneg.audits.findings import Histogram
 from hf_hardneg.audits.views import Flagged, View
+from hf_hardneg.filters import NearDuplicate
+from hf_hardneg.reports.charts import MODERATE, Histogram, Marked
 from hf_hardneg.reports.hardness import EDGES, HardnessHistogram, compare
 
 EXAMPLES = 3
 MOST_IN_ROW = 40
 OVERLAPS = tuple(round(0.1 * i, 1) for i in range(11))
+NEAR = Marked(NearDuplicate().threshold, float("inf"), "near duplicates")
 
 
 @dataclass
@@ -103,12 +105,12 @@ class Histograms:
             sizes.append(int(facts.sizes[MOST_IN_ROW + 1 :].sum()))
             edges.append(float("inf"))
         every = (
-            ("Rows by number of negatives", "negatives", edges, sizes),
-            ("Negatives by overlap with a positive", "overlap", OVERLAPS, self.overlaps.tolist()),
-            ("Negatives by relative margin", "(s+ - s) / |s+|", EDGES, self.hardness.counts),
+            ("Rows by number of negatives", "negatives", edges, sizes, None),
+            ("Negatives by overlap with a positive", "overlap", OVERLAPS, self.overlaps.tolist(), NEAR),
+            ("Negatives by relative margin", "(s+ - s) / |s+|", EDGES, self.hardness.counts, MODERATE),
         )
         return tuple(
-            Histogram(title=title, x_label=label, edges=tuple(map(float, edges)), counts=tuple(counts))
-            for title, label, edges, counts in every
+            Histogram(title=title, x_label=label, edges=tuple(map(float, edges)), counts=tuple(counts), marked=marked)
+            for title, label, edges, counts, marked in every
             if sum(counts)
         )

@@ -1,4 +1,4 @@
-"""A finding of an audit, and the histograms beside it."""
+"""A finding of an audit."""
 
 from __future__ import annotations
 
@@ -32,19 +32,3 @@ class Finding:
     says: str
     todo: str
     examples: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Histogram:
-    """Counts of how often a number lies between edges.
-
-    Args:
-        title, x_label (`str`): what is counted.
-        edges (`tuple[float, ...]`): (n + 1,) ascending; the outermost may be infinite.
-        counts (`tuple[int, ...]`): (n,) numbers in each bin.
-    """
-
-    title: str
-    x_label: str
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]

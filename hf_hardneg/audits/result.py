@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hf_hardneg.audits.findings import Finding, Histogram
+from hf_hardneg.audits.findings import Finding
 from hf_hardneg.audits.judging import Estimate
 from hf_hardneg.errors import shown
-from hf_hardneg.filters import NearDuplicate
-from hf_hardneg.reports.charts import Marked, histogram
-from hf_hardneg.reports.hardness import EASY, HARD
-from hf_hardneg.reports.templates import rendered
+from hf_hardneg.reports.charts import Histogram
+from hf_hardneg.reports.templates import rendered, save_page
 from hf_hardneg.runtime.arguments import Folder, checked
-from hf_hardneg.store.disk import written
 
 SHOWN_CHARACTERS = 60
-MARKED = {
-    "overlap": Marked(NearDuplicate().threshold, float("inf"), "near duplicates"),
-    "(s+ - s) / |s+|": Marked(HARD, EASY, "moderate"),
-}
-"""What a page shades, by the label of the axis."""
+TEXTS = ("query", "positive", "negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +101,7 @@ class Audit:
         Raises:
             StoreError: the disk refuses it.
         """
-        charts = [
-            histogram(each.edges, each.counts, title=each.title, x_label=each.x_label, marked=MARKED.get(each.x_label))
-            for each in self.histograms
-        ]
-        target = Path(path)
-        content = rendered("hf_hardneg.audits", "page.html.jinja", audit=self, charts=charts, cells=_cells)
-        with written(target, needed=len(content), other="path=") as partial:
-            partial.write_text(content, encoding="utf-8")
-        return target
+        return save_page(Path(path), rendered("audits/page.html.jinja", audit=self, shown=_texts_and_facts))
 
 
 def _plain(value: Any) -> Any:
@@ -127,10 +112,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _cells(examples: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The names of all that examples show, and the cells of each."""
-    names = list(dict.fromkeys(name for example in examples for name in example))
-    return names, [[_printed(example.get(name, "")) for name in names] for example in examples]
+def _texts_and_facts(example: Mapping[str, Any]) -> tuple[list[tuple[str, str, Any]], list[tuple[str, str]]]:
+    """Part an example into its texts, each after its name and before its score, and what else is known of it."""
+    texts = [name for name in TEXTS if name in example]
+    scores = {f"{name}_score" for name in texts}
+    facts = [(name, _printed(value)) for name, value in example.items() if name not in scores.union(texts)]
+    return [(name, str(example[name]), example.get(f"{name}_score")) for name in texts], facts
 
 
 def _printed(value: Any) -> str:

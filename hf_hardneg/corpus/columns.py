@@ -8,6 +8,10 @@ from typing import Any, TypedDict, cast
 from hf_hardneg.errors import ColumnError
 from hf_hardneg.runtime.arguments import Name
 
+VERDICTS, DRAWN = "negative_verdicts", "negative_drawn"
+"""Columns of what people said of negatives: 1 for relevant, 0 for not, null where nobody judged; and whether it was
+drawn for their random sample."""
+
 
 class Columns(TypedDict, total=False):
     """Names of columns by their role, such as `{"query": "question", "positive": "answer"}`; any may be left out.

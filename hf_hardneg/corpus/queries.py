@@ -373,7 +373,8 @@ def sampled_queries(known: Sequence[Dataset], reader: Reader, size: int) -> Quer
     tables = []
     for rows, start, end in zip(known, starts[:-1], starts[1:], strict=True):
         inside = places[(places >= start) & (places < end)] - start
-        tables.append(rows.with_format("arrow", columns=plain.columns.read(rows.column_names))[inside])
+        if len(inside):
+            tables.append(rows.with_format("arrow", columns=plain.columns.read(rows.column_names))[inside])
     order = np.searchsorted(places, first[:size])
     table = pa.concat_tables(tables, promote_options="default").take(pa.array(order)).combine_chunks()
     return plain.read(named_columns(table))

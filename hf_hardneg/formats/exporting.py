@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
-from hf_hardneg.corpus.columns import Columns
+from hf_hardneg.corpus.columns import DRAWN, VERDICTS, Columns
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.formats.fitting import Sizes, counted, fit
@@ -25,7 +25,7 @@ from hf_hardneg.runtime.arguments import Name, Negatives, checked
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-PER_NEGATIVE = ("negatives", "negative_ids", "negative_scores", "negative_ranks", "negative_sources")
+PER_NEGATIVE = ("negatives", "negative_ids", "negative_scores", "negative_ranks", "negative_sources", VERDICTS, DRAWN)
 MINED = (*PER_NEGATIVE, "query_id", "positive_ids", "mining", "pseudo_positives", "pseudo_positive_ids", "synthesis")
 _SCORES = re.compile("(positive|negative)_(.+_)?scores")
 

@@ -127,7 +127,7 @@ def mined_dataset_card(
     told = {name: value for name, value in metadata.items() if value}
     before = parts(previous or "")
     card = merged_metadata(before, _metadata(rows, recipe, told), frozenset(told) | {"size_categories"})
-    images = pictures(rows, figures)
+    images = pictures(figures)
     configs, listed = configs or {LIST: mined}, config_names(metadata_of(card))
     scrubbed = recipe and recipe.scrubbed()
     recipes = _recipes(scrubbed, configs, listed, previous or "")

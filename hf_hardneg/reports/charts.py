@@ -1,15 +1,19 @@
-"""Charts as SVG text: the same numbers give the same bytes, legible on a light and on a dark background."""
+"""Charts as SVG and as lines of text: the same numbers give the same bytes, legible on light and on dark."""
 
 from __future__ import annotations
 
+import math
 import re
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.reports.hardness import EASY, HARD
 from hf_hardneg.reports.templates import rendered
 
 WIDTH, HEIGHT = 640, 260
@@ -17,6 +21,8 @@ LEFT, RIGHT, TOP, BOTTOM = 72, 36, 44, 48
 BAR, BAND, INK = "#3b82c4", "#d98a1f", "#767676"
 """Each at least 3 to 1 against white and against black; the text's 4.5 to 1."""
 MOST_LABELS = 14
+BLOCKS = "▏▎▍▌▋▊▉█"
+"""A bar of text ends within a character, by eighths; `"#"` is for terminals that lack them."""
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -33,63 +39,146 @@ class Marked(NamedTuple):
     label: str
 
 
-def histogram(
-    edges: Sequence[float], counts: Sequence[int], *, title: str, x_label: str, marked: Marked | None = None
-) -> str:
-    """A histogram as an SVG document, its numbers also in words for who cannot see it.
+MODERATE = Marked(HARD, EASY, "moderate")
+"""Neither too easy to teach anything, nor so close that it may be a positive."""
 
-    All bins are drawn equally wide, whatever they span, with their edges below; an infinite edge has no label. What was
-    counted at all is seen: its bar is at least a pixel tall.
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """How often a number lies between edges, to be drawn as SVG, as lines of text, or by matplotlib.
 
     Args:
+        title, x_label (`str`): what is counted; any text.
         edges (`Sequence[float]`): (n + 1,) ascending; the first and the last may be infinite.
         counts (`Sequence[int]`): (n,) how many values lie in each bin.
-        title, x_label (`str`): any text.
         marked (`Marked`, *optional*): a range to be shaded.
 
     Raises:
         ConfigError: edges and counts do not fit together.
 
     Example:
-        >>> from hf_hardneg.reports.charts import histogram
-        >>> print(histogram([0, 1, 2], [3, 1], title="Ranks", x_label="rank")[:38])
+        >>> from hf_hardneg.reports.charts import Histogram
+        >>> ranks = Histogram(title="Ranks", x_label="rank", edges=(0, 1, 2), counts=(3, 1))
+        >>> print(ranks.svg()[:38])
         <svg xmlns="http://www.w3.org/2000/svg
+        >>> print(ranks.lines(width=40))
+        Ranks, by rank
+          0 to 1 █████████████████████████████ 3
+          1 to 2 █████████▋                    1
     """
-    _check(edges, counts)
-    places = np.linspace(LEFT, WIDTH - RIGHT, len(edges))
-    return rendered(
-        "hf_hardneg.reports",
-        "histogram.svg.jinja",
-        width=WIDTH,
-        height=HEIGHT,
-        left=LEFT,
-        right=WIDTH - RIGHT,
-        top=TOP,
-        below=BOTTOM,
-        ink=INK,
-        color=BAR,
-        title=_printable(title),
-        described=_printable(_in_words(edges, counts, x_label, marked)),
-        x_label=_printable(x_label),
-        band=_band(edges, places, marked) if marked else None,
-        most=max(counts),
-        bars=_bars(edges, counts, places),
-        edges=_labelled(edges, places),
-    )
+
+    title: str
+    x_label: str
+    edges: Sequence[float]
+    counts: Sequence[int]
+    marked: Marked | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.edges, self.counts)
+
+    def svg(self) -> str:
+        """Draw it as an SVG document, its numbers also in words for who cannot see it.
+
+        All bins are drawn equally wide, whatever they span, with their edges below; an infinite edge has no label.
+        What was counted at all is seen: its bar is at least a pixel tall.
+        """
+        places = np.linspace(LEFT, WIDTH - RIGHT, len(self.edges))
+        return rendered(
+            "reports/histogram.svg.jinja",
+            width=WIDTH,
+            height=HEIGHT,
+            left=LEFT,
+            right=WIDTH - RIGHT,
+            top=TOP,
+            below=BOTTOM,
+            ink=INK,
+            color=BAR,
+            title=_printable(self.title),
+            described=_printable(_in_words(self.edges, self.counts, self.x_label, self.marked)),
+            x_label=_printable(self.x_label),
+            band=self._band(self.marked, places) if self.marked else None,
+            most=max(self.counts),
+            bars=_bars(self.edges, self.counts, places),
+            edges=self.labelled(places),
+        )
+
+    def within(self, marked: Marked, places: np.ndarray) -> tuple[float, float]:
+        """Find where a range begins and stops, between the places of the edges (n + 1,).
+
+        An end within a bin is found in proportion, and an infinite one at the end.
+        """
+        drawn = np.array(self.edges, dtype=np.float64)
+        drawn[0] = np.nan_to_num(drawn[0], neginf=drawn[1] - 1)
+        drawn[-1] = np.nan_to_num(drawn[-1], posinf=drawn[-2] + 1)
+        start, stop = np.interp([marked.low, marked.high], drawn, places)
+        return float(start), float(stop)
+
+    def labelled(self, places: np.ndarray) -> list[tuple[float, float]]:
+        """Choose the edges that have a label, each after its place."""
+        step = -(-len(self.edges) // MOST_LABELS)
+        return [(place, edge) for edge, place in zip(self.edges, places, strict=True) if np.isfinite(edge)][::step]
+
+    def _band(self, marked: Marked, places: np.ndarray) -> dict[str, Any]:
+        start, stop = self.within(marked, places)
+        return {"start": start, "stop": stop, "label": _printable(marked.label), "color": BAND}
+
+    def lines(self, *, width: int = 80, blocks: str = BLOCKS) -> str:
+        """Draw it as lines of text, a bin in each; bins of the marked range have a star.
+
+        Args:
+            width (`int`, defaults to 80): characters of a line.
+            blocks (`str`): what bars are drawn of, ascending in their width up to a whole character.
+        """
+        spans = [_span(low, high) for low, high in pairwise(self.edges)]
+        figures = [f"{count:,}" for count in self.counts]
+        beside = max(map(len, spans)) + max(map(len, figures)) + 4
+        room, most = max(width - beside, 1), max(*self.counts, 1)
+        heading = f"{self.title}, by {self.x_label}"
+        lines = textwrap.wrap(heading, width) or [heading]
+        for span, figure, count, star in zip(spans, figures, self.counts, _stars(self.edges, self.marked), strict=True):
+            drawn = _blocks(count / most * room, blocks) if count else ""
+            lines.append(f"{star} {span:>{max(map(len, spans))}} {drawn:<{room}} {figure}".rstrip())
+        if self.marked:
+            lines.append(f"* {_span(*self.marked[:2])}: {self.marked.label}")
+        return "\n".join(lines)
+
+
+def round_edges(low: float, high: float, bins: int) -> list[float]:
+    """Choose round edges of about so many equal bins, from the lowest to the highest number of some."""
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        half = max(1, abs(high)) / 2
+        low, high = low - half, high + half
+    power = 10.0 ** math.floor(math.log10((high - low) / bins))
+    step = next(size * power for size in (1, 2, 2.5, 5, 10, 20) if size * power * bins >= high - low)
+    edges = np.arange(math.floor(low / step), math.ceil(high / step) + 1) * step
+    edges[[0, -1]] = min(edges[0], low), max(edges[-1], high)
+    return edges.tolist()
+
+
+def _stars(edges: Sequence[float], marked: Marked | None) -> list[str]:
+    if marked is None:
+        return [" "] * (len(edges) - 1)
+    return ["*" if low >= marked.low and high <= marked.high else " " for low, high in pairwise(edges)]
+
+
+def _blocks(width: float, blocks: str) -> str:
+    """Draw a bar that ends within a character; what was counted at all is seen."""
+    whole, rest = divmod(max(round(width * len(blocks)), 1), len(blocks))
+    return blocks[-1] * whole + (blocks[rest - 1] if rest else "")
 
 
 def _check(edges: Sequence[float], counts: Sequence[int]) -> None:
     if not counts or len(edges) != len(counts) + 1:
         raise ConfigError(
-            f"histogram() got {len(edges)} edges and {len(counts)} counts; n counts have n + 1 edges. Give both."
+            f"Histogram got {len(edges)} edges and {len(counts)} counts; n counts have n + 1 edges. Give both."
         )
     finite = np.isfinite(edges)
     if not all(low < high for low, high in pairwise(edges)) or not (finite.any() and finite[1:-1].all()):
         raise ConfigError(
-            f"histogram(edges={list(edges)}): they must ascend, the first or the last may be infinite. Sort them."
+            f"Histogram(edges={list(edges)}): they must ascend, the first or the last may be infinite. Sort them."
         )
     if min(counts) < 0:
-        raise ConfigError(f"histogram(counts={list(counts)}): counts are 0 or more. Count again.")
+        raise ConfigError(f"Histogram(counts={list(counts)}): counts are 0 or more. Count again.")
 
 
 def _in_words(edges: Sequence[float], counts: Sequence[int], x_label: str, marked: Marked | None) -> str:
@@ -106,14 +195,6 @@ def _span(low: float, high: float) -> str:
     return f"from {low:.4g}" if high == np.inf else f"{low:.4g} to {high:.4g}"
 
 
-def _band(edges: Sequence[float], places: np.ndarray, marked: Marked) -> dict[str, Any]:
-    """Where the shaded range begins and stops, and its legend; an end within a bin is drawn in proportion."""
-    drawn = np.array(edges, dtype=np.float64)
-    drawn[0], drawn[-1] = np.nan_to_num(drawn[0], neginf=drawn[1] - 1), np.nan_to_num(drawn[-1], posinf=drawn[-2] + 1)
-    start, stop = np.interp([marked.low, marked.high], drawn, places)
-    return {"start": start, "stop": stop, "label": _printable(marked.label), "color": BAND}
-
-
 def _bars(edges: Sequence[float], counts: Sequence[int], places: np.ndarray) -> list[dict[str, Any]]:
     """Every bin in which something was counted, at least a pixel tall."""
     heights = np.maximum(np.array(counts) * ((HEIGHT - TOP - BOTTOM) / max(*counts, 1)), 1)
@@ -124,12 +205,6 @@ def _bars(edges: Sequence[float], counts: Sequence[int], places: np.ndarray) -> 
         )
         if count
     ]
-
-
-def _labelled(edges: Sequence[float], places: np.ndarray) -> list[tuple[float, float]]:
-    """The places of the edges that have a label, and the edges."""
-    step = -(-len(edges) // MOST_LABELS)
-    return [(place, edge) for edge, place in zip(edges, places, strict=True) if np.isfinite(edge)][::step]
 
 
 def _printable(text: str) -> str:

@@ -28,11 +28,13 @@ class Comparison(NamedTuple):
 
     Args:
         row (`np.ndarray`): (n,) int64, ascending.
+        place (`np.ndarray`): (n,) int64, which of all negatives it is.
         margin (`np.ndarray`): (n,) float64, the positive's score minus the negative's.
         relative (`np.ndarray`): (n,) float64, the same in parts of the positive's absolute score.
     """
 
     row: np.ndarray
+    place: np.ndarray
     margin: np.ndarray
     relative: np.ndarray
 
@@ -62,12 +64,12 @@ def compare(best: np.ndarray, row: np.ndarray, scores: np.ndarray) -> Comparison
         row (`np.ndarray`): (n,) int64, of each negative.
         scores (`np.ndarray`): (n,) float64, of each negative.
     """
-    known = np.isfinite(best[row]) & np.isfinite(scores)
-    row, scores = row[known], scores[known]
+    place = np.flatnonzero(np.isfinite(best[row]) & np.isfinite(scores))
+    row, scores = row[place], scores[place]
     margin, size = best[row] - scores, np.abs(best[row])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         relative = np.where(margin == 0, 0.0, margin / size)
-    return Comparison(row, margin, relative)
+    return Comparison(row, place, margin, relative)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,22 +14,44 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined
 from hf_hardneg.arrays.statistics import infonce
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, DataError, shown
-from hf_hardneg.recipes.recipe import recipe_of
+from hf_hardneg.recipes.recipe import Recipe, recipe_of
+from hf_hardneg.reports.charts import MODERATE, Histogram, Marked, round_edges
 from hf_hardneg.reports.estimates import FalseNegatives, false_negatives
-from hf_hardneg.reports.hardness import HardnessHistogram, best_scores, compare
-from hf_hardneg.runtime.arguments import AboveZero, checked
+from hf_hardneg.reports.hardness import EDGES, HardnessHistogram, best_scores, compare
+from hf_hardneg.reports.layers import LAYERS, SHOWN, LayerExample, Places, first_places, read_examples
+from hf_hardneg.reports.plots import drawn_figure
+from hf_hardneg.reports.templates import rendered, save_page
+from hf_hardneg.runtime.arguments import AboveZero, Folder, checked
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from matplotlib.figure import Figure
 
 BATCH = 10_000
+BINS = 20
+MANY, OUTER = 1_000, 0.005
+"""Scores from which the outermost shares of them are joined in a bin, so that a few do not widen all others."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RECALL = "search_recall"
 SYNTHESIS = "synthesis"
 TEMPERATURE = 0.05
 SCORES = ("negative_scores", "positive_scores")
 NEEDED = ("negatives", "negative_ranks", "negative_sources", *SCORES, "mining")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictured:
+    """What pages and plots of a report show besides its figures.
+
+    Args:
+        scores (`Histogram`, *optional*): of the negatives' scores, with the middle half of the positives' shaded.
+        examples (`tuple[LayerExample, ...]`): the first few negatives of each layer of hardness.
+    """
+
+    scores: Histogram | None = None
+    examples: tuple[LayerExample, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +74,9 @@ class Report:
         gradient_shares (`dict[float, float]`): quantiles of InfoNCE's `p` of each negative, its share of the largest
             gradient it could get, against the same positive and the row's other negatives. Empty without temperature.
         synthesis (`dict[str, int]`): what `SyntheticNegatives` asked, accepted, and rejected under each reason.
-        false_negatives (`FalseNegatives`, *optional*): what the cross-encoder that denoised the negatives expects;
-            `None` where no score of one is stored, since nothing else here can tell.
+        false_negatives (`FalseNegatives`, *optional*): what people say who judged negatives (`Verdicts.on`), and the
+            cross-encoder that denoised them; `None` where neither did, since nothing else here can tell.
+        pictured (`Pictured`): what pages and plots show besides.
     """
 
     rows: int
@@ -70,6 +95,7 @@ class Report:
     gradient_shares: dict[float, float] = field(default_factory=dict)
     synthesis: dict[str, int] = field(default_factory=dict)
     false_negatives: FalseNegatives | None = None
+    pictured: Pictured = field(default_factory=Pictured)
 
     def __str__(self) -> str:
         retrieved = max(self.funnel["retrieved"], 1)
@@ -95,6 +121,56 @@ class Report:
             listed = ", ".join(f"{name}: {count:,}" for name, count in self.synthesis.items() if count)
             lines.append(f"  {SYNTHESIS:<20} {listed}")
         return shown("\n".join(lines))
+
+    @property
+    def scores(self) -> Histogram | None:
+        """The histogram of the negatives' scores; `None` where none has one."""
+        return self.pictured.scores
+
+    @property
+    def zone(self) -> Histogram | None:
+        """The histogram of relative margins, with what is moderate shaded; `None` where no negative was compared."""
+        if not self.hardness.compared:
+            return None
+        return Histogram(
+            title="Negatives against the best positive of their query",
+            x_label="(positive - negative) / |positive|",
+            edges=EDGES,
+            counts=self.hardness.counts,
+            marked=MODERATE,
+        )
+
+    @checked
+    def html(self, path: Folder) -> Path:
+        """Write an HTML page with charts and examples that needs nothing else, and return its path.
+
+        Args:
+            path (`str` or `Path`): replaced where it exists.
+
+        Raises:
+            StoreError: the disk refuses it.
+
+        Example:
+            >>> report(mined).html("report.html").name
+            'report.html'
+        """
+        charts = [chart for chart in (self.zone, self.scores) if chart is not None]
+        layers = {layer: [each for each in self.pictured.examples if each.layer == layer] for layer in LAYERS}
+        figures = str(self).splitlines()[1 + len(self.funnel) :]
+        content = rendered("reports/report.html.jinja", report=self, charts=charts, layers=layers, figures=figures)
+        return save_page(Path(path), content)
+
+    def plot(self) -> Figure:
+        """Draw the funnel, the scores and the relative margins with matplotlib, and return the figure.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+
+        Example:
+            >>> figure = report(mined).plot()
+            >>> figure.savefig("report.png")
+        """
+        return drawn_figure(self.funnel, [chart for chart in (self.scores, self.zone) if chart is not None])
 
 
 @checked
@@ -135,7 +211,11 @@ def report(dataset: Dataset, *, temperature: AboveZero | None = None) -> Report:
     names = [*NEEDED, *({SYNTHESIS} & set(dataset.column_names))]
     parts = [_figures(table) for table in dataset.with_format("arrow", columns=names).iter(BATCH)]
     figures = _joined(parts or [_figures(dataset.data.select(names).slice(0, 0))], temperature)
-    return replace(figures, false_negatives=_estimate(dataset))
+    places = _first_places(parts)
+    recipe = readable_recipe(dataset)
+    examples = tuple(read_examples(dataset, places, PairColumns.of(None if recipe is None else recipe.columns)))
+    pictured = replace(figures.pictured, examples=examples)
+    return replace(figures, false_negatives=false_negatives(dataset, recipe), pictured=pictured)
 
 
 def check_mined(dataset: Dataset, what: str) -> None:
@@ -153,12 +233,24 @@ def check_mined(dataset: Dataset, what: str) -> None:
         )
 
 
-def _estimate(dataset: Dataset) -> FalseNegatives | None:
-    """Estimate false negatives; `None` where the dataset carries no single recipe that can be read."""
+def readable_recipe(dataset: Dataset) -> Recipe | None:
+    """Return the recipe that the dataset carries; `None` where that is no single one that can be read."""
     try:
-        return false_negatives(dataset, recipe_of(dataset))
+        return recipe_of(dataset)
     except DataError:
         return None
+
+
+def _first_places(parts: Sequence[_BatchFigures]) -> Places:
+    """Join the places of batches: the first of each layer, rows counted from the first batch on."""
+    places: Places = {layer: [] for layer in LAYERS}
+    start = 0
+    for part in parts:
+        for layer, chosen in part.places.items():
+            room = SHOWN - len(places[layer])
+            places[layer] += [(start + row, place) for row, place in chosen[:room]]
+        start += len(part.per_row)
+    return places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +264,7 @@ class _BatchFigures:
     numbers: dict[str, np.ndarray]
     compared: np.ndarray
     hardness: HardnessHistogram
+    places: Places
     repeated: int
     synthesis: dict[str, int]
 
@@ -183,8 +276,9 @@ def _figures(table: pa.Table) -> _BatchFigures:
     sources = pc.value_counts(columns["negative_sources"].flatten()).to_pylist()
     (row, anchors), (owner, scores) = (_flat(columns[f"{side}_scores"]) for side in ("positive", "negative"))
     compared = compare(best_scores(table.num_rows, row, anchors), owner, scores)
+    per_row = pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False)
     return _BatchFigures(
-        per_row=pc.list_value_length(columns["negatives"]).to_numpy(zero_copy_only=False),
+        per_row=per_row,
         short=counts["short"].to_numpy(zero_copy_only=False),
         counts={name: _total(values) for name, values in counts.items() if name != "short"},
         sources=Counter({entry["values"]: entry["counts"] for entry in sources}),
@@ -196,6 +290,7 @@ def _figures(table: pa.Table) -> _BatchFigures:
         },
         compared=np.bincount(compared.row, minlength=table.num_rows),
         hardness=HardnessHistogram.of(compared.relative),
+        places=first_places(compared, np.append(0, np.cumsum(per_row))),
         repeated=_repeated(columns["negatives"]),
         synthesis={name: _total(values) for name, values in _fields(columns.get(SYNTHESIS)).items()},
     )
@@ -236,6 +331,26 @@ def _joined(parts: list[_BatchFigures], temperature: float | None) -> Report:
         repeated_negatives=sum(part.repeated for part in parts),
         search_recall=float(recalls.mean()) if len(recalls) else None,
         synthesis={name: sum(part.synthesis[name] for part in parts) for name in parts[0].synthesis},
+        pictured=Pictured(scores=_scores(numbers["negative_scores"], quantiles_of["positive_scores"])),
+    )
+
+
+def _scores(scores: np.ndarray, positives: dict[float, float]) -> Histogram | None:
+    """Count the finite scores of negatives in bins that also hold the middle half of the positives' scores."""
+    scores = scores[np.isfinite(scores)]
+    if not len(scores):
+        return None
+    outer = (OUTER, 1 - OUTER) if len(scores) >= MANY else (0, 1)
+    ends = [*(positives[q] for q in (0.25, 0.75) if positives), *np.quantile(scores, outer).tolist()]
+    edges = round_edges(min(ends), max(ends), BINS)
+    below, above = bool(scores.min() < edges[0]), bool(scores.max() > edges[-1])
+    edges = [*[-np.inf] * below, *edges, *[np.inf] * above]
+    return Histogram(
+        title="Scores of negatives",
+        x_label="score",
+        edges=tuple(edges),
+        counts=tuple(np.histogram(scores, edges)[0].tolist()),
+        marked=Marked(positives[0.25], positives[0.75], "middle half of the positives") if positives else None,
     )
 
 

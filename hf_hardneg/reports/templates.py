@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import functools
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.store.disk import written
+
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
 
 
-def rendered(package: str, name: str, **context: Any) -> str:
-    """Fills in a template of a package; a value that the template names and does not get is an error.
+def rendered(name: str, **context: Any) -> str:
+    """Fill in a template; a value that the template names and does not get is an error.
 
     Args:
-        package (`str`): dotted name of the package that has the file.
-        name (`str`): of the file.
+        name (`str`): its path in the package, such as `"reports/histogram.svg.jinja"`.
         context: the values, by their names in the template.
     """
-    return _template(package, name).render(context)
+    return _environment().get_template(name).render(context)
+
+
+def save_page(path: Path, content: str) -> Path:
+    """Write a page, in the place of what is there, and return its path.
+
+    Raises:
+        StoreError: the disk refuses it.
+    """
+    with written(path, needed=len(content), other="path=") as partial:
+        partial.write_text(content, encoding="utf-8")
+    return path
 
 
 @functools.cache
-def _template(package: str, name: str) -> Template:
-    from jinja2 import Environment, StrictUndefined
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=PackageLoader(__name__.partition(".")[0], ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    environment.filters |= {"tenths": "{:.1f}".format, "digits": "{:.4g}".format, "counted": "{:,}".format}
-    return environment.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))
+    environment.filters |= {
+        "tenths": "{:.1f}".format,
+        "digits": "{:.4g}".format,
+        "counted": "{:,}".format,
+        "percent": lambda share: f"{100 * share:.2f} %",
+    }
+    return environment

@@ -18,8 +18,9 @@ from hf_hardneg import Recipe, mine, to_format
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.hub.card import size_category
-from hf_hardneg.hub.figures import _edges
 from hf_hardneg.recipes.recipe import attach
+from hf_hardneg.reports.charts import round_edges
+from hf_hardneg.reports.report import BINS
 from tests.hub import cards
 from tests.hub.mined import COMMIT, DENOISER, RECIPE, ROWS, mined
 from tests.worlds import shared_words, world
@@ -96,10 +97,10 @@ def test_the_pictures_count_what_is_there():
 @pytest.mark.parametrize("values", [[0.3], [0.1, 0.7], [-0.7, 0.3, 0.1], [0.99999994, 1], [-5, 0]])
 def test_bins_have_round_edges_and_leave_nothing_out(scale, values):
     scores = np.array(values, np.float32).astype(np.float64) * scale
-    edges = _edges(scores, {})
+    edges = round_edges(scores.min(), scores.max(), BINS)
     assert np.histogram(scores, edges)[0].sum() == len(scores) and 1 <= len(edges) - 1 <= 22
     assert len({f"{one:.4g}" for one in edges}) == len(edges) or np.ptp(values) < 1e-6
-    assert _edges(np.ones(2), {0.25: 1.0, 0.75: 1 + 2e-16})[0] < 1
+    assert round_edges(1.0, 1 + 2e-16, BINS)[0] < 1
 
 
 def test_without_scores_there_is_no_table_of_them():

@@ -4,14 +4,18 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.reports.charts import BAND, BAR, INK, Marked, histogram
+from hf_hardneg.reports.charts import BAND, BAR, INK, Histogram, Marked
 from hf_hardneg.reports.hardness import EDGES
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+def chart_of(edges, counts, **options):
+    return Histogram(**{"title": "Ranks", "x_label": "rank", **options}, edges=edges, counts=counts)
+
+
 def drawn(*given, **options):
-    return ElementTree.fromstring(histogram(*given, **{"title": "Ranks", "x_label": "rank", **options}))
+    return ElementTree.fromstring(chart_of(*given, **options).svg())
 
 
 def bars(chart):
@@ -91,6 +95,20 @@ def test_what_does_not_fit_together():
         drawn([-math.inf, math.inf], [1])
     with pytest.raises(ConfigError, match="counts are 0 or more"):
         drawn([0, 1], [-1])
+
+
+def test_lines_of_text_are_as_long_as_their_counts():
+    assert chart_of([0, 1, 2, 4], [4, 1, 0]).lines(width=20).splitlines() == [
+        "Ranks, by rank",
+        "  0 to 1 █████████ 4",
+        "  1 to 2 ██▎       1",
+        "  2 to 4           0",
+    ]
+    marked = chart_of(EDGES, [1_000] + [0] * 11 + [1], marked=Marked(0.05, 0.5, "just right")).lines(blocks="#")
+    lines = marked.splitlines()
+    assert max(map(len, lines)) == 80 and [line[0] for line in lines[1:-1]] == [*"    *****    "]
+    assert lines[-1] == "* 0.05 to 0.5: just right"
+    assert lines[1].count("#") == 80 - len("  -0.2 to -0.1  1,000") and lines[-2].count("#") == 1
 
 
 def luminance(colour):
