@@ -16,6 +16,7 @@ FAMILIES = (
     "mine_commands",
     "audit_commands",
     "report_commands",
+    "review_commands",
     "plan_commands",
     "export_commands",
     "cache_commands",

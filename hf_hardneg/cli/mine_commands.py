@@ -12,7 +12,7 @@ from hf_hardneg.cli.choices import Choice, MiningChoice
 from hf_hardneg.cli.commands import command
 from hf_hardneg.cli.named_sources import pairs_and_corpus
 from hf_hardneg.cli.option_groups import CONFIRM, PairsOfCorpus, Saving
-from hf_hardneg.cli.terminal import answer, note
+from hf_hardneg.cli.terminal import answer, chart, note
 from hf_hardneg.corpus.columns import Columns
 
 if TYPE_CHECKING:
@@ -35,10 +35,28 @@ class Agreed:
     confirm_cost: Annotated[bool, Option("--confirm-cost", help=CONFIRM)] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What people said of negatives mined before."""
+
+    verdicts: Annotated[
+        str | None, Option(metavar="FILE", help="of a review: what was judged relevant is no negative")
+    ] = None
+
+    def known_positives(self, columns: Columns | None) -> list[Dataset]:
+        """The pairs that were judged relevant, for `mine`."""
+        from hf_hardneg.reviews import Verdicts
+
+        return [] if self.verdicts is None else [Verdicts(self.verdicts).positives(columns)]
+
+
 @command("mine")
-def mine(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, saving: Saving, agreed: Agreed) -> None:
+def mine(
+    sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, saving: Saving, said: Said, agreed: Agreed
+) -> None:
     """Mine hard negatives for pairs against a corpus."""
-    inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
+    known = said.known_positives(sources.roles)
+    inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder, "known_positives": known}
     chosen = checked_choice(choice, saving, cross_encoder=judged.cross_encoder)
     pairs, corpus = pairs_and_corpus(sources)
     run(pairs, corpus, chosen, saving, num_proc=choice.num_proc, confirm_cost=agreed.confirm_cost, **inputs)
@@ -73,7 +91,7 @@ def run(pairs: Dataset, corpus: Dataset, chosen: MiningChoice, saving: Saving, *
     for row in mined.select(range(min(SHOWN_ROWS, len(mined)))):
         _show(row, PairColumns.of(columns))
     figures = report(mined)
-    note(f"{figures}\n")
+    note(f"{figures}{chart(figures.zone)}\n")
     said = f"Written to {saving.out}: datasets.load_from_disk({saving.out!r}) has {rows:,} rows"
     answer({**saving.told, "rows": rows, "strategy": repr(chosen.resolved), "report": figures}, said)
 

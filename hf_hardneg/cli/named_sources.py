@@ -68,3 +68,22 @@ def negatives_of_anyone(source: str, *, layout: str | None, split: str) -> Any:
     if path.exists() and not is_saved(path):
         return read_format(path, layout)
     return load_splits(source, split=split)
+
+
+def verdicts_of(mined: str, named: str | None) -> Path:
+    """Name the file of what people said of a mined dataset: as told, else the one beside its folder."""
+    folder = Path(mined)
+    return Path(named) if named is not None else folder.with_name(f"{folder.name}.verdicts.jsonl")
+
+
+def with_verdicts(rows: Dataset, mined: str, named: str | None) -> Dataset:
+    """Put what people said beside the negatives, where they said something.
+
+    Raises:
+        ConfigError: the named file is not there.
+        DataError: it holds something else.
+    """
+    from hf_hardneg.reviews import Verdicts
+
+    path = verdicts_of(mined, named)
+    return rows if named is None and not path.exists() else Verdicts(path).on(rows)

@@ -8,8 +8,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from hf_hardneg.cli.commands import command
-from hf_hardneg.cli.named_sources import mined_split
-from hf_hardneg.cli.terminal import answer
+from hf_hardneg.cli.named_sources import mined_split, with_verdicts
+from hf_hardneg.cli.terminal import answer, chart, note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,10 @@ class Reported:
     temperature: Annotated[
         float | None, Option(help="of the InfoNCE loss to come (default: 0.05, where scores are cosines)")
     ] = None
+    verdicts: Annotated[
+        str | None, Option(metavar="FILE", help="what a review wrote (default: beside the folder, if it is there)")
+    ] = None
+    html: Annotated[str | None, Option(help="page to write")] = None
 
 
 @command("report", kept="Nothing was written.")
@@ -30,6 +34,12 @@ def report(reported: Reported) -> None:
     How many candidates were removed by what, and the scores, ranks and margins of the negatives.
     """
     from hf_hardneg.reports.report import report
+    from hf_hardneg.store.disk import check_writable
 
-    figures = report(mined_split(reported.mined, split=reported.split), temperature=reported.temperature)
-    answer(figures, figures)
+    if reported.html:
+        check_writable(reported.html, "--html")
+    rows = mined_split(reported.mined, split=reported.split)
+    figures = report(with_verdicts(rows, reported.mined, reported.verdicts), temperature=reported.temperature)
+    answer(figures, f"{figures}{chart(figures.zone)}")
+    if reported.html:
+        note(f"\nWritten to {figures.html(reported.html)}")

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hf_hardneg.errors import shown
+
+if TYPE_CHECKING:
+    from hf_hardneg.reports.charts import Histogram
+
+WIDEST = 100
+"""Characters of a line beyond which a chart does not grow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,25 @@ def note(text: object = "") -> None:
     """Print what stands beside a result, for people."""
     if not (manner.get().quiet or manner.get().as_json):
         _print(str(text), sys.stdout)
+
+
+def tell(text: object) -> None:
+    """Print what people must read while a command runs, at once: beside a result that is JSON, on the other output."""
+    stream = sys.stderr if manner.get().quiet or manner.get().as_json else sys.stdout
+    _print(str(text), stream)
+    stream.flush()
+
+
+def chart(drawn: Histogram | None) -> str:
+    """Draw a histogram in lines that this terminal shows, after an empty one; nothing where there is none."""
+    if drawn is None:
+        return ""
+    lines = drawn.lines(width=min(shutil.get_terminal_size().columns, WIDEST))
+    try:
+        lines.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        lines = drawn.lines(width=min(shutil.get_terminal_size().columns, WIDEST), blocks="#")
+    return f"\n\n{lines}"
 
 
 def answer(value: object, text: object) -> None:
