@@ -53,6 +53,8 @@ def _value(setting: str, text: str) -> Any:
 
 
 def _with_setting(strategy: Strategy, part: str, options: Sequence[str], value: Any) -> Strategy:
+    if part == (union := strategy.retriever).name and len(strategy.retrievers) > 1:
+        strategy = replace(strategy, retrievers=(union,))
     if part not in (names := part_names(strategy)):
         known = part in FILTERS or part in SAMPLERS
         add = f" Add it to the strategy, as in --strategy NAME+{part}." if known else ""
@@ -73,9 +75,8 @@ def _with_setting(strategy: Strategy, part: str, options: Sequence[str], value: 
 
 def part_names(strategy: Strategy) -> list[str]:
     """Name the parts of a strategy, and of the members of a union."""
-    stages = [*strategy.retrievers, *strategy.filters, strategy.sampler]
-    members = [member for stage in strategy.retrievers for member in getattr(stage, "members", ())]
-    return list(dict.fromkeys(stage.name for stage in (*stages, *members)))
+    stages = (strategy.retriever, *strategy.retriever.parts, *strategy.filters, strategy.sampler)
+    return list(dict.fromkeys(stage.name for stage in stages))
 
 
 def _replaced(stage: Any, called: str, options: Sequence[str], value: Any) -> Any:

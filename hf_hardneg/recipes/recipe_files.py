@@ -14,10 +14,11 @@ from hf_hardneg.recipes.recipe import Recipe, option_names
 from hf_hardneg.recipes.recipe_text import check_sizes
 from hf_hardneg.recipes.serialization import plain, rebuilt
 from hf_hardneg.runtime.arguments import check_options
-from hf_hardneg.store.disk import written
+from hf_hardneg.store.disk import check_writable, written
 from hf_hardneg.strategies import Strategy
 
 HEAD = "# A recipe of hf_hardneg: hf-hardneg mine --recipe FILE\n"
+OF_FILES = ("strategy", "options")
 OF_RECIPES = {part.name for part in fields(Recipe)} | {"format", "configs"}
 """What `Recipe.to_json` and a card have beside it, of the data that were mined."""
 
@@ -32,6 +33,7 @@ def save_recipe(path: str, strategy: Strategy, options: Mapping[str, Any]) -> No
 
     Raises:
         ConfigError: a part of the strategy is of the user's own.
+        ConfigError: nothing can be written there.
         StoreError: the disk refuses it.
     """
     import yaml
@@ -40,6 +42,7 @@ def save_recipe(path: str, strategy: Strategy, options: Mapping[str, Any]) -> No
     values = {"strategy": plain(strategy), "options": numbers}
     rebuilt(values["strategy"])
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    check_writable(path, "--save-recipe")
     with written(Path(path), other="--save-recipe") as partial:
         partial.write_text(HEAD + text, encoding="utf-8")
 
@@ -65,8 +68,9 @@ def read_recipe(path: str) -> tuple[str | Strategy, dict[str, Any]]:
             f"{path} is no recipe: it must have a strategy, a name or parts, and may have options. Write one with "
             "--save-recipe."
         )
-    for name in values.keys() - OF_RECIPES:
-        raise unknown_name(f"part of the recipe {path}", str(name), ("strategy", "options"))
+    known = OF_RECIPES if "format" in values else set(OF_FILES)
+    for name in values.keys() - known:
+        raise unknown_name(f"part of the recipe {path}", str(name), OF_FILES)
     return strategy if isinstance(strategy, str) else _strategy(path, strategy), _options(path, values.get("options"))
 
 
