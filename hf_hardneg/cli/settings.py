@@ -75,7 +75,7 @@ def _with_setting(strategy: Strategy, part: str, options: Sequence[str], value: 
 
 def part_names(strategy: Strategy) -> list[str]:
     """Name the parts of a strategy, and of the members of a union."""
-    stages = (strategy.retriever, *strategy.retriever.parts, *strategy.filters, strategy.sampler)
+    stages: Any = (strategy.retriever, *strategy.retriever.parts, *strategy.filters, strategy.sampler)
     return list(dict.fromkeys(stage.name for stage in stages))
 
 

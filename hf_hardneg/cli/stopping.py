@@ -14,6 +14,8 @@ from typing import Any
 
 STOPPING = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 """The signals, and what people call them."""
+AGAIN = 0.05
+"""Seconds after which a signal is sent again that came where errors are swallowed, such as in a `__del__`."""
 
 
 @dataclass
@@ -41,7 +43,7 @@ def stoppable() -> Iterator[Stop]:
 
     def deliver_again(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, Stopped):
-            os.kill(os.getpid(), stop.number)
+            threading.Timer(AGAIN, os.kill, (os.getpid(), stop.number)).start()
         else:
             hook(unraisable)
 

@@ -43,11 +43,12 @@ class Progress:
     line: Any = None
     is_hidden: bool = False
     n: int = field(init=False)
-    began: float = field(default_factory=time.monotonic, init=False)
+    began: float = field(init=False)
     told: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.n, self.told = self.initial, self.began
+        self.n = self.initial
+        self.began = self.told = time.monotonic()
 
     def update(self, count: int = 1) -> None:
         """Count units that are done."""

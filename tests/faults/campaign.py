@@ -23,6 +23,7 @@ MODULES: tuple[str, ...] = (
     "arguments",
     "disks",
     "hostile",
+    "interrupts",
     "kills",
     "manifests",
     "mutations",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ConfigError, HardNegWarning, UnknownNameError
 from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
+from hf_hardneg.index.bm25.building import write_index
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.text.analysis import Analyzer
 
@@ -128,3 +129,41 @@ def test_bad_configuration(tmp_path):
 def test_a_tokenizer_that_fails_the_script_is_reported(tmp_path):
     with pytest.warns(HardNegWarning, match=r"350\.0 characters per term"):
         index_of(["x" * 400, "y" * 300], tmp_path)
+
+
+@pytest.mark.parametrize("stops_after", [0, 1, 3, 7])
+@pytest.mark.parametrize("documents", [5_000, 130_000])
+def test_a_stopped_build_goes_on_and_the_index_is_the_same(stops_after, documents, tmp_path):
+    """It counts a twentieth of the documents twice at most, and the files are equal byte for byte."""
+    words = [f"word{number}" for number in range(500)]
+    random = np.random.default_rng(3)
+    texts = [" ".join(words[i] for i in random.zipf(1.3, 6) % 500) for _ in range(documents)]
+    counted = []
+
+    class Stopping:
+        def __init__(self, after):
+            self.after = after
+
+        def __call__(self, text):
+            if len(counted) == self.after:
+                raise RuntimeError("stopped")
+            counted.append(1)
+            return text.split()
+
+    def tokenizer(text):
+        return current(text)
+
+    corpus = open_corpus(Dataset.from_dict({"text": texts}), cache_dir=str(tmp_path / "cache"))
+    size = min(max(documents // 20, 2_000), 50_000)
+    current = Stopping(stops_after * size + size // 2 if stops_after * size < documents else documents - 1)
+    folder, whole = tmp_path / "folder", tmp_path / "whole"
+    folder.mkdir(), whole.mkdir()
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_index(folder, corpus, BM25Config(tokenizer=tokenizer))
+    current = Stopping(-1)
+    names = write_index(folder, corpus, BM25Config(tokenizer=tokenizer))
+    assert len(counted) - documents <= size
+    write_index(whole, corpus, BM25Config(tokenizer=tokenizer))
+    assert {name: (folder / name).read_bytes() for name in names} == {
+        name: (whole / name).read_bytes() for name in names
+    }

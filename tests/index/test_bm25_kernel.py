@@ -4,17 +4,17 @@ import itertools
 import json
 from collections import Counter
 from typing import get_args
+from unittest.mock import patch
 
 import bm25s
 import numpy as np
-import pyarrow as pa
 import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_hardneg.corpus.documents import open_corpus
-from hf_hardneg.index.bm25 import bm25_index, building, kernel
+from hf_hardneg.index.bm25 import bm25_index, building, counting, kernel
 from hf_hardneg.index.bm25.building import write_index
 from hf_hardneg.index.bm25.vocabulary import open_vocabulary, save_vocabulary
 from hf_hardneg.index.bm25.weights import BM25Config, Variant
@@ -129,7 +129,9 @@ def test_the_index_is_that_of_bm25s_bit_for_bit(tmp_path_factory, texts, variant
     if not any(texts):
         return
     directory = tmp_path_factory.mktemp("index")
-    write_index(directory, [pa.array(texts[:7]), pa.array(texts[7:], pa.string())], len(texts), config)
+    corpus = open_corpus(Dataset.from_dict({"text": texts}), cache_dir=str(directory.with_name("cache")))
+    with patch.object(counting, "FEWEST", 2):
+        write_index(directory, corpus, config)
     vocabulary = {}
     tokens = [[vocabulary.setdefault(term, len(vocabulary)) for term in PLAIN(text)] for text in texts]
     theirs = bm25s.BM25(k1=k1, b=b, method=variant)
@@ -147,10 +149,11 @@ def test_bounds_and_bitmaps_describe_the_postings(tmp_path_factory, texts, share
     if not any(texts):
         return
     directory = tmp_path_factory.mktemp("index")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "SHARE", share)
-        patch.setattr(building, "CHUNK", 5)
-        write_index(directory, [pa.array(texts)], len(texts), BM25Config(tokenizer=PLAIN))
+    corpus = open_corpus(Dataset.from_dict({"text": texts}), cache_dir=str(directory.with_name("cache")))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(building, "SHARE", share)
+        patched.setattr(building, "CHUNK", 5)
+        write_index(directory, corpus, BM25Config(tokenizer=PLAIN))
     having = Counter(term for text in texts for term in set(PLAIN(text)))
     matrix = np.full((len(texts), len(having)), np.nan, np.float32)
     built = [np.load(directory / name) for name in building.ARRAYS]

@@ -51,10 +51,10 @@ def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
     if type(config) is not BM25Config:
         parameters["code"] = identify(config, what="BM25 configuration")
 
-    def build(directory: Path) -> None:
-        building.write_index(directory, corpus.batches(), len(corpus), config)
+    def build(directory: Path) -> list[str]:
+        return building.write_index(directory, corpus, config)
 
-    return directories.obtain(corpus.cache, kinds.BM25, parameters, build, corpus.about)
+    return directories.obtain(corpus.cache, kinds.BM25, parameters, build, corpus.about, goes_on=True)
 
 
 class Terms(NamedTuple):
