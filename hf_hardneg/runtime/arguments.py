@@ -32,8 +32,6 @@ from typing import (
     is_typeddict,
 )
 
-import numpy as np
-
 from hf_hardneg.errors import ConfigError, unknown_name
 
 P = ParamSpec("P")
@@ -280,7 +278,8 @@ def _fitted(value: Any, kind: Any) -> Any:
     if kind in (int, float):
         return _number(value, kind)
     if kind is bool:
-        return _kept(bool(value) if isinstance(value, np.bool_) else value, isinstance(value, bool | np.bool_))
+        is_bool = isinstance(value, bool) or _is_scalar(value, "b")
+        return _kept(bool(value) if is_bool else value, is_bool)
     if origin in (Sequence, list, tuple):
         return _listed(value, parts)
     if origin in (Mapping, dict):
@@ -299,8 +298,14 @@ def _kept(value: Any, allowed: bool) -> Any:
     return value
 
 
+def _is_scalar(value: Any, kinds: str) -> bool:
+    """Say whether a value is a scalar of NumPy, which is not loaded to find out, of some kinds of `dtype.kind`."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in kinds
+
+
 def _number(value: Any, kind: type) -> Any:
-    if isinstance(value, np.integer | np.floating):
+    if _is_scalar(value, "iuf"):
         value = value.item()
     if isinstance(value, int) and not isinstance(value, bool):
         return _kept(value, -LARGEST <= value < LARGEST)

@@ -120,7 +120,7 @@ def test_an_option_takes_several_values(arguments, read):
 
 
 def test_help_loads_nothing_heavy():
-    heavy = ("torch", "transformers", "datasets", "pandas", "pyarrow", "numba", "faiss", "rich")
+    heavy = ("torch", "transformers", "datasets", "pandas", "pyarrow", "numba", "numpy", "faiss", "rich")
     code = (
         "import sys; from hf_hardneg.cli import main; main(['--help']); "
         f"print([name for name in {heavy} if name in sys.modules])"
