@@ -16,21 +16,25 @@ from hf_hardneg.audits.lookups import open_lookup
 from hf_hardneg.audits.result import Audit
 from hf_hardneg.audits.sources import open_queries, open_sources, test_source
 from hf_hardneg.audits.views import View
-from hf_hardneg.corpus.columns import Columns
+from hf_hardneg.corpus.columns import Columns, columns_of
 from hf_hardneg.errors import ConfigError, DataError, unknown_name
 from hf_hardneg.formats.importing import READ_ONLY
 from hf_hardneg.formats.layouts import LAYOUTS
+from hf_hardneg.formats.loading import load_corpus
+from hf_hardneg.formats.reading import read_rows
 from hf_hardneg.runtime.arguments import Name, checked
 from hf_hardneg.runtime.progress import bar
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict, IterableDataset
+    from datasets import Dataset
+
+    from hf_hardneg.pipeline.options import Documents, PairRows
 
 
 @checked
 def audit(
-    dataset: Dataset | IterableDataset | DatasetDict | Mapping[str, Any],
-    corpus: Dataset | None = None,
+    dataset: PairRows,
+    corpus: Documents | None = None,
     qrels: Dataset | Mapping[str, Any] | None = None,
     judge: Any = None,
     *,
@@ -48,10 +52,11 @@ def audit(
     every check; a check that lacks what it needs is in `unchecked`.
 
     Args:
-        dataset (`Dataset`, `IterableDataset`, `DatasetDict` or mapping): rows in a layout of `from_format()`; beside
-            them their tables of texts, for layouts of ids, or other splits, which are test sets unless called train.
-        corpus (`Dataset`, *optional*): the documents that were mined: ids and texts are compared with it, and found in
-            it where rows have only one of them.
+        dataset (`Dataset`, `IterableDataset`, `DatasetDict`, mapping, list, frame or path): rows in a layout of
+            `from_format()`; beside them their tables of texts, for layouts of ids, or other splits, which are test sets
+            unless called train.
+        corpus (`Dataset` or whatever holds documents, *optional*): the documents that were mined, as `mine` takes
+            them: ids and texts are compared with it, and found in it where rows have only one of them.
         qrels (`Dataset` or `Mapping`, *optional*): judgements by ids: BEIR's columns query-id, corpus-id and score, or
             from a query to relevant documents or their grades.
         judge (*optional*): a cross-encoder, as `load_cross_encoder` takes it, or a function (queries, documents) to
@@ -63,7 +68,8 @@ def audit(
             `query`, `text`, `question` or `anchor`, and `query_id`, `query-id`, `_id`, `qid` or `id`.
         test_queries (`Dataset` or `Sequence[str]`, *optional*): queries of a test set: texts, or rows with `query` or
             `text` and perhaps `query_id` or `_id`, or rows of a layout. With `qrels`, what is relevant to them counts.
-        columns (`Columns`, *optional*): of the corpus, the roles `id` and `text`; rows are read by their layout.
+        columns (`Columns`, *optional*): of the corpus, the roles `id` and `text`; by default as the recipe in the rows
+            says. Rows are read by their layout, mined ones by the names in their recipe.
 
     Raises:
         UnknownNameError: no such layout.
@@ -83,9 +89,12 @@ def audit(
     if corpus is None and columns:
         raise ConfigError("audit() got columns=, whose id and text are of a corpus, and no corpus=. Give it, too.")
     asked = None if judge is None else judge if isinstance(judge, Judge) else Judge(judge)
-    source, others = open_sources(dataset, layout, split)
+    rows = read_rows(dataset, layout, "audit(dataset=)")
+    source, others = open_sources(rows, layout, split)
     if corpus is not None:
-        source = replace(source, documents=open_lookup(corpus, columns or Columns()))
+        documents = load_corpus(corpus, columns, what="audit(corpus=)")
+        roles = columns_of(source.dataset, columns, documents.rows)
+        source = replace(source, documents=open_lookup(documents.rows, {**documents.columns, **roles}))
     if queries is not None:
         source = replace(source, queries=open_queries(queries))
     tests = [*others, *([] if test_queries is None else [test_source(test_queries)])]

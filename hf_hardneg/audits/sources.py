@@ -8,14 +8,14 @@ from typing import Any
 
 from hf_hardneg.audits.audited_rows import AuditedRows
 from hf_hardneg.audits.lookups import Lookup, open_lookup
+from hf_hardneg.corpus.columns import with_default_names
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats import beir
+from hf_hardneg.formats.beir import QUERY_IDS, QUERY_TEXTS
 from hf_hardneg.formats.importing import layout_of, shape_of, tell
 from hf_hardneg.formats.layouts import LAYOUTS
 from hf_hardneg.formats.roles import check_classes
 
-QUERY_TEXTS = ("query", "text", "question", "anchor")
-QUERY_IDS = ("query_id", "query-id", "_id", "qid", "id")
 IN_ORDER = dict.fromkeys(("pair", "triplet", "n-tuple"), "tuple") | {"labeled-pair": "pair", "labeled-list": "list"}
 """Layouts that are known by the order and types of their columns alone, and how they are read."""
 TABLES = ("corpus", "queries", "documents", "collection", "qrels")
@@ -50,6 +50,7 @@ def open_sources(dataset: Any, layout: str | None, split: str) -> tuple[AuditedR
 
 
 def _source(dataset: Any, layout: str | None, tables: Mapping[str, Any]) -> AuditedRows:
+    dataset = with_default_names(dataset)
     schema = _schema(dataset)
     name = layout or layout_of(schema)
     if name == "beir":

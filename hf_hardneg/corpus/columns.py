@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, cast
 
-from hf_hardneg.errors import ColumnError
-from hf_hardneg.runtime.arguments import Name
+from hf_hardneg.errors import ColumnError, ConfigError
+from hf_hardneg.runtime.arguments import Name, fit
+from hf_hardneg.text.recipe_text import in_description, values_of
+
+OF_CORPUS = ("text", "id", "vector", "parent")
+"""Roles of columns of the corpus; all others are of the pairs."""
 
 VERDICTS, DRAWN = "negative_verdicts", "negative_drawn"
 """Columns of what people said of negatives: 1 for relevant, 0 for not, null where nobody judged; and whether it was
@@ -59,6 +63,47 @@ def in_order(columns: Mapping[str, Any] | None) -> Columns:
     """The same roles in the order of `Columns`, so that equal mappings are equal text."""
     named: Any = {role: (columns or {})[role] for role in Columns.__annotations__ if role in (columns or {})}
     return cast("Columns", named)
+
+
+def columns_of(dataset: Any, told: Columns | None = None, corpus: Any = None) -> Columns:
+    """Names of the columns of mined data by role: as the user says, else as the recipe in it says, else none.
+
+    What the recipe says counts as far as there are columns of those names: of the pairs in the data, of the corpus in
+    the one that is given. Parts that were mined by different names have none.
+
+    Args:
+        dataset (`Dataset`, `DatasetDict` or `IterableDataset`): what `mine()` returned.
+        told (`Columns`, *optional*): as the user says.
+        corpus (`Dataset`, *optional*): the documents that were mined.
+    """
+    splits = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
+    lines = {line for split in splits for line in in_description(split.info.description or "")}
+    recipes = [_in_recipe(line) for line in lines]
+    roles = dict(recipes[0]) if recipes and all(each == recipes[0] for each in recipes) else {}
+    present = {name for split in splits for name in split.column_names or ()}
+    documents = {"row_number", *(() if corpus is None else corpus.column_names)}
+    kept = {role: name for role, name in roles.items() if _names(name) <= (documents if role in OF_CORPUS else present)}
+    return in_order({**kept, **(told or {})})
+
+
+def _names(name: Any) -> set[str]:
+    return {name} if isinstance(name, str) else set(name)
+
+
+def _in_recipe(line: str) -> Columns:
+    """The roles in the JSON of a recipe that anybody may have written; none where it cannot be read."""
+    try:
+        return fit("Recipe", "columns", values_of(line)["options"].get("columns"), Columns | None) or Columns()
+    except (ConfigError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Columns()
+
+
+def with_default_names(dataset: Any) -> Any:
+    """Mined data whose columns are called as by default, where its recipe says that they are called otherwise."""
+    ours = ("query", "query_id", "positive", "positive_ids")
+    named = {str(name): role for role, name in columns_of(dataset).items() if role in ours and name != role}
+    taken = set(dataset.column_names or ()) - set(named)
+    return dataset.rename_columns(named) if named and not taken & set(named.values()) else dataset
 
 
 def missing_column(name: str, present: Sequence[str], where: str, role: str) -> ColumnError:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
-from hf_hardneg.corpus.columns import DRAWN, VERDICTS, Columns
+from hf_hardneg.corpus.columns import DRAWN, VERDICTS, Columns, columns_of
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.formats.fitting import Sizes, counted, fit
@@ -87,8 +87,8 @@ def to_format(
         corpus (`Dataset`, *optional*): the documents that were mined, for layouts with ids: the whole of it becomes the
             table of documents, and positives without ids are found in it by their text. Without, the table holds
             what the rows name.
-        columns (`Columns`, *optional*): as `HardNegatives` got them. Queries without ids are numbered by first
-            appearance.
+        columns (`Columns`, *optional*): as `HardNegatives` got them; by default as the recipe in the data says.
+            Queries without ids are numbered by first appearance.
 
     Raises:
         UnknownNameError: no such layout.
@@ -111,7 +111,7 @@ def to_format(
         options: dict[str, Any] = {"scores": scores, "num_negatives": num_negatives, "corpus": corpus}
         splits = {name: to_format(split, layout, columns=columns, **options) for name, split in dataset.items()}
         return DatasetDict(splits)
-    names = PairColumns.of(columns)
+    names = PairColumns.of(columns_of(dataset, columns))
     name = None if layout == "list" else chosen_scores(scores, layout, dataset.column_names)
     needed = (names.query, names.positive, "negatives", *(columns_of_scores(name) if name else ()))
     missing = [name for name in needed if name not in dataset.column_names]
@@ -124,7 +124,7 @@ def to_format(
     if layout == "list":
         cut = _Truncated(num_negatives) if num_negatives else None
         return plain.map(cut, batched=True).with_format(None) if cut else dataset
-    return _convert(plain, layout, name, num_negatives, names, _Documents(corpus, columns))
+    return _convert(plain, layout, name, num_negatives, names, _Documents(corpus, columns_of(dataset, columns, corpus)))
 
 
 def _check_single(layout: str, dataset: DatasetDict) -> None:

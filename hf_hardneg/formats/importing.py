@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 from hf_hardneg.arrays.strings import strings_of
+from hf_hardneg.corpus.columns import with_default_names
 from hf_hardneg.corpus.ids import as_text, is_listed, is_text, named_columns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, unknown_name, warn
 from hf_hardneg.formats import beir, roles
@@ -74,6 +75,7 @@ def from_format(
     if isinstance(tables, Mapping) and not tables:
         raise DataError("from_format() got no table; it needs one at least. Give rows, or a folder that holds some.")
     if isinstance(tables, Dataset):
+        tables = with_default_names(tables)
         return _read(tables, layout or detect_layout(tables), {})
     if layout == "beir" or (layout is None and set(tables) >= beir.NAMES):
         return beir.read(tables)

@@ -84,6 +84,24 @@ def read(source: Any, kind: Kind, what: str, *, told: Collection[str] = (), cach
     )
 
 
+def read_rows(source: Any, layout: str | None, what: str) -> Any:
+    """Read rows in a trainer's layout, with the tables beside them; data sets, streams and mappings are left alone.
+
+    Args:
+        source (`Any`): a path, a Hub id, a list, a frame, or what is left alone.
+        layout (`str`, *optional*): of the files in a folder.
+        what (`str`): what to call it in errors.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.exists() and not is_saved(path):
+            return read_format(path, layout)
+        return load_splits(os.fspath(source))
+    if is_frame(source):
+        return of_frame(source)
+    return of_list(source, "pairs", what) if isinstance(source, list | tuple) else source
+
+
 def _is_listing(source: Any) -> bool:
     """Tell whether a value is a list, a tuple, a column of a data set, a series, or an array of one dimension."""
     if isinstance(source, str | bytes):

@@ -24,13 +24,13 @@ from hf_hardneg.hub.limits import limits
 from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.hub.uses import LIST, loading, use_of
 from hf_hardneg.recipes.recipe import Recipe, recipe_block, recipe_of, recipes_on
-from hf_hardneg.recipes.recipe_text import RECIPE, SECTION
 from hf_hardneg.recipes.serialization import expression
 from hf_hardneg.reports.estimates import false_negatives
 from hf_hardneg.reports.hardness import EASY, HARD
 from hf_hardneg.reports.report import QUANTILES, Report, report
 from hf_hardneg.runtime.arguments import checked
 from hf_hardneg.text.masking import masked
+from hf_hardneg.text.recipe_text import RECIPE, SECTION
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from hf_hardneg.errors import DataError
 from hf_hardneg.recipes.plain_yaml import plain_values, safe_loader
-from hf_hardneg.recipes.recipe_text import SECTION
+from hf_hardneg.text.recipe_text import SECTION
 
 JOINED = ("tags", "task_categories")
 """Lists that grow: our values are added to the old ones."""

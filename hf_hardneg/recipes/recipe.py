@@ -20,7 +20,6 @@ from hf_hardneg.corpus.loaded_from import origin_of
 from hf_hardneg.errors import DataError
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.recipes.provenance import Model, Source, index_of, model_of, read_source, searchers_of, source_of
-from hf_hardneg.recipes.recipe_text import check_sizes, described, in_card, in_description, values_of
 from hf_hardneg.recipes.serialization import CLASSES, CUSTOM, expression, literal, names, plain, rebuilt
 from hf_hardneg.runtime.arguments import Checked, Range, checked, fit
 from hf_hardneg.runtime.versions import installed
@@ -28,6 +27,7 @@ from hf_hardneg.store import directories
 from hf_hardneg.store.kinds import FAISS
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.text.masking import scrubbed
+from hf_hardneg.text.recipe_text import check_sizes, described, in_card, in_description, values_of
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

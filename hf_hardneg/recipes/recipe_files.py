@@ -11,11 +11,11 @@ from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.recipes.plain_yaml import MOST, plain_values
 from hf_hardneg.recipes.recipe import Recipe, option_names
-from hf_hardneg.recipes.recipe_text import check_sizes
 from hf_hardneg.recipes.serialization import plain, rebuilt
 from hf_hardneg.runtime.arguments import check_options
 from hf_hardneg.store.disk import check_writable, written
 from hf_hardneg.strategies import Strategy
+from hf_hardneg.text.recipe_text import check_sizes
 
 HEAD = "# A recipe of hf_hardneg: hf-hardneg mine --recipe FILE\n"
 OF_FILES = ("strategy", "options")

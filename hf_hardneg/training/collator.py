@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_hardneg.corpus.columns import Columns, missing_column
+from hf_hardneg.corpus.columns import Columns, columns_of, missing_column
 from hf_hardneg.corpus.documents import content_digest
 from hf_hardneg.corpus.loaded_from import in_words
 from hf_hardneg.corpus.positives import KnownPositives, Listing, PositiveList, obtain_positives
@@ -217,7 +217,7 @@ def known_positives(
     Args:
         pairs (`Dataset`): mined data, or pairs whose positives are texts.
         dedupe (`str`, defaults to `"normalized"`): when two texts are the same.
-        columns (`Columns`, *optional*): of the pairs; ids may be absent.
+        columns (`Columns`, *optional*): of the pairs, by default as their recipe says; ids may be absent.
         symmetric (`bool`, defaults to `False`): whether pairs hold in both directions, as for `HardNegatives`.
         cache_dir (`str`, *optional*): where it is stored; default is under the datasets cache.
 
@@ -227,7 +227,7 @@ def known_positives(
     """
     if not any(map(len, pairs)):
         raise DataError("known_positives() got 0 rows; it needs at least one. Give pairs, or leave out known=.")
-    names = PairColumns.of(columns)
+    names = PairColumns.of(columns_of(dict(enumerate(pairs)), columns))
     wanted = [names.query, names.query_id, names.positive]
     for rows in pairs:
         for name, role in ((names.query, "query"), (names.positive, "positive")):

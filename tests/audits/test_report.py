@@ -140,9 +140,9 @@ IDS = Dataset.from_dict({"query_id": ["1"], "document_ids": [["p", "n"]], "score
     ("given", "error", "parts"),
     [
         (
-            {"dataset": [{"query": "a"}]},
+            {"dataset": 5},
             ConfigError,
-            ["of type list", "a Dataset or a IterableDataset or a DatasetDict", "Give one"],
+            ["got a int", "a Dataset, an IterableDataset, or a DatasetDict", "Give one"],
         ),
         ({"dataset": ROWS, "layout": "triplets"}, UnknownNameError, ["'triplets'", "known are", "Did you mean"]),
         ({"dataset": ROWS.select_columns(["query"])}, ColumnError, ["'query'", "Known are", "Rename"]),
@@ -152,9 +152,9 @@ IDS = Dataset.from_dict({"query_id": ["1"], "document_ids": [["p", "n"]], "score
         ({"dataset": ROWS.select([])}, DataError, ["0 rows", "one at least", "Give the split"]),
         ({"dataset": DatasetDict({"dev": ROWS})}, ConfigError, ["no split 'train'", "there are dev", "split="]),
         (
-            {"dataset": ROWS, "corpus": [{"text": "b"}]},
+            {"dataset": ROWS, "corpus": 5},
             ConfigError,
-            ["of type list", "allowed is a Dataset or None", "Give one"],
+            ["audit(corpus=5) of type int", "allowed is a Dataset, DatasetDict or stream", "Give one"],
         ),
         ({"dataset": ROWS, "corpus": IDS}, ColumnError, ["no column 'text'", "it has", "columns={'text'"]),
         ({"dataset": ROWS, "qrels": {"1": ["1"]}}, ConfigError, ["needs ids", "none of queries", "Give queries="]),

@@ -29,11 +29,11 @@ from hf_hardneg.generate.validation import Draft, Validation
 from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.encoder import load_encoder
-from hf_hardneg.recipes.recipe_text import RECIPE as MARK
-from hf_hardneg.recipes.recipe_text import SECTION, described
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.inventory import inventory, prune
 from hf_hardneg.store.verification import verify_cache
+from hf_hardneg.text.recipe_text import RECIPE as MARK
+from hf_hardneg.text.recipe_text import SECTION, described
 from tests.cross_encoders import cross_encoder
 from tests.endpoints import passage, serving
 from tests.faults.campaign import Row

@@ -4,7 +4,7 @@ import yaml
 from hf_hardneg.errors import DataError
 from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, parts
-from hf_hardneg.recipes.recipe_text import SECTION
+from hf_hardneg.text.recipe_text import SECTION
 from tests.hub.mined import RECIPE, mined
 
 WRITTEN = """---

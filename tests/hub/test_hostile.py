@@ -13,8 +13,8 @@ from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.hub.front_matter import metadata_of, parts
 from hf_hardneg.hub.inert import JOINERS, visible
 from hf_hardneg.recipes.provenance import Model, Source
-from hf_hardneg.recipes.recipe_text import SECTION
 from hf_hardneg.text.masking import masked
+from hf_hardneg.text.recipe_text import SECTION
 from tests.hub.hostile import PATHS, SECRETS, TEXTS
 from tests.hub.mined import RECIPE, ROWS
 from tests.worlds import world

@@ -9,8 +9,8 @@ from hf_hardneg.errors import DataError, shown
 from hf_hardneg.generate.validation import parsed
 from hf_hardneg.hub.front_matter import merged_metadata, parts
 from hf_hardneg.hub.push import fits
-from hf_hardneg.recipes.recipe_text import RECIPE, SECTION, in_card, in_description, without_recipes
 from hf_hardneg.text.masking import scrubbed
+from hf_hardneg.text.recipe_text import RECIPE, SECTION, in_card, in_description, without_recipes
 from hf_hardneg.text.words import compatible, lucene_words, words
 
 SHORT, LONGER, MOST = 8_000, 8, 24
