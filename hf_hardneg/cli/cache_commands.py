@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Option
 
 from hf_hardneg.cli.commands import command
-from hf_hardneg.cli.named_sources import table
+from hf_hardneg.cli.named_sources import corpus_of
 from hf_hardneg.cli.option_groups import CorpusSource, Placed
 from hf_hardneg.cli.terminal import answer, plain_of
 
@@ -32,7 +32,6 @@ def index(documents: CorpusSource, wanted: IndexKind) -> None:
 
     Where it is built already, say where it lies.
     """
-    from hf_hardneg.corpus.columns import Columns
     from hf_hardneg.corpus.documents import open_corpus
     from hf_hardneg.index.bm25.bm25_index import build_bm25
     from hf_hardneg.index.bm25.weights import BM25Config
@@ -41,8 +40,8 @@ def index(documents: CorpusSource, wanted: IndexKind) -> None:
     from hf_hardneg.store import directories
     from hf_hardneg.store.inventory import entry_of
 
-    roles = documents.roles or Columns()
-    dataset = table(documents.corpus, split=documents.split)
+    loaded = corpus_of(documents)
+    dataset, roles = loaded.rows, loaded.columns
     corpus = open_corpus(dataset, columns=roles, cache_dir=documents.cache_dir)
 
     def obtain() -> Path:

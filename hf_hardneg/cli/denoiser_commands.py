@@ -44,14 +44,14 @@ def train(sources: PairsOfCorpus, trained: Trained) -> None:
         raise ConfigError("train-denoiser got no --encoder; give the Hub id or path of the model to start from.")
     training = Training(epochs=trained.epochs, max_length=trained.max_length, seed=trained.seed)
     inputs: dict[str, Any] = {**sources.inputs, "architecture": trained.architecture}
-    pairs, corpus = pairs_and_corpus(sources)
+    job = pairs_and_corpus(sources)
     folder = train_denoiser(
-        pairs,
-        corpus,
+        job.pairs,
+        job.corpus,
         output_dir=trained.out,
         training=training,
         first_pass=trained.first_pass or FIRST_PASS,
         folds=trained.folds,
-        **inputs,
+        **{**inputs, **job.options},
     )
     answer({"folder": folder}, f"Written to {folder}: mine with --cross-encoder {folder}")

@@ -16,7 +16,9 @@ from hf_hardneg.cli.terminal import answer, chart, note
 from hf_hardneg.corpus.columns import Columns
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
+
+    from hf_hardneg.formats.loading import JobInputs
 
 SHOWN_ROWS = 3
 
@@ -50,16 +52,55 @@ class Said:
         return [] if self.verdicts is None else [Verdicts(self.verdicts).positives(columns)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """Whether data are only looked at."""
+
+    dry_run: Annotated[bool, Option("--dry-run", help="say what the data are, print three rows, and mine nothing")] = (
+        False
+    )
+
+
 @command("mine")
 def mine(
-    sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, saving: Saving, said: Said, agreed: Agreed
+    sources: PairsOfCorpus,
+    choice: Choice,
+    judged: ModelOfJudge,
+    saving: Saving,
+    said: Said,
+    agreed: Agreed,
+    looking: Looking,
 ) -> None:
     """Mine hard negatives for pairs against a corpus."""
-    known = said.known_positives(sources.roles)
-    inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder, "known_positives": known}
+    inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
+    if looking.dry_run:
+        _look(pairs_and_corpus(sources, single=False))
+        return
     chosen = checked_choice(choice, saving, cross_encoder=judged.cross_encoder)
-    pairs, corpus = pairs_and_corpus(sources)
-    run(pairs, corpus, chosen, saving, num_proc=choice.num_proc, confirm_cost=agreed.confirm_cost, **inputs)
+    job = pairs_and_corpus(sources, single=False)
+    inputs |= {**job.options, "known_positives": said.known_positives(job.columns)}
+    run(job.pairs, job.corpus, chosen, saving, num_proc=choice.num_proc, confirm_cost=agreed.confirm_cost, **inputs)
+
+
+def _look(job: JobInputs) -> None:
+    """Print the first rows of pairs, with their positives as they are, and how many rows and documents there are."""
+    from hf_hardneg.corpus.queries import PairColumns
+
+    names = PairColumns.of(job.columns)
+    first, rows = job.splits[0], sum(map(len, job.splits))
+    for row in first.select(range(min(SHOWN_ROWS, len(first)))):
+        note(f"query      {_line(str(row[names.query]))}")
+        column = names.positive if names.positive in row else names.positive_ids
+        for text in row[column] if isinstance(row[column], list) else [row[column]]:
+            note(f"positive   {_line(str(text))}")
+        note()
+    told = {
+        "rows": rows,
+        "documents": len(job.corpus),
+        "columns": dict(job.columns or {}),
+        "words": job.words,
+    }
+    answer(told, f"{rows:,} pairs and {len(job.corpus):,} documents; nothing was mined")
 
 
 def checked_choice(choice: Choice, saving: Saving, **options: Any) -> MiningChoice:
@@ -77,8 +118,10 @@ def checked_choice(choice: Choice, saving: Saving, **options: Any) -> MiningChoi
     return chosen
 
 
-def run(pairs: Dataset, corpus: Dataset, chosen: MiningChoice, saving: Saving, **inputs: Any) -> None:
+def run(pairs: Dataset | DatasetDict, corpus: Dataset, chosen: MiningChoice, saving: Saving, **inputs: Any) -> None:
     """Mine, save and report."""
+    from datasets import concatenate_datasets
+
     from hf_hardneg.corpus.queries import PairColumns
     from hf_hardneg.mining import mine
     from hf_hardneg.reports.report import report
@@ -88,15 +131,16 @@ def run(pairs: Dataset, corpus: Dataset, chosen: MiningChoice, saving: Saving, *
     note(f"{chosen.name} is {chosen.resolved}\n{ids_of(corpus, columns)}\n")
     mined = mine(pairs, corpus, chosen.strategy, **options)
     rows = save_as(mined, saving, columns)
-    for row in mined.select(range(min(SHOWN_ROWS, len(mined)))):
+    whole = concatenate_datasets(list(mined.values())) if isinstance(mined, dict) else mined
+    for row in whole.select(range(min(SHOWN_ROWS, len(whole)))):
         _show(row, PairColumns.of(columns))
-    figures = report(mined)
+    figures = report(whole)
     note(f"{figures}{chart(figures.zone)}\n")
     said = f"Written to {saving.out}: datasets.load_from_disk({saving.out!r}) has {rows:,} rows"
     answer({**saving.told, "rows": rows, "strategy": repr(chosen.resolved), "report": figures}, said)
 
 
-def save_as(mined: Dataset, saving: Saving, columns: Columns | None) -> int:
+def save_as(mined: Dataset | DatasetDict, saving: Saving, columns: Columns | None) -> int:
     """Save mined rows in a layout; return how many rows it has."""
     from hf_hardneg.formats import to_format
     from hf_hardneg.formats.outputs import save

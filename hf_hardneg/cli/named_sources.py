@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_hardneg.errors import DataError
+from hf_hardneg.cli.terminal import note
+from hf_hardneg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-    from hf_hardneg.cli.option_groups import PairsOfCorpus
+    from hf_hardneg.cli.option_groups import CorpusSource, PairsOfCorpus
+    from hf_hardneg.formats.loading import JobInputs, LoadedCorpus
 
 
 def table(source: str, *, split: str = "train") -> Dataset:
@@ -29,9 +31,39 @@ def optional_table(source: str | None, *, split: str = "train") -> Dataset | Non
     return None if source is None else table(source, split=split)
 
 
-def pairs_and_corpus(options: PairsOfCorpus) -> tuple[Dataset, Dataset]:
-    """Read what mining needs."""
-    return table(options.pairs, split=options.split), table(options.corpus, split=options.split)
+def pairs_and_corpus(options: PairsOfCorpus, *, single: bool = True) -> JobInputs:
+    """Read what mining needs, as `mine()` does, and say what was recognised.
+
+    Args:
+        options (`PairsOfCorpus`): where it is.
+        single (`bool`, defaults to `True`): whether one split of the pairs is wanted, or all of them, unless one is
+            named.
+    """
+    from hf_hardneg.formats.loading import opened
+
+    job = opened(
+        "hf-hardneg",
+        options.pairs,
+        options.corpus,
+        "",
+        options.inputs,
+        default="",
+        single=single or options.split is not None,
+        split=options.split,
+    )
+    if job.strategy:
+        raise ConfigError(f"--corpus {options.corpus} is the name of a strategy, and no file. Give it as --strategy.")
+    if job.words:
+        note(job.words)
+    return job
+
+
+def corpus_of(options: CorpusSource) -> LoadedCorpus:
+    """Read a corpus, as `mine()` does."""
+    from hf_hardneg.formats.loading import load_corpus
+
+    given = {"cache_dir": options.cache_dir, "split": options.split}
+    return load_corpus(options.corpus, options.roles, what="--corpus", **given)
 
 
 def mined_rows(folder: str) -> Dataset | DatasetDict:

@@ -11,7 +11,7 @@ from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.runtime.arguments import fit
 
-SOURCE = "file, folder or Hub id"
+SOURCE = "file, folder, glob, URL of a database or Hub id, such as org/name:config:split"
 CONFIRM = "run a job whose plan is above an hour"
 WORKERS = "worker processes"
 CACHE = "where indexes lie (default: under the datasets cache)"
@@ -63,19 +63,33 @@ class Placed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusSource(NamedColumns, Placed):
-    """The corpus, and what makes vectors of it."""
+class ReadCorpus(NamedColumns, Placed):
+    """How a corpus is read, and what makes vectors of it."""
 
-    corpus: Annotated[str, Option(help=f"rows of id and text: {SOURCE}")]
-    split: Annotated[str, Option(help="split of what is read")] = "train"
+    split: Annotated[
+        str | None, Option(help="which of several splits (default: mine all; else train, of documents corpus)")
+    ] = None
     encoder: Annotated[str | None, Option(help="Hub id or path of the model of dense strategies")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairsOfCorpus(CorpusSource):
+class CorpusSource(ReadCorpus):
+    """The corpus."""
+
+    corpus: Annotated[str, Option(help=f"documents: {SOURCE}")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsOfCorpus(ReadCorpus):
     """The pairs, and the corpus that they are mined in."""
 
-    pairs: Annotated[str, Option(help=f"rows of query with positive and / or positive_ids: {SOURCE}")]
+    pairs: Annotated[str, Option(help=f"queries with their positives: {SOURCE}")]
+    corpus: Annotated[
+        str | None,
+        Option(
+            help="documents, likewise (default: what lies beside the pairs, as in a BEIR folder, else all positives)"
+        ),
+    ] = None
     symmetric: Annotated[
         bool | None,
         Option(help="whether pairs hold in both directions, as duplicates do; --no-symmetric says that they do not"),
@@ -96,7 +110,7 @@ class PairsOfCorpus(CorpusSource):
 class Saving:
     """Where a dataset is saved, in which layout."""
 
-    out: Annotated[str, Option(help="folder for the dataset; load_from_disk() reads it")]
+    out: Annotated[str, Option(help="folder for the dataset; load_from_disk() reads it")] = ""
     format: Annotated[str, Option(help="a layout of to_format(), such as triplet")] = "list"
     scores: Annotated[
         str | None, Option(help="scores that the layout carries: of a filter, such as denoised, or retriever")

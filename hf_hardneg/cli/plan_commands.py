@@ -27,12 +27,12 @@ def plan(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge) -> None:
 
     inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
     chosen = choice.chosen(cross_encoder=judged.cross_encoder)
-    pairs, corpus = pairs_and_corpus(sources)
-    options = chosen.with_inputs(inputs)
-    cost = plan(pairs, corpus, chosen.strategy, num_proc=choice.num_proc, **options)
+    job = pairs_and_corpus(sources, single=False)
+    options = chosen.with_inputs({**inputs, **job.options})
+    cost = plan(job.pairs, job.corpus, chosen.strategy, num_proc=choice.num_proc, **options)
     figures = {name: getattr(cost, name) for name in ("seconds", "slow", "memory", "disk", "cheaper")}
-    answer({"documents": len(corpus), "rows": len(pairs), **figures}, cost)
-    note(f"  {ids_of(corpus, options.get('columns'))}")
+    answer({"documents": len(job.corpus), "rows": cost.rows, **figures}, cost)
+    note(f"  {ids_of(job.corpus, options.get('columns'))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,8 @@ def sweep(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, grid: Gr
     inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
     settings = grid.settings
     chosen = choice.chosen(cross_encoder=judged.cross_encoder)
-    pairs, corpus = pairs_and_corpus(sources)
-    options: Any = chosen.with_inputs(inputs)
-    tried = sweep(pairs, corpus, chosen.strategy, options=options, **settings)
+    job = pairs_and_corpus(sources)
+    options: Any = chosen.with_inputs({**inputs, **job.options})
+    tried = sweep(job.pairs, job.corpus, chosen.strategy, options=options, **settings)
     lines = [{"filters": list(map(repr, line.filters)), "report": line.report} for line in tried]
     answer(lines, "\n".join(map(str, tried)))

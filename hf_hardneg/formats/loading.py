@@ -223,24 +223,30 @@ def _without_empty(rows: Any, names: Sequence[str], what: str, kind: str = "row"
 
 
 def load_corpus(
-    source: Any, columns: Columns | None = None, *, what: str = "corpus", cache_dir: Any = None
+    source: Any,
+    columns: Columns | None = None,
+    *,
+    what: str = "corpus",
+    cache_dir: Any = None,
+    split: str | None = None,
 ) -> LoadedCorpus:
     """Load documents of whatever kind; see `docs/data_layouts.md`.
 
-    Of several splits the only one is read, else `corpus`, else `train`.
+    Of several splits the only one is read, else the one that is asked for, `corpus` or `train`.
 
     Args:
         source (`Any`): a data set, stream, list, mapping, frame, path, glob, URL of a database or Hub id.
         columns (`Columns`, *optional*): names of columns as the user said; they go before what is recognised.
         what (`str`, defaults to `"corpus"`): what to call the source in errors.
         cache_dir (`str`, *optional*): where streams are written.
+        split (`str`, *optional*): which of several splits is read, where it is there.
 
     Raises:
         ConfigError, DataError, ColumnError: it cannot be read, or nothing tells which column is what.
     """
     told = columns or Columns()
     tables = read(source, "documents", what, told=_names(told), cache_dir=cache_dir)
-    rows = tables.documents if tables.documents is not None else _split(tables.rows, what)
+    rows = tables.documents if tables.documents is not None else _split(tables.rows, what, split)
     return _documents(rows, told, tables, what)
 
 
@@ -261,15 +267,15 @@ def _listing(names: Sequence[str]) -> str:
     return " and ".join(map(repr, names))
 
 
-def _split(splits: Mapping[str, Any], what: str) -> Any:
-    """Choose the split of a corpus: the only one, else `corpus`, else `train`.
+def _split(splits: Mapping[str, Any], what: str, wanted: str | None) -> Any:
+    """Choose the split of a corpus: the only one, else the one that is wanted, `corpus` or `train`.
 
     Raises:
         ConfigError: there are several, and neither.
     """
     if len(splits) == 1:
         return next(iter(splits.values()))
-    name = next((name for name in CORPUS_SPLITS if name in splits), None)
+    name = next((name for name in (wanted, *CORPUS_SPLITS) if name in splits), None)
     if name is None:
         raise ConfigError(
             f"{what} has the splits {', '.join(splits) or 'none'}; a corpus is one table, the only split, or else the "
@@ -314,6 +320,7 @@ def opened(
     *,
     default: str | Strategy = "bm25",
     single: bool = False,
+    split: str | None = None,
 ) -> JobInputs:
     """Load the pairs and the corpus of a job; without a corpus, the positives are the documents.
 
@@ -326,6 +333,7 @@ def opened(
         options (`Mapping`): of `HardNegatives`: `columns`, `symmetric`, `cache_dir`.
         default (`str` or `Strategy`, defaults to `"bm25"`): the strategy where the user gave none.
         single (`bool`, defaults to `False`): whether one table of pairs is wanted, of several splits `train`.
+        split (`str`, *optional*): another split than `train` then, and of the corpus, where it has such a one.
 
     Raises:
         ConfigError, DataError, ColumnError: something cannot be read, or nothing tells which column is what.
@@ -335,14 +343,14 @@ def opened(
     told, cache_dir = options.get("columns") or Columns(), options.get("cache_dir")
     loaded = load_pairs(pairs, told, what=f"{function}(pairs=)", cache_dir=cache_dir)
     if single and isinstance(loaded.rows, Mapping):
-        loaded = replace(loaded, rows=_single_split(loaded.rows, f"{function}(pairs=)"))
+        loaded = replace(loaded, rows=_single_split(loaded.rows, f"{function}(pairs=)", split or "train"))
     if corpus is None and loaded.documents is None:
         loaded, documents = _of_positives(loaded, function)
     elif corpus is None:
         tables = Tables(name="", documents=loaded.documents)
         documents = _documents(loaded.documents, told, tables, f"{function}(pairs=)")
     else:
-        documents = load_corpus(corpus, told, what=f"{function}(corpus=)", cache_dir=cache_dir)
+        documents = load_corpus(corpus, told, what=f"{function}(corpus=)", cache_dir=cache_dir, split=split)
     loaded = _with_ids(loaded, documents)
     columns = in_order({**loaded.columns, **documents.columns})
     symmetric = options.get("symmetric")
@@ -385,13 +393,13 @@ def _strategy_in_place(
     return None, named
 
 
-def _single_split(splits: Mapping[str, Any], what: str) -> Any:
-    if len(splits) > 1 and "train" not in splits:
+def _single_split(splits: Mapping[str, Any], what: str, wanted: str) -> Any:
+    if len(splits) > 1 and wanted not in splits:
         raise ConfigError(
             f"{what} has the splits {', '.join(splits)}; one table is read, the only split, or else the one called "
-            "train. Give one of them, such as splits['dev']."
+            f"{wanted}. Give one of them, such as splits['dev'], or --split on the command line."
         )
-    return splits["train"] if "train" in splits else next(iter(splits.values()))
+    return splits[wanted] if wanted in splits else next(iter(splits.values()))
 
 
 def _of_positives(pairs: LoadedPairs, function: str) -> tuple[LoadedPairs, LoadedCorpus]:

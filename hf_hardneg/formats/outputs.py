@@ -22,8 +22,10 @@ def check_folder(out: str, *, overwrite: bool) -> None:
         overwrite (`bool`): whether a saved dataset may be replaced.
 
     Raises:
-        ConfigError: the folder holds something, or cannot be written.
+        ConfigError: there is no name; or the folder holds something, or cannot be written.
     """
+    if not out:
+        raise ConfigError("No --out was named. Give a new folder, in which the dataset is saved.")
     target = Path(out)
     is_used = target.is_file() or (target.is_dir() and any(target.iterdir()))
     if is_used and not overwrite:

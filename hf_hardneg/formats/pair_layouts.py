@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from hf_hardneg.arrays.lists import combined
 from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.ids import class_names, is_text
-from hf_hardneg.errors import ColumnError, ConfigError, DataError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, silenced
 from hf_hardneg.formats.importing import from_format
 from hf_hardneg.formats.layouts import LAYOUTS
 from hf_hardneg.formats.pair_columns import ReadPairs, by_names, is_as_mined, labelled
@@ -170,7 +170,8 @@ def _trainer(rows: Dataset, told: Columns) -> ReadPairs | None:
         return ReadPairs(rows=rows, columns=Columns(positive="pos"), words="query 'query', positive 'pos'")
     if LAYOUTS[name].documents:
         return None
-    read = from_format(rows, name)
+    with silenced():
+        read = from_format(rows, name)
     return ReadPairs(rows=read.select_columns([each for each in MINED if each in read.column_names]), words=name)
 
 
@@ -238,7 +239,8 @@ def _listed_labels(rows: Dataset, told: Columns) -> ReadPairs | None:
     name = next((each for each in ("labels", "label") if each in rows.column_names), None)
     if name is None or not pa.types.is_nested(_kind(rows, name)):
         return None
-    read = from_format(rows, "labeled-list")
+    with silenced():  # what each column is taken for is said once, of all layouts alike
+        read = from_format(rows, "labeled-list")
     kept = [each for each in MINED if each in read.column_names]
     return ReadPairs(rows=read.select_columns(kept), words=f"query, and its positives by {name!r}")
 

@@ -28,6 +28,7 @@ POSITIVE = (
     *("positive", "pos", "positives", "positive_passage", "answer", "passage", "document", "doc", "context"),
     *("response", "sentence2", "sentence_b", "hypothesis", "text", "sent1"),
     *("question2", "positive_text", "text2", "sentence_2", "paragraph", "chunk", "content", "contents", "body"),
+    *("documents", "docs", "passages"),
 )
 PASSAGES = ("passage", "context", "document", "doc", "paragraph", "chunk", "content", "contents", "body", "text")
 """Names of what is searched; an answer beside one of these is that of the question, and no document."""

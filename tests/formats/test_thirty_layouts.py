@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, load_from_disk
 
 from hf_hardneg import mine
+from hf_hardneg.cli import main
 
 DOCUMENTS = {
     "001": ("Sky", "The sky is blue because air scatters blue light."),
@@ -534,12 +535,31 @@ def _are_texts(value):
     return any(" " in text for text in ([value] if isinstance(value, str) else value))
 
 
-@pytest.mark.filterwarnings("ignore:Names do not say:hf_hardneg.errors.HardNegWarning")
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_python(name, tmp_path):
     pairs, documents = LAYOUTS[name](tmp_path)
     check(mine(pairs, documents, "bm25", num_negatives=3, safeguards=False), name)
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_command(name, tmp_path, capsys):
+    pairs, documents = LAYOUTS[name](tmp_path)
+    where = ["--pairs", str(pairs), *(["--corpus", str(documents)] if documents else [])]
+    how = ["--strategy", "bm25", "--num-negatives", "3", "--no-safeguards", "--out", str(tmp_path / "mined")]
+    assert main(["mine", *where, *how]) == 0, capsys.readouterr().err
+    mined = load_from_disk(tmp_path / "mined")
+    check(mined, name)
+
+
 def test_there_are_thirty_at_least():
     assert len(LAYOUTS) >= 30
+
+
+def test_a_dry_run_says_what_the_data_are_and_prints_three_rows(tmp_path, capsys):
+    pairs, _ = csv_of_a_spreadsheet(tmp_path)
+    assert main(["mine", "--pairs", str(pairs), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "faq.csv: 5 pairs, query 'Question', positive 'Answer' · corpus: the 5 distinct positives" in shown
+    assert shown.count("query      ") == 3 and "5 pairs and 5 documents; nothing was mined" in shown
+    assert main(["mine", "--pairs", str(pairs), "--strategy", "bm25"]) == 2
+    assert "No --out was named" in capsys.readouterr().err
