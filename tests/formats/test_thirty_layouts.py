@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from hf_hardneg import mine
 from hf_hardneg.cli import main
+from tests.formats.layouts_page import PAGE, with_table
 
 DOCUMENTS = {
     "001": ("Sky", "The sky is blue because air scatters blue light."),
@@ -563,3 +564,8 @@ def test_a_dry_run_says_what_the_data_are_and_prints_three_rows(tmp_path, capsys
     assert shown.count("query      ") == 3 and "5 pairs and 5 documents; nothing was mined" in shown
     assert main(["mine", "--pairs", str(pairs), "--strategy", "bm25"]) == 2
     assert "No --out was named" in capsys.readouterr().err
+
+
+def test_the_page_says_what_the_table_of_layouts_says():
+    """Where it does not: `python -m tests.formats.layouts_page`."""
+    assert PAGE.read_text() == with_table(PAGE.read_text())
