@@ -140,9 +140,9 @@ def test_the_standard_library_is_a_fair_retrieval_set():
 def test_it_says_what_a_name_resolved_to_and_leaves_safeguards_out_if_asked(tmp_path, capsys):
     arguments = ["mine", *saved(tmp_path), "--strategy=bm25+rank_zone", f"--cache-dir={tmp_path}/indexes"]
     shown = run(capsys, *arguments, f"--out={tmp_path}/safe")
-    assert shown.startswith("bm25+rank_zone is Strategy(retrievers=(BM25(),), filters=(NearQuery(),TooSi")
+    assert "\nbm25+rank_zone is Strategy(retrievers=(BM25(),), filters=(NearQuery(),TooSi" in shown
     shown = run(capsys, *arguments, "--no-safeguards", f"--out={tmp_path}/all")
-    assert shown.startswith("bm25+rank_zone is Strategy(retrievers=(BM25(),), filters=(), sampler=RankZone())")
+    assert "\nbm25+rank_zone is Strategy(retrievers=(BM25(),), filters=(), sampler=RankZone())" in shown
 
 
 def test_arguments_are_checked_before_anything_is_read(tmp_path, capsys):

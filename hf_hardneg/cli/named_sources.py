@@ -62,8 +62,8 @@ def corpus_of(options: CorpusSource) -> LoadedCorpus:
     """Read a corpus, as `mine()` does."""
     from hf_hardneg.formats.loading import load_corpus
 
-    given = {"cache_dir": options.cache_dir, "split": options.split}
-    return load_corpus(options.corpus, options.roles, what="--corpus", **given)
+    where: dict[str, Any] = {"cache_dir": options.cache_dir, "split": options.split}
+    return load_corpus(options.corpus, options.roles, what="--corpus", **where)
 
 
 def mined_rows(folder: str) -> Dataset | DatasetDict:

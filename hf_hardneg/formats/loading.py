@@ -333,7 +333,7 @@ def opened(
         options (`Mapping`): of `HardNegatives`: `columns`, `symmetric`, `cache_dir`.
         default (`str` or `Strategy`, defaults to `"bm25"`): the strategy where the user gave none.
         single (`bool`, defaults to `False`): whether one table of pairs is wanted, of several splits `train`.
-        split (`str`, *optional*): another split than `train` then, and of the corpus, where it has such a one.
+        split (`str`, *optional*): another split than `train` then, and of the corpus, where it has that too.
 
     Raises:
         ConfigError, DataError, ColumnError: something cannot be read, or nothing tells which column is what.
