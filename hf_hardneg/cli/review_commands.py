@@ -25,7 +25,8 @@ class Reviewed(NamedColumns):
     port: Annotated[int, Option(help="of the page; 0 is any that is free")] = 0
     browser: Annotated[bool, Option(help="open the page in a browser")] = True
     argilla: Annotated[
-        str | None, Option(metavar="FILE", help="write what was said as records of Argilla, and open no page")
+        str | None,
+        Option(metavar="FILE", help="write negatives, and what was said, as records of Argilla; opens no page"),
     ] = None
 
 
@@ -40,8 +41,8 @@ def review(reviewed: Reviewed) -> None:
     from hf_hardneg.reviews import review as opened
 
     path = verdicts_of(reviewed.mined, reviewed.verdicts)
+    rows = mined_split(reviewed.mined, split=reviewed.split)
     if reviewed.argilla is None:
-        rows = mined_split(reviewed.mined, split=reviewed.split)
         opened(
             rows,
             path,
@@ -52,7 +53,7 @@ def review(reviewed: Reviewed) -> None:
         )
     verdicts = Verdicts(path)
     relevant = sum(each.score == 1 for each in verdicts)
-    written = None if reviewed.argilla is None else verdicts.to_argilla(reviewed.argilla)
+    written = None if reviewed.argilla is None else verdicts.to_argilla(reviewed.argilla, rows, columns=reviewed.roles)
     told = {"verdicts": path, "judged": len(verdicts), "relevant": relevant, "argilla": written}
     where = path if written is None else written
     answer(told, f"{len(verdicts):,} negatives judged, {relevant:,} of them relevant: {where}")

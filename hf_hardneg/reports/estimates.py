@@ -7,7 +7,7 @@ only bounds are known: what people look at first is suspicious, so its share say
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -80,17 +80,13 @@ def false_negatives(mined: Dataset, recipe: Recipe | None) -> FalseNegatives | N
     Returns:
         `None` where nobody judged a negative and no score is stored that anything says the kind of.
     """
-    stages = [] if recipe is None else recipe.strategy["filters"]
-    stage = next((stage for stage in stages if stage.get("class") == Denoised.__name__), None)
-    verdicts = numbers(mined, VERDICTS)
-    scores = numbers(mined, JUDGED) if stage is not None else np.zeros(0)
-    chances = np.full(max(len(verdicts), len(scores)), np.nan)
-    finite = np.flatnonzero(np.isfinite(scores))
-    if stage is not None and len(finite):
-        chances[finite] = probabilities(scores[finite], stage["kind"])
+    verdicts, stage = numbers(mined, VERDICTS), denoising(recipe)
+    chances = chances_of(numbers(mined, JUDGED), recipe)
     if not len(verdicts):
         verdicts = np.full(len(chances), np.nan)
-    is_judged = np.isfinite(verdicts)
+    if not len(chances):
+        chances = np.full(len(verdicts), np.nan)
+    is_judged, finite = np.isfinite(verdicts), np.flatnonzero(np.isfinite(chances))
     if not is_judged.any() and not len(finite):
         return None
     drawn = numbers(mined, DRAWN) > 0
@@ -109,6 +105,21 @@ def false_negatives(mined: Dataset, recipe: Recipe | None) -> FalseNegatives | N
         judged=int(is_judged.sum()),
         relevant=int(np.nansum(verdicts)),
     )
+
+
+def denoising(recipe: Recipe | None) -> dict[str, Any] | None:
+    """Return what a recipe says of the filter that denoised the negatives, if one did."""
+    stages = [] if recipe is None else recipe.strategy["filters"]
+    return next((stage for stage in stages if stage.get("class") == Denoised.__name__), None)
+
+
+def chances_of(scores: np.ndarray, recipe: Recipe | None) -> np.ndarray:
+    """Turn the scores of that filter (n,) into probabilities, NaN where one is missing or of no known kind."""
+    stage, chances = denoising(recipe), np.full(len(scores), np.nan)
+    finite = np.isfinite(scores)
+    if stage is not None and finite.any():
+        chances[finite] = probabilities(scores[finite], stage["kind"])
+    return chances
 
 
 def _bounds(verdicts: np.ndarray) -> tuple[float, float]:

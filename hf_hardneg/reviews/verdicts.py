@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,17 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
-from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
+from hf_hardneg.arrays.lists import combined, flat, lengths, listed, ragged
 from hf_hardneg.corpus.columns import DRAWN, VERDICTS, Columns
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError
+from hf_hardneg.filters.denoised import Denoised
+from hf_hardneg.reports.estimates import JUDGED, chances_of
 from hf_hardneg.reports.report import readable_recipe
 from hf_hardneg.reviews.verdict_log import HumanVerdict, keys_of_pairs, read_verdicts
 from hf_hardneg.runtime.arguments import Folder, checked
 from hf_hardneg.store.disk import written
-from hf_hardneg.text.hashes import normalized_keys, pair_keys
+from hf_hardneg.text.hashes import NONE, normalized_keys, pair_keys
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 BATCH = 10_000
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The user to whom responses are ascribed; Argilla needs a UUID."""
+QUESTION, ANSWERS = "relevance", ("not relevant", "relevant")
+"""What Argilla asks, and what may be answered."""
 
 
 class Verdicts:
@@ -133,7 +138,7 @@ class Verdicts:
         return keys, np.array([self._verdicts[key].score for key in keys.tolist()], np.int8)
 
     @checked
-    def to_argilla(self, path: Folder) -> Path:
+    def to_argilla(self, path: Folder, mined: Dataset | None = None, *, columns: Columns | None = None) -> Path:
         """Write the verdicts as records of Argilla, one in each line, and return the path.
 
         A record has the fields `query` and `document`, and the response `relevance`, `"relevant"` or `"not relevant"`,
@@ -141,26 +146,59 @@ class Verdicts:
 
         Args:
             path (`str` or `Path`): replaced where it exists.
+            mined (`Dataset`, *optional*): adds records of its negatives that nobody judged, and as a suggestion what
+                the model expects that denoised them, where one did.
+            columns (`Columns`, *optional*): as `mine` got them; by default what the recipe says.
 
         Raises:
+            ColumnError: the mined rows have no queries or negatives.
             StoreError: the disk refuses it.
         """
-        lines = "".join(f"{json.dumps(record)}\n" for record in map(_record, self._verdicts, self))
-        with written(Path(path), needed=len(lines), other="path=") as partial:
-            partial.write_text(lines, encoding="utf-8")
+        with written(Path(path), other="path=") as partial, partial.open("w", encoding="utf-8") as stream:
+            stream.writelines(f"{json.dumps(record)}\n" for record in self._records(mined, columns))
         return Path(path)
 
+    def _records(self, mined: Dataset | None, columns: Columns | None) -> Iterator[dict[str, Any]]:
+        left = dict(self._verdicts)
+        for key, query, document, chance in () if mined is None else _expected(mined, columns):
+            yield _record(key, query, document, left.pop(key, None), chance)
+        for key, verdict in left.items():
+            yield _record(key, verdict.query, verdict.document, verdict, math.nan)
 
-def _record(key: int, verdict: HumanVerdict) -> dict[str, Any]:
-    value = "relevant" if verdict.score else "not relevant"
+
+def _record(key: int, query: str, document: str, verdict: HumanVerdict | None, chance: float) -> dict[str, Any]:
+    said, expected, known = {}, {}, {}
+    if verdict is not None:
+        said = {QUESTION: [{"value": ANSWERS[bool(verdict.score)], "user_id": NOBODY}]}
+        known = {"query-id": verdict.query_id, "corpus-id": verdict.corpus_id or "", "at": verdict.at}
+    if math.isfinite(chance):
+        expected = {QUESTION: {"value": ANSWERS[chance >= 0.5], "score": chance, "agent": Denoised.name}}
     return {
         "id": f"{key:016x}",
-        "fields": {"query": verdict.query, "document": verdict.document},
-        "metadata": {"query-id": verdict.query_id, "corpus-id": verdict.corpus_id or "", "at": verdict.at},
-        "suggestions": {},
-        "responses": {"relevance": [{"value": value, "user_id": NOBODY}]},
+        "fields": {"query": query, "document": document},
+        "metadata": known,
+        "suggestions": expected,
+        "responses": said,
         "vectors": {},
     }
+
+
+def _expected(mined: Dataset, columns: Columns | None) -> Iterator[tuple[int, str, str, float]]:
+    """Yield every (query, negative) pair once: its key, its texts, and the probability by which it is relevant."""
+    recipe, query = readable_recipe(mined), pair_columns(mined, columns).query
+    names = [query, "negatives", *({JUDGED} & set(mined.column_names))]
+    seen = {int(NONE)}
+    for rows in mined.with_format("arrow", columns=names).iter(BATCH):
+        keys, counts = pair_keys_of(rows, query)
+        queries = combined(rows.column(query)).take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+        chances = np.full(len(keys), np.nan)
+        if JUDGED in names:
+            chances = chances_of(flat(listed(rows.column(JUDGED)), np.float64)[0], recipe)
+        texts = listed(rows.column("negatives")).flatten()
+        for key, asked, text, chance in zip(keys.tolist(), queries, texts, chances.tolist(), strict=True):
+            if key not in seen:
+                seen.add(key)
+                yield key, asked.as_py(), text.as_py(), chance
 
 
 def pair_columns(mined: Dataset, columns: Columns | None) -> PairColumns:

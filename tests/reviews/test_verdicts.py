@@ -227,6 +227,21 @@ def test_records_of_argilla(tmp_path):
     assert values == ["relevant", "not relevant"] and len({record["id"] for record in records}) == 2
 
 
+def test_records_of_all_negatives_suggest_what_the_model_expects(tmp_path):
+    rows = judged(tmp_path, {"two": 1, "five": 0}, RECIPE)
+    beside = write(tmp_path / "v.jsonl", [("first query", "two", 1), ("gone", "gone", 0)])
+    records = [json.loads(line) for line in beside.to_argilla(tmp_path / "a.jsonl", rows).read_text().splitlines()]
+    assert [record["fields"]["document"] for record in records] == ["one", "two", "three", "four", "five", "gone"]
+    expected = [record["suggestions"].get("relevance", {}).get("score") for record in records]
+    assert expected == pytest.approx([0.1, 0.05, 0.02, 0.08, 0.0, None])
+    assert records[0]["suggestions"]["relevance"]["value"] == "not relevant"
+    assert [len(record["responses"]) for record in records] == [0, 1, 0, 0, 0, 1]
+    attached = Dataset.from_dict(
+        {**ROWS, "query": ["q"] * 4, "negatives": [["x"] * len(row) for row in ROWS["negatives"]]}
+    )
+    assert len(beside.to_argilla(tmp_path / "a.jsonl", attached).read_text().splitlines()) == 1 + 2
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="There is no file of verdicts .*none.jsonl. Give one that review"):
         Verdicts(tmp_path / "none.jsonl")
