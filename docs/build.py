@@ -36,7 +36,7 @@ def modules() -> dict[str, Module]:
 def page(file: Path, title: str | None = None) -> Module:
     """A Markdown file as a page of its own, called as its heading; links to other such files lead to their pages."""
     heading, _, text = file.read_text().partition("\n")
-    text = text.replace("](../README.md", "](index.html")
+    text = text.replace("](../README.md", "](index.html").replace("](../", "](")
     text = PAGE_LINK.sub(lambda link: f"]({link[1]}.html", text)
     module = types.ModuleType(title or heading.removeprefix("# "), text)
     module.__all__ = []
@@ -44,7 +44,7 @@ def page(file: Path, title: str | None = None) -> Module:
 
 
 def main(site: Path) -> None:
-    """Write the pages into a folder, and what the README links to beside them; a warning of pdoc is an error."""
+    """Write the pages into a folder, and what they link to beside them; a warning of pdoc is an error."""
     warnings.filterwarnings("error", module="pdoc")
     # pdoc reads the fields of a NamedTuple, and those that a dataclass inherits, in a module that does not know them.
     warnings.filterwarnings("ignore", r"Error parsing type annotation .*\.__init__\.", UserWarning)
@@ -60,7 +60,8 @@ def main(site: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (site / "search.js").write_text(pdoc.render.search_index(documented))
-    for link in set(LINK.findall(PAGE_LINK.sub("", (ROOT / "README.md").read_text()))):
+    written = "".join(file.read_text() for file in (ROOT / "README.md", *PAGES)).replace("](../", "](")
+    for link in set(LINK.findall(PAGE_LINK.sub("", written))):
         source, target = ROOT / link, site / link
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import inspect
 import itertools
 import math
@@ -30,8 +31,9 @@ MIN_QUERY_WORDS = 3
 _SENTENCE = re.compile(r"(?s)(.+?[.!?])(?:\s+|$)(.*)")
 
 
+@functools.cache
 def standard_library() -> tuple[Dataset, Dataset]:
-    """Return pairs and corpus of the running interpreter's standard library.
+    """Return pairs and corpus of the running interpreter's standard library, read once in a process.
 
     Returns:
         pairs (`query_id`, `query`, `positive_ids`) and corpus (`_id`, `text`). Objects that share a first

@@ -159,7 +159,7 @@ VECTORS, ENCODING = "encoder or vectors", "encoding the corpus, once"
 
 
 class NamedStrategy(NamedTuple):
-    """An entry of the table of strategies, from which the README's is made.
+    """An entry of the table of strategies, from which that of `docs/strategies.md` is made.
 
     Args:
         strategy (`Strategy`): the parts.
@@ -394,7 +394,7 @@ def _part(name_or_alias: str) -> Strategy:
 
 
 def table() -> str:
-    """Every strategy as a Markdown table, the one in the README."""
+    """Every strategy as a Markdown table, the one in `docs/strategies.md`."""
     lines = ["| name | negatives | needs | cost | source |", "|---|---|---|---|---|"]
     lines += [
         f"| `{name}` | {entry.does} | {entry.needs} | {entry.cost} | {entry.source} |" for name, entry in NAMED.items()

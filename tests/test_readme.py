@@ -1,44 +1,64 @@
-"""The README's Python blocks run as written, in order."""
+"""The README and the guides beside it: their Python blocks run as written, in order, and print what they say."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from hf_hardneg.errors import HardNegWarning
 from hf_hardneg.formats import layouts
 from hf_hardneg.strategies import table
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.* left out of the layout:hf_hardneg.errors.HardNegWarning"),
+]
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-def test_the_blocks_run(capsys):
-    names = {}
-    with pytest.warns(HardNegWarning, match="rows are left out of the layout"):
-        for block in BLOCKS:
-            exec(block, names)
-    shown = capsys.readouterr().out
-    assert "negatives" in shown and "retrieved" in shown
-    assert len(names["mined"]) > 1000
-    assert names["triplets"].column_names == ["query", "positive", "negative"]
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+GUIDES = sorted(file for file in (ROOT / "docs").glob("*.md") if "```python" in file.read_text())
+FILE = re.compile(r"<!-- (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 
 
-def test_the_first_screen_is_short():
-    lines = [line for line in BLOCKS[0].splitlines() if line.strip()]
-    assert len(lines) <= 12 and README.index("```python") < 600
+@pytest.fixture(scope="module", autouse=True)
+def same_cache(tmp_path_factory):
+    """One cache for all pages, which mine the same demonstration."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES], ids=lambda page: page.stem)
+def test_the_blocks_run_and_print_what_stands_below_them(page, capsys, tmp_path, monkeypatch, same_cache):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", same_cache)
+    text, names = page.read_text(), {}
+    for name, content in FILE.findall(text):
+        (tmp_path / name).write_text(content)
+    for block, expected in BLOCK.findall(text):
+        exec(block, names)
+        shown = capsys.readouterr().out
+        assert not expected or shown == expected
+
+
+def test_the_readme_is_read_at_once():
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 200 and max(map(len, [line for line in lines if not line.startswith(("|", "!"))])) <= 130
 
 
 def test_the_table_of_strategies_is_the_generated_one():
     """Where it is not: `python -c 'from hf_hardneg.strategies import table; print(table())'`, and paste."""
-    section = README.split("## Strategies")[1].split("##")[0]
-    assert "\n".join(line for line in section.splitlines() if line.startswith("|")) == table()
+    section = (ROOT / "docs/strategies.md").read_text().split("## All strategies")[1]
+    assert table() in section
 
 
 def test_the_table_of_layouts_is_the_generated_one():
     """Where it is not: `python -c 'from hf_hardneg.formats.layouts import table; print(table())'`, and paste."""
-    section = README.split("## To a trainer")[1].split("##")[0]
-    assert "\n".join(line for line in section.splitlines() if line.startswith("|")) == layouts.table()
-    assert "`list`" in section
+    text = (ROOT / "docs/layouts_of_trainers.md").read_text()
+    assert layouts.table() in text and "`list`" in text
+
+
+def test_the_decision_table_is_the_same_on_both_pages():
+    tables = [
+        re.search(r"\| you have .*?\n\n", page.read_text(), re.DOTALL)[0]
+        for page in (README, ROOT / "docs/strategies.md")
+    ]
+    assert tables[0].replace("](docs/", "](") == tables[1]

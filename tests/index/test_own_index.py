@@ -16,8 +16,7 @@ from hf_hardneg.filters import AbsoluteMargin
 from hf_hardneg.index.dense.adoption import adopt_faiss
 from hf_hardneg.retrievers import Sources
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-SECTION = README.split("## An index of your own")[1].split("\n## ")[0]
+SECTION = (Path(__file__).parents[2] / "docs/own_index.md").read_text()
 TABLE = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|$", SECTION, re.MULTILINE)
 ROWS, WIDTH, QUERIES, DEPTH, MARGIN = 300, 32, 6, 20, 0.05
 IP, L2 = faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2

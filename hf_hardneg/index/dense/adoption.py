@@ -32,7 +32,8 @@ FEW = 0.9
 INTEGER = r"^(0|-?[1-9]\d{0,17})$"
 GIVE = (
     "Give an index of vectors over inner product or L2 that keeps or reconstructs them, such as 'Flat', 'HNSW32', "
-    "'IVF100,Flat' or 'SQ8' (the README lists them), or drop index= and pass encoder= or columns={'vector': ...}."
+    "'IVF100,Flat' or 'SQ8' (docs/own_index.md lists them), or drop index= and pass encoder= or "
+    "columns={'vector': ...}."
 )
 
 
