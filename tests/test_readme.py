@@ -1,10 +1,13 @@
 """The README and the guides beside it: their Python blocks run as written, in order, and print what they say."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 
+from hf_hardneg.cli.application import application
 from hf_hardneg.formats import layouts
 from hf_hardneg.strategies import table
 
@@ -37,6 +40,25 @@ def test_the_blocks_run_and_print_what_stands_below_them(page, capsys, tmp_path,
         exec(block, names)
         shown = capsys.readouterr().out
         assert not expected or shown == expected
+
+
+COMMANDS = [
+    (page, line)
+    for page in [README, *sorted((ROOT / "docs").glob("*.md"))]
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.startswith("hf-hardneg ")
+]
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda value: getattr(value, "stem", value))
+def test_the_commands_are_understood(page, line):
+    _, *arguments = shlex.split(line, comments=True)
+    command = typer.main.get_command(application())
+    while hasattr(command, "resolve_command"):
+        context = command.make_context("hf-hardneg", list(arguments), resilient_parsing=True)
+        name, command, arguments = command.resolve_command(context, arguments)
+    command.make_context(name, list(arguments)).close()
 
 
 def test_the_readme_is_read_at_once():
