@@ -29,7 +29,7 @@ class Candidates(Checked):
         position (`np.ndarray`): (n,) int32, position among the hits outside the exclusion set.
         positive (`np.ndarray`): (queries,) float64, the query's anchor score; NaN where there is none.
         positive_rank (`np.ndarray`): (queries,) int32, best raw rank of a known positive; -1 where none was retrieved.
-        score_kind (`str`): `"cosine"`, `"dot"`, `"bm25"` or `"none"`.
+        score_kind (`str`): as of a `Searcher`, such as `"cosine"`; `"none"` where nothing is scored.
         source (`np.ndarray`): (n,) int8, which of `sources` brought it.
         sources (`tuple[str, ...]`): names of retrievers.
         signals (`Mapping[str, np.ndarray]`): (n,) float64 each, what else is known of candidates; NaN where it is not.

@@ -150,9 +150,16 @@ def concise(stage: object) -> str:
     for setting in (declared for declared in fields(stage) if declared.repr):  # type: ignore[arg-type]
         value = getattr(stage, setting.name)
         default = setting.default_factory() if setting.default_factory is not MISSING else setting.default
-        if value != default:
+        if not _equal(value, default):
             shown.append(f"{setting.name}={value!r}")
     return f"{type(stage).__name__}({', '.join(shown)})"
+
+
+def _equal(value: object, default: object) -> bool:
+    try:
+        return bool(value == default)
+    except ValueError:  # arrays are compared value by value
+        return False
 
 
 VECTORS, ENCODING = "encoder or vectors", "encoding the corpus, once"

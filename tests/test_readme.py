@@ -10,6 +10,7 @@ import typer
 from hf_hardneg.cli.application import application
 from hf_hardneg.formats import layouts
 from hf_hardneg.strategies import table
+from tests.worlds import encode
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,7 +34,7 @@ def same_cache(tmp_path_factory):
 def test_the_blocks_run_and_print_what_stands_below_them(page, capsys, tmp_path, monkeypatch, same_cache):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", same_cache)
-    text, names = page.read_text(), {}
+    text, names = page.read_text(), {"model": encode}
     for name, content in FILE.findall(text):
         (tmp_path / name).write_text(content)
     for block, expected in BLOCK.findall(text):

@@ -1,11 +1,15 @@
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
 import pytest
 
 from hf_hardneg import HardNegatives, Strategy, training
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.filters import FILTERS, AbsoluteMargin, TooSimilar
+from hf_hardneg.filters import FILTERS, AbsoluteMargin, Filter, TooSimilar
 from hf_hardneg.retrievers import BM25
 from hf_hardneg.samplers import SAMPLERS, SimANS, Uniform
-from hf_hardneg.strategies import ALIASES, STRATEGIES, TRAINING_TIME, resolve, table
+from hf_hardneg.strategies import ALIASES, STRATEGIES, TRAINING_TIME, concise, resolve, table
 from tests.worlds import needed, shared_words, world
 
 OFFLINE = [name for name, target in ALIASES.items() if target in STRATEGIES]
@@ -67,6 +71,20 @@ def test_what_needs_vectors_says_so():
     assert not resolve("bm25").uses_vectors
     for name in ("dense", "hybrid", "bm25+unremix", "bm25+topic_negatives"):
         assert resolve(name).uses_vectors
+
+
+def test_a_part_that_holds_an_array_is_shown():
+    @dataclass(frozen=True, eq=False, repr=False)
+    class Listed(Filter):
+        name: ClassVar[str] = "listed"
+        values: np.ndarray = field(default_factory=lambda: np.zeros(2))
+
+        def keep(self, candidates):
+            return np.isin(candidates.doc, self.values)
+
+        __repr__ = concise
+
+    assert "values=array([1, 2])" in repr(Strategy([BM25()], [Listed(np.array([1, 2]))]))
 
 
 def test_samplers_are_strategies_and_compose():

@@ -38,8 +38,10 @@ class Layout:
         numbered (`bool`, defaults to `False`): whether ids are positions in the tables beside it.
         rows, queries, documents (`str`): names of the table of rows and of the tables of texts; `None` without such.
         query_key, document_key (`str`): the id columns of the tables of texts.
-        merge (`tuple`): what adjacent rows of one query must share to become one row again, step by step.
-        loses (`str`): the things it cannot carry.
+        merge (`tuple`): what adjacent rows of one query must share to become one row again, step by step. A layout
+            whose rows have one positive writes a row for each (`Rows.per_positive`) and merges them; else positives
+            are lost.
+        loses (`str`): the things it cannot carry, in the phrases that `tests/formats/test_layouts.py` reads.
     """
 
     write: Callable[[Rows, bool, int], pa.Table]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from hf_hardneg.errors import unknown_name
 
 CHANGES = {
-    "threshold": "a margin, or another threshold of a filter",
+    "threshold": "a margin, or another threshold of a filter that asks for no more candidates",
     "sampler": "the sampler, `seed`, `on_shortage`",
     "num_negatives": "`num_negatives`, as long as the strategy searches that deep anyway",
     "threshold_judged": "a margin or another threshold, where a cross-encoder judges",
     "num_negatives_judged": "`num_negatives`, where a cross-encoder judges until there are enough",
-    "depth": "how deep is searched, such as `BM25(50)` for `BM25(20)`",
+    "depth": "how deep is searched, such as `BM25(50)` for `BM25(20)` or `RankWindow(last=40)` for 20",
     "bm25": "a setting of BM25, such as `k1` or the tokenizer",
     "encoder": "the encoder: another model, other weights, another prompt or maximal length",
     "cross_encoder": "the cross-encoder that judges",

@@ -158,4 +158,4 @@ def test_every_public_name_has_a_call():
     public |= {f"compat.{name}" for name in hf_hardneg.compat.__all__}
     parts = [name.replace("()", "").split(".") for name in CALLS]
     called = {".".join(path[: 2 if path[0] in ("training", "hub", "compat") else 1]) for path in parts}
-    assert sorted(public - called) == []
+    assert sorted(public - called) == [], "add a call of each to tests/calls.py"
