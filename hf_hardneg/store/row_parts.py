@@ -26,7 +26,7 @@ PARTS = 20
 """Parts of a map, for each worker, where it has rows enough: a twentieth is what a kill costs."""
 FEWEST = 32
 """Rows that are worth a part."""
-_NAME = re.compile(r"rows-(?P<start>[0-9]{12})-(?P<stop>[0-9]{12})-(?P<digest>[0-9a-f]{32})\.arrow")
+_NAME = re.compile(r"part-(?P<start>[0-9]{12})-(?P<stop>[0-9]{12})-(?P<digest>[0-9a-f]{32})\.arrow")
 
 
 def map_rows(
@@ -114,7 +114,7 @@ def _map_parts(
     from datasets.arrow_writer import ArrowWriter
 
     for part in parts:
-        called = f"rows-{part.start:012d}-{part.stop:012d}"
+        called = f"part-{part.start:012d}-{part.stop:012d}"
         unnamed = folder / f"{called}-of-{os.getpid()}"
         with written(unnamed, named=partial(_called, called)) as file, ArrowWriter(path=str(file)) as writer:
             for batch in rows.select(part).iter(batch_size):

@@ -156,7 +156,7 @@ def _unlisted_files(random: np.random.Generator, folder: Path) -> str | None:
     for _ in range(random.integers(1, 6)):
         path = _chosen(random, cache)
         name = str(
-            random.choice([f"extra-{path.name}", f"{path.stem}-1{path.suffix}", f"rows-1{path.stem[-57:]}.arrow"])
+            random.choice([f"extra-{path.name}", f"{path.stem}-1{path.suffix}", f"part-1{path.stem[-57:]}.arrow"])
         )
         shutil.copy(path, path.with_name(name))
     return _equal_or_refused(lambda: _mined(cache, strategy), expected, "files that no manifest lists")

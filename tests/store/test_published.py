@@ -55,8 +55,8 @@ def publish_again(directory, change):
 def test_files_that_no_manifest_lists_are_not_read(tmp_path):
     expected = mined(tmp_path)
     for kind in ("candidates", "negatives"):
-        part = min(only(tmp_path, kind).glob("rows-*.arrow"))
-        shutil.copy(part, part.with_name(part.name.replace("rows-", "rows-1")))
+        part = min(only(tmp_path, kind).glob("part-*.arrow"))
+        shutil.copy(part, part.with_name(part.name.replace("part-", "part-1")))
     assert mined(tmp_path) == expected
     shutil.rmtree(only(tmp_path, "negatives"))
     assert mined(tmp_path) == expected

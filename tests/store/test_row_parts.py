@@ -91,7 +91,7 @@ def test_parts_are_few_where_rows_are_few_and_a_twentieth_where_they_are_many(tm
 
 def unfinished(cache):
     (folder,) = cache.glob(".negatives-*.unfinished")
-    return folder, sorted(path for path in folder.glob("rows-*.arrow"))
+    return folder, sorted(path for path in folder.glob("part-*.arrow"))
 
 
 def truncated(path):
@@ -134,7 +134,7 @@ def test_parts_of_other_sizes_that_a_worker_left_behind_count_no_row_twice(rows,
         (place := tmp_path / f"from {start}").mkdir()
         name, *_ = map_rows(shard, other, place, batch_size=100, num_proc=None, desc="Squaring")
         digest = name.rpartition("-")[2]
-        orphans.append((place / name, f"rows-{start:012d}-{start + FEWEST:012d}-{digest}"))
+        orphans.append((place / name, f"part-{start:012d}-{start + FEWEST:012d}-{digest}"))
 
     def leave():
         for path, name in orphans:
