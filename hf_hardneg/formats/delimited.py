@@ -27,7 +27,7 @@ NUMBERS = LABELS
 SEPARATORS = (",", ";", "\t", "|")
 LOOKED_AT = 20
 """Rows below the first line that are compared with it."""
-LONGEST_NAME, MOST_WORDS = 40, 4
+LONGEST_NAME, MOST_WORDS = 40, 3
 LONGEST_CELL = 1 << 30
 _FRACTION = re.compile(r"[+-]?\d+[.,]\d+")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")

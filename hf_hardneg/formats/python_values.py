@@ -25,7 +25,7 @@ def is_frame(value: Any) -> bool:
     """Tell whether a value is a frame of pandas or polars, or a table or batch of Arrow."""
     library = type(value).__module__.partition(".")[0]
     return isinstance(value, pa.Table | pa.RecordBatch) or (
-        library in ("pandas", "polars") and hasattr(value, "columns")
+        library in ("pandas", "polars") and hasattr(type(value), "columns")
     )
 
 

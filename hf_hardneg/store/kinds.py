@@ -68,8 +68,8 @@ class Kind:
 
 CORPUS = Kind(
     name="corpus",
-    holds="ids and texts of a corpus that was in memory, or a selection",
-    depends_on="ids and texts of the documents",
+    holds="ids and texts of a corpus that was in memory, or a selection; the rows of a stream or of a database",
+    depends_on="ids and texts of the documents; the rows",
     renewed_by=CORPUS_CHANGES,
 )
 KEYS = Kind(
