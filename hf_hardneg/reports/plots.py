@@ -27,7 +27,9 @@ def drawn_figure(funnel: Mapping[str, int], charts: Sequence[Histogram]) -> Figu
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    pyplot: Any = require("matplotlib.pyplot", extra="plot", needed_by="Report.plot()")
+    require("matplotlib", extra="plot", needed_by="Report.plot()")
+    from matplotlib import pyplot
+
     size = (WIDTH * (1 + len(charts)), HEIGHT)
     figure, axes = pyplot.subplots(1, 1 + len(charts), figsize=size, layout="constrained", squeeze=False)
     pyplot.close(figure)
