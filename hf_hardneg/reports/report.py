@@ -95,7 +95,7 @@ class Report:
     gradient_shares: dict[float, float] = field(default_factory=dict)
     synthesis: dict[str, int] = field(default_factory=dict)
     false_negatives: FalseNegatives | None = None
-    pictured: Pictured = field(default_factory=Pictured)
+    pictured: Pictured = field(default_factory=Pictured, repr=False)
 
     def __str__(self) -> str:
         retrieved = max(self.funnel["retrieved"], 1)
