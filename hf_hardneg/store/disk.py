@@ -233,7 +233,8 @@ def written(
     Args:
         path (`Path`): what is written; folders above it are made. A folder that is there must be gone at the end.
         needed, other: see `writing`.
-        named (`Callable[[Path], str]`, *optional*): returns the name in the place of the path's, from what was written.
+        named (`Callable[[Path], str]`, *optional*): returns the name in the place of the path's, with the digest of
+            what was written. Then nothing is synced: what a crash of the machine cuts short has another digest.
 
     Raises:
         StoreError: the disk refuses it; what was written is taken away again.
@@ -243,7 +244,10 @@ def written(
         partial = beside(path)
         try:
             yield partial
-            _put(partial, path if named is None else path.with_name(named(partial)))
+            if named is None:
+                _put(partial, path)
+            else:
+                partial.replace(path.with_name(named(partial)))
         except BaseException:
             _remove(partial)
             raise

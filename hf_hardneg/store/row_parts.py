@@ -117,7 +117,8 @@ def _map_parts(
         called = f"part-{part.start:012d}-{part.stop:012d}"
         unnamed = folder / f"{called}-of-{os.getpid()}"
         with written(unnamed, named=partial(_called, called)) as file, ArrowWriter(path=str(file)) as writer:
-            for batch in rows.select(part).iter(batch_size):
+            for start in part[::batch_size]:
+                batch = rows[start : min(start + batch_size, part.stop)]
                 writer.write_table(function(batch))
                 tell(batch.num_rows)
             writer.finalize()

@@ -213,7 +213,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [*path.parent.rglob("*")] == [path, path / "inner", path / "inner" / "all"]
 
 
-RENAMES = {"store/disk.py": 1, "store/inventory.py": 2, "training/generations.py": 1}
+RENAMES = {"store/disk.py": 2, "store/inventory.py": 2, "training/generations.py": 1}
 """`written`; `prune`, which hides what it takes away; and an index that moves to its generation."""
 
 
