@@ -32,10 +32,10 @@ class FalseNegatives(NamedTuple):
     """The share of negatives that are relevant, as far as people or a cross-encoder tell.
 
     Args:
-        share (`float`, *optional*): `None` where only bounds are known.
+        share (`float`, *optional*): `None` where only bounds are known, as nothing tells of negatives nobody judged.
         low, high (`float`): its 95 % interval; the bounds, where only these are known.
         method (`str`): `"sample"`, a random sample that people judged; `"scores"`, the cross-encoder's, with what
-            people judged in their place; or `"bounds"`.
+            people judged in their place; or `"bounds"`, of what people judged alone.
         scored (`int`): negatives that tell of it: of the sample, or with a score or verdict.
         threshold (`float`): probability up to which the same model let them pass, where it went by one.
         removed (`float`, *optional*): else the share of a query's best candidates, highest first, that it took out.
@@ -59,6 +59,8 @@ class FalseNegatives(NamedTuple):
         people = f"{self.relevant:,} of {self.judged:,} that people judged are relevant"
         if self.share is None:
             return f"between {low} and {high}: {people}, and nothing tells of the others"
+        if self.method == "bounds":
+            return f"{100 * self.share:.2f} %: people judged every negative"
         estimate = f"{100 * self.share:.2f} %, 95 % interval {low} to {high}"
         if self.method == "sample":
             open_ones = f", {self.unanswered:,} of them not judged" if self.unanswered else ""
@@ -97,7 +99,7 @@ def false_negatives(mined: Dataset, recipe: Recipe | None) -> FalseNegatives | N
         estimate = _by_scores(verdicts, chances)
     else:
         low, high = _bounds(verdicts)
-        estimate = FalseNegatives(None, low, high, "bounds", 0)
+        estimate = FalseNegatives(low if is_judged.all() else None, low, high, "bounds", 0)
     passed = stage or {}
     return estimate._replace(
         threshold=passed.get("threshold") or THRESHOLD,

@@ -118,6 +118,9 @@ def test_only_bounds_are_known_where_nothing_tells_of_the_others(tmp_path):
         "between 20.00 % and 60.00 %: 1 of 3 that people judged are relevant, and nothing tells of the others"
     )
     assert report(by_hand()).false_negatives is None
+    every = report(judged(tmp_path, {"one": 1, "two": 0, "three": 0, "four": 0, "five": 0})).false_negatives
+    assert every.share == every.low == pytest.approx(every.high) == 0.2
+    assert str(every) == "20.00 %: people judged every negative"
 
 
 def test_verdicts_stand_in_the_place_of_scores(tmp_path):
