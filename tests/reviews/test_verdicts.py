@@ -17,7 +17,7 @@ from hf_hardneg.reviews.orders import random_sample
 from hf_hardneg.reviews.verdict_log import HumanVerdict
 from tests.hub.mined import RECIPE, ROWS
 from tests.hub.mined import mined as by_hand
-from tests.worlds import world
+from tests.worlds import SMALL, encode, world
 
 
 def write(path, verdicts, *, drawn=False):
@@ -248,3 +248,14 @@ def test_records_of_all_negatives_suggest_what_the_model_expects(tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="There is no file of verdicts .*none.jsonl. Give one that review"):
         Verdicts(tmp_path / "none.jsonl")
+
+
+def test_they_lead_strategies_that_learn_from_the_queries_too(tmp_path):
+    """Rows with ids alone stand beside verdicts, which have texts alone."""
+    pairs, corpus = world(4)
+    pairs = pairs.remove_columns("positive")
+    options = {"strategy": SMALL["topic_negatives"], "encoder": encode, "num_negatives": 2}
+    row = mine(pairs, corpus, **options)[0]
+    verdicts = write(tmp_path / "v.jsonl", [(row["query"], row["negatives"][0], 1)])
+    again = mine(pairs, corpus, known_positives=[verdicts.positives()], **options)
+    assert row["negatives"][0] not in again[0]["negatives"]
