@@ -299,7 +299,7 @@ def _text_role(rows: Any) -> dict[str, Any]:
     title = cases.get("title")
     name = next((cases[name] for name in TEXT_NAMES if name in cases), None)
     if name is None:
-        others = [each for each in texts if each != title and not is_usual_name(each)] or [*filter(None, [title])]
+        others = [each for each in texts if each == title or not is_usual_name(each)]
         if len(others) > 1:
             raise ColumnError(
                 f"The corpus has the columns {', '.join(map(repr, present))}, and several may hold its texts: "

@@ -78,9 +78,9 @@ def read(source: Any, kind: Kind, what: str, *, told: Collection[str] = (), cach
         return _of_mapping(source, kind, what, cache_dir)
     if _is_listing(source):
         return Tables(name="a list", rows={"": of_list(list(source), kind, what)})
+    said = f"{what[:-1]}{shown(source)})" if what.endswith("=)") else f"{what} {shown(source)}"
     raise ConfigError(
-        f"{what.removesuffix(')')}{shown(source)}) of type {type(source).__name__}: allowed is {WHAT_IS_READ}. Give "
-        "one, such as Dataset.from_list(rows)."
+        f"{said} of type {type(source).__name__}: allowed is {WHAT_IS_READ}. Give one, such as Dataset.from_list(rows)."
     )
 
 

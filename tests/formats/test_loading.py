@@ -251,6 +251,7 @@ def test_what_is_ambiguous_or_no_pairs_is_refused_by_name(pairs, error, text):
         ("bm52", "bm25", UnknownNameError, "corpus='bm52'.: there is no such file or folder.*Did you mean 'bm25'"),
         ("bm25", "dense", ConfigError, "got two strategies, 'bm25' in the place of the corpus and 'dense'"),
         ([{"a": "x", "b": "y"}], "bm25", ColumnError, "several may hold its texts: 'a', 'b'. Name one with columns="),
+        ([{"title": "x", "sku": "y"}], "bm25", ColumnError, "several may hold its texts: 'title', 'sku'"),
         ("nowhere/at/all", "bm25", DataError, "There is no file or folder nowhere/at/all"),
     ],
 )
