@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
 
 from hf_hardneg.corpus.sides import warn_of_negatives
 from hf_hardneg.errors import ConfigError, check_keywords
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from hf_hardneg.pipeline.options import Documents, MinerOptions, PairRows
 
+WORTH_SAYING = 0.1
+"""The share of rows short of negatives above which `mine` says so."""
 KEYWORDS = {"num_proc", "batch_size", "confirm_cost"}
 """What `mine` takes beside the options of `HardNegatives`."""
 
@@ -106,6 +110,7 @@ def mine(
         for split in mined.values():
             attach(split, recipe)
         warn_of_negatives(mined.values(), miner.retrieval.reader.columns.positive)
+        _say_what_is_short(mined.values(), miner.num_negatives)
         return DatasetDict(mined) if isinstance(job.pairs, DatasetDict) else mined[""]
 
 
@@ -124,6 +129,22 @@ def _opened(known: list[Dataset], job: JobInputs, options: Mapping[str, Any]) ->
             return HardNegatives(job.corpus, job.strategy, known_positives=known, **options)
     except directories.NotPublished:
         return None
+
+
+def _say_what_is_short(splits: Collection[Dataset], wanted: int) -> None:
+    """Say on one line how many rows lack negatives, where more than `WORTH_SAYING` of them do."""
+    missing = [pc.struct_field(batch["mining"], "short") for rows in splits for batch in _mining(rows)]
+    total = sum(map(len, missing))
+    short, empty = (sum(pc.sum(pc.greater_equal(each, least)).as_py() for each in missing) for least in (1, wanted))
+    if short > WORTH_SAYING * total:
+        show(
+            f"{short:,} of {total:,} rows have fewer than {wanted} negatives, {empty:,} of them none: report() of the "
+            "rows says which stage took how many. A deeper search, another strategy or on_shortage= gives more."
+        )
+
+
+def _mining(rows: Dataset) -> Iterable[Any]:
+    return rows.with_format("arrow", columns=["mining"]).iter(10 * BATCH) if len(rows) else ()
 
 
 def _check_processes(miner: HardNegatives, num_proc: int | None) -> None:

@@ -85,7 +85,7 @@ def fit(layout: str, sizes: Sizes, num_negatives: int | None, others: Sequence[s
     width = num_negatives or (usual(whole) if shape.equal else most)
     told = _rows_lost(layout, sizes, width, num_negatives)
     if others:
-        told.append(f"The layout {layout!r} has no place for {', '.join(map(repr, others))}, which are left out.")
+        told.append(f"The layout {layout!r} has no place for {', '.join(map(repr, others))}: left out.")
     logger.info("The layout %r does not carry: %s.", layout, shape.loses)
     if told:
         warn(" ".join(told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import json
 import re
@@ -124,9 +125,18 @@ def _load(source: str, split: str, kind: Kind, told: Collection[str]) -> Dataset
         return load_files([path], split, kind, told, source, named=False)
     if WILD.search(source):
         return load_files(sorted(map(Path, glob.glob(source, recursive=True))), split, kind, told, source)
-    if loader_of(path) or source.startswith(("/", ".", "~")) or source.partition(":")[0].count("/") > 1:
-        raise DataError(f"There is no file or folder {source}. Give {ALLOWED}.")
+    if _names_no_dataset(source) or loader_of(path):
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, n=1)
+        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
+        raise DataError(f"There is no file or folder {source}.{hint} Give {ALLOWED}.")
     return load_from_hub(source)
+
+
+def _names_no_dataset(source: str) -> bool:
+    """Tell whether a name can be none of the Hub, where names have one slash, or none and no point."""
+    name = source.partition(":")[0]
+    return source.startswith(("/", ".", "~")) or name.count("/") > 1 or ("/" not in name and "." in name)
 
 
 def load_from_hub(source: str) -> Dataset | DatasetDict:

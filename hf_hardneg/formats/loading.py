@@ -22,7 +22,7 @@ from hf_hardneg.corpus.ids import as_text, is_listed, is_text, named_columns
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, UnknownNameError, warn
 from hf_hardneg.formats.beir import judged_pairs, with_queries
-from hf_hardneg.formats.pair_columns import ReadPairs
+from hf_hardneg.formats.pair_columns import ROLES, ReadPairs
 from hf_hardneg.formats.pair_layouts import read_pairs
 from hf_hardneg.formats.reading import is_place, read
 from hf_hardneg.formats.roles import PASSAGES, POSITIVE, is_query_id, is_usual_name
@@ -161,13 +161,15 @@ def load_pairs(
 
 
 def _pair_words(tables: Tables, recognised: Mapping[str, ReadPairs], pairs: LoadedPairs) -> str:
-    words = [each.words for each in recognised.values() if each.words]
+    roles: Any = pairs.columns
+    words = [each.words for each in recognised.values() if each.words][:1]
+    words = words or [f"{role.replace('_', ' ')} {roles[role]!r}" for role in ROLES if role in roles]
     if not tables.name and not words:
         return ""
     sizes = ", ".join(
         f"{len(each.rows):,} of {name}" if name else f"{len(each.rows):,}" for name, each in recognised.items()
     )
-    return ", ".join(filter(None, [f"{tables.name or 'pairs'}: {sizes} pairs", tables.form, *words[:1]]))
+    return ", ".join(filter(None, [f"{tables.name or 'pairs'}: {sizes} pairs", tables.form, *words]))
 
 
 def _names(columns: Mapping[str, Any]) -> set[str]:
@@ -217,7 +219,7 @@ def _without_empty(rows: Any, names: Sequence[str], what: str, kind: str = "row"
     first = int(np.flatnonzero(~mask)[0])
     warn(
         f"{missing:,} of {len(mask):,} rows of {what} are left out, since {' or '.join(map(repr, present))} is empty "
-        f"in them, first in row {first}. Fill them, or ignore this."
+        f"in them, first in row {first}, counted from 0. Fill them, or ignore this."
     )
     return rows.select(np.flatnonzero(mask))
 

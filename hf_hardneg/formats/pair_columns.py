@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined
-from hf_hardneg.corpus.columns import Columns
+from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.ids import named_columns, usual_names
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, DataError
@@ -64,6 +64,8 @@ def by_names(rows: Dataset, told: Columns) -> ReadPairs:
     Raises:
         ColumnError: names do not tell which column is the query, or which the positive.
     """
+    for role in (role for role in ROLES if role in told and told[role] not in rows.column_names):
+        raise missing_column(told[role], rows.column_names, "table of pairs", role)
     schema = _canonical(rows.features.arrow_schema, told)
     named = Named.of(schema)
     query, positive, unknown = named.query, named.positive, list(named.unknown)

@@ -42,7 +42,7 @@ def of_frame(frame: Any) -> Any:
     if frame.index.name is not None or not _is_counted(frame.index):
         name = frame.index.name or (ID if ID not in frame.columns else "index")
         frame = frame.rename_axis(index=name).reset_index(drop=name in frame.columns)
-    frame = frame.rename(columns=str)
+    frame = frame.set_axis(frame.columns.map(str), axis=1)
     return Dataset.from_pandas(frame, preserve_index=False)
 
 

@@ -80,7 +80,7 @@ def test_report_sweep_and_export_say_what_the_library_says(mined, tmp_path, caps
     assert main(["export", mined, "--format=triplet", f"--out={tmp_path}/triplets"]) == 2
     assert "--overwrite" in capsys.readouterr().err
     sweep = ["sweep", *saved(tmp_path), "--strategy=bm25", f"--cache-dir={tmp_path}/indexes"]
-    assert len(run(capsys, *sweep, "--try", "relative_margin=0.0,0.5", "rank_window=0,3").splitlines()) == 4
+    assert len(run(capsys, *sweep, "--try", "relative_margin=0.0,0.5", "rank_window=0,3").splitlines()) == 5
     for trial in ("relative_margin", "relative_margin=", "relative_margin=&a"):
         assert main([*sweep, "--try", trial]) == 2
         assert "--try" in capsys.readouterr().err

@@ -213,6 +213,20 @@ def test_places_that_cannot_be_read(source, error, text, tmp_path):
         load_corpus(source.format(tmp_path))
 
 
+def test_a_name_that_nobody_has_is_said_with_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faq.csv").write_text("asked,reply,team\nwhy,because,a\n")
+    for name in ("faq.cvs", "./faq.cvs", f"{tmp_path}/faq.cvs"):
+        with pytest.raises(DataError, match="There is no file or folder .*Did you mean .*faq.csv"):
+            load_pairs(name)
+    for told in ({"query": "aksed", "positive": "reply"}, {"query": "asked", "positive": "aksed"}):
+        with pytest.raises(ColumnError, match="no column 'aksed'; it has 'asked', 'reply', 'team'"):
+            load_pairs("faq.csv", told)
+    assert load_pairs("faq.csv", {"query": "asked", "positive": "reply"}).words == (
+        "faq.csv: 1 pairs, query 'asked', positive 'reply'"
+    )
+
+
 @pytest.mark.parametrize(
     ("pairs", "error", "text"),
     [
