@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from hf_hardneg.arrays.lists import combined, ragged
 from hf_hardneg.corpus.documents import joined, text_columns_of
 from hf_hardneg.corpus.ids import as_text, named_columns
-from hf_hardneg.errors import ColumnError, ConfigError
+from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats.tables import check_all_known
 
 if TYPE_CHECKING:
@@ -105,6 +105,12 @@ class _Judged:
         table = named_columns(qrels.with_format("arrow")[:])
         query_ids, documents = (as_text(table[name], name) for name in ("query-id", "corpus-id"))
         grades = combined(table["score"]).to_numpy(zero_copy_only=False).astype(np.float64)
+        if not np.isfinite(grades).all():
+            row = int(np.flatnonzero(~np.isfinite(grades))[0])
+            raise DataError(
+                f"The judgement in row {row}, counted from 0, has the grade {grades[row]}; a grade is a finite number, "
+                "above 0 for what is relevant. Mend or drop that row."
+            )
         codes = query_ids.dictionary_encode()
         return cls(query_ids=codes.dictionary, owner=codes.indices.to_numpy(), documents=documents, relevant=grades > 0)
 
@@ -131,7 +137,24 @@ def _texts_of(ids: Any, queries: Dataset) -> Any:
     table = named_columns(queries.with_format("arrow", columns=[key, text])[:])
     known = as_text(table[key], key)
     check_all_known(ids, known, "query")
+    _check_single(known, combined(table[text]), ids)
     return combined(table[text]).take(pc.index_in(ids, value_set=known))
+
+
+def _check_single(known: Any, texts: Any, ids: Any) -> None:
+    """Raise where a query that is asked for has two texts, as where splits count their queries each for itself.
+
+    Raises:
+        DataError: it has.
+    """
+    first = texts.take(pc.index_in(known, value_set=known))
+    others = pc.and_(pc.fill_null(pc.not_equal(first, texts), False), pc.is_in(known, value_set=ids))
+    if pc.any(others).as_py():
+        place = pc.index(others, True).as_py()
+        raise DataError(
+            f"The query {known[place].as_py()!r} has two texts, {first[place].as_py()[:60]!r} and "
+            f"{texts[place].as_py()[:60]!r}; an id names one query. Give the queries of one split, with its judgements."
+        )
 
 
 def query_columns(present: Sequence[str]) -> tuple[str, str]:

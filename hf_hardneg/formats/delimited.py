@@ -61,9 +61,12 @@ def load_delimited(files: dict[str, list[str]], kind: Kind, told: Collection[str
             f"{first} is empty; a CSV or TSV file has one row at least, and names of columns in its first line. Give "
             "one with rows."
         )
-    names = lines[0] if _are_names(lines, told, first) else _names_of(lines, kind, first)
-    if names is not lines[0]:
-        form |= {"names": list(names), "header": None}
+    is_named = _are_names(lines, told, first)
+    names = _filled(lines[0], first) if is_named else _names_of(lines, kind, first)
+    for path in (Path(path) for paths in files.values() for path in paths):
+        _check_alike(lines[0], is_named, _first_lines(path, form)[:1], path, first)
+    if list(names) != lines[0]:
+        form |= {"names": list(names), "header": 0 if is_named else None}
     options = {"features": Features(dict.fromkeys(names, Value("string"))), "keep_default_na": False}
     loaded = load_dataset("csv", data_files=files, na_values=[""], trust_remote_code=False, **options, **form)
     return DatasetDict({name: _with_numbers(rows) for name, rows in loaded.items()})
@@ -75,8 +78,45 @@ def _form(path: Path) -> dict[str, Any]:
         return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     with opened_text(path) as file:
         line = file.readline(LONGEST_CELL)
-    counts = {sign: len(next(csv.reader([line], delimiter=sign), [])) for sign in SEPARATORS}
-    return {"delimiter": "," if counts[","] > 1 else max(SEPARATORS, key=lambda sign: counts[sign])}
+    cells = {sign: next(csv.reader([line], delimiter=sign), []) for sign in SEPARATORS}
+    named = [sign for sign in SEPARATORS if len(cells[sign]) > 1 and any(map(is_usual_name, cells[sign]))]
+    if named or len(cells[","]) > 1:
+        return {"delimiter": named[0] if named else ","}
+    return {"delimiter": max(SEPARATORS, key=lambda sign: len(cells[sign]))}
+
+
+def _filled(header: Sequence[str], path: Path) -> list[str]:
+    """Name the columns that a header leaves without, as pandas writes its index, after their place.
+
+    Raises:
+        DataError: two columns have one name.
+    """
+    names = [cell if cell.strip() else f"column_{place}" for place, cell in enumerate(header)]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"The first line of {path} names several columns {twice!r}; each needs its own. Rename one.")
+    return names
+
+
+def _check_alike(first: Sequence[str], is_named: bool, begins: list[list[str]], path: Path, as_in: Path) -> None:
+    """Raise for a file beside others that does not begin as they do.
+
+    Raises:
+        DataError: one has names in its first line and the other has not, or has others.
+    """
+    if not begins or (begins[0] == first if is_named else len(begins[0]) == len(first) and not _are_usual(begins[0])):
+        return
+    raise DataError(
+        f"{path} begins with {', '.join(map(repr, begins[0]))[:80]}, and {as_in} with "
+        f"{', '.join(map(repr, first))[:80]}. Give files with the same names of columns in their first line, or read "
+        "them one by one."
+    )
+
+
+def _are_usual(cells: Sequence[str]) -> bool:
+    """Tell whether all cells that are not empty are called as columns are, be it with a mark behind."""
+    words = [cell.strip().rstrip(" ?:*") for cell in cells if cell.strip()]
+    return bool(words) and all(map(is_usual_name, words))
 
 
 def _first_lines(path: Path, form: dict[str, Any]) -> list[list[str]]:
@@ -97,6 +137,8 @@ def _are_names(lines: list[list[str]], told: Collection[str], path: Path) -> boo
     """
     first, below = lines[0], lines[1:]
     if set(told) & set(first):
+        return True
+    if _are_usual(first):
         return True
     if len(set(first)) < len(first) or not all(map(_may_be_name, first)) or _continues(first, below):
         return False

@@ -180,9 +180,10 @@ def load_files(
         names = " and ".join(path.name for path in loaders.values() if path)
         raise DataError(f"{source} holds files of several formats, such as {names}. Give a glob of one, such as *.csv.")
     (loader,) = loaders
+    is_split = named and kind == "pairs"  # documents of a folder are one corpus
     by_split: dict[str, list[str]] = {}
     for path in files:
-        by_split.setdefault((_split_of(path, Path(source)) if named else None) or split, []).append(str(path))
+        by_split.setdefault((_split_of(path, Path(source)) if is_split else None) or split, []).append(str(path))
     if loader == "csv":
         return load_delimited(by_split, kind, told)
     if loader != "json":
@@ -254,7 +255,7 @@ def json_rows(path: Path) -> list[Any]:
             return json.loads(content)
         except ValueError:  # a line for each row, and rows are arrays
             pass
-    return [json.loads(line) for line in content.splitlines() if line.strip()]
+    return [json.loads(line) for line in content.split("\n") if line.strip()]
 
 
 def _without_times(kind: Any) -> Any:

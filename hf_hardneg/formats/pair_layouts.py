@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from hf_hardneg.arrays.lists import combined
 from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.ids import class_names, is_text
-from hf_hardneg.errors import ColumnError, ConfigError, DataError, silenced
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, silenced, warn
 from hf_hardneg.formats.importing import from_format
 from hf_hardneg.formats.layouts import LAYOUTS
 from hf_hardneg.formats.pair_columns import ReadPairs, by_names, is_as_mined, labelled
@@ -58,12 +58,17 @@ def _as_mined(rows: Dataset, told: Columns) -> ReadPairs | None:
     if not is_as_mined(present, told) or (positive in present and _holds_structs(_kind(rows, positive))):
         return None
     pairs = ReadPairs(rows=rows)
-    label = next((name for name in present if name == "label" or is_judged_name(name)), None)
-    if label is None or positive not in present or not is_text(_kind(rows, positive)):
+    label = next((name for name in present if name.lower() in ("label", "labels") or is_judged_name(name)), None)
+    named = next(name for name in (positive, told.get("positive_ids", "positive_ids")) if name in present)
+    if label is None or (named == positive and not is_text(_kind(rows, positive))):
         return pairs
     try:
         return labelled(pairs, label)
-    except (DataError, ConfigError):  # a label of something else than relevance
+    except (DataError, ConfigError) as error:  # perhaps a label of something else than relevance
+        warn(
+            f"{label!r} beside {named!r} is not read as relevance, and every row counts as a positive: {error} Call "
+            "the column otherwise where it says something else."
+        )
         return pairs
 
 

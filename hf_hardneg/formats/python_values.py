@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,11 @@ def is_frame(value: Any) -> bool:
 
 
 def of_frame(frame: Any) -> Any:
-    """Make a `Dataset` of a frame; an index of ids becomes a column."""
+    """Make a `Dataset` of a frame; an index of ids becomes a column.
+
+    Raises:
+        ConfigError: two columns have one name.
+    """
     from datasets import Dataset
 
     if isinstance(frame, pa.RecordBatch):
@@ -39,11 +44,23 @@ def of_frame(frame: Any) -> Any:
         return Dataset(frame.replace_schema_metadata({}) if frame.schema.pandas_metadata else frame)
     if type(frame).__module__.startswith("polars"):
         return Dataset.from_polars(frame.collect() if hasattr(frame, "collect") else frame)
-    if frame.index.name is not None or not _is_counted(frame.index):
+    if frame.columns.duplicated().any():
+        name = frame.columns[frame.columns.duplicated()][0]
+        raise ConfigError(f"The frame has several columns {name!r}, and each needs a name of its own. Rename them.")
+    if frame.index.nlevels > 1:
+        frame = frame.reset_index()
+    elif frame.index.name is not None or not _is_counted(frame.index):
         name = frame.index.name or (ID if ID not in frame.columns else "index")
         frame = frame.rename_axis(index=name).reset_index(drop=name in frame.columns)
     frame = frame.set_axis(frame.columns.map(str), axis=1)
     return Dataset.from_pandas(frame, preserve_index=False)
+
+
+def _of_rows(rows: Sequence[Mapping[Any, Any]]) -> Any:
+    """Make a `Dataset` of mappings, with a column for each key that any of them has."""
+    from datasets import Dataset
+
+    return Dataset.from_dict({key: [row.get(key) for row in rows] for key in dict.fromkeys(chain(*rows))})
 
 
 def _is_counted(index: Any) -> bool:
@@ -67,7 +84,7 @@ def of_list(values: Sequence[Any], kind: Kind, what: str) -> Any:
         if all(isinstance(row, str) for row in rows) and kind == "documents":
             return Dataset.from_dict({TEXT: list(map(str, rows))})
         if all(isinstance(row, Mapping) for row in rows):
-            return Dataset.from_list([dict(row) for row in rows])
+            return _of_rows(rows)
         sizes = {len(row) for row in rows if isinstance(row, list | tuple)}
         if kind == "pairs" and len(sizes) == 1 and all(isinstance(row, list | tuple) for row in rows):
             names = BY_COUNT.get(sizes.pop())
@@ -108,7 +125,7 @@ def of_mapping(values: Mapping[Any, Any], kind: Kind, what: str) -> Any:
             return Dataset.from_dict({ID: list(map(str, columns)), TEXT: entries})
         if kind == "documents" and all(isinstance(entry, Mapping) for entry in entries):
             rows = [{ID: str(key), **entry} for key, entry in zip(columns, entries, strict=True)]
-            return Dataset.from_list(rows)
+            return _of_rows(rows)
         if kind == "pairs" and all(isinstance(name, str) for name in columns):
             lists = [[entry] if isinstance(entry, str) else entry for entry in entries]
             if all(_is_column(entry) and all(isinstance(text, str) for text in entry) for entry in lists):

@@ -234,7 +234,7 @@ def _of_file(path: Path, kind: Kind, told: Collection[str]) -> Tables:
     if kind == "pairs" and (kind_of(words_of(path)) == "judged" or path.parent.name == "qrels"):
         return _of_judgements(path)
     if suffix in TEXTS and kind == "documents" and path.suffix not in COMPRESSED:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
         if not lines:
             raise DataError(f"{path} is empty; a text has one line at least, each a document. Give another.")
         return Tables(name=name, form="a document in each line", rows={"": Dataset.from_dict({"text": lines})})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_hardneg.errors import DataError
 from hf_hardneg.formats.compressed import opened_text, suffix_of, words_of
 from hf_hardneg.formats.inputs import data_files, load_files, loader_of
+from hf_hardneg.formats.roles import METADATA, is_judged_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,6 +24,13 @@ KINDS_OF_TABLES = {
 """Words in a name that say what a table is; of a set of three, the table called `default` is that of judgements."""
 TREC = (".txt", ".trec", ".qrels", ".qrel", ".tsv", "")
 QUERY, DOCUMENT, GRADE = "query-id", "corpus-id", "score"
+_JUDGEMENTS = {
+    QUERY: (QUERY, "query_id", "qid", "queryid", "query", "topic"),
+    DOCUMENT: (DOCUMENT, "corpus_id", "docid", "doc_id", "document_id", "pid", "passage_id", "did"),
+    GRADE: (GRADE, "relevance", "label", "grade", "rel", "relevant"),
+}
+"""What the columns of judgements are called, by BEIR's names."""
+_BESIDE = {"iteration", "iter", "q0", *METADATA}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +194,8 @@ def read_judgements(path: Path) -> Dataset:
             cells = [cell.strip() for cell in cells]
             if not any(cells):
                 continue
-            if order is None and QUERY in cells:
-                order = tuple(cells.index(name) for name in (QUERY, DOCUMENT, GRADE) if name in cells)
+            if order is None and (named := _judgement_columns(cells, str(path))):
+                order = tuple(cells.index(name) for name in named.values() if name is not None)
                 continue
             order = order or _order(cells, path, number)
             try:
@@ -222,14 +230,8 @@ def judgements_of(table: Any, name: str) -> Any:
     Raises:
         DataError: a column is missing.
     """
-    known = {
-        QUERY: (QUERY, "query_id", "qid", "queryid", "query", "topic"),
-        DOCUMENT: (DOCUMENT, "corpus_id", "docid", "doc_id", "document_id", "pid", "passage_id", "did"),
-        GRADE: (GRADE, "relevance", "label", "grade", "rel", "relevant"),
-    }
-    cases = {name.lower(): name for name in table.column_names}
-    chosen = {ours: next((cases[name] for name in names if name in cases), None) for ours, names in known.items()}
-    if chosen[QUERY] is None or chosen[DOCUMENT] is None:
+    chosen = _judgement_columns(table.column_names, name)
+    if chosen is None:
         raise DataError(
             f"{name} has the columns {', '.join(map(repr, table.column_names))}; judgements have {QUERY}, {DOCUMENT} "
             f"and {GRADE}. Rename its columns."
@@ -239,3 +241,23 @@ def judgements_of(table: Any, name: str) -> Any:
     kept = {theirs: ours for ours, theirs in chosen.items() if theirs is not None and theirs != ours}
     wanted = [theirs or ours for ours, theirs in chosen.items()]
     return table.select_columns(wanted).rename_columns(kept) if kept else table.select_columns(wanted)
+
+
+def _judgement_columns(names: Sequence[str], where: str) -> dict[str, str | None] | None:
+    """Find the columns of judgements, of which the grade may be missing; `None` where these are no names of such.
+
+    Raises:
+        DataError: there is no grade, but a column that may be one.
+    """
+    cases = {name.lower(): name for name in names}
+    chosen = {ours: next((cases[name] for name in known if name in cases), None) for ours, known in _JUDGEMENTS.items()}
+    if chosen[QUERY] is None or chosen[DOCUMENT] is None:
+        return None
+    chosen[GRADE] = chosen[GRADE] or next(filter(is_judged_name, names), None)
+    others = [name for name in names if name not in chosen.values() and name.lower() not in _BESIDE]
+    if chosen[GRADE] is None and others:
+        raise DataError(
+            f"{where} has judgements with {', '.join(map(repr, others))}, which may be their grade, and no {GRADE!r}. "
+            f"Rename the column of grades to {GRADE!r}, or leave the others out where all are relevant."
+        )
+    return chosen

@@ -308,3 +308,80 @@ def test_what_the_user_says_goes_first():
         "text": "body",
         "id": "key",
     }
+
+
+@pytest.mark.parametrize("grade", ["relevance", "grade", "Judgment", "relevance_score"])
+def test_a_grade_of_0_is_no_positive_whatever_it_is_called(grade, tmp_path):
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text("".join(f'{{"_id": "{key}", "text": "{key} sky"}}\n' for key in "abc"))
+    (folder / "queries.jsonl").write_text('{"_id": "1", "text": "why sky"}\n')
+    (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\t{grade}\n1\ta\t1\n1\tb\t0\n")
+    assert load_pairs(folder).rows["positive_ids"][:] == [["a"]]
+    judged = [{"query-id": "1", "corpus-id": "a", grade: 1}, {"query-id": "1", "corpus-id": "b", grade: 0}]
+    tables = {"corpus": {"a": "sky", "b": "sea"}, "queries": {"1": "why sky"}, "qrels": judged}
+    assert load_pairs(tables).rows["positive_ids"][:] == [["a"]]
+
+
+def test_what_may_be_a_grade_under_another_name_is_asked_for(tmp_path):
+    judged = [{"query-id": "1", "corpus-id": "a", "stars": 0}]
+    tables = {"corpus": {"a": "sky"}, "queries": {"1": "why sky"}, "qrels": judged}
+    with pytest.raises(DataError, match="'stars', which may be their grade, and no 'score'"):
+        load_pairs(tables)
+
+
+def test_a_query_id_with_two_texts_is_refused():
+    queries = [{"_id": "1", "text": "why"}, {"_id": "1", "text": "how"}]
+    tables = {"corpus": {"a": "sky"}, "queries": queries, "qrels": {"1": ["a"]}}
+    with pytest.raises(DataError, match="'1' has two texts, 'why' and 'how'"):
+        load_pairs(tables)
+
+
+def test_a_label_that_is_not_understood_is_warned_of_and_one_that_is_leaves_rows_out():
+    rows = [{"query": "why", "positive": "sky", "label": "y"}, {"query": "how", "positive": "sea", "label": "partly"}]
+    with pytest.warns(HardNegWarning, match="'label' beside 'positive' is not read as relevance"):
+        assert len(load_pairs(rows).rows) == 2
+    rows = [{"query": "why", "positive": "sky", "Label": 1}, {"query": "how", "positive": "sea", "Label": 0}]
+    assert load_pairs(rows).rows["query"][:] == ["why"]
+    rows = [{"query": "why", "positive_ids": "a", "label": 1}, {"query": "how", "positive_ids": "b", "label": 0}]
+    assert load_pairs(rows).rows["query"][:] == ["why"]
+
+
+def test_rows_may_lack_keys_that_others_have():
+    rows = load_corpus([{"text": "sky"}, {"text": "sea", "_id": "2", "title": "water"}]).rows
+    assert rows["_id"][:] == [None, "2"] and rows["title"][:] == [None, "water"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (",question,answer\n0,why,because\n1,how,so\n", ["why", "how"]),
+        ("question,answer,\nwhy,because,\nhow,so,\n", ["why", "how"]),
+        ("Question?,Answer?\nwhy,because\nhow,so\n", ["why", "how"]),
+        ("question;answer, short\nwhy, mom;because\nhow, dad;so\n", ["why, mom", "how, dad"]),
+    ],
+)
+def test_names_of_columns_as_programs_write_them(text, expected, tmp_path):
+    (tmp_path / "rows.csv").write_text(text)
+    pairs = load_pairs(tmp_path / "rows.csv")
+    assert pairs.rows[pairs.columns.get("query", "query")][:] == expected
+
+
+def test_files_that_begin_differently_are_refused_and_names_that_stand_twice(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "why is the sky so,it scatters light all day\nhow do tides come,the moon pulls the sea\n"
+    )
+    (tmp_path / "b.csv").write_text("question,answer\nwho,me\n")
+    with pytest.raises(DataError, match="b.csv begins with 'question', 'answer', and .*a.csv with .why is the sky so"):
+        load_pairs(str(tmp_path / "*.csv"))
+    (tmp_path / "c.csv").write_text("question,answer,answer\nwhy,because,so\n")
+    with pytest.raises(DataError, match="names several columns 'answer'"):
+        load_pairs(tmp_path / "c.csv")
+
+
+def test_documents_of_a_folder_are_one_corpus_and_lines_end_at_line_ends(tmp_path):
+    for name in ("a", "test", "eval-guide"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"_id": "{name}", "text": "{name} sky"}}\n')
+    assert sorted(load_corpus(tmp_path).rows["_id"][:]) == ["a", "eval-guide", "test"]
+    (tmp_path / "docs.txt").write_text("one\u2028line\nanother\x0cline\n")
+    assert len(load_corpus(tmp_path / "docs.txt").rows) == 2

@@ -128,8 +128,7 @@ def test_labels(labels):
     expected = {"query_id": "q", "query": "x", "positive": ["y"], "positive_ids": ["1"]}
     assert from_format(Dataset.from_dict(pair))[0] == expected | {"negatives": ["z"], "negative_ids": ["2"]}
     lists = {"query": ["x"], "docs": [["y", "z"]], "labels": [labels]}
-    with pytest.warns(HardNegWarning, match="'docs' for the positive"):
-        assert from_format(Dataset.from_dict(lists))[0] == {"query": "x", "positive": ["y"], "negatives": ["z"]}
+    assert from_format(Dataset.from_dict(lists))[0] == {"query": "x", "positive": ["y"], "negatives": ["z"]}
 
 
 def test_labels_that_do_not_say_what_is_relevant():
