@@ -64,8 +64,9 @@ def by_names(rows: Dataset, told: Columns) -> ReadPairs:
     Raises:
         ColumnError: names do not tell which column is the query, or which the positive.
     """
-    for role in (role for role in ROLES if role in told and told[role] not in rows.column_names):
-        raise missing_column(told[role], rows.column_names, "table of pairs", role)
+    for role, name in dict(told).items():
+        if role in ROLES and name not in rows.column_names:
+            raise missing_column(str(name), rows.column_names, "table of pairs", role)
     schema = _canonical(rows.features.arrow_schema, told)
     named = Named.of(schema)
     query, positive, unknown = named.query, named.positive, list(named.unknown)

@@ -64,7 +64,9 @@ def _as_mined(rows: Dataset, told: Columns) -> ReadPairs | None:
         return pairs
     try:
         return labelled(pairs, label)
-    except (DataError, ConfigError) as error:  # perhaps a label of something else than relevance
+    except (DataError, ConfigError) as error:
+        if named in dict(told).values():
+            return pairs
         warn(
             f"{label!r} beside {named!r} is not read as relevance, and every row counts as a positive: {error} Call "
             "the column otherwise where it says something else."
