@@ -130,8 +130,8 @@ def standing() -> str:
 
 
 def show(text: str) -> None:
-    """Write a text where the bars go, unless they are switched off or this is not the first rank."""
-    if _is_shown():
+    """Write a text where the bars go, unless they are switched off, also by TQDM_DISABLE, or this is not rank 0."""
+    if _is_shown() and not os.environ.get("TQDM_DISABLE"):
         from tqdm.auto import tqdm
 
         tqdm.write(text, file=sys.stderr)
