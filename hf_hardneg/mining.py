@@ -110,7 +110,8 @@ def mine(
         for split in mined.values():
             attach(split, recipe)
         warn_of_negatives(mined.values(), miner.retrieval.reader.columns.positive)
-        _say_what_is_short(mined.values(), miner.num_negatives)
+        if miner.on_shortage == "keep_fewer":
+            _say_what_is_short(mined.values(), miner.num_negatives)
         return DatasetDict(mined) if isinstance(job.pairs, DatasetDict) else mined[""]
 
 

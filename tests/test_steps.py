@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets, disable_progress_bars, enable_progress_bars
 
 from hf_hardneg import BM25, Denoised, HardNegatives, Strategy, mine
 from hf_hardneg.filters import AbsoluteMargin, Filter, RelativeMargin
@@ -264,3 +264,17 @@ def test_a_filter_whose_code_changed_is_another_one_also_before_a_cross_encoder(
         strategy = Strategy([BM25(20)], [stage, Denoised(shared_words, scored_depth=20)])
         rows, fresh = (mined(folder, pairs, corpus, strategy) for folder in (cache, cache / f"fresh {stage is one}"))
         assert rows[:] == fresh[:] and sum(map(len, rows["negatives"])) > 0
+
+
+def test_rows_that_are_short_are_counted_aloud_unless_they_are_filled(tmp_path, capsys):
+    pairs = Dataset.from_dict({"query": ["red rock", "zebra"], "positive": ["red rock lava", "striped horse"]})
+    corpus = ["red rock lava", "striped horse", "red chalk"]
+    said = "2 of 2 rows have fewer than 2 negatives, 1 of them none: report() of the rows"
+    enable_progress_bars()
+    try:
+        mine(pairs, corpus, num_negatives=2, cache_dir=str(tmp_path))
+        assert said in capsys.readouterr().err
+        mine(pairs, corpus, num_negatives=1, cache_dir=str(tmp_path), on_shortage="pad_random")
+        assert "rows have fewer" not in capsys.readouterr().err
+    finally:
+        disable_progress_bars()

@@ -104,7 +104,11 @@ def _check_alike(first: Sequence[str], is_named: bool, begins: list[list[str]], 
     Raises:
         DataError: one has names in its first line and the other has not, or has others.
     """
-    if not begins or (begins[0] == first if is_named else len(begins[0]) == len(first) and not _are_usual(begins[0])):
+    if not begins or begins[0] == first:
+        return
+    if is_named and all(first) and sorted(begins[0]) == sorted(first):
+        return
+    if not is_named and len(begins[0]) == len(first) and not _are_usual(begins[0]):
         return
     raise DataError(
         f"{path} begins with {', '.join(map(repr, begins[0]))[:80]}, and {as_in} with "

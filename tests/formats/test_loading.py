@@ -379,6 +379,13 @@ def test_files_that_begin_differently_are_refused_and_names_that_stand_twice(tmp
         load_pairs(tmp_path / "c.csv")
 
 
+def test_files_may_have_the_same_columns_in_another_order(tmp_path):
+    (tmp_path / "a.csv").write_text("question,answer\nwhy,because\n")
+    (tmp_path / "b.csv").write_text("answer,question\nme,who\n")
+    rows = load_pairs(str(tmp_path / "*.csv")).rows
+    assert rows["question"][:] == ["why", "who"] and rows["answer"][:] == ["because", "me"]
+
+
 def test_documents_of_a_folder_are_one_corpus_and_lines_end_at_line_ends(tmp_path):
     for name in ("a", "test", "eval-guide"):
         (tmp_path / f"{name}.jsonl").write_text(f'{{"_id": "{name}", "text": "{name} sky"}}\n')
