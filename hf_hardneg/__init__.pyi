@@ -1,4 +1,6 @@
 from hf_hardneg.audits import audit as audit
+from hf_hardneg.audits.reviewing import review as review
+from hf_hardneg.audits.verdicts import Verdicts as Verdicts
 from hf_hardneg.candidates import Candidates as Candidates
 from hf_hardneg.corpus.columns import Columns as Columns
 from hf_hardneg.filters import AbsoluteMargin as AbsoluteMargin
@@ -33,8 +35,6 @@ from hf_hardneg.retrievers import Reranked as Reranked
 from hf_hardneg.retrievers import Retriever as Retriever
 from hf_hardneg.retrievers.attach import attach_bm25 as attach_bm25
 from hf_hardneg.retrievers.attach import attach_dense as attach_dense
-from hf_hardneg.reviews.reviewing import review as review
-from hf_hardneg.reviews.verdicts import Verdicts as Verdicts
 from hf_hardneg.samplers import DistanceWeighted as DistanceWeighted
 from hf_hardneg.samplers import Importance as Importance
 from hf_hardneg.samplers import RankZone as RankZone

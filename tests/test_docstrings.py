@@ -23,7 +23,7 @@ import hf_hardneg.hub
 import hf_hardneg.models
 import hf_hardneg.training
 from hf_hardneg import mine
-from hf_hardneg.reviews.verdict_log import HumanVerdict
+from hf_hardneg.audits.verdict_log import HumanVerdict
 from hf_hardneg.training import Refresher, cross_batch_loss
 from tests.models.test_encoder import tiny
 

@@ -1,9 +1,12 @@
-"""`audit` tells what is wrong with mined negatives, whoever mined them."""
+"""How far mined negatives can be trusted, whoever mined them.
 
-from hf_hardneg.audits.auditing import audit
-from hf_hardneg.audits.checks import CHECKS
-from hf_hardneg.audits.findings import Finding
-from hf_hardneg.audits.judging import Estimate, Judge
-from hf_hardneg.audits.result import Audit
+- Checks tell what is wrong with them: `audit`, an `Audit` of `Finding`s by `CHECKS`.
+- A model estimates how many are false: `Judge`, `Estimate`.
+- People look at them on a page, and what they say serves mining, reports and cards: `review`, `Verdicts`.
+"""
 
-__all__ = ["CHECKS", "Audit", "Estimate", "Finding", "Judge", "audit"]
+from __future__ import annotations
+
+from hf_hardneg.runtime.lazy import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -47,7 +47,7 @@ class Said:
 
     def known_positives(self, columns: Columns | None) -> list[Dataset]:
         """The pairs that were judged relevant, for `mine`."""
-        from hf_hardneg.reviews import Verdicts
+        from hf_hardneg.audits import Verdicts
 
         return [] if self.verdicts is None else [Verdicts(self.verdicts).positives(columns)]
 

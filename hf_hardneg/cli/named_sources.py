@@ -115,7 +115,7 @@ def with_verdicts(rows: Dataset, mined: str, named: str | None) -> Dataset:
         ConfigError: the named file is not there.
         DataError: it holds something else.
     """
-    from hf_hardneg.reviews import Verdicts
+    from hf_hardneg.audits import Verdicts
 
     path = verdicts_of(mined, named)
     return rows if named is None and not path.exists() else Verdicts(path).on(rows)

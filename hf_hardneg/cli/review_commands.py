@@ -37,8 +37,8 @@ def review(reviewed: Reviewed) -> None:
     A query at a time, the most suspicious negatives first: j and k go on and back, y is relevant, n is not, u takes it
     back. Then mine again with --verdicts, or see what it says of the others with report.
     """
-    from hf_hardneg.reviews import Verdicts
-    from hf_hardneg.reviews import review as opened
+    from hf_hardneg.audits import Verdicts
+    from hf_hardneg.audits import review as opened
 
     path = verdicts_of(reviewed.mined, reviewed.verdicts)
     rows = mined_split(reviewed.mined, split=reviewed.split)

@@ -1,6 +1,6 @@
 """Estimate how many mined negatives are false, where something other than the retriever's score can tell.
 
-People can, by verdicts (`hf_hardneg.reviews`), and a cross-encoder, as far as it is right. What people judged counts as
+People can, by verdicts (`hf_hardneg.audits`), and a cross-encoder, as far as it is right. What people judged counts as
 they said. Of the others a random sample tells, where people judged one; else the cross-encoder; else nothing does, and
 only bounds are known: what people look at first is suspicious, so its share says nothing of the rest.
 """

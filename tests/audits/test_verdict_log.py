@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hf_hardneg.audits import verdict_log
+from hf_hardneg.audits.verdict_log import HumanVerdict, VerdictLog, keys_of_pairs, read_verdicts
 from hf_hardneg.errors import ConfigError, DataError, StoreError
-from hf_hardneg.reviews import verdict_log
-from hf_hardneg.reviews.verdict_log import HumanVerdict, VerdictLog, keys_of_pairs, read_verdicts
 
 
 def verdict(number, score, **options):
@@ -62,8 +62,8 @@ def test_the_last_verdict_of_a_pair_counts_and_undo_takes_back_what_stands(steps
 WRITER = """
 import sys
 from pathlib import Path
-from tests.reviews.test_verdict_log import add
-from hf_hardneg.reviews.verdict_log import VerdictLog
+from tests.audits.test_verdict_log import add
+from hf_hardneg.audits.verdict_log import VerdictLog
 log = VerdictLog(Path(sys.argv[1]))
 for number in range(10_000):
     add(log, number, number % 2)

@@ -9,7 +9,7 @@ import sys
 from datasets import load_from_disk
 
 from hf_hardneg.cli import main
-from tests.reviews.pages import asked
+from tests.audits.pages import asked
 from tests.worlds import world
 
 

@@ -8,10 +8,10 @@ import pytest
 from datasets import Dataset, concatenate_datasets, load_from_disk
 
 from hf_hardneg import Verdicts, mine, review
+from hf_hardneg.audits.review_server import LONGEST_BODY
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
-from hf_hardneg.reviews.review_server import LONGEST_BODY
+from tests.audits.pages import asked, rows_of, running
 from tests.hub.hostile import TEXTS
-from tests.reviews.pages import asked, rows_of, running
 from tests.worlds import world
 
 SUSPICIOUS = f"rows?order={quote('most suspicious first')}"

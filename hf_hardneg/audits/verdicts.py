@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.arrays.lists import combined, flat, lengths, listed, ragged
+from hf_hardneg.audits.verdict_log import HumanVerdict, keys_of_pairs, read_verdicts
 from hf_hardneg.corpus.columns import DRAWN, VERDICTS, Columns
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.filters.denoised import Denoised
 from hf_hardneg.reports.estimates import JUDGED, chances_of
 from hf_hardneg.reports.report import readable_recipe
-from hf_hardneg.reviews.verdict_log import HumanVerdict, keys_of_pairs, read_verdicts
 from hf_hardneg.runtime.arguments import Folder, checked
 from hf_hardneg.store.disk import written
 from hf_hardneg.text.hashes import NONE, normalized_keys, pair_keys

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_hardneg.arrays.grouping import spread
+from hf_hardneg.audits.orders import ORDERS, Order, judge_column
+from hf_hardneg.audits.verdict_log import HumanVerdict, VerdictLog, keys_of_pairs
+from hf_hardneg.audits.verdicts import pair_columns, pair_keys_of
+from hf_hardneg.audits.word_marks import marked, terms_of
 from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.queries import PairColumns
-from hf_hardneg.reviews.orders import ORDERS, Order, judge_column
-from hf_hardneg.reviews.verdict_log import HumanVerdict, VerdictLog, keys_of_pairs
-from hf_hardneg.reviews.verdicts import pair_columns, pair_keys_of
-from hf_hardneg.reviews.word_marks import marked, terms_of
 from hf_hardneg.text.hashes import NONE
 
 if TYPE_CHECKING:

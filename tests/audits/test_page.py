@@ -8,8 +8,8 @@ import pytest
 from datasets import load_from_disk
 
 from hf_hardneg import Verdicts, audit, mine, report
+from tests.audits.pages import rows_of, running
 from tests.hub.hostile import TEXTS
-from tests.reviews.pages import rows_of, running
 from tests.worlds import world
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

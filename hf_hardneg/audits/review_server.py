@@ -19,10 +19,10 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from hf_hardneg.audits.orders import ORDERS
+from hf_hardneg.audits.shown_rows import ShownRows
 from hf_hardneg.errors import ConfigError, HardNegError
 from hf_hardneg.reports.templates import rendered
-from hf_hardneg.reviews.orders import ORDERS
-from hf_hardneg.reviews.shown_rows import ShownRows
 
 LOOPBACK = "127.0.0.1"
 NAMES = (LOOPBACK, "localhost")
@@ -42,8 +42,8 @@ HEADERS = {
 }
 FILES = {
     "look.css": ("reports", "text/css"),
-    "review.css": ("reviews", "text/css"),
-    "review.js": ("reviews", "text/javascript"),
+    "review.css": ("audits", "text/css"),
+    "review.js": ("audits", "text/javascript"),
 }
 """Files of the package that the page loads: their room, and their type."""
 
@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read(self, name: str) -> tuple[str, bytes]:
         if name == "":
-            return "text/html", rendered("reviews/review.html.jinja", orders=list(ORDERS)).encode()
+            return "text/html", rendered("audits/review.html.jinja", orders=list(ORDERS)).encode()
         if name in FILES:
             room, kind = FILES[name]
             return kind, files("hf_hardneg").joinpath(room, name).read_bytes()

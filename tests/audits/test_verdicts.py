@@ -9,12 +9,12 @@ from datasets import Dataset
 
 from hf_hardneg import Verdicts, audit, mine, report, to_format
 from hf_hardneg.arrays.statistics import wilson_interval
+from hf_hardneg.audits.orders import random_sample
+from hf_hardneg.audits.verdict_log import HumanVerdict
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.recipes.recipe import attach
 from hf_hardneg.reports.estimates import false_negatives
-from hf_hardneg.reviews.orders import random_sample
-from hf_hardneg.reviews.verdict_log import HumanVerdict
 from tests.hub.mined import RECIPE, ROWS
 from tests.hub.mined import mined as by_hand
 from tests.worlds import SMALL, encode, world

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from hf_hardneg.audits.review_server import ReviewServer
+from hf_hardneg.audits.shown_rows import ShownRows
+from hf_hardneg.audits.verdict_log import VerdictLog
+from hf_hardneg.audits.verdicts import pair_columns
 from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.errors import DataError
 from hf_hardneg.reports.templates import rendered
-from hf_hardneg.reviews.review_server import ReviewServer
-from hf_hardneg.reviews.shown_rows import ShownRows
-from hf_hardneg.reviews.verdict_log import VerdictLog
-from hf_hardneg.reviews.verdicts import pair_columns
 from hf_hardneg.runtime.arguments import Folder, Range, checked
 from hf_hardneg.store.disk import scratch
 
@@ -82,6 +82,6 @@ def _opened_in_browser(url: str) -> Iterator[None]:
     """
     with scratch() as folder:
         page = folder / "open.html"
-        page.write_text(rendered("reviews/open.html.jinja", url=url), encoding="utf-8")
+        page.write_text(rendered("audits/open.html.jinja", url=url), encoding="utf-8")
         webbrowser.open(page.as_uri())
         yield

@@ -3,7 +3,7 @@ import math
 import numpy as np
 from datasets import Dataset
 
-from hf_hardneg.reviews.orders import as_mined, random_sample, suspicious_first
+from hf_hardneg.audits.orders import as_mined, random_sample, suspicious_first
 from hf_hardneg.text.keys import normalized
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_hardneg.reviews.word_marks import LONGEST, marked, terms_of
+from hf_hardneg.audits.word_marks import LONGEST, marked, terms_of
 from tests.hub.hostile import TEXTS
 
 

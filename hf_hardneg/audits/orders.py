@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import spread
 from hf_hardneg.arrays.lists import flat, lengths, listed
+from hf_hardneg.audits.verdicts import pair_keys_of
 from hf_hardneg.reports.hardness import best_scores, compare
-from hf_hardneg.reviews.verdicts import pair_keys_of
 from hf_hardneg.text.hashes import NONE
 
 if TYPE_CHECKING:
