@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,12 @@ from hf_hardneg.strategies import Strategy, concise, resolve
 from hf_hardneg.text.keys import Dedupe
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
+    from hf_hardneg.pipeline.found import Found
     from hf_hardneg.pipeline.options import Documents
+    from hf_hardneg.pipeline.padding import Chosen
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,18 +153,29 @@ class HardNegatives:
     def __call__(self, batch: Any) -> Any:
         """The batch in the form it came, with `negatives` and the columns that explain them.
 
+        For an iterator of batches, as Spark's `mapInArrow` and `mapInPandas` give, it returns an iterator.
+
         Raises:
             ColumnError, DataError: the rows cannot be read.
             ConfigError: a margin has no positive score to compare with, or a worker would touch CUDA.
         """
+        if isinstance(batch, Iterator):
+            return map(self, batch)
         end_with_pool()
         rows = Batch.of(batch, self.retrieval.reader.columns.query)
         names = written(self.selection.filtering.filters)
         check_own(rows.columns, names, rows.fields("mining") if "mining" in rows.columns else ())
+        return self.selection.emit(rows, *self._chosen(rows))
+
+    def columns_of(self, batch: Any) -> pa.Table:
+        """What mining adds to a batch alone, as `Selection` does for candidates that are stored."""
+        rows = Batch.of(batch, self.retrieval.reader.columns.query)
+        return self.selection.table(rows, *self._chosen(rows))
+
+    def _chosen(self, rows: Batch) -> tuple[Found, Chosen]:
         queries = self.retrieval.reader.read(rows.columns)
         retrieved = self.rescoring.add(self.retrieval.search(queries), queries)
-        chosen = self.selection.choose(retrieved, queries)
-        return self.selection.emit(rows, retrieved, chosen)
+        return retrieved, self.selection.choose(retrieved, queries)
 
 
 OPTIONS = frozenset(inspect.signature(HardNegatives).parameters) - {"corpus", "strategy"}

@@ -35,6 +35,8 @@ def as_arrow(values: Any, name: str) -> pa.ChunkedArray:
             f"Column {name!r} of type {type(values).__name__} cannot be read ({error}). Mining reads strings, whole "
             "numbers, lists of those, and vectors. Cast it, or name another column."
         ) from error
+    if pa.types.is_null(array.type) and not len(array):
+        array = pa.array([], pa.string())  # an empty frame of objects, from which engines infer what comes out
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
 
 

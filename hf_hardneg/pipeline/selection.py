@@ -89,11 +89,14 @@ class Selection:
         return {**parts, **rows, "filtering": self.filtering.identity, "sampler": sampler}
 
     def __call__(self, batch: Any) -> Any:
-        """The columns of mined data for a batch with candidates; where rules drop rows, of those left, with `ROW`."""
+        """The `table` of a batch that has candidates."""
         rows = Batch.of(batch, self.reader.columns.query)
         retrieved = Found.from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
         needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
-        chosen = self.choose(retrieved, needed(rows.columns))
+        return self.table(rows, retrieved, self.choose(retrieved, needed(rows.columns)))
+
+    def table(self, rows: Batch, retrieved: Found, chosen: Chosen) -> pa.Table:
+        """The columns of mined data alone; where rules drop rows, of those left, with `ROW`."""
         added = self.columns(rows, retrieved, chosen)
         if self.drops_rows:
             stays = pa.array(chosen.stays)

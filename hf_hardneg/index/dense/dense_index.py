@@ -245,6 +245,8 @@ class DenseIndex:
 
     def queries(self, vectors: Any, *, what: str = "query vectors") -> np.ndarray:
         """Checked query vectors, normalised where the similarity is cosine; (n, d) float32."""
+        if not len(vectors):
+            return np.zeros((0, self.width), np.float32)
         matrix = checked_vectors(vectors, what=what, width=self.width)
         return normalized(matrix) if self.similarity == "cosine" else matrix
 
