@@ -71,6 +71,10 @@ class StoreError(HardNegError, ValueError):
     """Files of an index that are missing, truncated, altered, or belong to something else."""
 
 
+class DocumentStoreError(HardNegError, OSError):
+    """A vector database, search engine or index file that cannot be reached, refuses, or changed while it was used."""
+
+
 class ModelError(HardNegError, ValueError):
     """A model that cannot be loaded, or describes something that is not supported."""
 
