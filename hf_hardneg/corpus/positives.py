@@ -100,22 +100,26 @@ class CorpusKeys:
         position, is_known = isin_sorted(keys, table)
         return np.where(is_known, order[position], -1)
 
+    def row_of_ids(self, ids: list[str]) -> np.ndarray:
+        """Corpus row of each id, (n,) int64; -1 where the corpus has none."""
+        position, is_known = isin_sorted(text_keys(ids, "exact"), self._array("sorted_ids"))
+        return np.where(is_known, self._array("by_id")[position], -1)
+
     def rows_of_ids(self, ids: list[str], column: str) -> np.ndarray:
         """Corpus row of each id in a column of the pairs, (n,) int64.
 
         Raises:
             DataError: an id is not in the corpus.
         """
-        table = self._array("sorted_ids")
-        position, is_known = isin_sorted(text_keys(ids, "exact"), table)
-        if not is_known.all():
-            missing = list(dict.fromkeys(ids[i] for i in np.flatnonzero(~is_known)))
+        rows = self.row_of_ids(ids)
+        if (rows < 0).any():
+            missing = list(dict.fromkeys(ids[i] for i in np.flatnonzero(rows < 0)))
             raise DataError(
                 f"{len(missing)} ids of the column {column!r} are not in the corpus, such as "
                 f"{', '.join(map(repr, missing[:3]))}. "
                 "Give the corpus those ids belong to, name its id column with columns={'id': ...}, or drop those rows."
             )
-        return self._array("by_id")[position]
+        return rows
 
 
 def corpus_keys(corpus: Corpus, dedupe: Dedupe) -> CorpusKeys:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers.base import Retriever, Searcher, Sources, bound, check_retrievers, rows_of, vector_part
 from hf_hardneg.retrievers.bm25 import BM25, BM25Searcher
-from hf_hardneg.retrievers.dense import Dense, DenseSearcher, dense_part
+from hf_hardneg.retrievers.dense import Dense
+from hf_hardneg.retrievers.dense_searcher import DenseSearcher, dense_index, dense_part
 from hf_hardneg.retrievers.hybrid import Hybrid, HybridSearcher, fused
 from hf_hardneg.retrievers.random import Random, RandomSearcher
 from hf_hardneg.retrievers.reranked import Reranked, RerankedSearcher
@@ -31,6 +32,7 @@ __all__ = [
     "Sources",
     "bound",
     "check_retrievers",
+    "dense_index",
     "dense_part",
     "fused",
     "rows_of",

@@ -171,6 +171,8 @@ class Retriever(ABC):
         uses_vectors (`bool`, defaults to `False`): whether it is built from what `encoder=`, `vector_column=` or
             `index=` give.
         scored_depth (`int`, defaults to 0): how many documents of a query it scores with a cross-encoder.
+        searches_elsewhere (`bool`, defaults to `False`): whether what it searches is there already and holds this very
+            corpus, so that it cannot be tried on a part of it.
     """
 
     name: ClassVar[str]
@@ -200,8 +202,13 @@ class Retriever(ABC):
         def scored_depth(self) -> int:
             """How many documents of a query it scores with a cross-encoder."""
 
+        @property
+        def searches_elsewhere(self) -> bool:
+            """Whether what it searches is there already."""
+
     else:
         depth, can_score, has_vectors, uses_vectors, scored_depth = None, False, False, False, 0
+        searches_elsewhere = False
 
     @property
     def parts(self) -> tuple[Retriever, ...]:

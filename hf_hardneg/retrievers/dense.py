@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_hardneg.corpus.documents import Corpus
-from hf_hardneg.corpus.positives import PositiveList
-from hf_hardneg.corpus.queries import Queries
-from hf_hardneg.errors import ConfigError, unknown_name, warn
+from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.index.dense.adoption import adopt_faiss
 from hf_hardneg.index.dense.approximate import build_approximate, checked_factory, chosen_factory
 from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity
 from hf_hardneg.index.dense.gpu import Device, check_device
-from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers.attach import index_corpus, load
 from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
+from hf_hardneg.retrievers.dense_searcher import DenseSearcher
+from hf_hardneg.retrievers.stores.document_store import DocumentStore
+from hf_hardneg.retrievers.stores.drivers import document_store_of
+from hf_hardneg.retrievers.stores.store_opening import opened_store
 from hf_hardneg.runtime.arguments import AtLeastOne, ShareAboveZero, check_fields
 
 if TYPE_CHECKING:
@@ -91,6 +90,9 @@ class Dense(Retriever):
                 "vectors of the corpus. Drop one of them."
             )
         encoder = load(sources.encoder, sources.corpus)
+        collection = document_store_of(sources.index)
+        if collection is not None:
+            return self._stored(collection, sources.corpus, encoder)
         if sources.index is None:
             index = index_corpus(
                 sources.dataset, sources.corpus, encoder, sources.vector_column, self.similarity or "cosine"
@@ -115,13 +117,39 @@ class Dense(Retriever):
         factory = "exact" if on_gpu else chosen_factory(self.factory, documents, exact)
         if factory == "exact":
             return exact
+        vectors = exact.queries(asked, what="sample vectors") if len(asked := self._sample(encoder)) else None
+        return build_approximate(exact, factory, recall=self.recall, sample=vectors)
+
+    def _sample(self, encoder: Encoder | None) -> Any:
+        """Vectors of the sample, encoded where it holds texts."""
         asked: Any = list(self.sample)
         if asked and isinstance(asked[0], str):
             if encoder is None:
                 raise ConfigError("sample= holds texts and there is no encoder=. Pass one, or give vectors.")
-            asked = encoder.encode(asked, kind="query")
-        vectors = exact.queries(asked, what="sample vectors") if len(asked) else None
-        return build_approximate(exact, factory, recall=self.recall, sample=vectors)
+            return encoder.encode(asked, kind="query")
+        return asked
+
+    def _stored(self, collection: DocumentStore, corpus: Corpus, encoder: Encoder | None) -> Searcher:
+        """The searcher of a document store in the place of an index.
+
+        Raises:
+            ConfigError: it searches words, or otherwise than this asks for.
+        """
+        where = f"The document store {collection.address}"
+        if not collection.uses_vectors:
+            raise ConfigError(
+                f"{where} searches words, and Dense() vectors. Use it as a part: Strategy([{collection!r}])."
+            )
+        if self.factory not in EXACT or self.device == "cuda":
+            what = f"device={self.device!r}" if self.factory in EXACT else f"factory={self.factory!r}"
+            raise ConfigError(f"{where} has its own index, which {what} cannot change. Drop {what}.")
+        index = opened_store(collection, corpus, encoder=encoder, recall=self.recall, sample=self._sample(encoder))
+        if self.similarity not in (None, index.similarity):
+            raise ConfigError(
+                f"{where} compares vectors by {index.similarity}, not by {self.similarity}. Drop similarity=, or give "
+                "the collection that metric."
+            )
+        return DenseSearcher(index, encoder)
 
 
 def _user_index(sources: Sources) -> Any:
@@ -134,94 +162,3 @@ def _user_index(sources: Sources) -> Any:
         known = sources.dataset.list_indexes()
         raise unknown_name("index (neither attached to the corpus nor a file)", str(index), known)
     return getattr(index, "faiss_index", index)
-
-
-@dataclass(frozen=True)
-class DenseSearcher(Searcher):
-    """Searches a dense index."""
-
-    index: DenseIndex
-    encoder: Encoder | None
-    name: ClassVar[str] = "dense"
-
-    @property
-    def score_kind(self) -> str:
-        """`"cosine"`, `"dot"` or `"l2"` (negative squared distance)."""
-        return self.index.similarity
-
-    @property
-    def identity(self) -> str:
-        """The index, and the model of the queries."""
-        return self.index.identity + (f" {self.encoder.digest}" if self.encoder is not None else "")
-
-    @property
-    def recall(self) -> float | None:
-        """Share of the exact 100 nearest that search finds, as measured on a sample; `None` where it is exact."""
-        return self.index.measured and self.index.measured.recall
-
-    @property
-    def measurement(self) -> dict[str, Any]:
-        """How the recall was measured, and of which index; empty where search is exact."""
-        measured = self.index.measured
-        if measured is None:
-            return {}
-        asked = {name: getattr(measured, name) for name in ("target", "depth", "queries", "sample")}
-        return {**asked, "factory": self.index.factory}
-
-    def prepare(self, queries: Queries) -> np.ndarray:
-        """Vectors of the queries, (n, d): from their column, else encoded."""
-        if queries.vectors is not None:
-            vectors = self.index.queries(queries.vectors)
-        elif self.encoder is not None:
-            vectors = self.index.queries(self.encoder.encode(queries.texts, kind="query"))
-        else:
-            raise ConfigError(
-                "The queries have no vectors. Pass encoder=, the model of the corpus, or columns={'query_vector': ...}."
-            )
-        zero = np.flatnonzero(self._without_direction(vectors))
-        if len(zero):
-            warn(
-                f"{len(zero)} of {len(vectors)} query vectors have length zero, such as that of "
-                f"{queries.texts[zero[0]]!r}: no document is near them, so none is retrieved for them by vectors. Look "
-                "at those texts (empty ones?) and at the model."
-            )
-        return vectors
-
-    def _without_direction(self, vectors: np.ndarray) -> np.ndarray:
-        """Which vectors (n, d) all documents are equally near to, (n,) bool."""
-        return (self.index.similarity != "l2") & (vectors == 0).all(axis=1)
-
-    def search(self, queries: np.ndarray, k: np.ndarray) -> Hits:
-        """See `Searcher`."""
-        return self.index.search(queries, np.where(self._without_direction(queries), 0, k))
-
-    def score(self, queries: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """See `Searcher`."""
-        return self.index.score_rows(queries, query, rows)
-
-    def score_texts(self, queries: np.ndarray, query: np.ndarray, texts: list[str]) -> np.ndarray:
-        """See `Searcher`."""
-        if self.encoder is None:
-            return super().score_texts(queries, query, texts)
-        return self.index.score_vectors(queries, query, self._encoded(texts))
-
-    def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """See `Searcher`."""
-        return self.index.vectors(rows)
-
-    def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> np.ndarray:
-        """Vectors of the positives, (n, d); NaN where a text outside the corpus cannot be encoded."""
-        vectors: np.ndarray = super().prepare_documents(positives, corpus)
-        texts = [text for text in positives.text if text is not None]
-        if texts and self.encoder is not None:
-            vectors[positives.row < 0] = self._encoded(texts)
-        return vectors
-
-    def _encoded(self, texts: list[str]) -> np.ndarray:
-        encoder = cast("Encoder", self.encoder)
-        return self.index.queries(encoder.encode(texts, kind="document"), what="positive vectors")
-
-
-def dense_part(searcher: Searcher) -> DenseSearcher | None:
-    """The part of a searcher that holds a dense index, whose vectors new weights replace."""
-    return next((part for part in searcher.parts if isinstance(part, DenseSearcher)), None)

@@ -19,7 +19,7 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.index.dense.dense_index import DenseIndex
 from hf_hardneg.pipeline.exclusion import ALLOWED, judged
-from hf_hardneg.retrievers import dense_part
+from hf_hardneg.retrievers import dense_index
 from hf_hardneg.runtime.arguments import AtLeastOne, Checked, checked
 
 
@@ -75,18 +75,18 @@ class StepRetrieval(Checked):
         Raises:
             ConfigError: the miner has no dense index.
         """
-        part = dense_part(miner.retrieval.searcher)
-        if part is None:
+        index = dense_index(miner.retrieval.searcher)
+        if index is None:
             raise ConfigError(
                 f"StepRetrieval.of() got {miner!r}, which has no vectors; only a miner with a dense retriever has. "
                 "Give HardNegatives(corpus, 'dense', encoder=, known_positives=[pairs])."
             )
-        if part.index.transforms:
+        if index.transforms:
             raise ConfigError(
                 f"StepRetrieval.of() got {miner!r}, whose index keeps transformed vectors; a loss would compare "
                 "them with queries that are not. Give an index without L2norm, PCA, OPQ or the like before it."
             )
-        return cls(index=part.index, reader=miner.retrieval.reader, neg_topk=neg_topk)
+        return cls(index=index, reader=miner.retrieval.reader, neg_topk=neg_topk)
 
     @checked
     def __call__(self, queries: Tensor, batch: Any) -> Retrieved:

@@ -26,7 +26,7 @@ from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.models.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.models.forward import quiet_transformers
 from hf_hardneg.pipeline.options import with_options_of
-from hf_hardneg.retrievers import dense_part
+from hf_hardneg.retrievers import dense_index
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked, fit
 from hf_hardneg.runtime.ranks import Ranks, launched_ranks
 from hf_hardneg.store import directories
@@ -249,9 +249,9 @@ class Refresher:
             self._mined(miner, number, block, rows).write(work / f"{block.start}.npz")
         self.ranks.wait()
         if self.ranks.rank == 0:
-            part = dense_part(miner.retrieval.searcher)
-            if part is not None:
-                self.generations.adopt_index(number, part.index)
+            index = dense_index(miner.retrieval.searcher)
+            if index is not None:
+                self.generations.adopt_index(number, index)
             mined = Generation.joined([Generation.read(work / f"{block.start}.npz") for block in blocks])
             self._publish(number, parameters, covered, mined)
             self._tidy(work)
@@ -357,6 +357,11 @@ class Refresher:
             raise ConfigError(
                 f"strategy={self.strategy!r} uses no vectors, so new weights change nothing. Refresh a dense one such "
                 "as 'ance_offline' or 'positive_aware', and give this one as warm_start=."
+            )
+        if any(part.searches_elsewhere for part in strategy.retriever.parts):
+            raise ConfigError(
+                f"strategy={self.strategy!r} searches a document store, whose vectors stay as they are while the model "
+                "changes; only what is encoded anew with each refresh is allowed. Give Dense() in its place."
             )
         if warm_start is not None and resolve(warm_start).uses_vectors:
             raise ConfigError(

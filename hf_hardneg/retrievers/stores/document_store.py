@@ -1,112 +1,114 @@
-"""What a document store is: where documents of the user's lie, and who searches them."""
+"""What a document store is: where documents of the user's lie, and who searches them; a retriever of its own."""
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+import functools
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, ClassVar
 
-import numpy as np
-import pyarrow as pa
+from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.retrievers.attach import load
+from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
+from hf_hardneg.retrievers.stores.addresses import Address, address_of
+from hf_hardneg.retrievers.stores.collection import ID, TEXT, TIMEOUT, VECTOR, Collection, Description
+from hf_hardneg.retrievers.stores.store_opening import opened_store
+from hf_hardneg.retrievers.stores.store_searchers import StoreSearcher, WordStoreSearcher
+from hf_hardneg.runtime.arguments import AtLeastOne, ShareAboveZero, check_fields
 
-ID, TEXT, VECTOR = "id", "text", "vector"
-"""The columns of what `fetch` and `scan` return."""
+__all__ = ["ID", "TEXT", "TIMEOUT", "VECTOR", "Description", "DocumentStore"]
 
-_clients: dict[tuple[int, DocumentStore], Any] = {}
-"""Connections of this process: those of its parent are never used after a fork."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Description:
-    """What a document store says of one collection.
-
-    Args:
-        score_kind (`str`): `"cosine"`, `"dot"`, `"l2"` or `"bm25"`.
-        count (`int`): documents.
-        width (`int`, *optional*): dimensions of its vectors; `None` where it searches by words.
-        mark (`str`): changes whenever the collection does, as far as the store can tell; part of every identity.
-        max_k (`int`, *optional*): the most hits for one query.
-        max_batch (`int`, *optional*): the most queries of one call.
-        has_texts (`bool`, defaults to `True`): whether it holds texts beside vectors.
-        efforts (`tuple[int, ...]`, *optional*): values of `effort` that `search` takes, rising, where the search is
-            approximate; empty where it is exact.
-    """
-
-    score_kind: Literal["cosine", "dot", "l2", "bm25"]
-    count: int
-    width: int | None
-    mark: str
-    max_k: int | None = None
-    max_batch: int | None = None
-    has_texts: bool = True
-    efforts: tuple[int, ...] = ()
+NOT_OPTIONS = ("address", "depth", "recall")
+"""Fields that no address sets."""
 
 
 @dataclass(frozen=True)
-class DocumentStore(ABC):
-    """One collection of a document store; pickles as its address and options, never with a connection or a secret.
+class DocumentStore(Collection, Retriever):
+    """A collection of a document store, which is a retriever: its documents whose vectors are nearest to the query's.
 
-    Subclasses are frozen dataclasses whose fields say where the collection is and how its columns are called. Secrets
-    come from the environment, when `connect` runs.
+    Subclasses are frozen dataclasses, whose further fields say how columns are called and the like; an address sets
+    them too, as `?text=body&exact=false` does. Secrets come from the environment, when `connect` runs.
 
     Args:
         address (`str`): the URI of the collection, without a secret.
+        depth (`int`, *optional*): candidates for each query; by default what the other parts need.
+        recall (`float`, defaults to 0.98): share of the 100 nearest documents that an approximate search must find; its
+            effort is raised until it does.
     """
 
-    address: str
-    scheme: ClassVar[str]
-    """The first part of its addresses, such as `"qdrant"`."""
-    extra: ClassVar[str]
-    """The extra of this package that installs its client."""
+    _: KW_ONLY
+    depth: AtLeastOne | None = None
+    recall: ShareAboveZero = 0.98
+    secret: ClassVar[str] = "the variables that its client reads"
+    """The environment variables that hold its secrets, in words."""
+    has_users: ClassVar[bool] = False
+    """Whether a name may stand before the host."""
+
+    def __init_subclass__(cls, **told: Any) -> None:
+        super().__init_subclass__(**told)
+        if "scheme" in cls.__dict__ and "name" not in cls.__dict__:
+            cls.name = cls.scheme
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        place = self.place
+        if place.scheme != self.scheme:
+            raise ConfigError(
+                f"{type(self).__name__}({self.address!r}) has an address of {place.scheme}; those of {self.scheme} are "
+                f"allowed. Give one that begins {self.scheme}://."
+            )
+        options = {part.name for part in fields(self)}.difference(NOT_OPTIONS)
+        for name, value in place.options:
+            if name not in options:
+                raise unknown_name(f"option of an address of {self.scheme}", name, options)
+            object.__setattr__(self, name, _read(value, getattr(self, name)))
+        check_fields(self)
+
+    @functools.cached_property
+    def place(self) -> Address:
+        """The parts of the address."""
+        return address_of(self.address, secret=self.secret, has_users=self.has_users)
 
     @property
-    def client(self) -> Any:
-        """The connection of this process, opened when it is first asked for."""
-        key = (os.getpid(), self)
-        if key not in _clients:
-            _clients[key] = self.connect()
-        return _clients[key]
+    def score_kind(self) -> str:
+        """See `Retriever`; of vectors it is known once bound."""
+        return "cosine" if self.uses_vectors else "bm25"
 
-    def disconnect(self) -> None:
-        """Forget the connection of this process; the next call opens another."""
-        _clients.pop((os.getpid(), self), None)
+    @property
+    def uses_vectors(self) -> bool:
+        """Whether vectors are searched, and not words."""
+        return True
 
-    @abstractmethod
-    def connect(self) -> Any:
-        """A new connection."""
+    @property
+    def can_score(self) -> bool:
+        """See `Retriever`: vectors of documents give scores of chosen pairs."""
+        return self.uses_vectors
 
-    @abstractmethod
-    def describe(self) -> Description:
-        """What the collection is now."""
+    @property
+    def has_vectors(self) -> bool:
+        """See `Retriever`."""
+        return self.uses_vectors
 
-    @abstractmethod
-    def search(
-        self, queries: np.ndarray | Sequence[str], k: int, effort: int | None = None
-    ) -> list[tuple[list[str], np.ndarray]]:
-        """Ids and scores of the best hits of each query, in any order; never more than k, maybe fewer.
+    @property
+    def searches_elsewhere(self) -> bool:
+        """See `Retriever`."""
+        return True
 
-        Args:
-            queries (`np.ndarray` or `Sequence[str]`): vectors (n, d) float32, or texts where the kind is `"bm25"`; at
-                most `max_batch`.
-            k (`int`): at most `max_k`.
-            effort (`int`, *optional*): of `efforts`. Where it is not given, the search is exact if the store can, else
-                as the store does it by default.
+    def bind(self, sources: Sources) -> Searcher:
+        """The searcher over a corpus whose documents the collection has, by their ids."""
+        if not self.uses_vectors:
+            return WordStoreSearcher(opened_store(self, sources.corpus))
+        encoder = load(sources.encoder, sources.corpus)
+        return StoreSearcher(opened_store(self, sources.corpus, encoder=encoder, recall=self.recall), encoder)
 
-        Returns:
-            For each query its ids, and their scores (hits,) float32; higher is better: cosine similarity, inner
-            product, negative *squared* Euclidean distance, or BM25.
-        """
+    def joined(self, texts: Iterable[Any]) -> str:
+        """The text of a document in several columns: what is there of them, joined by a space."""
+        return " ".join(str(text) for text in texts if text is not None)
 
-    @abstractmethod
-    def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> pa.Table:
-        """Columns `id`, `text` and, asked for, `vector`, in the order asked.
 
-        Raises:
-            DocumentStoreError: an id is unknown.
-        """
-
-    @abstractmethod
-    def scan(self, *, vectors: bool = False) -> Iterator[pa.RecordBatch]:
-        """All documents once, as `fetch` returns them, in an order that stays while nothing changes."""
+def _read(value: str, default: Any) -> Any:
+    """Read an option of an address as its default is."""
+    if isinstance(default, bool):
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        return words.get(value.lower(), value)
+    return int(value) if isinstance(default, int) and value.isdecimal() else value

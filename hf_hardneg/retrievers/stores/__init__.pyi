@@ -1,0 +1,3 @@
+from hf_hardneg.retrievers.stores.collection import Description as Description
+from hf_hardneg.retrievers.stores.document_store import DocumentStore as DocumentStore
+from hf_hardneg.retrievers.stores.drivers import document_store as document_store

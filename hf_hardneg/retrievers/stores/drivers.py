@@ -1,0 +1,43 @@
+"""Every document store by the scheme of its addresses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hf_hardneg.errors import unknown_name
+from hf_hardneg.retrievers.stores.addresses import scheme_of
+from hf_hardneg.retrievers.stores.document_store import DocumentStore
+
+DRIVERS: dict[str, type[DocumentStore]] = {driver.scheme: driver for driver in list[type[DocumentStore]]()}
+"""By scheme; a driver is added here, in the stub of this folder, and in the contract of the tests."""
+ALSO = {"postgres": "postgresql", "rediss": "redis", "elasticsearch": "opensearch"}
+"""Other schemes in use."""
+
+
+def document_store(address: str) -> DocumentStore:
+    """The document store behind a URI.
+
+    Raises:
+        UnknownNameError: nothing reads its scheme.
+        ConfigError: it holds a secret, or options that the store does not have.
+    """
+    scheme = scheme_of(address) or address.partition(":")[0]
+    driver = DRIVERS.get(ALSO.get(scheme, scheme))
+    if driver is None:
+        raise unknown_name("scheme of a document store", scheme, DRIVERS)
+    return driver(address)
+
+
+def is_document_store(source: Any) -> bool:
+    """Whether a value is a document store, or the URI of a collection in it."""
+    if isinstance(source, DocumentStore):
+        return True
+    scheme = scheme_of(source) if isinstance(source, str) else None
+    return scheme is not None and ALSO.get(scheme, scheme) in DRIVERS
+
+
+def document_store_of(source: Any) -> DocumentStore | None:
+    """The document store that a value is, or whose URI it is; `None` for anything else."""
+    if not is_document_store(source):
+        return None
+    return source if isinstance(source, DocumentStore) else document_store(source)

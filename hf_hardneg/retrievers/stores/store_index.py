@@ -1,0 +1,219 @@
+"""A document store as an index over a corpus: over-fetched, checked, turned into rows, and in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hf_hardneg.arrays.vectors import checked_vectors
+from hf_hardneg.corpus.batches import matrix
+from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.positives import CorpusKeys
+from hf_hardneg.errors import ConfigError, DocumentStoreError
+from hf_hardneg.index.dense.approximate import Measured
+from hf_hardneg.index.dense.dense_index import TIE_SLACK, normalized, score_vectors
+from hf_hardneg.index.hits import Hits, best_first
+from hf_hardneg.retrievers.base import rows_of
+from hf_hardneg.retrievers.stores.collection import VECTOR, Collection, Description
+from hf_hardneg.store import directories
+
+STORED = "store"
+"""How the identity of a document store begins."""
+CHUNK = 256
+"""Queries asked at once, where the store takes so many."""
+FETCHED = 1000
+"""Documents whose vectors are asked for at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreIndex:
+    """A collection, as it was when it was opened, whose documents a corpus has; pickles as paths and addresses.
+
+    It is asked as `DenseIndex` is. Each call asks the store whether the collection is still the same, so that no hits
+    of two states are mixed.
+
+    Args:
+        collection (`Collection`): answers.
+        state (`Description`): what it was when it was opened.
+        corpus (`Corpus`), keys (`CorpusKeys`): the documents, and their rows by their ids.
+        measured (`Measured`, *optional*): effort and recall of an approximate search.
+    """
+
+    collection: Collection
+    state: Description
+    corpus: Corpus
+    keys: CorpusKeys
+    measured: Measured | None = None
+
+    @property
+    def similarity(self) -> Any:
+        """`"cosine"`, `"dot"`, `"l2"` (negative squared distance), or `"bm25"`."""
+        return self.state.score_kind
+
+    @property
+    def identity(self) -> str:
+        """Names what hits depend on besides the queries, without saying where the store is."""
+        asked = (self.collection.address, self.state.count, self.state.mark, repr(self.collection))
+        effort = f" effort {self.effort}" if self.effort is not None else ""
+        return f"{STORED}-{directories.bytes_digest(json.dumps(asked).encode())[:24]}{effort}"
+
+    @property
+    def effort(self) -> int | None:
+        """How hard an approximate search tries."""
+        return None if self.measured is None else self.measured.effort["effort"]
+
+    @property
+    def factory(self) -> str:
+        """The kind of store."""
+        return self.collection.scheme
+
+    @property
+    def transforms(self) -> tuple[Any, ...]:
+        """See `DenseIndex`; none."""
+        return ()
+
+    @property
+    def width(self) -> int:
+        """Dimension of the vectors."""
+        return self.state.width or 0
+
+    @property
+    def query_width(self) -> int:
+        """See `DenseIndex`."""
+        return self.width
+
+    def check_unchanged(self) -> None:
+        """Raise for a collection that is not as it was opened.
+
+        Raises:
+            DocumentStoreError: it changed.
+        """
+        now = self.collection.patiently(self.collection.describe)
+        if now != self.state:
+            changes = [
+                f"its {name} was {was} and is {getattr(now, name)}"
+                for name, was in asdict(self.state).items()
+                if was != getattr(now, name)
+            ]
+            raise DocumentStoreError(
+                f"{self.collection.address} changed while it was mined: {'; '.join(changes)}. Rows of one job are of "
+                "one state. Let what writes to it end, and mine again: what is stored of the old state is not used."
+            )
+
+    def queries(self, vectors: Any, *, what: str = "query vectors") -> np.ndarray:
+        """Checked vectors, of length one where the similarity is cosine; (n, d) float32."""
+        checked = checked_vectors(vectors, what=what, width=self.width)
+        return normalized(checked) if self.similarity == "cosine" else checked
+
+    def search(self, queries: np.ndarray | Sequence[str], k: np.ndarray) -> Hits:
+        """The best documents of each query, best first, ties in corpus order.
+
+        Args:
+            queries (`np.ndarray` or `Sequence[str]`): vectors (n, d), as returned by `queries`, or texts.
+            k (`np.ndarray`): (n,) int64, how many, for each query.
+
+        Raises:
+            DocumentStoreError: the store gives fewer than it has, unknown ids, or changed.
+            ConfigError: more are asked for than it gives for one query.
+        """
+        k = np.minimum(k, self.state.count)
+        parts = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+        order = np.argsort(k, kind="stable")
+        order = order[k[order] > 0]
+        size = min(self.state.max_batch or CHUNK, CHUNK)
+        self.check_unchanged()
+        for start in range(0, len(order), size):
+            asked = order[start : start + size]
+            query, ids, scores = self._asked(queries, asked, int(k[asked].max()))
+            parts.append(Hits(query, self._rows(ids), scores))
+        self.check_unchanged()
+        return best_first(Hits(*(np.concatenate(part) for part in zip(*parts, strict=True))), k)
+
+    def _asked(self, queries: Any, asked: np.ndarray, k: int) -> tuple[np.ndarray, list[str], np.ndarray]:
+        """The query (m,), id and score (m,) of the `k` best documents of some queries, and of a few more."""
+        most = self.state.max_k or self.state.count
+        if k > most:
+            raise ConfigError(
+                f"{self.collection.address} gives at most {most:,} documents for one query, and {k:,} are needed with "
+                "the known positives among them. Ask for a smaller depth, or raise the limit of the store."
+            )
+        wanted = min(k + TIE_SLACK, most, self.state.count)
+        part = rows_of(queries, asked)
+        answers = self.collection.patiently(lambda: self.collection.search(part, wanted, self.effort))
+        self._check_answers(answers, asked, wanted)
+        query = np.repeat(asked, [len(ids) for ids, _ in answers])
+        scores = np.concatenate([np.asarray(scores, np.float32) for _, scores in answers])
+        return query, [name for ids, _ in answers for name in ids], scores
+
+    def _check_answers(self, answers: Sequence[Any], asked: np.ndarray, wanted: int) -> None:
+        where = self.collection.address
+        if len(answers) != len(asked):
+            raise DocumentStoreError(
+                f"{where} answered {len(answers)} of {len(asked)} queries; each needs its answer. Look at the store."
+            )
+        fewest = min(len(ids) for ids, _ in answers)
+        if self.state.width is not None and fewest < wanted:
+            raise DocumentStoreError(
+                f"{where} gave {fewest} of the {wanted} nearest documents for a query and holds {self.state.count:,}; "
+                "all that are asked for are needed, or ranks would be wrong. Raise the effort of its index, or have it "
+                "search exactly."
+            )
+        if not all(np.isfinite(scores).all() for _, scores in answers):
+            raise DocumentStoreError(
+                f"{where} gave scores that are no numbers, as for documents with NaN or zero vectors. Look at those."
+            )
+
+    def _rows(self, ids: list[str]) -> np.ndarray:
+        """The corpus row of each id, (n,) int64; without ids in the corpus, they are row numbers.
+
+        Raises:
+            DocumentStoreError: the corpus has no such document.
+        """
+        if self.corpus.id_column is None:
+            ids = [f"row-{name}" for name in ids]
+        rows = self.keys.row_of_ids(ids)
+        if (rows < 0).any():
+            missing = ids[int(np.argmin(rows))]
+            raise DocumentStoreError(
+                f"{self.collection.address} gave the document {missing!r}, which the corpus does not have under that "
+                "id; both must name documents alike. Give the corpus that the store was filled from, name its column "
+                "of ids with columns={'id': ...}, or the store's with ?id= in its address."
+            )
+        return rows
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors of chosen corpus rows, (n, d) float32, as queries are compared with them."""
+        unique, inverse = np.unique(rows, return_inverse=True)
+        parts = [np.zeros((0, self.width), np.float32), *(part for _, part in self._fetched(unique))]
+        return np.concatenate(parts)[inverse]
+
+    def _fetched(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Vectors of corpus rows, block by block, each with the place of its first row."""
+        for start in range(0, len(rows), FETCHED):
+            ids = self.corpus.ids(rows[start : start + FETCHED]).to_pylist()
+            ids = [name.removeprefix("row-") for name in ids] if self.corpus.id_column is None else ids
+            yield start, self.vectors_of(self.collection.patiently(lambda: self.collection.fetch(ids, vectors=True)))  # noqa: B023
+
+    def vectors_of(self, table: pa.Table | pa.RecordBatch) -> np.ndarray:
+        """The vectors in what the store gives, (n, d) float32."""
+        column = pa.chunked_array([column]) if isinstance(column := table.column(VECTOR), pa.Array) else column
+        return self.queries(matrix(column), what=f"vectors in {self.collection.address}")
+
+    def score_rows(self, vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Scores of chosen (query, corpus row) pairs, (n,) float32, by vectors that the store gives."""
+        unique, inverse = np.unique(rows, return_inverse=True)
+        scores = np.empty(len(rows), np.float32)
+        for start, documents in self._fetched(unique):
+            inside = np.flatnonzero((inverse >= start) & (inverse < start + len(documents)))
+            places = inverse[inside] - start
+            scores[inside] = score_vectors(self.similarity, vectors, documents, query[inside], places)
+        return scores
+
+    def score_vectors(self, vectors: np.ndarray, query: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """Scores of chosen (query, vector) pairs, (n,) float32; `documents` is (n, d)."""
+        return score_vectors(self.similarity, vectors, documents, query, np.arange(len(query)))

@@ -1,0 +1,147 @@
+"""Opening a document store: its documents are compared with the corpus, its recall is measured and raised, once."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.positives import corpus_keys
+from hf_hardneg.errors import ConfigError, DocumentStoreError, warn
+from hf_hardneg.index.dense.approximate import DEPTH, SAMPLE, Measured, measured_of
+from hf_hardneg.index.dense.dense_index import normalized
+from hf_hardneg.retrievers.stores.collection import Collection
+from hf_hardneg.retrievers.stores.store_index import StoreIndex
+from hf_hardneg.store import directories, kinds
+
+if TYPE_CHECKING:
+    from hf_hardneg.models.encoder import Encoder
+
+OPENED = "opened.json"
+COMPARED, ALIKE = 8, 0.9
+"""Documents that are encoded to see whether the store's vectors are of the same model, and the least median cosine."""
+ROUNDING = 2e-6
+"""By how much equal scores differ between the store's arithmetic and ours."""
+
+
+def opened_store(
+    collection: Collection,
+    corpus: Corpus,
+    *,
+    encoder: Encoder | None = None,
+    recall: float = 0.98,
+    sample: Any = (),
+) -> StoreIndex:
+    """A collection that holds the documents of a corpus, with the effort at which it finds what was asked for.
+
+    Args:
+        collection (`Collection`): answers.
+        corpus (`Corpus`): has its documents, by id; without ids, ids in the store are row numbers from 0.
+        encoder (`Encoder`, *optional*): of the queries; it is compared with the vectors in the store.
+        recall (`float`, defaults to 0.98): share of the 100 nearest documents to find.
+        sample (array-like, *optional*): (n, d) vectors of queries; by default documents stand in.
+
+    Raises:
+        DocumentStoreError: the store does not answer, or has other documents than the corpus.
+        ConfigError: the search does not reach the recall.
+    """
+    state = collection.patiently(collection.describe)
+    if state.count != len(corpus):
+        raise DocumentStoreError(
+            f"{collection.address} holds {state.count:,} documents, the corpus has {len(corpus):,}; each document of "
+            "one must be in the other, by its id. Mine with the address as the corpus, or give the corpus that the "
+            "store was filled from."
+        )
+    index = StoreIndex(collection=collection, state=state, corpus=corpus, keys=corpus_keys(corpus, "normalized"))
+    asked = index.queries(sample, what="sample vectors") if len(sample) else None
+    setting = {
+        "index": index.identity,
+        "corpus": corpus.digest,
+        "target": recall,
+        "sample": None if asked is None else directories.bytes_digest(asked),
+        "model": getattr(encoder, "digest", None),
+    }
+    build = functools.partial(_open, index, encoder, recall, asked)
+    directory = directories.obtain(corpus.cache, kinds.RECALL, setting, build, corpus.about)
+    told = directories.read_object(directory, OPENED)
+    return replace(index, measured=Measured(**told)) if told else index
+
+
+def _open(
+    index: StoreIndex, encoder: Encoder | None, recall: float, sample: np.ndarray | None, directory: Path
+) -> None:
+    """Look at a collection once, and write what is measured."""
+    if index.state.width is not None and index.state.has_texts and encoder is not None:
+        _check_model(index, encoder)
+    measured = _tuned(index, recall, sample) if index.state.efforts else None
+    index.check_unchanged()
+    (directory / OPENED).write_text(json.dumps({} if measured is None else asdict(measured)))
+
+
+def _check_model(index: StoreIndex, encoder: Encoder) -> None:
+    """Warn where a model gives other vectors for a few texts than the store holds.
+
+    Raises:
+        DataError: they are of another width.
+    """
+    rows = _spread(index, COMPARED)
+    encoded = index.queries(encoder.encode(index.corpus.texts(rows).to_pylist(), kind="document"), what="vectors")
+    cosines = (normalized(encoded) * normalized(index.vectors(rows))).sum(axis=1)
+    if np.median(cosines) < ALIKE:
+        warn(
+            f"encoder= gives other vectors for documents of {index.collection.address} than it holds, with cosines of "
+            f"{np.median(cosines):.2f} in the middle; queries must be encoded by the model of the documents. Pass the "
+            "model with which the store was filled, with its prompts."
+        )
+
+
+def _spread(index: StoreIndex, wanted: int) -> np.ndarray:
+    """Corpus rows all over it, at most so many, ascending."""
+    total = len(index.corpus)
+    return np.sort(np.random.default_rng(1).choice(total, min(wanted, total), replace=False))
+
+
+def _tuned(index: StoreIndex, target: float, sample: np.ndarray | None) -> Measured:
+    """The least effort at which the recall is reached.
+
+    Raises:
+        ConfigError: none reaches it.
+    """
+    asked = index.vectors(_spread(index, SAMPLE)) if sample is None else sample[:SAMPLE]
+    depth = min(DEPTH, index.state.count)
+    begun = time.perf_counter()
+    least = _least(index, asked, depth)
+    exact_seconds = time.perf_counter() - begun
+    for effort in index.state.efforts:
+        told: dict[str, Any] = {"target": target, "sample": "documents" if sample is None else "given"}
+        told |= {"effort": {"effort": effort}, "exact_seconds": exact_seconds}
+        trial = replace(index, measured=Measured(recall=0.0, depth=depth, queries=0, seconds=0.0, **told))
+        measured = measured_of(lambda: trial.search(asked, np.full(len(asked), depth)), least, depth, **told)  # noqa: B023
+        if measured.recall >= target:
+            return measured
+    raise ConfigError(
+        f"{index.collection.address} finds {measured.recall:.4f} of the {depth} nearest at its highest effort, "
+        f"{effort}; less than recall={target}. Have it search exactly, give its index more links or lists, or pass a "
+        "lower recall=."
+    )
+
+
+def _least(index: StoreIndex, asked: np.ndarray, depth: int) -> np.ndarray:
+    """The exact score of the `depth`-th nearest document of each query, (n,) float32, over all vectors in the store."""
+    best = np.full((len(asked), 0), -np.inf, np.float32)
+    for batch in index.collection.scan(vectors=True):
+        documents = index.vectors_of(batch)
+        scores = asked @ documents.T
+        if index.similarity == "l2":
+            scores = 2 * scores - (asked**2).sum(axis=1)[:, None] - (documents**2).sum(axis=1)
+        best = np.concatenate([best, scores], axis=1)
+        if best.shape[1] > depth:
+            best = np.partition(best, best.shape[1] - depth, axis=1)[:, -depth:]
+    least = best.min(axis=1)
+    return least - np.float32(ROUNDING) * np.maximum(np.abs(least), 1)
