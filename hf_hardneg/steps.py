@@ -21,6 +21,7 @@ from hf_hardneg.pipeline.rescoring import Rescoring
 from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import ROW, replaced
 from hf_hardneg.runtime.versions import installed, joined
+from hf_hardneg.runtime.workers import cut
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.arrow_files import stored_rows
 from hf_hardneg.store.disk import written
@@ -110,7 +111,7 @@ class Steps:
         if not len(negatives):
             features = Features({**{name: pairs.features[name] for name in kept}, **negatives.features})
             return Dataset.from_dict({name: [] for name in features}, features=features)
-        return concatenate_datasets([pairs.select_columns(kept), negatives], axis=1).with_format(None)
+        return cut(concatenate_datasets([pairs.select_columns(kept), negatives], axis=1).with_format(None))
 
     def _rescored(self, candidates: Dataset, rescoring: Rescoring, origin: dict[str, Any]) -> Dataset:
         from datasets import concatenate_datasets

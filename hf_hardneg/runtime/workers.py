@@ -6,6 +6,7 @@ a lock leaves the others, and the caller, waiting for ever. Here each has a pipe
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import traceback
@@ -26,7 +27,8 @@ class _InWorker(Exception):
 
 
 def in_workers(
-    shares: Sequence[Callable[[Callable[[int], None]], None]],
+    shares: Sequence[Callable[[Any, Callable[[int], None]], None]],
+    rows: Any,
     tell: Callable[[int], None],
     *,
     desc: str,
@@ -35,7 +37,10 @@ def in_workers(
     """Do the shares of a work, each in a process of its own; a single one in this process.
 
     Args:
-        shares (`Sequence[Callable]`): called with a function to which each says how much more it has done.
+        shares (`Sequence[Callable]`): called with the rows, and a function to which each says how much more it has
+            done; each is pickled for its worker.
+        rows (`Dataset`): what all of them read. A worker that is forked has them from its parent; for others they are
+            pickled, see `compact`.
         tell (`Callable[[int], None]`): the same for the whole work.
         desc (`str`): the name of the work, for errors.
         asked (`int`, *optional*): the `num_proc=` of the user.
@@ -53,11 +58,11 @@ def in_workers(
         )
     if len(shares) < 2:
         for share in shares:
-            share(tell)
+            share(rows, tell)
         return
     done, told = multiprocess.RawArray("q", len(shares)), 0
     count, parent = len(shares), os.getpid()
-    parts = [_Share(dill.dumps(share), number, count, parent) for number, share in enumerate(shares)]
+    parts = [_Share(dill.dumps(share), _Shared(rows), number, count, parent) for number, share in enumerate(shares)]
     with _started(parts, done) as workers:
         while workers:
             multiprocess.connection.wait([worker.pipe for worker in workers], timeout=POLL)
@@ -66,11 +71,70 @@ def in_workers(
             tell(told - before)
 
 
+def compact(rows: Any) -> bytes:
+    """Pickle a dataset: rows in memory as Arrow streams, files as their paths.
+
+    Arrow pickles a slice of a table as all of the table, and a dataset in memory that stands beside columns in files is
+    cut into as many slices as there are files.
+    """
+    import dill
+    import pyarrow as pa
+
+    class Compact(dill.Pickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            if not isinstance(value, pa.Table):
+                return NotImplemented
+            stream = pa.BufferOutputStream()
+            with pa.ipc.new_stream(stream, value.schema) as writer:
+                writer.write_table(value)
+            return _table, (stream.getvalue().to_pybytes(),)
+
+    file = io.BytesIO()
+    Compact(file, recurse=False).dump(rows)
+    return file.getvalue()
+
+
+def cut(rows: Any) -> Any:
+    """Return a dataset whose slices in memory hold their own rows alone, so that pickling it writes no row twice.
+
+    Such slices come of columns in memory beside columns in several files; `Dataset.map(num_proc=)` pickles them all.
+    """
+    import dill
+    from datasets.table import InMemoryTable
+
+    blocks = [block for blocks in getattr(rows.data, "blocks", ()) for block in blocks]
+    return dill.loads(compact(rows)) if any(isinstance(block, InMemoryTable) for block in blocks) else rows
+
+
+def _table(stream: bytes) -> Any:
+    import pyarrow as pa
+
+    with pa.ipc.open_stream(stream) as reader:
+        return reader.read_all()
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Rows for a worker, pickled compactly where it is not forked."""
+
+    rows: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _shared, (compact(self.rows),)
+
+
+def _shared(pickled: bytes) -> _Shared:
+    import dill
+
+    return _Shared(dill.loads(pickled))
+
+
 @dataclass(frozen=True)
 class _Share:
-    """The work of one worker, pickled: the share `number` of `count`."""
+    """The work of one worker, pickled, and the rows that it reads: the share `number` of `count`."""
 
     work: bytes
+    shared: _Shared
     number: int
     count: int
     parent: int
@@ -85,7 +149,7 @@ class _Share:
         def tell(more: int) -> None:
             done[self.number] += more
 
-        dill.loads(self.work)(tell)
+        dill.loads(self.work)(self.shared.rows, tell)
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,12 @@ def map_rows(
     missing = list(_missing(done, len(rows), _part_size(len(rows), count)))
     left = sum(len(part) for part in missing)
     shares = [
-        partial(_map_parts, rows, function, parts, folder, batch_size)
+        partial(_map_parts, function, parts, folder, batch_size)
         for parts in (missing[number::count] for number in range(count))
         if parts
     ]
     with bar(total=len(rows), initial=len(rows) - left, desc=desc) as progress:
-        in_workers(shares, progress.update, desc=desc, asked=num_proc)
+        in_workers(shares, rows, progress.update, desc=desc, asked=num_proc)
     paths = dict(_parts(folder))
     return [paths[part].name for part in sorted([*done, *missing], key=lambda part: part.start)]
 
@@ -103,11 +103,11 @@ def _missing(done: Sequence[range], count: int, size: int) -> Iterator[range]:
 
 
 def _map_parts(
-    rows: Dataset,
     function: Callable[[Any], Any],
     parts: Sequence[range],
     folder: Path,
     batch_size: int,
+    rows: Dataset,
     tell: Callable[[int], None],
 ) -> None:
     """Map some parts, one after the other, and publish each; `tell` is called with the rows of each batch."""

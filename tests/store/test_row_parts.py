@@ -2,13 +2,18 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
+import dill
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
+from hf_hardneg import mine
 from hf_hardneg.errors import DataError
+from hf_hardneg.runtime import workers
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.arrow_files import stored_rows
 from hf_hardneg.store.inventory import inventory, prune
@@ -171,3 +176,62 @@ def test_work_of_another_user_is_left_alone(rows, tmp_path):
     assert squares(obtained(tmp_path, rows, Squares(tmp_path / "after"))) == RIGHT
     assert asked(tmp_path / "after") == list(range(ROWS))
     assert unfinished(tmp_path) == (folder, parts)
+
+
+def beside_parts(rows, tmp_path):
+    """Rows in memory beside columns in twenty files, which cut them into twenty slices."""
+    directory = obtained(
+        tmp_path, rows, lambda table: pa.table({"double": [2 * n for n in table["number"].to_pylist()]})
+    )
+    return concatenate_datasets([rows, concatenate_datasets(stored_rows(directory))], axis=1).with_format("arrow")
+
+
+def test_rows_in_memory_are_pickled_once_for_a_worker_that_is_not_forked(rows, tmp_path):
+    beside = beside_parts(rows, tmp_path)
+    assert len(dill.dumps(beside)) > PARTS * rows.data.nbytes
+    pickled = workers.compact(beside)
+    assert len(pickled) < 3 * rows.data.nbytes
+    assert dill.loads(pickled)[:].equals(beside[:])
+    assert all(len(column) == ROWS for column in dill.loads(pickled)[:].columns)
+
+
+def test_a_forked_worker_has_the_rows_of_its_parent(rows, tmp_path, monkeypatch):
+    beside = beside_parts(rows, tmp_path)
+    monkeypatch.setattr(workers, "compact", lambda rows: pytest.fail("rows were pickled"))
+    mapped = obtained(tmp_path / "workers", beside, Squares(tmp_path / "log"), num_proc=2)
+    assert squares(mapped) == RIGHT
+
+
+SPAWNED = """
+import sys
+import multiprocess
+from datasets import Dataset
+from hf_hardneg import mine
+
+if __name__ == "__main__":
+    multiprocess.set_start_method(sys.argv[1])
+    texts = [f"word{row} common{row % 7} other{row % 5}" for row in range(80)]
+    pairs = Dataset.from_dict({"query": [text[:7] for text in texts], "positive": texts})
+    corpus = Dataset.from_dict({"text": texts})
+    print(mine(pairs, corpus, num_proc=2, num_negatives=2, cache_dir=sys.argv[2])["negatives"])
+"""
+
+
+@pytest.mark.slow
+def test_spawned_workers_mine_the_same_rows(tmp_path):
+    script = tmp_path / "spawned.py"
+    script.write_text(SPAWNED)
+    mined = [
+        subprocess.check_output([sys.executable, script, method, tmp_path / method], text=True).splitlines()[-1]
+        for method in ("fork", "spawn")
+    ]
+    assert mined[0] == mined[1] != "[]"
+
+
+def test_what_is_mined_beside_rows_in_memory_is_pickled_once(tmp_path):
+    """As `Dataset.map(num_proc=)` does; each of twenty slices would bring all rows."""
+    texts = [f"word{row} common{row % 7} {'x' * 100}" for row in range(2000)]
+    pairs = Dataset.from_dict({"query": [text[:7] for text in texts], "positive": texts})
+    mined = mine(pairs, Dataset.from_dict({"text": texts}), "random", cache_dir=str(tmp_path))
+    assert len(dill.dumps(mined)) < 1.5 * len(dill.dumps(pairs))
+    assert mined["query"] == pairs["query"] and mined.features["positive"] == pairs.features["positive"]
