@@ -26,6 +26,8 @@ STORED = "store"
 """How the identity of a document store begins."""
 CHUNK = 256
 """Queries asked at once, where the store takes so many."""
+DIGITS = 19
+"""Of whole numbers that 63 bits do not hold."""
 FETCHED = 1000
 """Documents whose vectors are asked for at once."""
 
@@ -41,6 +43,7 @@ class StoreIndex:
         collection (`Collection`): answers.
         state (`Description`): what it was when it was opened.
         corpus (`Corpus`), keys (`CorpusKeys`): the documents, and their rows by their ids.
+        by_row (`bool`, defaults to `False`): whether the collection calls documents by their rows in the corpus.
         measured (`Measured`, *optional*): effort and recall of an approximate search.
     """
 
@@ -48,6 +51,7 @@ class StoreIndex:
     state: Description
     corpus: Corpus
     keys: CorpusKeys
+    by_row: bool = False
     measured: Measured | None = None
 
     @property
@@ -169,14 +173,12 @@ class StoreIndex:
             )
 
     def _rows(self, ids: list[str]) -> np.ndarray:
-        """The corpus row of each id, (n,) int64; without ids in the corpus, they are row numbers.
+        """The corpus row of each id, (n,) int64.
 
         Raises:
             DocumentStoreError: the corpus has no such document.
         """
-        if self.corpus.id_column is None:
-            ids = [f"row-{name}" for name in ids]
-        rows = self.keys.row_of_ids(ids)
+        rows = self.row_numbers(ids) if self.by_row else self.keys.row_of_ids(ids)
         if (rows < 0).any():
             missing = ids[int(np.argmin(rows))]
             raise DocumentStoreError(
@@ -185,6 +187,15 @@ class StoreIndex:
                 "of ids with columns={'id': ...}, or the store's with ?id= in its address."
             )
         return rows
+
+    def row_numbers(self, ids: list[str]) -> np.ndarray:
+        """The rows (n,) int64 that ids are the numbers of; -1 for what is none."""
+        rows = np.array([int(name) if name.isdecimal() and len(name) < DIGITS else -1 for name in ids], np.int64)
+        return np.where(rows < len(self.corpus), rows, -1)
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """What the collection calls documents in rows of the corpus."""
+        return rows.astype(str).tolist() if self.by_row else self.corpus.ids(rows).to_pylist()
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """Vectors of chosen corpus rows, (n, d) float32, as queries are compared with them."""
@@ -195,8 +206,7 @@ class StoreIndex:
     def _fetched(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Vectors of corpus rows, block by block, each with the place of its first row."""
         for start in range(0, len(rows), FETCHED):
-            ids = self.corpus.ids(rows[start : start + FETCHED]).to_pylist()
-            ids = [name.removeprefix("row-") for name in ids] if self.corpus.id_column is None else ids
+            ids = self.names(rows[start : start + FETCHED])
             yield start, self.vectors_of(self.collection.patiently(lambda: self.collection.fetch(ids, vectors=True)))  # noqa: B023
 
     def vectors_of(self, table: pa.Table | pa.RecordBatch) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
@@ -42,7 +43,7 @@ def opened_store(
 
     Args:
         collection (`Collection`): answers.
-        corpus (`Corpus`): has its documents, by id; without ids, ids in the store are row numbers from 0.
+        corpus (`Corpus`): has its documents, by id; ids in the store may be row numbers from 0 instead.
         encoder (`Encoder`, *optional*): of the queries; it is compared with the vectors in the store.
         recall (`float`, defaults to 0.98): share of the 100 nearest documents to find.
         sample (array-like, *optional*): (n, d) vectors of queries; by default documents stand in.
@@ -59,9 +60,11 @@ def opened_store(
             "store was filled from."
         )
     index = StoreIndex(collection=collection, state=state, corpus=corpus, keys=corpus_keys(corpus, "normalized"))
+    index = replace(index, by_row=_are_rows(index))
     asked = index.queries(sample, what="sample vectors") if len(sample) else None
     setting = {
         "index": index.identity,
+        "efforts": list(state.efforts),
         "corpus": corpus.digest,
         "target": recall,
         "sample": None if asked is None else directories.bytes_digest(asked),
@@ -99,6 +102,35 @@ def _check_model(index: StoreIndex, encoder: Encoder) -> None:
             f"{np.median(cosines):.2f} in the middle; queries must be encoded by the model of the documents. Pass the "
             "model with which the store was filled, with its prompts."
         )
+
+
+def _are_rows(index: StoreIndex) -> bool:
+    """Whether the collection calls documents by row numbers of the corpus: where it has none of some of their ids."""
+    rows, by_row = _spread(index, COMPARED), replace(index, by_row=True)
+    if index.corpus.id_column is None:
+        return True
+    ids = index.names(rows)
+    try:
+        index.collection.fetch(ids)
+    except DocumentStoreError as error:
+        with contextlib.suppress(DocumentStoreError):
+            index.collection.fetch(by_row.names(rows))
+            return True
+        raise DocumentStoreError(
+            f"{index.collection.address} does not give documents of the corpus by their ids, such as {ids[0]!r}, nor "
+            "by row numbers; either is allowed. Give the corpus that the store was filled from, or name its column of "
+            "ids with columns={'id': ...}."
+        ) from error
+    numbers = index.row_numbers(ids)
+    if not index.state.has_texts and (numbers >= 0).all() and (numbers != rows).any():
+        every = index.row_numbers(index.names(np.arange(len(index.corpus))))
+        if np.array_equal(np.sort(every), np.arange(len(every))):
+            warn(
+                f"What {index.collection.address} calls its vectors may be row numbers or ids of the corpus, which are "
+                "the same numbers in another order; they are read as ids. If they are row numbers, give the corpus "
+                "without its column of ids."
+            )
+    return False
 
 
 def _spread(index: StoreIndex, wanted: int) -> np.ndarray:
