@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -85,34 +86,99 @@ def mine(
     from datasets import DatasetDict
 
     check_keywords("mine()", options, OPTIONS | KEYWORDS)
-    check_options("HardNegatives", HardNegatives, options)
+    how = Running(num_proc=num_proc, batch_size=batch_size, confirm_cost=confirm_cost)
     with one_run(), directories.verifying(options.get("verify") is True):
-        job = opened("mine", pairs, corpus, strategy, options)
+        run = MiningRun.of("mine", (pairs, corpus, strategy), options, how, known_positives=known_positives)
+        mined = run.negatives()
+    return DatasetDict(mined) if isinstance(run.job.pairs, DatasetDict) else mined[""]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How a job is run, which changes no row; see `mine`."""
+
+    num_proc: int | None
+    batch_size: int
+    confirm_cost: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningRun:
+    """A job of `mine`, opened: all that is costly to build is there.
+
+    Args:
+        job (`JobInputs`): the data as they were opened.
+        pairs (`dict[str, Dataset]`): all rows by split, `""` where there are no splits.
+        rows (`dict[str, Dataset]`): the rows of each split that are mined here.
+        miner (`HardNegatives`): knows the positives of all rows.
+        steps (`Steps`): how it is run.
+    """
+
+    job: JobInputs
+    pairs: dict[str, Dataset]
+    rows: dict[str, Dataset]
+    miner: HardNegatives
+    steps: Steps
+
+    @classmethod
+    def of(
+        cls,
+        caller: str,
+        sources: tuple[Any, Any, str | Strategy],
+        options: Any,
+        how: Running,
+        *,
+        known_positives: Sequence[Dataset],
+        share: Callable[[int], range] = range,
+    ) -> MiningRun:
+        """Open a job, inside `one_run()`.
+
+        Args:
+            caller (`str`): the function that the user called.
+            sources (`tuple`): the pairs, the corpus and the strategy.
+            options (`dict`): of `HardNegatives`; what the data decide is added.
+            how (`Running`): how it is run.
+            known_positives (`Sequence[Dataset]`): see `mine`.
+            share (`Callable[[int], range]`, *optional*): which of so many rows of a split are mined here.
+        """
+        from datasets import DatasetDict
+
+        check_options("HardNegatives", HardNegatives, options)
+        job = opened(caller, *sources, options)
         if job.words:
             show(job.words)
         options.update(job.options)
-        splits = job.pairs if isinstance(job.pairs, DatasetDict) else {"": job.pairs}
-        rows = list(splits.values())
-        known = [*rows, *known_positives]
-        _check_own(rows, job.strategy, options)
+        splits = dict(job.pairs) if isinstance(job.pairs, DatasetDict) else {"": job.pairs}
+        rows = {name: _of_share(split, share(len(split))) for name, split in splits.items()}
+        known = [*splits.values(), *known_positives]
+        _check_own(list(splits.values()), job.strategy, options)
         miner = _opened(known, job, options)
-        if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows):
-            wanted = {**options, "known_positives": known_positives}
-            guard(rows, job.corpus, job.strategy, wanted, num_proc=num_proc, confirm_cost=confirm_cost)
+        if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows.values()):
+            wanted = {**options, "known_positives": known_positives if rows == splits else known}
+            planned = [split for split in rows.values() if len(split)] or list(splits.values())
+            guard(planned, job.corpus, job.strategy, wanted, num_proc=how.num_proc, confirm_cost=how.confirm_cost)
             miner = miner or HardNegatives(job.corpus, job.strategy, known_positives=known, **options)
-            _check_processes(miner, num_proc)
-            for split in rows:
+            _check_processes(miner, how.num_proc)
+            for split in splits.values():
                 miner.retrieval.reader.check_beside(split)
-        steps = Steps.of(miner, num_proc=num_proc, batch_size=batch_size)
-        mined = {name: steps.negatives(split, miner) for name, split in splits.items()}
-        versions = joined(version for split in rows for version in steps.versions(split, miner))
-        recipe = Recipe.of(miner, pairs=job.pairs, corpus=job.corpus, versions=versions)
+        steps = Steps.of(miner, num_proc=how.num_proc, batch_size=how.batch_size)
+        return cls(job=job, pairs=splits, rows=rows, miner=miner, steps=steps)
+
+    def negatives(self) -> dict[str, Dataset]:
+        """The rows with their negatives and the recipe, by split; what is probably a mistake in them is said."""
+        mined = {name: self.steps.negatives(split, self.miner) for name, split in self.rows.items()}
+        versions = joined(version for split in self.rows.values() for version in self.steps.versions(split, self.miner))
+        recipe = Recipe.of(self.miner, pairs=self.job.pairs, corpus=self.job.corpus, versions=versions)
         for split in mined.values():
             attach(split, recipe)
-        warn_of_negatives(mined.values(), miner.retrieval.reader.columns.positive)
-        if miner.on_shortage == "keep_fewer":
-            _say_what_is_short(mined.values(), miner.num_negatives)
-        return DatasetDict(mined) if isinstance(job.pairs, DatasetDict) else mined[""]
+        warn_of_negatives(mined.values(), self.miner.retrieval.reader.columns.positive)
+        if self.miner.on_shortage == "keep_fewer":
+            _say_what_is_short(mined.values(), self.miner.num_negatives)
+        return mined
+
+
+def _of_share(split: Dataset, rows: range) -> Dataset:
+    return split if len(rows) == len(split) else split.select(rows)
 
 
 def _check_own(splits: Sequence[Dataset], strategy: str | Strategy, options: Mapping[str, Any]) -> None:

@@ -62,6 +62,10 @@ class Steps:
         costly = [kinds.CANDIDATES, *([kinds.SIGNALS] if miner.rescoring.scorers else [])]
         return all(directories.exists(self.cache, kind, made_from[kind]) for kind in costly)
 
+    def made_from(self, pairs: Dataset, miner: HardNegatives) -> dict[str, Any]:
+        """What the negatives of some pairs depend on, as plain values."""
+        return _made_from(pairs, miner.retrieval, miner)[kinds.NEGATIVES]
+
     def versions(self, pairs: Dataset, miner: HardNegatives) -> list[dict[str, str]]:
         """The versions of packages with which each stored step of some pairs was run."""
         steps = [(self.cache, *step) for step in _made_from(pairs, miner.retrieval, miner).items()]

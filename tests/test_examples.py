@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import load_from_disk
 
 from tests.models.test_encoder import tiny
+from tests.worlds import world
 
 pytestmark = pytest.mark.slow
 
@@ -60,3 +62,34 @@ def test_adore(tmp_path):
     printed = run("train_adore.py", model, tmp_path / "out").splitlines()
     assert [line.partition(" 0.")[0] for line in printed] == ["step 0: MRR@10", "step 6: loss", "step 6: MRR@10"]
     assert (tmp_path / "out/query-model/model.safetensors").exists()
+
+
+def on_path(folder):
+    """An environment in which `hf-hardneg` is this tree."""
+    command = folder / "bin/hf-hardneg"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W ignore -m hf_hardneg.cli "$@"\n')
+    command.chmod(0o755)
+    return os.environ | {
+        "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HF_DATASETS_CACHE": str(folder / "datasets"),
+    }
+
+
+def test_shards_in_a_loop_and_as_tasks_of_an_array(tmp_path):
+    """Slurm runs the script for each task, with its number in the environment; what it does besides is not tried."""
+    pairs, corpus = (f"{tmp_path}/{name}.parquet" for name in ("pairs", "corpus"))
+    for rows, path in zip(world(1), (pairs, corpus), strict=True):
+        rows.to_parquet(path)
+    environment = on_path(tmp_path)
+    loop = ["bash", str(ROOT / "examples/shards.sh"), pairs, corpus, f"{tmp_path}/loop", "3"]
+    subprocess.run(loop, env=environment, check=True, timeout=180)
+    for task in ("1", "2"):
+        names = {"PAIRS": pairs, "CORPUS": corpus, "CACHE": f"{tmp_path}/cache", "OUT": f"{tmp_path}/array"}
+        environment |= {**names, "SHARDS": "2", "SLURM_ARRAY_TASK_ID": task}
+        subprocess.run(["bash", str(ROOT / "examples/shards.sbatch")], env=environment, check=True, timeout=180)
+    merging = ["hf-hardneg", "merge", f"{tmp_path}/array.parts", "--out", f"{tmp_path}/array", "-q"]
+    subprocess.run(merging, env=environment, check=True, timeout=180)
+    loop, array = (load_from_disk(f"{tmp_path}/{name}")[:] for name in ("loop", "array"))
+    assert loop == array and len(loop["query"]) == 36

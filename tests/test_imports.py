@@ -43,6 +43,7 @@ ROOMS = [
     "training",
     "generate",
     "hub",
+    "engines",
     "demo",
     "cli",
 ]

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from hf_hardneg.cli.commands import COMMANDS, SpreadingCommand
+from hf_hardneg.cli.commands import COMMANDS, SpreadingCommand, words
 from hf_hardneg.cli.terminal import Manner, complain, manner
 
 FAMILIES = (
     "mine_commands",
+    "shard_commands",
     "audit_commands",
     "report_commands",
     "review_commands",
@@ -32,10 +33,13 @@ GROUPS = {"cache": "What lies in the cache."}
 
 def run(arguments: Sequence[str]) -> int:
     """Parse arguments and run the command; return its status, 2 where no command can be made of them."""
+    token = words.set(tuple(arguments))
     try:
         status = application()(arguments, prog_name="hf-hardneg", standalone_mode=False)
     except UsageError as error:
         return _refused(error)
+    finally:
+        words.reset(token)
     return int(status or 0)
 
 

@@ -6,8 +6,10 @@ So that options stay a list of a few lines each, typer is shown the fields of al
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextvars import ContextVar
 from dataclasses import MISSING, Field, fields
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
@@ -20,6 +22,10 @@ from hf_hardneg.runtime.progress import alone, standing
 
 F = TypeVar("F", bound=Callable[..., int | None])
 KEPT = "What is finished is kept in the cache: the same command goes on from there."
+
+
+words: ContextVar[tuple[str, ...]] = ContextVar("words", default=())
+"""What was typed after `hf-hardneg`."""
 
 
 class Registered(NamedTuple):
@@ -92,6 +98,19 @@ def command(name: str, *, kept: str = KEPT) -> Callable[[F], F]:
         return function
 
     return register
+
+
+def words_of_shards(in_place: str) -> tuple[str, ...]:
+    """Return the command that runs, as a shell takes it, with `in_place` for its shard, and nothing overwritten."""
+    typed, quoted = words.get(), ["hf-hardneg"]
+    for before, word in zip(("", *typed), typed, strict=False):
+        if before == "--shard":
+            quoted.append(in_place)
+        elif word.startswith("--shard="):
+            quoted.append(f"--shard={in_place}")
+        elif word != "--overwrite":
+            quoted.append(shlex.quote(word))
+    return tuple(quoted)
 
 
 def _filled(group: type[Any], values: dict[str, Any]) -> Any:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
 from hf_hardneg.cli.choices import Choice, MiningChoice
-from hf_hardneg.cli.commands import command
+from hf_hardneg.cli.commands import command, words_of_shards
 from hf_hardneg.cli.named_sources import pairs_and_corpus
 from hf_hardneg.cli.option_groups import CONFIRM, PairsOfCorpus, Saving
 from hf_hardneg.cli.terminal import answer, chart, note
 from hf_hardneg.corpus.columns import Columns
+from hf_hardneg.errors import ConfigError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -61,6 +64,33 @@ class Looking:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sharding:
+    """Which share of the rows is mined."""
+
+    shard: Annotated[
+        str | None,
+        Option(metavar="K/N", help="mine the K-th of N shares of the rows, from 1, as a part in --out, for `merge`"),
+    ] = None
+
+    def check(self, saving: Saving) -> None:
+        """Raise for what is no shard, and for options that belong to `merge`.
+
+        Raises:
+            ConfigError: naming the option.
+        """
+        if self.shard is None:
+            return
+        from hf_hardneg.engines.parts import Shard
+
+        Shard.of_words(self.shard)
+        if saving.format != "list" or saving.scores is not None:
+            raise ConfigError(
+                "--shard writes a part of the rows in the list layout, and --format and --scores were given; they are "
+                "options of `hf-hardneg merge`, which has all rows. Give them there."
+            )
+
+
 @command("mine")
 def mine(
     sources: PairsOfCorpus,
@@ -70,16 +100,26 @@ def mine(
     said: Said,
     agreed: Agreed,
     looking: Looking,
+    sharding: Sharding,
 ) -> None:
     """Mine hard negatives for pairs against a corpus."""
     inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
     if looking.dry_run:
         _look(pairs_and_corpus(sources, single=False))
         return
-    chosen = checked_choice(choice, saving, cross_encoder=judged.cross_encoder)
-    job = pairs_and_corpus(sources, single=False)
-    inputs |= {**job.options, "known_positives": said.known_positives(job.columns)}
-    run(job.pairs, job.corpus, chosen, saving, num_proc=choice.num_proc, confirm_cost=agreed.confirm_cost, **inputs)
+    sharding.check(saving)
+    chosen = checked_choice(choice, saving, is_part=sharding.shard is not None, cross_encoder=judged.cross_encoder)
+
+    def mining() -> tuple[JobInputs, dict[str, Any]]:
+        job = pairs_and_corpus(sources, single=False)
+        how = {"num_proc": choice.num_proc, "confirm_cost": agreed.confirm_cost}
+        return job, {**inputs, **job.options, **how, "known_positives": said.known_positives(job.columns)}
+
+    if sharding.shard is not None:
+        _mine_part(mining, chosen, sharding.shard, saving)
+        return
+    job, options = mining()
+    run(job.pairs, job.corpus, chosen, saving, **options)
 
 
 def _look(job: JobInputs) -> None:
@@ -103,7 +143,29 @@ def _look(job: JobInputs) -> None:
     answer(told, f"{rows:,} pairs and {len(job.corpus):,} documents; nothing was mined")
 
 
-def checked_choice(choice: Choice, saving: Saving, **options: Any) -> MiningChoice:
+def _mine_part(
+    mining: Callable[[], tuple[JobInputs, dict[str, Any]]], chosen: MiningChoice, words: str, saving: Saving
+) -> None:
+    """Mine a share of the rows of a job, whose opening may fail too, and is noted then."""
+    from hf_hardneg.engines.parts import IN_PLACE, Shard, noted
+    from hf_hardneg.engines.shards import mined_part
+    from hf_hardneg.mining import Running
+    from hf_hardneg.steps import BATCH
+
+    place, again = (Path(saving.out).absolute(), Shard.of_words(words)), words_of_shards(IN_PLACE)
+    with noted(*place, again):
+        job, inputs = mining()
+        options = chosen.with_inputs(inputs)
+        how = Running(
+            batch_size=BATCH, num_proc=options.pop("num_proc", None), confirm_cost=options.pop("confirm_cost")
+        )
+        sources, known = (job.pairs, job.corpus, chosen.strategy), options.pop("known_positives")
+        directory = mined_part(sources, options, how, known, place, again, overwrite=saving.overwrite)
+    said = f"Shard {words} is in {directory}; when all are there: hf-hardneg merge {saving.out} --out FOLDER"
+    answer({"out": saving.out, "shard": words, "part": directory}, said)
+
+
+def checked_choice(choice: Choice, saving: Saving, *, is_part: bool = False, **options: Any) -> MiningChoice:
     """Put together what is mined with, and raise for arguments that would fail once the work is done."""
     from hf_hardneg.formats.layouts import check_layout
     from hf_hardneg.formats.outputs import check_folder
@@ -114,22 +176,28 @@ def checked_choice(choice: Choice, saving: Saving, **options: Any) -> MiningChoi
     chosen = choice.chosen(**options)
     if saving.format != "list":
         chosen_scores(saving.scores, saving.format, written(chosen.resolved.filters))
-    check_folder(saving.out, overwrite=saving.overwrite)
+    check_folder(saving.out, overwrite=saving.overwrite, of_parts=is_part)
     return chosen
 
 
 def run(pairs: Dataset | DatasetDict, corpus: Dataset, chosen: MiningChoice, saving: Saving, **inputs: Any) -> None:
     """Mine, save and report."""
-    from datasets import concatenate_datasets
-
-    from hf_hardneg.corpus.queries import PairColumns
     from hf_hardneg.mining import mine
-    from hf_hardneg.reports.report import report
 
     options = chosen.with_inputs(inputs)
     columns = options.get("columns")
     note(f"{chosen.name} is {chosen.resolved}\n{ids_of(corpus, columns)}\n")
     mined = mine(pairs, corpus, chosen.strategy, **options)
+    deliver(mined, saving, columns, strategy=repr(chosen.resolved))
+
+
+def deliver(mined: Dataset | DatasetDict, saving: Saving, columns: Columns | None, **told: Any) -> None:
+    """Save mined rows, show some, and report on all; `told` is what JSON says besides."""
+    from datasets import concatenate_datasets
+
+    from hf_hardneg.corpus.queries import PairColumns
+    from hf_hardneg.reports.report import report
+
     rows = save_as(mined, saving, columns)
     whole = concatenate_datasets(list(mined.values())) if isinstance(mined, dict) else mined
     for row in whole.select(range(min(SHOWN_ROWS, len(whole)))):
@@ -137,7 +205,7 @@ def run(pairs: Dataset | DatasetDict, corpus: Dataset, chosen: MiningChoice, sav
     figures = report(whole)
     note(f"{figures}{chart(figures.zone)}\n")
     said = f"Written to {saving.out}: datasets.load_from_disk({saving.out!r}) has {rows:,} rows"
-    answer({**saving.told, "rows": rows, "strategy": repr(chosen.resolved), "report": figures}, said)
+    answer({**saving.told, "rows": rows, **told, "report": figures}, said)
 
 
 def save_as(mined: Dataset | DatasetDict, saving: Saving, columns: Columns | None) -> int:

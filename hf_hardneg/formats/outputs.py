@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 
-def check_folder(out: str, *, overwrite: bool) -> None:
+def check_folder(out: str, *, overwrite: bool, of_parts: bool = False) -> None:
     """Raise where a dataset could not be saved.
 
     Args:
         out (`str`): the folder, which an empty one may be already.
         overwrite (`bool`): whether a saved dataset may be replaced.
+        of_parts (`bool`, defaults to `False`): whether parts are put into it, beside what it holds.
 
     Raises:
         ConfigError: there is no name; or the folder holds something, or cannot be written.
@@ -28,6 +29,10 @@ def check_folder(out: str, *, overwrite: bool) -> None:
         raise ConfigError("No --out was named. Give a new folder, in which the dataset is saved.")
     target = Path(out)
     is_used = target.is_file() or (target.is_dir() and any(target.iterdir()))
+    if of_parts and is_used:
+        if target.is_file() or is_saved(target):
+            raise ConfigError(f"--out {out} is a file or a saved dataset; parts lie in a folder. Give another.")
+        is_used = False
     if is_used and not overwrite:
         raise ConfigError(f"--out {out} exists; give a new folder, or --overwrite to replace the dataset in it.")
     if is_used and not is_saved(target):

@@ -21,8 +21,8 @@ from hf_hardneg.hub.figures import LENGTH, SCORES, SHOWN, ZONE, examples, pictur
 from hf_hardneg.hub.front_matter import merged_body, merged_metadata, metadata_of, parts
 from hf_hardneg.hub.inert import Markdown
 from hf_hardneg.hub.limits import limits
-from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.hub.uses import LIST, loading, use_of
+from hf_hardneg.hub.written_splits import CORPUS, config_names
 from hf_hardneg.recipes.recipe import Recipe, recipe_block, recipe_of, recipes_on
 from hf_hardneg.recipes.serialization import expression
 from hf_hardneg.reports.estimates import false_negatives

@@ -18,8 +18,8 @@ from hf_hardneg.errors import ConfigError, DataError, HubError, check_keywords, 
 from hf_hardneg.hub.card import CardOptions, MinedDatasetCard, mined_dataset_card
 from hf_hardneg.hub.front_matter import merged_metadata, metadata_of, parts
 from hf_hardneg.hub.repository import README, Repository, Snapshot
-from hf_hardneg.hub.shards import CORPUS, WrittenSplit, config_names, described, stale, written
 from hf_hardneg.hub.variants import Variant, variants_of
+from hf_hardneg.hub.written_splits import CORPUS, WrittenSplit, config_names, described, stale, written
 from hf_hardneg.recipes.recipe import Recipe, recipe_of, recipes_on
 from hf_hardneg.reports.report import check_mined
 from hf_hardneg.runtime.arguments import Name, checked

@@ -14,8 +14,8 @@ from hf_hardneg.errors import ConfigError, DataError, HardNegError, check_keywor
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.hub.front_matter import metadata_of, parts
 from hf_hardneg.hub.repository import Repository, Snapshot
-from hf_hardneg.hub.shards import CORPUS, config_names
 from hf_hardneg.hub.uses import LIST
+from hf_hardneg.hub.written_splits import CORPUS, config_names
 from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.recipes.provenance import Model, Source

@@ -7,9 +7,10 @@ the vectors are.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from hf_hardneg.store.disk import writing
 from hf_hardneg.store.leases import lease
 from hf_hardneg.store.locks import Lock
 from hf_hardneg.store.manifests import Manifest
-from hf_hardneg.store.named_files import NAME, describe, is_intact, publish, shards
+from hf_hardneg.store.named_files import NAME, describe, is_intact, publish, shards, take_over
 from hf_hardneg.store.stored_arrays import mapped_array
 from hf_hardneg.text.keys import text_keys
 
@@ -89,6 +90,41 @@ class CorpusVectors:
         for start in range(0, len(place), SHARD):
             yield self._shards.gather(place[start : start + SHARD])
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the vectors depend on, as plain values."""
+        return {"texts": self._texts.digest, "encoder": self.encoder.digest, "shard": SHARD, "half": HALF_ABOVE}
+
+    def encode_share(self, share: Callable[[int], range]) -> list[Path]:
+        """Encode what is missing of a share of the shards, and return the files of that share, in order.
+
+        Args:
+            share (`Callable[[int], range]`): which of so many shards.
+        """
+        shards = self._shards
+        numbers = share(len(shards))
+        with self._folder(f".share-{numbers.start}-{numbers.stop}.lock"):
+            self._encode_missing(numbers)
+        if numbers:
+            self._describe()
+        paths = shards.paths()
+        return [paths[number] for number in numbers]
+
+    def take_over(self, paths: Iterable[Path]) -> None:
+        """Put shards that were encoded elsewhere among those that are here."""
+        with self._folder(".taken-over.lock"):
+            take_over(self._shards.folder, paths)
+
+    @contextlib.contextmanager
+    def _folder(self, lock: str) -> Iterator[None]:
+        """Write shards inside, under a lock of that name in their folder."""
+        folder = self._shards.folder
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lease(folder)
+            with Lock(folder / lock):
+                yield
+
     def finished(self) -> int:
         """Return how many vectors earlier runs left, by the names of the shards alone; the last counts as full."""
         return SHARD * len(self._shards.paths())
@@ -99,23 +135,22 @@ class CorpusVectors:
 
     @functools.cached_property
     def _shards(self) -> Shards:
-        content = {"texts": self._texts.digest, "encoder": self.encoder.digest, "shard": SHARD, "half": HALF_ABOVE}
-        folder = directories.place(self.corpus.cache, kinds.VECTORS, content)
+        folder = directories.place(self.corpus.cache, kinds.VECTORS, self.content)
         return Shards(folder=folder, count=len(self._texts.first), size=SHARD, half_above=HALF_ABOVE)
 
     def _encode(self) -> None:
         """Encode the missing ones of this rank's shards, and wait for the other ranks."""
-        shards, ranks = self._shards, self.ranks
-        with writing(shards.folder):
-            shards.folder.mkdir(parents=True, exist_ok=True)
-            lease(shards.folder)
-            with Lock(shards.folder / f".rank-{ranks.rank}-of-{ranks.world}.lock"):
-                self._encode_missing(range(ranks.rank, len(shards), ranks.world))
+        ranks = self.ranks
+        with self._folder(f".rank-{ranks.rank}-of-{ranks.world}.lock"):
+            self._encode_missing(range(ranks.rank, len(self._shards), ranks.world))
         if ranks.rank == 0:
-            settings = getattr(self.encoder, "settings", {})
-            origin = {"texts": self._texts.digest, "encoder": self.encoder.digest, "settings": settings}
-            shards.describe(origin, {**self.corpus.about, "model": model_name(self.encoder).name})
+            self._describe()
         ranks.wait()
+
+    def _describe(self) -> None:
+        settings = getattr(self.encoder, "settings", {})
+        origin = {"texts": self._texts.digest, "encoder": self.encoder.digest, "settings": settings}
+        self._shards.describe(origin, {**self.corpus.about, "model": model_name(self.encoder).name})
 
     def _encode_missing(self, share: range) -> None:
         shards, first = self._shards, self._texts.first
@@ -211,8 +246,8 @@ class Shards:
         publish(self.folder, f"{number:06d}-", vectors)
 
     def describe(self, origin: Mapping[str, Any], about: Mapping[str, str]) -> None:
-        """Write the manifest, once the first shard is there: where the vectors come from, and how they are stored."""
-        first = _mapped(self.paths()[0])
+        """Write the manifest, once any shard is there: where the vectors come from, and how they are stored."""
+        first = _mapped(next(iter(self.paths().values())))
         layout = {"count": self.count, "shard": self.size, "width": first.shape[1], "dtype": str(first.dtype)}
         describe(self.folder, Manifest(kind=kinds.VECTORS.name, parameters={**origin, **layout}, files={}, about=about))
 

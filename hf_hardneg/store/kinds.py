@@ -203,6 +203,12 @@ POSITIVE_TEXTS = Kind(
     depends_on="the positives of all pairs",
     renewed_by=("query",),
 )
+PART = Kind(
+    name="shard",
+    holds="the rows that one shard of a job mined, or what one shard computed of an index",
+    depends_on="all that the job depends on, every column of the pairs; lies where the shards were told to put parts",
+    renewed_by=(*SEARCH_CHANGES, "cross_encoder", *JUDGED_CHANGES, *CHOICE_CHANGES, "column"),
+)
 
 KINDS = {
     kind.name: kind
@@ -213,6 +219,7 @@ KINDS = {
         *(CANDIDATES, SIGNALS, NEGATIVES),
         *(ENCODER, CROSS_ENCODER, ROWS, GENERATION),
         *(REPLIES, POSITIVE_TEXTS),
+        PART,
     )
 }
 """By name."""

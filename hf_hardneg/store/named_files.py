@@ -5,8 +5,11 @@ A folder of them has a manifest without files; what is reused is what was writte
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,27 @@ def publish(folder: Path, prefix: str, array: np.ndarray) -> None:
     path = folder / f"{prefix}{directories.bytes_digest(*content)}.npy"
     with written(path, needed=array.nbytes) as partial, partial.open("wb") as stream:
         stream.writelines(content)
+
+
+def take_over(folder: Path, paths: Iterable[Path]) -> None:
+    """Put shards that lie elsewhere into a folder: the same files where one file system holds both, else copies.
+
+    Args:
+        folder (`Path`): where to.
+        paths (`Iterable[Path]`): of shards.
+
+    Raises:
+        StoreError: the disk refuses it.
+    """
+    for path in paths:
+        target = folder / path.name
+        if target.exists():
+            continue
+        with written(target) as partial:
+            with contextlib.suppress(OSError):
+                os.link(path, partial)
+                continue
+            shutil.copyfile(path, partial)
 
 
 def describe(folder: Path, manifest: Manifest) -> None:

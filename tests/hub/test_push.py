@@ -139,7 +139,7 @@ def test_configs_that_stay_and_were_made_otherwise_are_named(hub, name, data):
 
 
 def test_shards_of_a_longer_push_go(hub, name, mined, monkeypatch):
-    monkeypatch.setattr("hf_hardneg.hub.shards.SHARD", mined.data.nbytes / 3)
+    monkeypatch.setattr("hf_hardneg.hub.written_splits.SHARD", mined.data.nbytes / 3)
     push(mined, name, configs="list")
     assert sum(path.startswith("list/") for path in hub.repos[name].files()) == 3
     assert same(loaded(name, "list"), mined)

@@ -14,6 +14,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
 
 from hf_hardneg import Strategy, mine
+from hf_hardneg.engines import shards
 from hf_hardneg.filters import AbsoluteMargin, Denoised, NearDuplicate, RankWindow
 from hf_hardneg.generate import SyntheticNegatives
 from hf_hardneg.index.bm25.weights import BM25Config
@@ -181,6 +182,7 @@ KINDS_OF = {
     "own index": {"faiss"},
     "refresher": {"rows", "generation"},
     "generator": {"replies", "positivetexts"},
+    "shards": {"shard"},
 }
 """Which job shows which kinds, at least."""
 
@@ -229,6 +231,20 @@ def test_an_index_of_ones_own(tmp_path):
     changes = {name: CORPUS_CHANGES[name] for name in ("text", "id")} | PAIR_CHANGES
     wrong, present = wrong_after(tmp_path, run, changes)
     assert wrong == {} and present >= KINDS_OF["own index"]
+
+
+def test_parts_of_shards(tmp_path):
+    base, changes = JOBS["bm25"]
+
+    def run(**change):
+        arguments = {"pairs": PAIRS, "corpus": CORPUS, "safeguards": False, **base, **change}
+        arguments.pop("batch_size", None)
+        for number in (1, 2):
+            place = {"out": tmp_path / "parts", "cache_dir": tmp_path / "cache", "overwrite": True}
+            shards.mine(**arguments, **place, shard=(number, 2))
+
+    wrong, present = wrong_after(tmp_path, run, changes, among=["shard"])
+    assert wrong == {} and present == KINDS_OF["shards"]
 
 
 def test_a_refresh(tmp_path):

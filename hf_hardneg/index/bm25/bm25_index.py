@@ -30,6 +30,7 @@ from hf_hardneg.index.hits import Hits
 from hf_hardneg.runtime.process import in_threads, threads
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.mapped_memory import drop
+from hf_hardneg.store.named_files import take_over
 from hf_hardneg.text.analysis import tokenizer_digest
 
 LAYOUT = 4
@@ -40,8 +41,13 @@ PAIRS = 10_000
 """Parts of a batch for each thread; some queries cost more than others."""
 
 
-def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
+def build_bm25(corpus: Corpus, config: BM25Config, counts: Sequence[Path] = ()) -> Path:
     """The directory of the BM25 index of a corpus, built once.
+
+    Args:
+        corpus (`Corpus`): the documents.
+        config (`BM25Config`): how to weigh them.
+        counts (`Sequence[Path]`, *optional*): files of counted terms that lie elsewhere, see `counting.count_share`.
 
     Raises:
         ConfigError: no document has a term.
@@ -52,6 +58,7 @@ def build_bm25(corpus: Corpus, config: BM25Config) -> Path:
         parameters["code"] = identify(config, what="BM25 configuration")
 
     def build(directory: Path) -> list[str]:
+        take_over(directory, counts)
         return building.write_index(directory, corpus, config)
 
     return directories.obtain(corpus.cache, kinds.BM25, parameters, build, corpus.about, goes_on=True)

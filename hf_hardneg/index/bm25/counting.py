@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,17 +76,29 @@ def counted(directory: Path, corpus: Corpus, tokenizer: Tokenizer) -> CountedCor
         corpus (`Corpus`): the documents.
         tokenizer (`Tokenizer`): turns a text into terms.
     """
+    return _joined(count_share(directory, corpus, tokenizer), len(corpus))
+
+
+def count_share(
+    directory: Path, corpus: Corpus, tokenizer: Tokenizer, share: Callable[[int], range] = range
+) -> list[Path]:
+    """Count the terms of a share of the parts, but for those that lie whole in a folder; return their files in order.
+
+    Args:
+        directory, corpus, tokenizer: see `counted`.
+        share (`Callable[[int], range]`, *optional*): which of so many parts; by default all.
+    """
     size = min(max(-(-len(corpus) // PARTS), FEWEST), MOST)
-    starts = range(0, len(corpus), size)
-    finished = _finished(directory)
+    parts = [range(start, min(start + size, len(corpus))) for start in range(0, len(corpus), size)]
+    numbers, finished = share(len(parts)), _finished(directory)
     warn_if_another_language(tokenizer, corpus.texts(np.arange(min(BATCH, len(corpus)))).to_pylist())
-    kept = sum(len(range(start, min(start + size, len(corpus)))) for start in starts if start // size in finished)
-    with bar(total=len(corpus), initial=kept, desc="BM25 terms", unit=" texts") as progress:
-        for number, start in enumerate(starts):
+    total, kept = (sum(len(parts[number]) for number in some) for some in (numbers, finished.keys() & set(numbers)))
+    with bar(total=total, initial=kept, desc="BM25 terms", unit=" texts") as progress:
+        for number in numbers:
             if number not in finished:
-                part = _part(corpus, tokenizer, range(start, min(start + size, len(corpus))), progress)
-                publish(directory, f"{number:06d}-", _packed(part))
-    return _joined([_finished(directory, whole=False)[number] for number in range(len(starts))], len(corpus))
+                publish(directory, f"{number:06d}-", _packed(_part(corpus, tokenizer, parts[number], progress)))
+    whole = _finished(directory, whole=False)
+    return [whole[number] for number in numbers]
 
 
 def _finished(directory: Path, *, whole: bool = True) -> dict[int, Path]:
