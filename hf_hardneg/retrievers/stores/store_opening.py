@@ -118,8 +118,8 @@ def _are_rows(index: StoreIndex) -> bool:
             return True
         raise DocumentStoreError(
             f"{index.collection.address} does not give documents of the corpus by their ids, such as {ids[0]!r}, nor "
-            "by row numbers; either is allowed. Give the corpus that the store was filled from, or name its column of "
-            "ids with columns={'id': ...}."
+            "by row numbers; both must name documents alike. Give the corpus that the store was filled from, or name "
+            "its column of ids with columns={'id': ...}."
         ) from error
     numbers = index.row_numbers(ids)
     if not index.state.has_texts and (numbers >= 0).all() and (numbers != rows).any():
