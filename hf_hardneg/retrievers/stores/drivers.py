@@ -8,10 +8,13 @@ from hf_hardneg.errors import unknown_name
 from hf_hardneg.retrievers.stores.addresses import scheme_of
 from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.hnswlib import Hnswlib
+from hf_hardneg.retrievers.stores.opensearch import OpenSearch
 from hf_hardneg.retrievers.stores.sqlite_vec import SqliteVec
 from hf_hardneg.retrievers.stores.usearch import Usearch
 
-DRIVERS: dict[str, type[DocumentStore]] = {driver.scheme: driver for driver in (Hnswlib, SqliteVec, Usearch)}
+DRIVERS: dict[str, type[DocumentStore]] = {
+    driver.scheme: driver for driver in (Hnswlib, OpenSearch, SqliteVec, Usearch)
+}
 """By scheme; a driver is added here, in the stub of this folder, and in the contract of the tests."""
 ALSO = {"postgres": "postgresql", "rediss": "redis", "elasticsearch": "opensearch"}
 """Other schemes in use."""

@@ -1,0 +1,137 @@
+"""Servers that speak as OpenSearch or Elasticsearch does: osmem, which searches words, and a double with vectors."""
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+
+class VectorDouble:
+    """A double of both servers that holds vectors: requests and formulas as their documentation says, by NumPy.
+
+    Args:
+        kind (`str`): `"dense_vector"` of Elasticsearch, or `"knn_vector"` of OpenSearch.
+        space (`str`): the name of the similarity there.
+        ids, texts, vectors: documents.
+        lost (`float`): share of the documents that approximate search does not look at.
+        password (`str`, *optional*): of the user `reader`, without which it answers 401.
+    """
+
+    def __init__(self, kind, space, ids, texts, vectors, lost=0.0, password=None):
+        self.kind, self.space, self.password, self.writes = kind, space, password, len(ids)
+        self.ids, self.texts, self.vectors = list(ids), list(texts), np.asarray(vectors, np.float64)
+        self.looked_at = np.random.default_rng(0).random(len(ids)) >= lost
+        self.failed_shards = 0
+
+    def answer(self, path, body):
+        name, _, verb = path.partition("?")[0].strip("/").partition("/")
+        if name == "_search" and verb == "scroll":
+            return {"_scroll_id": "s", "hits": {"hits": []}, **self.shards}
+        if name != "docs":
+            reason = {"type": "index_not_found_exception", "reason": f"no such index [{name}]"}
+            return 404, {"error": {**reason, "root_cause": [reason]}, "status": 404}
+        if verb == "":
+            field = {"type": self.kind, "dims": self.width, "similarity": self.space}
+            if self.kind == "knn_vector":
+                field = {"type": self.kind, "dimension": self.width, "method": {"space_type": self.space}}
+            properties = {"text": {"type": "text"}, "place": field}
+            return {"docs": {"settings": {"index": {"uuid": "u"}}, "mappings": {"properties": properties}}}
+        if verb == "_mget":
+            return {"docs": [self.source(key) for key in body["ids"]]}
+        if verb == "_msearch":
+            return {"responses": [self.searched(query) for query in body[1::2]]}
+        if body.get("aggs"):
+            total = {"value": len(self.ids), "relation": "eq"}
+            return {"hits": {"total": total}, "aggregations": {"written": {"value": self.writes}}, **self.shards}
+        return {"_scroll_id": "s", "hits": {"hits": [self.source(key) for key in self.ids]}, **self.shards}
+
+    @property
+    def shards(self):
+        return {
+            "timed_out": False,
+            "_shards": {"failed": self.failed_shards, "total": 2, "successful": 2, "skipped": 0},
+        }
+
+    @property
+    def width(self):
+        return self.vectors.shape[1]
+
+    def source(self, key):
+        if key not in self.ids:
+            return {"_id": key, "found": False}
+        row = self.ids.index(key)
+        return {"_id": key, "found": True, "_source": {"text": self.texts[row], "place": self.vectors[row].tolist()}}
+
+    def searched(self, body):
+        query = body.get("query", {})
+        if "script_score" in query:
+            script, chosen = query["script_score"]["script"], query["script_score"]["query"]
+            assert script.get("lang", "painless") == ("knn" if self.kind == "knn_vector" else "painless")
+            asked, inside = (
+                script["params"]["query_value"],
+                np.isin(self.ids, chosen.get("ids", {}).get("values", self.ids)),
+            )
+        else:
+            knn = body["knn"] if self.kind == "dense_vector" else query["knn"]["place"]
+            effort = knn["num_candidates"] if self.kind == "dense_vector" else knn["method_parameters"]["ef_search"]
+            assert effort >= knn["k"] == body["size"]
+            asked, inside = (
+                knn["query_vector" if self.kind == "dense_vector" else "vector"],
+                self.looked_at | (effort > 300),
+            )
+        scores = np.where(inside, self.scores(np.asarray(asked)), -np.inf).astype(np.float32)
+        best = np.argsort(-scores, kind="stable")[: min(body["size"], int(inside.sum()))]
+        hits = [{"_id": self.ids[row], "_score": float(scores[row])} for row in best]
+        return {"hits": {"hits": hits}, "status": 200, **self.shards}
+
+    def scores(self, asked):
+        dots = self.vectors @ asked
+        if self.space in ("cosine", "cosinesimil"):
+            return 1 + dots / np.linalg.norm(self.vectors, axis=1) / np.linalg.norm(asked)
+        if self.space in ("l2", "l2_norm"):
+            return 1 / (1 + ((self.vectors - asked) ** 2).sum(axis=1))
+        return np.where(dots < 0, 1 / (1 - dots), dots + 1)
+
+
+def handler(double):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            text = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+            body = lines if "_msearch" in self.path else (lines or [{}])[0]
+            answer = double.answer(self.path, body)
+            status, told = answer if isinstance(answer, tuple) else (200, answer)
+            if double.password and "cmVhZGVy" not in self.headers.get("authorization", ""):
+                status, told = 401, {"error": "Unauthorized", "status": 401}
+            content = json.dumps(told).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    return Handler
+
+
+@contextmanager
+def serving(double):
+    """The address of a double, while it serves on a free port of this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(double))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"opensearch://127.0.0.1:{server.server_port}/docs"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
