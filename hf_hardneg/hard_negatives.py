@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.columns import Columns, in_order
 from hf_hardneg.corpus.sides import warn_of_pairs
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.formats.loading import load_corpus
+from hf_hardneg.formats.scanned import check_searchable, strategy_of_store
 from hf_hardneg.identity import identify, one_run
 from hf_hardneg.pipeline.filtering import Aggregate, MissingPositive
 from hf_hardneg.pipeline.padding import Shortage
@@ -19,6 +20,8 @@ from hf_hardneg.pipeline.rescoring import Rescoring
 from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import Selection, check_own, written
 from hf_hardneg.pipeline.wiring import OF_VECTORS, Inputs, Rules, stages_of
+from hf_hardneg.retrievers.stores.document_store import DocumentStore
+from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.runtime.arguments import Folder, Negatives, check_fields
 from hf_hardneg.runtime.process import end_with_pool
 from hf_hardneg.store import directories
@@ -44,7 +47,8 @@ class HardNegatives:
 
     Args:
         corpus (`Dataset` or whatever holds documents): the documents, see `mine`.
-        strategy (`str` or `Strategy`, defaults to `"bm25"`): a name, a chain such as `"margin+rank_zone"`, or parts.
+        strategy (`str` or `Strategy`, *optional*): a name, a chain such as `"margin+rank_zone"`, or parts; by default
+            `"bm25"`, and over a document store its search.
         num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
         encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts.
         cross_encoder (*optional*): the model of a denoiser, see `load_cross_encoder`; one that is given is always used:
@@ -53,7 +57,8 @@ class HardNegatives:
             unlabelled positive, see `hf_hardneg.strategies.SAFEGUARDS`. A `Strategy` is used as it is written.
         columns (`Columns`, *optional*): names of columns in the pairs and the corpus by role, such as
             `{"query": "question", "positive": "answer", "text": ["title", "body"]}`; see `Columns` for the roles.
-        index (`str`, `Path` or `faiss.Index`, *optional*): a user's own: its name on the corpus, a file, an object.
+        index (`str`, `Path` or `faiss.Index`, *optional*): a user's own: its name on the corpus, a file, an object, a
+            document store or its URI.
         known_positives (`Sequence[Dataset]`, *optional*): datasets whose rows' positives are excluded too, by query;
             `mine()` passes the pairs. Without it only the positives of the row itself are known.
         symmetric (`bool`, *optional*): whether pairs hold in both directions, as duplicate questions do. Then
@@ -86,7 +91,7 @@ class HardNegatives:
     """
 
     corpus: InitVar[Documents]
-    strategy: str | Strategy = "bm25"
+    strategy: str | Strategy | None = None
     _: KW_ONLY
     num_negatives: Negatives = 4
     encoder: InitVar[Any] = None
@@ -119,14 +124,15 @@ class HardNegatives:
         if not isinstance(verify, bool):
             raise ConfigError(f"verify={verify!r} of type {type(verify).__name__}: give True or False.")
         check_fields(self, known_positives=known_positives)
-        strategy = resolve(self.strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
+        store = document_store_of(corpus)
+        strategy = self._resolved(store, encoder, cross_encoder)
         documents = load_corpus(corpus, self.columns, what="HardNegatives(corpus=)", cache_dir=self.cache_dir)
         inputs = Inputs(
             corpus=documents.rows,
             columns=in_order(documents.columns),
             encoder=encoder,
             cross_encoder=cross_encoder,
-            index=index,
+            index=store if index is None and store is not None and strategy.uses_vectors else index,
             known_positives=known_positives,
             cache_dir=self.cache_dir,
         )
@@ -138,6 +144,17 @@ class HardNegatives:
             for name, value in {**vars(stages), "columns": in_order(inputs.columns | ids)}.items():
                 object.__setattr__(self, name, value)
             warn_of_pairs(known_positives, reader, documents.rows, symmetric=self.symmetric)
+
+    def _resolved(self, store: DocumentStore | None, encoder: Any, cross_encoder: Any) -> Strategy:
+        """The strategy; raises for vectors that are to be searched with queries that have none."""
+        if self.strategy is None:
+            named = "bm25" if store is None else strategy_of_store(store, safeguards=self.safeguards)
+            object.__setattr__(self, "strategy", named)
+        if store is not None:
+            check_searchable(
+                store, cast("str | Strategy", self.strategy), {"encoder": encoder, "columns": self.columns}
+            )
+        return resolve(cast("str | Strategy", self.strategy), safeguards=self.safeguards, cross_encoder=cross_encoder)
 
     def __repr__(self) -> str:
         return concise(self)

@@ -41,7 +41,7 @@ KEYWORDS = {"num_proc", "batch_size", "confirm_cost"}
 def mine(
     pairs: PairRows,
     corpus: Documents | Strategy | None = None,
-    strategy: str | Strategy = "bm25",
+    strategy: str | Strategy | None = None,
     *,
     num_proc: Processes | None = None,
     batch_size: AtLeastOne = BATCH,
@@ -65,8 +65,9 @@ def mine(
             `positive_ids`, or of a layout that is recognised. All splits are mined.
         corpus (`Dataset` or whatever holds documents, *optional*): the documents. Of several splits the only one, else
             `corpus`, else `train`. Without it, the documents that the source of the pairs holds, as a BEIR folder
-            does, else all positives. A name of a strategy that is no path is the strategy: `mine(pairs, "bm25")`.
-        strategy (`str` or `Strategy`, defaults to `"bm25"`): see `HardNegatives`.
+            does, else all positives. A name of a strategy that is no path is the strategy: `mine(pairs, "bm25")`. The
+            URI of a document store is its documents, which it searches too where the strategy uses vectors.
+        strategy (`str` or `Strategy`, *optional*): see `HardNegatives`.
         num_proc (`int`, *optional*): worker processes.
         batch_size (`int`, defaults to 1000): rows at a time; does not change the result.
         confirm_cost (`bool`, defaults to `False`): whether a job whose `plan` is above an hour may run.
@@ -124,7 +125,7 @@ class MiningRun:
     def of(
         cls,
         caller: str,
-        sources: tuple[Any, Any, str | Strategy],
+        sources: tuple[Any, Any, str | Strategy | None],
         options: Any,
         how: Running,
         *,

@@ -80,7 +80,7 @@ def without(columns, name, **more):
         (
             {"strategy": 7},
             ConfigError,
-            r"mine\(strategy=7\) of type int: allowed is a string or a Strategy\. Give .* such as \'bm25\'",
+            r"mine\(strategy=7\) of type int: allowed is a string or a Strategy or None\. Give one of those",
         ),
         (
             {"num_negatives": 0},

@@ -44,7 +44,7 @@ def train(sources: PairsOfCorpus, trained: Trained) -> None:
         raise ConfigError("train-denoiser got no --encoder; give the Hub id or path of the model to start from.")
     training = Training(epochs=trained.epochs, max_length=trained.max_length, seed=trained.seed)
     inputs: dict[str, Any] = {**sources.inputs, "architecture": trained.architecture}
-    job = pairs_and_corpus(sources)
+    job = pairs_and_corpus(sources, strategy=trained.first_pass or FIRST_PASS)
     folder = train_denoiser(
         job.pairs,
         job.corpus,

@@ -108,10 +108,11 @@ def mine(
         _look(pairs_and_corpus(sources, single=False))
         return
     sharding.check(saving)
-    chosen = checked_choice(choice, saving, is_part=sharding.shard is not None, cross_encoder=judged.cross_encoder)
+    default, is_part = searching(sources.corpus), sharding.shard is not None
+    chosen = checked_choice(choice, saving, is_part=is_part, default=default, cross_encoder=judged.cross_encoder)
 
     def mining() -> tuple[JobInputs, dict[str, Any]]:
-        job = pairs_and_corpus(sources, single=False)
+        job = pairs_and_corpus(sources, single=False, strategy=chosen.strategy)
         how = {"num_proc": choice.num_proc, "confirm_cost": agreed.confirm_cost}
         return job, {**inputs, **job.options, **how, "known_positives": said.known_positives(job.columns)}
 
@@ -120,6 +121,16 @@ def mine(
         return
     job, options = mining()
     run(job.pairs, job.corpus, chosen, saving, **options)
+
+
+def searching(corpus: str | None) -> str | None:
+    """The strategy where none is named: the search of a document store that is the corpus."""
+    from hf_hardneg.formats.scanned import strategy_of_store
+    from hf_hardneg.retrievers.stores.drivers import document_store_of
+
+    collection = document_store_of(corpus)
+    strategy = None if collection is None else strategy_of_store(collection)
+    return strategy if isinstance(strategy, str) else None
 
 
 def _look(job: JobInputs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from hf_hardneg.cli.option_groups import CorpusSource, PairsOfCorpus
     from hf_hardneg.formats.loading import JobInputs, LoadedCorpus
+    from hf_hardneg.strategies import Strategy
 
 
 def table(source: str, *, split: str = "train") -> Dataset:
@@ -31,15 +33,24 @@ def optional_table(source: str | None, *, split: str = "train") -> Dataset | Non
     return None if source is None else table(source, split=split)
 
 
-def pairs_and_corpus(options: PairsOfCorpus, *, single: bool = True) -> JobInputs:
+def pairs_and_corpus(
+    options: PairsOfCorpus, *, single: bool = True, strategy: str | Strategy | None = None
+) -> JobInputs:
     """Read what mining needs, as `mine()` does, and say what was recognised.
 
     Args:
         options (`PairsOfCorpus`): where it is.
         single (`bool`, defaults to `True`): whether one split of the pairs is wanted, or all of them, unless one is
             named.
+        strategy (`str` or `Strategy`, *optional*): what is mined with, which decides whether a document store searches.
     """
     from hf_hardneg.formats.loading import opened
+    from hf_hardneg.formats.scanned import check_searchable
+    from hf_hardneg.retrievers.stores.drivers import document_store_of
+
+    collection = document_store_of(options.corpus)
+    if collection is not None and strategy is not None:
+        check_searchable(collection, strategy, options.inputs)
 
     job = opened(
         "hf-hardneg",
@@ -55,7 +66,7 @@ def pairs_and_corpus(options: PairsOfCorpus, *, single: bool = True) -> JobInput
         raise ConfigError(f"--corpus {options.corpus} is the name of a strategy, and no file. Give it as --strategy.")
     if job.words:
         note(job.words)
-    return job
+    return replace(job, strategy=strategy or "")
 
 
 def corpus_of(options: CorpusSource) -> LoadedCorpus:

@@ -27,7 +27,7 @@ def plan(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge) -> None:
 
     inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
     chosen = choice.chosen(cross_encoder=judged.cross_encoder)
-    job = pairs_and_corpus(sources, single=False)
+    job = pairs_and_corpus(sources, single=False, strategy=chosen.strategy)
     options = chosen.with_inputs({**inputs, **job.options})
     cost = plan(job.pairs, job.corpus, chosen.strategy, num_proc=choice.num_proc, **options)
     figures = {name: getattr(cost, name) for name in ("seconds", "slow", "memory", "disk", "cheaper")}
@@ -84,7 +84,7 @@ def sweep(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, grid: Gr
     inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
     settings = grid.settings
     chosen = choice.chosen(cross_encoder=judged.cross_encoder)
-    job = pairs_and_corpus(sources)
+    job = pairs_and_corpus(sources, strategy=chosen.strategy)
     options: Any = chosen.with_inputs({**inputs, **job.options})
     tried = sweep(job.pairs, job.corpus, chosen.strategy, options=options, **settings)
     lines = [{"filters": list(map(repr, line.filters)), "report": line.report} for line in tried]

@@ -45,7 +45,7 @@ CALL = (f"hf_hardneg.engines.shards.mine(..., shard='{IN_PLACE}', out=...) with 
 def mine(
     pairs: PairRows,
     corpus: Documents | Strategy | None = None,
-    strategy: str | Strategy = "bm25",
+    strategy: str | Strategy | None = None,
     *,
     shard: tuple[int, int] | str,
     out: Folder,
@@ -80,7 +80,7 @@ def mine(
 
 
 def mined_part(
-    sources: tuple[Any, Any, str | Strategy],
+    sources: tuple[Any, Any, str | Strategy | None],
     options: Any,
     how: Running,
     known_positives: Sequence[Dataset],

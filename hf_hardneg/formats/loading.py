@@ -26,8 +26,11 @@ from hf_hardneg.formats.pair_columns import ROLES, ReadPairs
 from hf_hardneg.formats.pair_layouts import read_pairs
 from hf_hardneg.formats.reading import is_place, read
 from hf_hardneg.formats.roles import PASSAGES, POSITIVE, is_query_id, is_usual_name
+from hf_hardneg.formats.scanned import check_searchable, scanned, strategy_of_store
 from hf_hardneg.formats.table_sets import Tables
 from hf_hardneg.formats.tables import texts_of_rows
+from hf_hardneg.retrievers.stores.document_store import DocumentStore
+from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.runtime.arguments import fit
 from hf_hardneg.strategies import Strategy, resolve
 
@@ -81,11 +84,13 @@ class LoadedCorpus:
         rows (`Dataset`): the documents.
         columns (`Columns`): what the user said, and the roles that were recognised.
         words (`str`): what was recognised, in words; empty where the columns are called as by default.
+        store (`DocumentStore`, *optional*): what the documents come from, and searches them.
     """
 
     rows: Any
     columns: Columns
     words: str = ""
+    store: DocumentStore | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,7 @@ class JobInputs:
         columns (`Columns`, *optional*): roles of columns of both; `None` where all are called as by default.
         symmetric (`bool`, *optional*): whether pairs hold in both directions, where the user or the layout says it.
         words (`str`): what was recognised, on one line; empty where nothing had to be.
+        store (`DocumentStore`, *optional*): what the corpus comes from, where it is to search its vectors.
     """
 
     pairs: Any
@@ -106,6 +112,7 @@ class JobInputs:
     columns: Columns | None = None
     symmetric: bool | None = None
     words: str = ""
+    store: DocumentStore | None = None
 
     @property
     def splits(self) -> list[Any]:
@@ -115,7 +122,8 @@ class JobInputs:
     @property
     def options(self) -> Any:
         """The options of `HardNegatives` that the data decide, where they do."""
-        options = {"columns": self.columns, "symmetric": self.symmetric}
+        searched = self.store if self.strategy and resolve(self.strategy).uses_vectors else None
+        options = {"columns": self.columns, "symmetric": self.symmetric, "index": searched}
         return {name: value for name, value in options.items() if value is not None}
 
 
@@ -247,6 +255,11 @@ def load_corpus(
         ConfigError, DataError, ColumnError: it cannot be read, or nothing tells which column is what.
     """
     told = columns or Columns()
+    collection = document_store_of(source)
+    if collection is not None:
+        rows = scanned(collection, cache_dir)
+        words = f"{collection.place.collection}, a document store: {len(rows):,} documents"
+        return LoadedCorpus(rows=rows, columns=told, words=words, store=collection)
     tables = read(source, "documents", what, told=_names(told), cache_dir=cache_dir)
     rows = tables.documents if tables.documents is not None else _split(tables.rows, what, split)
     return _documents(rows, told, tables, what)
@@ -317,7 +330,7 @@ def opened(
     function: str,
     pairs: Any,
     corpus: Any,
-    strategy: str | Strategy,
+    strategy: str | Strategy | None,
     options: Mapping[str, Any],
     *,
     default: str | Strategy = "bm25",
@@ -331,7 +344,7 @@ def opened(
     Args:
         function (`str`): what was called, such as `"mine"`.
         pairs, corpus (`Any`): what the user gave.
-        strategy (`str` or `Strategy`): likewise.
+        strategy (`str` or `Strategy`, *optional*): likewise.
         options (`Mapping`): of `HardNegatives`: `columns`, `symmetric`, `cache_dir`.
         default (`str` or `Strategy`, defaults to `"bm25"`): the strategy where the user gave none.
         single (`bool`, defaults to `False`): whether one table of pairs is wanted, of several splits `train`.
@@ -342,6 +355,15 @@ def opened(
     """
     options = {**options, "columns": fit(function, "columns", options.get("columns"), Columns | None)}
     corpus, strategy = _strategy_in_place(function, corpus, strategy, default)
+    collection = document_store_of(corpus)
+    if collection is not None:
+        corpus = collection
+        strategy = (
+            strategy_of_store(collection, safeguards=options.get("safeguards", True)) if strategy is None else strategy
+        )
+        if strategy:
+            check_searchable(collection, strategy, options)
+    strategy = default if strategy is None else strategy
     told, cache_dir = options.get("columns") or Columns(), options.get("cache_dir")
     loaded = load_pairs(pairs, told, what=f"{function}(pairs=)", cache_dir=cache_dir)
     if single and isinstance(loaded.rows, Mapping):
@@ -363,12 +385,13 @@ def opened(
         columns=columns or options.get("columns"),
         symmetric=True if symmetric is None and loaded.symmetric else symmetric,
         words=" · ".join(filter(None, [loaded.words, documents.words])),
+        store=documents.store if options.get("index") is None and collection and collection.uses_vectors else None,
     )
 
 
 def _strategy_in_place(
-    function: str, corpus: Any, strategy: str | Strategy, default: str | Strategy
-) -> tuple[Any, str | Strategy]:
+    function: str, corpus: Any, strategy: str | Strategy | None, default: str | Strategy
+) -> tuple[Any, str | Strategy | None]:
     """Return the corpus and the strategy, which may stand in its place.
 
     Raises:
@@ -387,7 +410,7 @@ def _strategy_in_place(
             ) from error
     else:
         return corpus, strategy
-    if strategy != default:
+    if strategy not in (None, default):
         raise ConfigError(
             f"{function}() got two strategies, {named!r} in the place of the corpus and {strategy!r}. Give a corpus, "
             "or leave it out to search in the positives."

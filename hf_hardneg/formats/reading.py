@@ -36,6 +36,8 @@ from hf_hardneg.formats.table_sets import (
     set_in_folder,
     set_of_mapping,
 )
+from hf_hardneg.retrievers.stores.addresses import scheme_of
+from hf_hardneg.retrievers.stores.drivers import document_store
 from hf_hardneg.runtime.arguments import shown
 from hf_hardneg.store.disk import writing
 
@@ -155,6 +157,8 @@ def _of_place(source: str, kind: Kind, told: Collection[str], cache_dir: Any) ->
     if is_database(source):
         return Tables(name=source.partition("?")[0].rpartition("/")[2], rows={"": load_database(source, cache_dir)})
     path = Path(source).expanduser()
+    if scheme_of(source) is not None and not path.exists():
+        document_store(source)  # raises: the schemes that are known were read before
     if is_lance(path):
         return Tables(name=path.name, rows={"": load_lance(path, cache_dir)})
     if path.is_dir() and not is_saved(path):

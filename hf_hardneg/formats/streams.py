@@ -51,15 +51,20 @@ def stored(tables: Iterable[pa.Table], what: str, *, schema: Any = None, cache_d
         cache.mkdir(parents=True, exist_ok=True)
         with scratch(place=cache) as folder:
             file = folder / ROWS
-            _write(tables, file, what, schema)
+            write_tables(tables, file, what, schema)
             parameters = {"rows": directories.file_digest(file)}
             directory = directories.obtain(cache, kinds.CORPUS, parameters, lambda to: shutil.copyfile(file, to / ROWS))
     (rows,) = stored_rows(directory)
     return rows
 
 
-def _write(tables: Iterable[pa.Table], file: Path, what: str, schema: Any) -> None:
-    writer = None
+def write_tables(tables: Iterable[pa.Table], file: Path, what: str, schema: Any) -> int:
+    """Write tables below each other into a file of Arrow, and return how many rows they have.
+
+    Raises:
+        DataError: there are none, or later ones are of other types than the first.
+    """
+    writer, rows = None, 0
     with pa.OSFile(str(file), "wb") as sink:
         for table in tables:
             schema = schema or table.schema
@@ -73,6 +78,8 @@ def _write(tables: Iterable[pa.Table], file: Path, what: str, schema: Any) -> No
                     f"({error}). Say what its columns hold with features=, or cast them."
                 ) from error
             writer.write_table(aligned.combine_chunks())
+            rows += len(aligned)
         if writer is None:
             raise DataError(f"{what} has no rows, and one is needed at least. Look at how it is made.")
         writer.close()
+    return rows

@@ -28,8 +28,9 @@ from hf_hardneg.planning.probes import (
     search_rate,
     spread,
 )
-from hf_hardneg.retrievers import Dense, Searcher, Sources, bound, dense_part
+from hf_hardneg.retrievers import BM25, Dense, Hybrid, Retriever, Searcher, Sources, bound, dense_part
 from hf_hardneg.retrievers.attach import load
+from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.store import directories
 from hf_hardneg.strategies import Strategy, resolve
 
@@ -55,6 +56,7 @@ CEILING = {
     "bm25": 5e-9,  # a document and a query
     "dense": 1e-7,
     "random": 0.0,
+    "asked": 0.05,  # a query that a document store answers
 }
 """Seconds that a unit of work hardly exceeds; they only tell which jobs are too short to be worth measuring."""
 
@@ -123,7 +125,8 @@ class MiningJob:
         sources = self._sources()
         with directories.without_building():
             keys = _there(lambda: corpus_keys(self.corpus, self.options.get("dedupe", "normalized")))
-        with contextlib.nullcontext() if index is not None else directories.without_building():
+        opens = index is not None or any(part.searches_elsewhere for part in self.strategy.retriever.parts)
+        with contextlib.nullcontext() if opens else directories.without_building():
             searcher = _there(lambda: bound(self.strategy.unscored.retriever, sources))
             beside = self.strategy.uses_vectors and searcher is not None and not searcher.has_vectors
             second = _there(lambda: Dense().bind(sources)) if beside else searcher
@@ -158,7 +161,7 @@ class MiningJob:
             self.corpus,
             self.dataset,
             pairs,
-            self.strategy.unscored,
+            _on_samples(self.strategy.unscored),
             stand_in,
             grow=not cached.keys or cached.searcher is None,
         )
@@ -301,8 +304,24 @@ def ceiling(
         seconds += CEILING["encode"] * (encoded + (0 if "query_vector" in columns else rows))
     depths = [*(stage.scored_depth for stage in strategy.scoring), *(part.scored_depth for part in strategy.retrievers)]
     seconds += CEILING["score"] * rows * sum(depth + 1 for depth in depths if depth)
+    asks = document_store_of(options.get("index")) or any(part.searches_elsewhere for part in strategy.retriever.parts)
+    seconds += CEILING["asked"] * rows * bool(asks)
     deep = max(1.0, strategy.depth(options.get("num_negatives", 4)) / 100)
     return seconds + rows * (CEILING["row"] * deep + CEILING.get(kind, CEILING["dense"]) * documents)
+
+
+def _on_samples(strategy: Strategy) -> Strategy:
+    """The strategy with our own search in the place of a document store's, which cannot search a part of its own."""
+
+    def part_of(part: Retriever) -> Retriever:
+        if isinstance(part, Hybrid):
+            return replace(part, members=tuple(map(part_of, part.members)))
+        if not part.searches_elsewhere:
+            return part
+        return Dense(part.depth) if part.uses_vectors else BM25(part.depth or 100)
+
+    parts = {part.name: part for part in map(part_of, strategy.retrievers)}
+    return replace(strategy, retrievers=tuple(parts.values()))
 
 
 def _there(look: Callable[[], T]) -> T | None:

@@ -186,7 +186,7 @@ class Plan:
 def plan(
     pairs: PairRows,
     corpus: Documents | Strategy | None = None,
-    strategy: str | Strategy = "bm25",
+    strategy: str | Strategy | None = None,
     *,
     num_proc: Processes | None = None,
     **options: Unpack[PlanOptions],

@@ -20,7 +20,8 @@ from hf_hardneg.corpus.loaded_from import origin_of
 from hf_hardneg.errors import DataError
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.recipes.provenance import Model, Source, index_of, model_of, read_source, searchers_of, source_of
-from hf_hardneg.recipes.serialization import CLASSES, CUSTOM, expression, literal, names, plain, rebuilt
+from hf_hardneg.recipes.serialization import CLASSES, CUSTOM, STORES, expression, literal, names, plain, rebuilt
+from hf_hardneg.retrievers.stores.store_index import STORED
 from hf_hardneg.runtime.arguments import Checked, Range, checked, fit
 from hf_hardneg.runtime.versions import installed
 from hf_hardneg.store import directories
@@ -36,8 +37,8 @@ FORMAT = 1
 NOT_OPTIONS = ("strategy", "safeguards", "cache_dir")
 """Arguments of `HardNegatives` that the resolved strategy holds, or that decide no row."""
 MODELS = ("encoder", "cross_encoder")
-ADOPTED = f"{FAISS}-"
-"""How the identity of a user's own index begins."""
+ADOPTED = (f"{FAISS}-", f"{STORED}-")
+"""How the identity of a user's own index, or document store, begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +303,13 @@ def _code(recipe: Recipe, loading: Mapping[str, str]) -> str:
 
 def _imports(ours: Iterable[str], code: str) -> str:
     theirs = [name for name in ("DatasetDict", "load_dataset", "load_from_disk") if f"{name}(" in code]
-    lines = [f"from datasets import {', '.join(theirs)}", f"from hf_hardneg import {', '.join(sorted(ours))}"]
+    stores = sorted(set(ours) & set(STORES))
+    lines = [
+        f"from datasets import {', '.join(theirs)}",
+        f"from hf_hardneg import {', '.join(sorted({*ours} - {*stores}))}",
+    ]
+    if stores:
+        lines.append(f"from hf_hardneg.retrievers.stores import {', '.join(stores)}")
     if "snapshot_download(" in code:
         lines.append("from huggingface_hub import snapshot_download")
     return "\n".join(lines)

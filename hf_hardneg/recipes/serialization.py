@@ -17,16 +17,22 @@ from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import FILTERS
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.retrievers import RETRIEVERS
+from hf_hardneg.retrievers.stores.drivers import DRIVERS
 from hf_hardneg.samplers import SAMPLERS
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.text.analysis import Analyzer
 
 _PARTS: tuple[Any, ...] = (BM25Config, Analyzer, Strategy)
 CLASSES: dict[str, Any] = {
-    kind.__name__: kind for kind in (*RETRIEVERS.values(), *FILTERS.values(), *SAMPLERS.values(), *_PARTS)
+    kind.__name__: kind
+    for kind in (*RETRIEVERS.values(), *DRIVERS.values(), *FILTERS.values(), *SAMPLERS.values(), *_PARTS)
 }
 """The only classes that are written and read."""
-LEFT_OUT = {"Denoised": ("model", "device"), "Dense": ("sample", "device"), "Reranked": ("model",)}
+STORES = {driver.__name__: driver for driver in DRIVERS.values()}
+LEFT_OUT = {
+    **{"Denoised": ("model", "device"), "Dense": ("sample", "device"), "Reranked": ("model",)},
+    **{name: tuple({part.name for part in fields(driver)} - {"depth", "recall"}) for name, driver in STORES.items()},
+}
 """Arguments that are no plain values, or name what lies on this machine: no recipe writes or chooses them."""
 CUSTOM, FLOAT = "custom", "float"
 MOST_PARTS, LONGEST_NUMBER = 100, 7
@@ -81,6 +87,11 @@ def _rebuilt(value: Any) -> Any:
     if kind != FLOAT and kind not in CLASSES:
         raise unknown_name("class of a recipe", kind, CLASSES)
     _check_chosen(kind, arguments)
+    if kind in STORES:
+        raise ConfigError(
+            f"The recipe searched a document store, {kind}(...), and says nowhere where that is; only who has it can "
+            f'search it again. Mine with a Strategy that holds yours, such as {kind}("{STORES[kind].scheme}://…").'
+        )
     try:
         return float(arguments["value"]) if kind == FLOAT else CLASSES[kind](**arguments)
     except ConfigError:
@@ -122,8 +133,9 @@ def expression(value: Any) -> str:
     if name == CUSTOM or name not in CLASSES:
         return "..."
     defaults = {argument: plain(default) for argument, default in _arguments(name).items()}
+    unsaid = ["..."] if name in STORES else []
     shown = {key: inner for key, inner in value.items() if key in defaults and inner != defaults[key]}
-    return f"{name}({', '.join(f'{key}={expression(inner)}' for key, inner in shown.items())})"
+    return f"{name}({', '.join([*unsaid, *(f'{key}={expression(inner)}' for key, inner in shown.items())])})"
 
 
 def literal(value: Any) -> str:

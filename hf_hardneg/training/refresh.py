@@ -116,7 +116,7 @@ class Refresher:
         self.pairs, self.strategy, self.encoder = job.pairs, job.strategy, encoder
         self.generations = Generations(Path(directory).absolute())
         self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
-        self.options: Any = {**options, **job.options}
+        self.options: Any = {**options, **replace(job, store=None).options}
         self._lock: Lock | None = None
         check_encoder(encoder)
         self._check(warm_start)

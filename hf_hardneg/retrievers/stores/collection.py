@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hf_hardneg.errors import DocumentStoreError
 
 T = TypeVar("T")
 ID, TEXT, VECTOR = "id", "text", "vector"
 """The columns of what `fetch` and `scan` return."""
+ASKED = ("depth", "recall", "timeout")
+"""Fields that change no hit of a search."""
 TIMEOUT = 5.0
 """Seconds that a driver waits for an answer."""
 PAUSES, PATIENCE = (0.2, 1.0), 4.0
 """Seconds before a store is asked again, and after which it is not."""
 
-_clients: dict[tuple[int, Collection], Any] = {}
+_clients: dict[tuple[Any, ...], Any] = {}
 """Connections of this process: no connection of its parent is used after a fork."""
 
 
@@ -67,16 +71,42 @@ class Collection(ABC):
     """The extra of this package that installs its client."""
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Where the collection is and how it is read, as plain values; how much is asked for is no part of that."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.name not in ASKED}
+
+    @property
     def client(self) -> Any:
         """The connection of this process, opened when it is first asked for."""
-        key = (os.getpid(), self)
-        if key not in _clients:
-            _clients[key] = self.connect()
-        return _clients[key]
+        if self._key not in _clients:
+            _clients[self._key] = self.connect()
+        return _clients[self._key]
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return (os.getpid(), type(self), *self.settings.values())
 
     def disconnect(self) -> None:
-        """Forget the connection of this process; the next call opens another."""
-        _clients.pop((os.getpid(), self), None)
+        """Close the connection of this process; the next call opens another."""
+        client = _clients.pop(self._key, None)
+        with contextlib.suppress(Exception):  # of a connection that is broken
+            client.close()
+
+    def in_order(self, table: pa.Table, ids: Sequence[str]) -> pa.Table:
+        """The rows of a table in the order of their ids.
+
+        Raises:
+            DocumentStoreError: an id is not among them.
+        """
+        places = pc.index_in(pa.array(ids, pa.string()), value_set=table[ID].combine_chunks())
+        if places.null_count:
+            missing = ids[places.is_null().index(True).as_py()]
+            raise DocumentStoreError(
+                f"{self.address} has no document {missing!r}, and the corpus has; both must name documents alike. Give "
+                "the corpus that the store was filled from, name its column of ids with columns={'id': ...}, or the "
+                "store's with ?id= in its address."
+            )
+        return table.take(places)
 
     def patiently(self, question: Callable[[], T]) -> T:
         """The answer to a question, asked again over a new connection where the store does not give one.

@@ -41,6 +41,8 @@ class DocumentStore(Collection, Retriever):
     recall: ShareAboveZero = 0.98
     secret: ClassVar[str] = "the variables that its client reads"
     """The environment variables that hold its secrets, in words."""
+    told_by: ClassVar[str] = ""
+    """An option in each of its addresses, where they look like the URL of a table that is read; else empty."""
     has_users: ClassVar[bool] = False
     """Whether a name may stand before the host."""
 

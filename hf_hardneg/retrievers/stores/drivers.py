@@ -8,13 +8,21 @@ from hf_hardneg.errors import unknown_name
 from hf_hardneg.retrievers.stores.addresses import scheme_of
 from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.hnswlib import Hnswlib
+from hf_hardneg.retrievers.stores.lancedb import LanceDB
 from hf_hardneg.retrievers.stores.opensearch import OpenSearch
+from hf_hardneg.retrievers.stores.qdrant import Qdrant
 from hf_hardneg.retrievers.stores.sqlite_vec import SqliteVec
 from hf_hardneg.retrievers.stores.usearch import Usearch
 
-DRIVERS: dict[str, type[DocumentStore]] = {
-    driver.scheme: driver for driver in (Hnswlib, OpenSearch, SqliteVec, Usearch)
-}
+_ALL: tuple[type[DocumentStore], ...] = (
+    Hnswlib,
+    LanceDB,
+    OpenSearch,
+    Qdrant,
+    SqliteVec,
+    Usearch,
+)
+DRIVERS = {driver.scheme: driver for driver in _ALL}
 """By scheme; a driver is added here, in the stub of this folder, and in the contract of the tests."""
 ALSO = {"postgres": "postgresql", "rediss": "redis", "elasticsearch": "opensearch"}
 """Other schemes in use."""
@@ -39,7 +47,8 @@ def is_document_store(source: Any) -> bool:
     if isinstance(source, DocumentStore):
         return True
     scheme = scheme_of(source) if isinstance(source, str) else None
-    return scheme is not None and ALSO.get(scheme, scheme) in DRIVERS
+    driver = DRIVERS.get(ALSO.get(scheme, scheme)) if scheme is not None else None
+    return driver is not None and f"{driver.told_by}=" in f"{source}="
 
 
 def document_store_of(source: Any) -> DocumentStore | None:

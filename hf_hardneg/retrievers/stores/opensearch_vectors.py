@@ -1,7 +1,7 @@
 """Vectors in OpenSearch and Elasticsearch: how they are asked for, and how scores are read back.
 
-Both turn similarities into positive scores, each in its own ways; exact scores are asked for by a script whose formula is
-known, and scores of approximate search are not read.
+Both turn similarities into positive scores, each in its own ways; exact scores are asked for by a script whose formula
+is known, and scores of approximate search are not read.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class StoreIndex:
     @property
     def identity(self) -> str:
         """Names what hits depend on besides the queries, without saying where the store is."""
-        asked = (self.collection.address, self.state.count, self.state.mark, repr(self.collection))
+        asked = (self.collection.settings, self.state.count, self.state.mark)
         effort = f" effort {self.effort}" if self.effort is not None else ""
         return f"{STORED}-{directories.bytes_digest(json.dumps(asked).encode())[:24]}{effort}"
 

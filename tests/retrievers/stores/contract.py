@@ -1,0 +1,116 @@
+"""The table of document stores that the contract test runs over: how each is filled, changed, and stopped."""
+
+import contextlib
+from dataclasses import dataclass, field
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from qdrant_client import QdrantClient, models
+
+from tests.retrievers.stores.qdrant_server import QdrantDouble
+
+METRICS = ("cosine", "dot", "l2")
+
+
+@dataclass
+class Place:
+    """Where a store of one kind lives during a test.
+
+    Args:
+        folder (`Path`): an empty one.
+    """
+
+    folder: object
+    metrics = METRICS
+    """Score kinds that it can compare by; empty where it searches words."""
+    has_texts = True
+    in_one_process = False
+    """Whether a second process cannot open it."""
+    can_stop = False
+    """Whether `stop` and `start` end and begin a server, which keeps its data."""
+    can_change = True
+
+    def fill(self, name, ids, texts, vectors, metric="cosine"):
+        """Make a collection and return its address."""
+        raise NotImplementedError
+
+    def add(self, name, key, text, vector):
+        """Add a document to a collection."""
+        raise NotImplementedError
+
+    def stop(self):
+        """End the server."""
+
+    def start(self):
+        """Begin it again, on its port and with its data."""
+
+    def close(self):
+        """End whatever runs."""
+
+
+class LancePlace(Place):
+    def table(self, ids, texts, vectors):
+        flat = pa.array(np.asarray(vectors, np.float32).ravel())
+        lists = pa.FixedSizeListArray.from_arrays(flat, len(vectors[0]))
+        return pa.table({"id": ids, "text": texts, "vector": lists})
+
+    def fill(self, name, ids, texts, vectors, metric="cosine"):
+        lancedb.connect(self.folder).create_table(name, self.table(ids, texts, vectors))
+        return f"lancedb://{self.folder}/{name}?metric={metric}"
+
+    def add(self, name, key, text, vector):
+        lancedb.connect(self.folder).open_table(name).add(self.table([key], [text], [vector]))
+
+
+DISTANCES = {"cosine": "Cosine", "dot": "Dot", "l2": "Euclid"}
+
+
+def points(ids, texts, vectors, start=0):
+    rows = zip(ids, texts, np.asarray(vectors, np.float32).tolist(), strict=True)
+    return [
+        models.PointStruct(id=start + row, vector=vector, payload={"key": key, "text": text})
+        for row, (key, text, vector) in enumerate(rows)
+    ]
+
+
+def fill_qdrant(client, name, ids, texts, vectors, metric):
+    params = models.VectorParams(size=len(vectors[0]), distance=DISTANCES[metric])
+    client.create_collection(name, vectors_config=params)
+    client.upsert(name, points(ids, texts, vectors))
+
+
+@dataclass
+class QdrantPlace(Place):
+    server: QdrantDouble = field(default_factory=QdrantDouble)
+    can_stop = True
+
+    def fill(self, name, ids, texts, vectors, metric="cosine"):
+        fill_qdrant(self.server.local, name, ids, texts, vectors, metric)
+        return f"{self.server.address}/{name}?id=key"
+
+    def add(self, name, key, text, vector):
+        start = self.server.local.count(name).count
+        self.server.local.upsert(name, points([key], [text], [vector], start))
+
+    def stop(self):
+        self.server.stop()
+
+    def start(self):
+        self.server.start()
+
+    def close(self):
+        self.server.stop()
+
+
+class QdrantFolder(Place):
+    in_one_process = True
+    can_change = False
+
+    def fill(self, name, ids, texts, vectors, metric="cosine"):
+        with contextlib.closing(QdrantClient(path=str(self.folder))) as client:
+            fill_qdrant(client, name, ids, texts, vectors, metric)
+        return f"qdrant://{self.folder}/{name}?id=key"
+
+
+PLACES = {"lancedb": LancePlace, "qdrant server": QdrantPlace, "qdrant folder": QdrantFolder}
