@@ -3,6 +3,7 @@ from hf_hardneg.retrievers.stores.document_store import DocumentStore as Documen
 from hf_hardneg.retrievers.stores.drivers import document_store as document_store
 from hf_hardneg.retrievers.stores.hnswlib import Hnswlib as Hnswlib
 from hf_hardneg.retrievers.stores.lancedb import LanceDB as LanceDB
+from hf_hardneg.retrievers.stores.lucene import Lucene as Lucene
 from hf_hardneg.retrievers.stores.opensearch import OpenSearch as OpenSearch
 from hf_hardneg.retrievers.stores.qdrant import Qdrant as Qdrant
 from hf_hardneg.retrievers.stores.sqlite_vec import SqliteVec as SqliteVec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
@@ -113,4 +114,7 @@ def _read(value: str, default: Any) -> Any:
     if isinstance(default, bool):
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         return words.get(value.lower(), value)
-    return int(value) if isinstance(default, int) and value.isdecimal() else value
+    if isinstance(default, (int, float)):
+        with contextlib.suppress(ValueError):
+            return type(default)(value)
+    return value

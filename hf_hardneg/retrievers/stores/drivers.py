@@ -9,6 +9,7 @@ from hf_hardneg.retrievers.stores.addresses import scheme_of
 from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.hnswlib import Hnswlib
 from hf_hardneg.retrievers.stores.lancedb import LanceDB
+from hf_hardneg.retrievers.stores.lucene import Lucene
 from hf_hardneg.retrievers.stores.opensearch import OpenSearch
 from hf_hardneg.retrievers.stores.qdrant import Qdrant
 from hf_hardneg.retrievers.stores.sqlite_vec import SqliteVec
@@ -17,6 +18,7 @@ from hf_hardneg.retrievers.stores.usearch import Usearch
 _ALL: tuple[type[DocumentStore], ...] = (
     Hnswlib,
     LanceDB,
+    Lucene,
     OpenSearch,
     Qdrant,
     SqliteVec,
