@@ -17,7 +17,7 @@ ID, CONTENTS, RAW = "id", "contents", "raw"
 
 
 class Index:
-    """An index, opened with BM25 of `k1` and `b`; answers are those of Anserini with scores as Lucene computes them.
+    """An index, opened with BM25 of `k1` and `b`; answers as Anserini does, with scores as Lucene computes them.
 
     Anserini's own searcher rounds scores to four digits, and lowers those that are equal.
     """
