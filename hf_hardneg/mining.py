@@ -22,6 +22,7 @@ from hf_hardneg.runtime.progress import show
 from hf_hardneg.runtime.versions import joined
 from hf_hardneg.steps import BATCH, Steps
 from hf_hardneg.store import directories
+from hf_hardneg.store.elsewhere import workers_elsewhere
 from hf_hardneg.strategies import Strategy, resolve
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ class MiningRun:
         if miner is None or not all(Steps.of(miner).is_selection_left(split, miner) for split in rows.values()):
             wanted = {**options, "known_positives": known_positives if rows == splits else known}
             planned = [split for split in rows.values() if len(split)] or list(splits.values())
-            guard(planned, job.corpus, job.strategy, wanted, num_proc=how.num_proc, confirm_cost=how.confirm_cost)
+            processes = workers_elsewhere() or how.num_proc
+            guard(planned, job.corpus, job.strategy, wanted, num_proc=processes, confirm_cost=how.confirm_cost)
             miner = miner or HardNegatives(job.corpus, job.strategy, known_positives=known, **options)
             _check_processes(miner, how.num_proc)
             for split in splits.values():

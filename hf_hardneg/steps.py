@@ -25,6 +25,7 @@ from hf_hardneg.runtime.workers import cut
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.arrow_files import stored_rows
 from hf_hardneg.store.disk import written
+from hf_hardneg.store.elsewhere import workers_elsewhere
 from hf_hardneg.store.kinds import Kind
 from hf_hardneg.store.manifests import LARGEST
 from hf_hardneg.store.regular_files import json_of
@@ -59,6 +60,8 @@ class Steps:
     def is_selection_left(self, pairs: Dataset, miner: HardNegatives) -> bool:
         """Whether the costly steps of some pairs are stored: candidates, and what a cross-encoder says of them."""
         made_from = _made_from(pairs, miner.retrieval, miner)
+        if workers_elsewhere():
+            return directories.exists(self.cache, kinds.NEGATIVES, made_from[kinds.NEGATIVES])
         costly = [kinds.CANDIDATES, *([kinds.SIGNALS] if miner.rescoring.scorers else [])]
         return all(directories.exists(self.cache, kind, made_from[kind]) for kind in costly)
 
@@ -77,7 +80,7 @@ class Steps:
         """What mining reads of the pairs, with the columns that retrieval adds, from the store where they are there."""
         from datasets import concatenate_datasets
 
-        plain = pairs.select_columns(retrieval.reader.columns.read(pairs.column_names)).with_format("arrow")
+        plain = _read_of(pairs, retrieval)
         if not len(pairs):
             return plain.map(retrieval, batched=True)
         origin = _origin(pairs, retrieval)
@@ -96,18 +99,20 @@ class Steps:
 
         retrieval, rescoring, selection = miner.retrieval, miner.rescoring, miner.selection
         retrieval = retrieval if depth is None else replace(retrieval, depth=depth)
-        candidates = self.candidates(pairs, retrieval)
         made_from = _made_from(pairs, retrieval, miner)
-        if rescoring.needed:
-            candidates = self._rescored(candidates, rescoring, made_from[kinds.SIGNALS])
         if not len(pairs):
             return pairs.with_format(None)
+        function: tuple[Callable[[Any], Any], str] = selection, "Selecting negatives"
+        if workers_elsewhere():  # all at once: candidates are many, and would have to come back
+            rows, function = _read_of(pairs, retrieval), (miner.columns_of, "Mining")
+        else:
+            rows = self.candidates(pairs, retrieval)
+            if rescoring.needed:
+                rows = self._rescored(rows, rescoring, made_from[kinds.SIGNALS])
         if selection.drops_rows:
             numbers = Dataset.from_dict({ROW: np.arange(len(pairs))}).with_format("arrow")
-            candidates = concatenate_datasets([candidates, numbers], axis=1).with_format("arrow")
-        negatives = self._stored(
-            kinds.NEGATIVES, made_from[kinds.NEGATIVES], candidates, selection, "Selecting negatives"
-        )
+            rows = concatenate_datasets([rows, numbers], axis=1).with_format("arrow")
+        negatives = self._stored(kinds.NEGATIVES, made_from[kinds.NEGATIVES], rows, *function)
         if selection.drops_rows:
             pairs, negatives = pairs.select(negatives.with_format("numpy")[ROW][:]), negatives.remove_columns(ROW)
         gone = {*negatives.column_names, *replaced(pairs.column_names)}
@@ -146,6 +151,11 @@ def _add_versions(path: Path) -> None:
         begun = json_of(path, LARGEST)
     with written(path) as partial:
         partial.write_text(json.dumps(joined([begun, installed()])))
+
+
+def _read_of(pairs: Dataset, retrieval: Retrieval) -> Dataset:
+    """What mining reads of the pairs."""
+    return pairs.select_columns(retrieval.reader.columns.read(pairs.column_names)).with_format("arrow")
 
 
 def _origin(pairs: Dataset, retrieval: Retrieval) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from hf_hardneg.corpus.loaded_from import in_words
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError
 from hf_hardneg.runtime.arguments import Folder, checked
 from hf_hardneg.store import directories, kinds
-from hf_hardneg.store.arrow_files import check_arrow
+from hf_hardneg.store.arrow_files import check_arrow, located, mapped_from
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -110,7 +110,12 @@ class Corpus:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "words"}
+        state = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "words"}
+        return {**state, "table": located(self.table)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in {**state, "table": mapped_from(state["table"])}.items():
+            object.__setattr__(self, name, value)
 
     @property
     def about(self) -> dict[str, str]:

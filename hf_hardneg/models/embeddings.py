@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from hf_hardneg.arrays.vectors import checked_vectors
+from hf_hardneg.corpus.batches import matrix
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.errors import ConfigError, StoreError
 from hf_hardneg.identity import UNIDENTIFIED
@@ -27,6 +29,7 @@ from hf_hardneg.runtime.progress import bar
 from hf_hardneg.runtime.ranks import launched_ranks
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import writing
+from hf_hardneg.store.elsewhere import map_elsewhere, workers_elsewhere
 from hf_hardneg.store.leases import lease
 from hf_hardneg.store.locks import Lock
 from hf_hardneg.store.manifests import Manifest
@@ -160,12 +163,21 @@ class CorpusVectors:
         if reused:
             logger.info("reused %d of %d vectors from %s", reused, total, shards.folder)
         with bar(total=total, initial=reused, desc="Encoding corpus", unit=" texts") as progress:
-            for number in share:
-                if number not in intact:
-                    texts = self.corpus.texts(first[shards.positions(number)]).to_pylist()
-                    shards.publish(number, self.encoder.encode(texts, kind="document"))
-                    logger.debug("rank %d encoded shard %d", self.ranks.rank, number)
-                    progress.update(sizes[number])
+            for number, vectors in self._encoded([number for number in share if number not in intact]):
+                shards.publish(number, vectors)
+                logger.debug("rank %d encoded shard %d", self.ranks.rank, number)
+                progress.update(sizes[number])
+
+    def _encoded(self, numbers: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the vectors of some shards, on the workers of an engine in any order."""
+        texts = (self.corpus.texts(self._texts.first[self._shards.positions(number)]) for number in numbers)
+        if workers_elsewhere():
+            encode, tables = functools.partial(_vectors, self.encoder), (pa.table({"text": each}) for each in texts)
+            for place, table in map_elsewhere(encode, tables, desc="Encoding corpus"):
+                yield numbers[place], matrix(table["vector"])
+        else:
+            for number, each in zip(numbers, texts, strict=True):
+                yield number, self.encoder.encode(each.to_pylist(), kind="document")
 
 
 class _Texts(NamedTuple):
@@ -174,6 +186,12 @@ class _Texts(NamedTuple):
     first: np.ndarray
     place: np.ndarray
     digest: str
+
+
+def _vectors(encoder: Encoder, texts: pa.Table) -> pa.Table:
+    """Encode the documents in a table of texts, to a table of vectors."""
+    vectors = np.ascontiguousarray(encoder.encode(texts["text"].to_pylist(), kind="document"), np.float32)
+    return pa.table({"vector": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), vectors.shape[1])})
 
 
 def _distinct(corpus: Corpus) -> _Texts:

@@ -77,6 +77,13 @@ class PlanOptions(MinerOptions, total=False):
     known_positives: Sequence[Dataset]
 
 
+class EngineOptions(PlanOptions, total=False):
+    """What engines hand on to `mine`, in which they take the place of `num_proc`."""
+
+    batch_size: AtLeastOne
+    confirm_cost: bool
+
+
 class RunOptions(TypedDict, total=False):
     """What `reproduce` hands on to `mine`."""
 

@@ -85,8 +85,12 @@ def _process_modules() -> list[Any]:
 
 
 def threads() -> int:
-    """Return how many threads a search may use here: one in a worker, all of the machine's in the main process."""
-    return 1 if in_child() else processors()
+    """Return how many threads a search may use here: one in a worker, else all of the machine's.
+
+    `OMP_NUM_THREADS` may say fewer: so Ray, Spark and Dask tell a worker its share of a machine.
+    """
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return 1 if in_child() else min(processors(), max(int(said), 1)) if said.isdecimal() else processors()
 
 
 def in_threads(work: Callable[[slice], T], size: int, *, at_least: int) -> list[T]:

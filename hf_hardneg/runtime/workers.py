@@ -22,7 +22,7 @@ POLL, GRACE = 0.1, 5.0
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
-class _InWorker(Exception):
+class InWorker(Exception):
     """The traceback of an error in its worker; the error is raised from it."""
 
 
@@ -169,7 +169,7 @@ class _Worker:
             self.process.join(timeout=GRACE)
             raise self._died(desc) from gone
         if error is not None:
-            error.__cause__ = _InWorker(f"\n{text}")
+            error.__cause__ = InWorker(f"\n{text}")
             raise error
         if not text and code is not None:
             raise self._died(desc)
@@ -230,12 +230,12 @@ def _work(part: _Share, pipe: Any, done: Any) -> None:
     try:
         part.run(done)
     except Exception as error:
-        pipe.send((_portable(error), traceback.format_exc()))
+        pipe.send((portable(error), traceback.format_exc()))
     else:
         pipe.send((None, "done"))
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """Return an error as another process can read it."""
     import dill
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hf_hardneg.errors import StoreError
 from hf_hardneg.store import directories
 
 if TYPE_CHECKING:
@@ -59,3 +61,34 @@ def read_arrow(directory: Path, name: str, *, stream: bool = True) -> pa.Table:
 def _mapped(path: Path, stream: bool) -> pa.Table:
     with pa.memory_map(str(path)) as file:
         return (pa.ipc.open_stream if stream else pa.ipc.open_file)(file).read_all()
+
+
+def located(table: Any) -> Any:
+    """Say of a table of `datasets` that is memory-mapped where it lies, as plain values that travel."""
+    from datasets.table import ConcatenationTable
+
+    if isinstance(table, ConcatenationTable):
+        return {"blocks": [[located(block) for block in row] for row in table.blocks], "schema": table.schema}
+    return {"path": table.path, "replays": table.replays}
+
+
+def mapped_from(places: Any) -> Any:
+    """Map the table that `located` said the place of.
+
+    Raises:
+        StoreError: its file is not there, on this node.
+    """
+    from datasets.table import ConcatenationTable, MemoryMappedTable
+
+    kind = ConcatenationTable if "blocks" in places else MemoryMappedTable
+    state = {**places, "blocks": [[mapped_from(block) for block in row] for row in places.get("blocks", ())]}
+    table = kind.__new__(kind)
+    try:
+        table.__setstate__(state)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{places['path']}, a file of the corpus, is not there on the node {platform.node()}: corpora travel as "
+            "paths. Put the corpus on storage that all nodes see under that path, or, under an engine, name a URL that "
+            "they reach with shared=."
+        ) from error
+    return table

@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import re
 import shlex
 import stat
@@ -263,8 +264,10 @@ def _reading(path: Path, directory: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         if not directory.exists():
             raise StoreError(
-                f"{directory} is not there: the cache was cleaned, or the miner was made on another machine, and "
-                "miners travel as paths. Construct the miner again here, which builds what is missing."
+                f"{directory} is not there on the node {platform.node()}: the cache was cleaned, or the miner was made "
+                "on another machine, and miners travel as paths. Construct it again here, which builds what is "
+                "missing, or put cache_dir= where all nodes see it under that path; under an engine, shared= may name "
+                "a URL that they reach."
             ) from error
         raise StoreError(f"{path} is missing. {rebuild(directory)}") from error
     except PermissionError as error:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from hf_hardneg.runtime.progress import bar
 from hf_hardneg.runtime.workers import in_workers
 from hf_hardneg.store.directories import file_digest
 from hf_hardneg.store.disk import written
+from hf_hardneg.store.elsewhere import map_elsewhere, workers_elsewhere
 from hf_hardneg.store.regular_files import opened
 
 if TYPE_CHECKING:
@@ -46,17 +49,23 @@ def map_rows(
         WorkerError: a worker died.
         ConfigError: workers are asked for in a worker.
     """
-    count = min(num_proc or 1, len(rows))
+    count = min(workers_elsewhere() or num_proc or 1, len(rows))
     done = _finished(folder, len(rows))
     missing = list(_missing(done, len(rows), _part_size(len(rows), count)))
     left = sum(len(part) for part in missing)
-    shares = [
-        partial(_map_parts, function, parts, folder, batch_size)
-        for parts in (missing[number::count] for number in range(count))
-        if parts
-    ]
     with bar(total=len(rows), initial=len(rows) - left, desc=desc) as progress:
-        in_workers(shares, rows, progress.update, desc=desc, asked=num_proc)
+        if workers_elsewhere():
+            tables = (rows[part.start : part.stop] for part in missing)
+            for place, table in map_elsewhere(partial(_by_batches, function, batch_size), tables, desc=desc):
+                _write(missing[place], [table], folder)
+                progress.update(len(missing[place]))
+        else:
+            shares = [
+                partial(_map_parts, function, parts, folder, batch_size)
+                for parts in (missing[number::count] for number in range(count))
+                if parts
+            ]
+            in_workers(shares, rows, progress.update, desc=desc, asked=num_proc)
     paths = dict(_parts(folder))
     return [paths[part].name for part in sorted([*done, *missing], key=lambda part: part.start)]
 
@@ -111,17 +120,32 @@ def _map_parts(
     tell: Callable[[int], None],
 ) -> None:
     """Map some parts, one after the other, and publish each; `tell` is called with the rows of each batch."""
-    from datasets.arrow_writer import ArrowWriter
+
+    def mapped(part: range) -> Iterator[pa.Table]:
+        for start in part[::batch_size]:
+            batch = rows[start : min(start + batch_size, part.stop)]
+            yield function(batch)
+            tell(batch.num_rows)
 
     for part in parts:
-        called = f"part-{part.start:012d}-{part.stop:012d}"
-        unnamed = folder / f"{called}-of-{os.getpid()}"
-        with written(unnamed, named=partial(_called, called)) as file, ArrowWriter(path=str(file)) as writer:
-            for start in part[::batch_size]:
-                batch = rows[start : min(start + batch_size, part.stop)]
-                writer.write_table(function(batch))
-                tell(batch.num_rows)
-            writer.finalize()
+        _write(part, mapped(part), folder)
+
+
+def _by_batches(function: Callable[[pa.Table], pa.Table], batch_size: int, rows: pa.Table) -> pa.Table:
+    """Map the batches of some rows."""
+    return pa.concat_tables([function(rows.slice(start, batch_size)) for start in range(0, len(rows), batch_size)])
+
+
+def _write(part: range, tables: Iterable[pa.Table], folder: Path) -> None:
+    """Publish what came out of a part, as a file that is named by its content."""
+    from datasets.arrow_writer import ArrowWriter
+
+    called = f"part-{part.start:012d}-{part.stop:012d}"
+    unnamed = folder / f"{called}-of-{os.getpid()}"
+    with written(unnamed, named=partial(_called, called)) as file, ArrowWriter(path=str(file)) as writer:
+        for table in tables:
+            writer.write_table(table)
+        writer.finalize()
 
 
 def _called(rows: str, path: Path) -> str:
