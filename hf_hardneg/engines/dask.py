@@ -98,7 +98,7 @@ def _tables(rows: Any) -> Iterator[pa.Table] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class DaskTasks:
-    """Workers of a cluster of Dask as those of an engine; see `mine`."""
+    """Workers of a cluster of Dask as an engine; see `mine`."""
 
     client: Any
     workers: int
@@ -106,5 +106,5 @@ class DaskTasks:
 
     def ask(self, work: Work, rows: bytes) -> bytes:
         """See `Engine`."""
-        there = self.client.scatter(rows, hash=False)
-        return self.client.submit(work, there, pure=False, retries=TRIES).result()
+        held = self.client.scatter(rows, hash=False)
+        return self.client.submit(work, held, pure=False, retries=TRIES).result()

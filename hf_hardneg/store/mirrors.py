@@ -1,8 +1,8 @@
 """What workers on other machines map and do not see under its path: a copy at a URL, and one on each of their nodes.
 
-A function that travels holds paths. Those into the cache, and those of mapped files of Arrow, are pickled as names in
-the cache; what they name is copied to the URL, once, and on each node from there into the node's own cache, once, under
-a lock. All of it is named by digests of its content, so what is there need not be copied again.
+A function that travels holds paths. Paths into the cache, and to mapped files of Arrow, are pickled as names in the
+cache; what they name is copied to the URL, once, and on each node from there into the node's own cache, once, under a
+lock. All of it is named by digests of its content, so what is there need not be copied again.
 """
 
 from __future__ import annotations

@@ -63,7 +63,11 @@ def test_spark(tmp_path, monkeypatch):
         pairs, corpus = data()
         table = pairs.data.table.combine_chunks()
         rows = spark.createDataFrame(table)
-        check(lambda corpus, *job, **how: mine(rows, corpus, *job, workers=2, **how), tmp_path)
+        check(
+            lambda corpus, *job, **how: mine(rows, corpus, *job, workers=2, **how),
+            tmp_path,
+            ("bm25", "dense", "denoised"),
+        )
         miner = HardNegatives(corpus, "bm25", num_negatives=3, cache_dir=tmp_path)
         expected, kind = miner(table), schema(miner, rows)
         assert rows.mapInArrow(miner, kind).toArrow().to_pylist() == expected.to_pylist()
