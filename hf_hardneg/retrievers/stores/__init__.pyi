@@ -1,10 +1,14 @@
+from hf_hardneg.retrievers.stores.chroma import Chroma as Chroma
 from hf_hardneg.retrievers.stores.collection import Description as Description
 from hf_hardneg.retrievers.stores.document_store import DocumentStore as DocumentStore
 from hf_hardneg.retrievers.stores.drivers import document_store as document_store
 from hf_hardneg.retrievers.stores.hnswlib import Hnswlib as Hnswlib
 from hf_hardneg.retrievers.stores.lancedb import LanceDB as LanceDB
 from hf_hardneg.retrievers.stores.lucene import Lucene as Lucene
+from hf_hardneg.retrievers.stores.milvus import Milvus as Milvus
 from hf_hardneg.retrievers.stores.opensearch import OpenSearch as OpenSearch
+from hf_hardneg.retrievers.stores.pgvector import PGVector as PGVector
 from hf_hardneg.retrievers.stores.qdrant import Qdrant as Qdrant
+from hf_hardneg.retrievers.stores.redisearch import RediSearch as RediSearch
 from hf_hardneg.retrievers.stores.sqlite_vec import SqliteVec as SqliteVec
 from hf_hardneg.retrievers.stores.usearch import Usearch as Usearch

@@ -6,21 +6,29 @@ from typing import Any
 
 from hf_hardneg.errors import unknown_name
 from hf_hardneg.retrievers.stores.addresses import scheme_of
+from hf_hardneg.retrievers.stores.chroma import Chroma
 from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.hnswlib import Hnswlib
 from hf_hardneg.retrievers.stores.lancedb import LanceDB
 from hf_hardneg.retrievers.stores.lucene import Lucene
+from hf_hardneg.retrievers.stores.milvus import Milvus
 from hf_hardneg.retrievers.stores.opensearch import OpenSearch
+from hf_hardneg.retrievers.stores.pgvector import PGVector
 from hf_hardneg.retrievers.stores.qdrant import Qdrant
+from hf_hardneg.retrievers.stores.redisearch import RediSearch
 from hf_hardneg.retrievers.stores.sqlite_vec import SqliteVec
 from hf_hardneg.retrievers.stores.usearch import Usearch
 
 _ALL: tuple[type[DocumentStore], ...] = (
+    Chroma,
     Hnswlib,
     LanceDB,
     Lucene,
+    Milvus,
     OpenSearch,
+    PGVector,
     Qdrant,
+    RediSearch,
     SqliteVec,
     Usearch,
 )
