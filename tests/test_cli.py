@@ -169,6 +169,7 @@ def test_arguments_are_checked_before_anything_is_read(tmp_path, capsys):
 def test_a_saved_dataset_is_replaced_only_if_asked(tmp_path, capsys):
     arguments = [
         "mine",
+        "--strategy=bm25",
         *saved(tmp_path),
         "--strategy=bm25",
         f"--cache-dir={tmp_path}/indexes",
@@ -215,3 +216,25 @@ def test_text_columns_add_up(given, text, tmp_path):
     files = [f"--{name}={tmp_path}/{name}.parquet" for name in ("pairs", "corpus")]
     assert main(["mine", *files, "--strategy=random", f"--out={tmp_path}/out", *given]) == 0
     assert load_from_disk(str(tmp_path / "out"))["positive"] == [[text]]
+
+
+def test_warnings_are_printed_like_errors(tmp_path):
+    """In a process of its own, where no test turns warnings into errors."""
+    for name, rows in zip(("pairs", "corpus"), world(1), strict=True):
+        rows.map(lambda row: {"text": f"never {row['text']}"} if "text" in row else row).to_parquet(
+            tmp_path / f"{name}.parquet"
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "hf_hardneg.cli",
+        "mine",
+        "--strategy=bm25",
+        f"--pairs={tmp_path}/pairs.parquet",
+        f"--corpus={tmp_path}/corpus.parquet",
+        f"--out={tmp_path}/out",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert lines and "HardNegWarning" not in done.stderr and ".py:" not in done.stderr

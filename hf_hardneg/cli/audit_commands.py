@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from hf_hardneg.cli.commands import command
-from hf_hardneg.cli.named_sources import negatives_of_anyone, optional_table
+from hf_hardneg.cli.named_sources import negatives_of_anyone, optional_documents, optional_table
 from hf_hardneg.cli.option_groups import SOURCE, NamedColumns
 from hf_hardneg.cli.terminal import answer, note
 
@@ -53,7 +53,7 @@ def audit(audited: Audited, asked: Asked) -> int:
     columns = audited.roles
     result = audit(
         negatives_of_anyone(audited.dataset, layout=audited.layout, split=audited.split),
-        corpus=optional_table(audited.corpus),
+        corpus=optional_documents(audited.corpus),
         qrels=optional_table(audited.qrels),
         judge=judge,
         queries=optional_table(audited.queries),

@@ -8,8 +8,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from hf_hardneg.cli.commands import command
-from hf_hardneg.cli.named_sources import mined_rows, optional_table, table
-from hf_hardneg.cli.option_groups import CONFIRM, SOURCE, WORKERS, NamedColumns, Placed
+from hf_hardneg.cli.named_sources import mined_rows, optional_documents, optional_table, with_verdicts
+from hf_hardneg.cli.option_groups import CONFIRM, SOURCE, VERDICTS, WORKERS, NamedColumns, Placed
 from hf_hardneg.cli.terminal import answer
 
 CONFIGS = ("list", "triplet")
@@ -29,6 +29,7 @@ class Pushed(NamedColumns):
         str | None, Option(help=f"documents, to be the config corpus: {SOURCE} (default: the card refers to them)")
     ] = None
     split: Annotated[str, Option(help="split of the corpus that is read")] = "train"
+    verdicts: Annotated[str | None, Option(metavar="FILE", help=VERDICTS)] = None
     index: Annotated[str | None, Option(help="folder of an index to go along, as hf-hardneg index prints it")] = None
 
 
@@ -55,10 +56,10 @@ def push(pushed: Pushed, committed: Committed) -> None:
 
     configs, columns = pushed.config or list(CONFIGS), pushed.roles
     done = push_mined_dataset(
-        mined_rows(pushed.mined),
+        with_verdicts(mined_rows(pushed.mined), pushed.mined, pushed.verdicts),
         pushed.repo,
         configs=configs,
-        corpus=optional_table(pushed.corpus, split=pushed.split),
+        corpus=optional_documents(pushed.corpus, split=pushed.split),
         commit_message=committed.message,
         columns=columns,
         index=pushed.index,
@@ -98,11 +99,11 @@ def reproduce(again: Reproduced) -> int:
     """
     from hf_hardneg.hub import reproduce
 
-    tables = {"corpus": again.corpus, "pairs": again.pairs}
     names = ("revision", "encoder", "cross_encoder", "num_proc", "cache_dir", "confirm_cost")
     result = reproduce(
         again.repo,
-        **{name: table(source, split=again.split) for name, source in tables.items() if source},
+        corpus=optional_documents(again.corpus, split=again.split),
+        pairs=optional_table(again.pairs, split=again.split),
         **{name: getattr(again, name) for name in names},
     )
     answer({"identical": result.identical, "result": result}, result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hf_hardneg.cli.terminal import note
 from hf_hardneg.errors import ConfigError, DataError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hf_hardneg.cli.option_groups import CorpusSource, PairsOfCorpus
     from hf_hardneg.formats.loading import JobInputs, LoadedCorpus
     from hf_hardneg.strategies import Strategy
+
+T = TypeVar("T", "Dataset", "Dataset | DatasetDict")
 
 
 def table(source: str, *, split: str = "train") -> Dataset:
@@ -31,6 +33,16 @@ def table(source: str, *, split: str = "train") -> Dataset:
 def optional_table(source: str | None, *, split: str = "train") -> Dataset | None:
     """Read the rows behind a path or Hub id, where one is named."""
     return None if source is None else table(source, split=split)
+
+
+def optional_documents(source: str | None, *, split: str = "train") -> Dataset | None:
+    """Read the documents that `mine()` read of a source, where one is named."""
+    if source is None:
+        return None
+    from hf_hardneg.formats.loading import load_corpus
+
+    rows: Dataset = load_corpus(source, what="--corpus", split=split).rows
+    return rows
 
 
 def pairs_and_corpus(
@@ -119,14 +131,21 @@ def verdicts_of(mined: str, named: str | None) -> Path:
     return Path(named) if named is not None else folder.with_name(f"{folder.name}.verdicts.jsonl")
 
 
-def with_verdicts(rows: Dataset, mined: str, named: str | None) -> Dataset:
+def with_verdicts(rows: T, mined: str, named: str | None) -> T:
     """Put what people said beside the negatives, where they said something.
 
     Raises:
         ConfigError: the named file is not there.
         DataError: it holds something else.
     """
+    from datasets import DatasetDict
+
     from hf_hardneg.audits import Verdicts
 
     path = verdicts_of(mined, named)
-    return rows if named is None and not path.exists() else Verdicts(path).on(rows)
+    if named is None and not path.exists():
+        return rows
+    said: Any = Verdicts(path)
+    if isinstance(rows, dict):
+        return cast("T", DatasetDict({split: said.on(part) for split, part in rows.items()}))
+    return cast("T", said.on(rows))

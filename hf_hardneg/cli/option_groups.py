@@ -14,6 +14,7 @@ from hf_hardneg.runtime.arguments import fit
 SOURCE = "file, folder, glob, URL of a database or Hub id, such as org/name:config:split"
 CONFIRM = "run a job whose plan is above an hour"
 WORKERS = "worker processes"
+VERDICTS = "what a review wrote (default: beside the folder, if it is there)"
 CACHE = "where indexes lie (default: under the datasets cache)"
 
 

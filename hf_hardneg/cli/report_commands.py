@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from hf_hardneg.cli.commands import command
 from hf_hardneg.cli.named_sources import mined_split, with_verdicts
+from hf_hardneg.cli.option_groups import VERDICTS
 from hf_hardneg.cli.terminal import answer, chart, note
 
 
@@ -21,9 +22,7 @@ class Reported:
     temperature: Annotated[
         float | None, Option(help="of the InfoNCE loss to come (default: 0.05, where scores are cosines)")
     ] = None
-    verdicts: Annotated[
-        str | None, Option(metavar="FILE", help="what a review wrote (default: beside the folder, if it is there)")
-    ] = None
+    verdicts: Annotated[str | None, Option(metavar="FILE", help=VERDICTS)] = None
     html: Annotated[str | None, Option(help="page to write")] = None
 
 

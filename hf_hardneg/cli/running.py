@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from hf_hardneg.cli.stopping import stoppable
 
@@ -17,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments (`Sequence[str]`, *optional*): by default what this process was started with.
     """
-    with stoppable() as stop:
+    with stoppable() as stop, _plain_warnings():
         try:
             from hf_hardneg.cli.application import run
 
@@ -27,6 +30,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _failed(error)
             status = 0
     return 128 + stop.number if stop.number else status
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print warnings of this library as errors are printed, without the line of Python that led to them."""
+    shown = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        from hf_hardneg.cli.terminal import complain
+        from hf_hardneg.errors import HardNegWarning
+
+        if issubclass(category, HardNegWarning):
+            complain(f"warning: {message}")
+        else:
+            shown(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 def _failed(error: BaseException) -> int:

@@ -30,6 +30,8 @@ LOOKED_AT = 20
 LONGEST_NAME, MOST_WORDS = 40, 3
 LONGEST_CELL = 1 << 30
 _FRACTION = re.compile(r"[+-]?\d+[.,]\d+")
+_OF_EXCEL = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+"""The first line with which Excel writes down what separates the cells."""
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 _NAMES_OF_PAIRS: dict[int, tuple[str, ...]] = {2: ("query", "positive"), 3: ("query", "positive", "negative")}
 _NAMES_OF_DOCUMENTS: dict[int, tuple[str, ...]] = {
@@ -64,6 +66,7 @@ def load_delimited(files: dict[str, list[str]], kind: Kind, told: Collection[str
     is_named = _are_names(lines, told, first)
     names = _filled(lines[0], first) if is_named else _names_of(lines, kind, first)
     for path in (Path(path) for paths in files.values() for path in paths):
+        _check_width(path, form, len(lines[0]))
         _check_alike(lines[0], is_named, _first_lines(path, form)[:1], path, first)
     if list(names) != lines[0]:
         form |= {"names": list(names), "header": 0 if is_named else None}
@@ -78,6 +81,8 @@ def _form(path: Path) -> dict[str, Any]:
         return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     with opened_text(path) as file:
         line = file.readline(LONGEST_CELL)
+    if said := _OF_EXCEL.fullmatch(line):
+        return {"delimiter": said[1], "skiprows": 1}
     cells = {sign: next(csv.reader([line], delimiter=sign), []) for sign in SEPARATORS}
     named = [sign for sign in SEPARATORS if len(cells[sign]) > 1 and any(map(is_usual_name, cells[sign]))]
     if named or len(cells[","]) > 1:
@@ -124,13 +129,38 @@ def _are_usual(cells: Sequence[str]) -> bool:
 
 
 def _first_lines(path: Path, form: dict[str, Any]) -> list[list[str]]:
+    return [row for _, row in _first_rows(path, form)]
+
+
+def _first_rows(path: Path, form: dict[str, Any]) -> list[tuple[int, list[str]]]:
+    """Read the first rows that are not empty, each with the number of the line where it ends."""
     before = csv.field_size_limit(LONGEST_CELL)
+    skipped = form.get("skiprows", 0)
     try:
         with opened_text(path) as file:
-            rows = (row for row in csv.reader(file, **form) if row)
-            return [row for _, row in zip(range(LOOKED_AT + 1), rows, strict=False)]
+            for _ in range(skipped):
+                file.readline(LONGEST_CELL)
+            reader = csv.reader(
+                file, **{name: value for name, value in form.items() if name in ("delimiter", "quoting")}
+            )
+            rows = ((reader.line_num + skipped, row) for row in reader if row)
+            return [numbered for _, numbered in zip(range(LOOKED_AT + 1), rows, strict=False)]
     finally:
         csv.field_size_limit(before)
+
+
+def _check_width(path: Path, form: dict[str, Any], width: int) -> None:
+    """Raise for a row of more cells than the first line has, which pandas would take for a row with a name in front.
+
+    Raises:
+        DataError: one of the first rows is so.
+    """
+    for line, row in _first_rows(path, form):
+        if len(row) > width:
+            raise DataError(
+                f"Line {line} of {path} has {len(row)} cells, {', '.join(map(repr, row))[:80]}, and its first line "
+                f"{width}. Put a text that holds {form['delimiter']!r} in double quotes, or name every column."
+            )
 
 
 def _are_names(lines: list[list[str]], told: Collection[str], path: Path) -> bool:

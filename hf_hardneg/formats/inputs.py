@@ -110,6 +110,12 @@ def load_splits(
         cause = error.__cause__ or error
         if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
             raise DataError(f"{source} has no rows, and one is needed at least. Give {ALLOWED}, with rows.") from error
+        if isinstance(cause, UnicodeDecodeError):
+            raise DataError(
+                f"{source} is not written in UTF-8: it holds {cause.object[cause.start : cause.end]!r} after "
+                f"{cause.object[max(0, cause.start - 20) : cause.start]!r}. Write it again in UTF-8, for instance with "
+                "iconv -f WINDOWS-1252 -t UTF-8."
+            ) from error
         raise DataError(f"{source} cannot be read ({type(cause).__name__}: {cause}). Give {ALLOWED}.") from error
 
 

@@ -366,6 +366,11 @@ def opened(
     strategy = default if strategy is None else strategy
     told, cache_dir = options.get("columns") or Columns(), options.get("cache_dir")
     loaded = load_pairs(pairs, told, what=f"{function}(pairs=)", cache_dir=cache_dir)
+    if split not in (None, "train", *(loaded.rows if isinstance(loaded.rows, Mapping) else ())):
+        has = f"the splits {', '.join(loaded.rows)}" if isinstance(loaded.rows, Mapping) else "no splits"
+        raise ConfigError(
+            f"{function}(pairs=) has {has}, and {split!r} was asked for. Leave --split out, or give data that have it."
+        )
     if single and isinstance(loaded.rows, Mapping):
         loaded = replace(loaded, rows=_single_split(loaded.rows, f"{function}(pairs=)", split or "train"))
     if corpus is None and loaded.documents is None:

@@ -247,7 +247,7 @@ def _listed_labels(rows: Dataset, told: Columns) -> ReadPairs | None:
     if name is None or not pa.types.is_nested(_kind(rows, name)):
         return None
     with silenced():  # what each column is taken for is said once, of all layouts alike
-        read = from_format(rows, "labeled-list")
+        read = from_format(rows if name == "labels" else rows.rename_column(name, "labels"), "labeled-list")
     kept = [each for each in MINED if each in read.column_names]
     return ReadPairs(rows=read.select_columns(kept), words=f"query, and its positives by {name!r}")
 

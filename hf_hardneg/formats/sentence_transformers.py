@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
-from hf_hardneg.errors import ColumnError
+from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.formats.roles import Roles, decoded, relevant, roles_of
 from hf_hardneg.formats.rows import Rows
 
@@ -133,6 +133,13 @@ def from_labeled_list(table: pa.Table) -> dict[str, Any]:
 def _by_label(table: pa.Table, name: str) -> dict[str, Any]:
     roles = _roles(table)
     documents, labels = listed(decoded(table.column(roles.positive))), listed(decoded(table.column(name), float))
+    unequal = np.flatnonzero(lengths(documents) != lengths(labels))
+    if len(unequal):
+        row = int(unequal[0])
+        raise DataError(
+            f"Row {row} has {lengths(documents)[row]} documents in {roles.positive!r} and "
+            f"{lengths(labels)[row]} labels in {name!r}; each document needs one. Give lists of one length."
+        )
     mask = relevant(labels.flatten(), name)
     owner = np.repeat(np.arange(len(table)), lengths(documents))
 

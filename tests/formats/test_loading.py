@@ -392,3 +392,44 @@ def test_documents_of_a_folder_are_one_corpus_and_lines_end_at_line_ends(tmp_pat
     assert sorted(load_corpus(tmp_path).rows["_id"][:]) == ["a", "eval-guide", "test"]
     (tmp_path / "docs.txt").write_text("one\u2028line\nanother\x0cline\n")
     assert len(load_corpus(tmp_path / "docs.txt").rows) == 2
+
+
+def test_a_row_of_more_cells_than_names_is_refused_by_its_line(tmp_path):
+    """pandas takes the first cell of such rows for the name of the row, and the others for the columns."""
+    (tmp_path / "x.csv").write_text("question,answer\n\nwhat,it,is\nwho,x\n")
+    with pytest.raises(DataError, match=r"Line 3 of .*x.csv has 3 cells, 'what', 'it', 'is', and its first line 2"):
+        load_pairs(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("sign", [";", "|"])
+def test_the_line_in_which_excel_says_the_separator_is_no_row(tmp_path, sign, end):
+    lines = [f"sep={sign}", f"question{sign}answer", f"what is, then{sign}this, that"]
+    (tmp_path / "x.csv").write_text(end.join([*lines, ""]), newline="")
+    rows = load_pairs(tmp_path / "x.csv").rows
+    assert rows[:] == {"question": ["what is, then"], "answer": ["this, that"]}
+
+
+def test_a_file_that_is_not_utf_8_is_refused_with_what_it_holds(tmp_path):
+    (tmp_path / "x.csv").write_bytes("question,answer\ncafé,place\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"is not written in UTF-8: it holds b'\\xe9' after b'.*caf'"):
+        load_pairs(tmp_path / "x.csv")
+
+
+def test_a_list_of_labels_may_be_called_label():
+    rows = [{"query": "q", "positive": ["yes", "no"], "label": [1, 0]}]
+    assert load_pairs(rows).rows[:] == {"query": ["q"], "positive": [["yes"]]}
+
+
+def test_as_many_labels_as_documents_are_needed():
+    rows = [{"query": "q", "positive": ["yes", "no"], "labels": [1]}]
+    with pytest.raises(DataError, match="Row 0 has 2 documents in 'positive' and 1 labels in 'labels'"):
+        load_pairs(rows)
+
+
+def test_a_split_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="has no splits, and 'dev' was asked for"):
+        opened("mine", ROWS, None, "bm25", {}, split="dev")
+    splits = DatasetDict(dict.fromkeys(["train", "test"], Dataset.from_list(ROWS)))
+    with pytest.raises(ConfigError, match="has the splits train, test, and 'dev' was asked for"):
+        opened("mine", splits, None, "bm25", {}, split="dev")

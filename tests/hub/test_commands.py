@@ -1,10 +1,14 @@
 """`hf-hardneg push` and `reproduce`."""
 
+import json
+import warnings
+from dataclasses import asdict
+
 import pytest
 from datasets import load_dataset, load_from_disk
 
+from hf_hardneg.audits.verdict_log import HumanVerdict
 from hf_hardneg.cli import main
-from hf_hardneg.errors import HardNegWarning
 from tests.hub.conftest import ADA
 from tests.worlds import world
 
@@ -39,8 +43,10 @@ def test_mine_push_and_reproduce(hub, name, run, tmp_path):
     status, said = run("reproduce", name, corpus, f"--cache-dir={tmp_path}/fresh")
     assert status == 0 and "all 36 rows are identical" in said
     world(2)[1].to_parquet(tmp_path / "corpus.parquet")
-    with pytest.warns(HardNegWarning, match="0% of 36 positives .* stand in the corpus"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
         status, said = run("reproduce", name, corpus, pairs, where)
+    assert "warning: 0% of 36 positives" in said
     assert status == 1 and "rows differ" in said and "\n  corpus: " in said
     assert "is not what was mined" in run(*pushing, corpus)[1]
     world(1)[1].to_parquet(tmp_path / "corpus.parquet")
@@ -53,3 +59,19 @@ def test_what_was_wrong_is_said_without_a_traceback(name, run, tmp_path):
     assert status == 2 and said.startswith(f"error: {tmp_path} cannot be read") and "Give a folder" in said
     status, said = run("reproduce", name)
     assert status == 2 and said.startswith("error: Cannot read the Hub dataset") and ADA not in said
+
+
+def test_what_a_review_wrote_is_on_the_card(hub, name, run, tmp_path):
+    for kind, rows in zip(("pairs", "corpus"), world(1), strict=True):
+        rows.to_parquet(tmp_path / f"{kind}.parquet")
+    out = tmp_path / "mined"
+    files = [f"--pairs={tmp_path}/pairs.parquet", f"--corpus={tmp_path}/corpus.parquet"]
+    run("mine", *files, "--strategy=bm25", "--num-negatives=2", f"--out={out}", f"--cache-dir={tmp_path}/indexes")
+    mined = load_from_disk(str(out))
+    query, document = mined["query"][0], mined["negatives"][0][0]
+    judged = HumanVerdict(query_id="0", corpus_id=None, score=1, query=query, document=document, row=0, place=0)
+    verdicts = tmp_path / "said.jsonl"
+    verdicts.write_text(json.dumps(asdict(judged)) + "\n")
+    assert run("push", f"--mined={out}", f"--repo={name}", f"--verdicts={tmp_path}/none.jsonl")[0] == 2
+    assert run("push", f"--mined={out}", f"--repo={name}", f"--verdicts={verdicts}")[0] == 0
+    assert "People judged 1 of" in hub.repos[name].files("main")["README.md"].content.decode()
