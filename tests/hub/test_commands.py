@@ -1,8 +1,6 @@
 """`hf-hardneg push` and `reproduce`."""
 
-import json
 import warnings
-from dataclasses import asdict
 
 import pytest
 from datasets import load_dataset, load_from_disk
@@ -71,7 +69,8 @@ def test_what_a_review_wrote_is_on_the_card(hub, name, run, tmp_path):
     query, document = mined["query"][0], mined["negatives"][0][0]
     judged = HumanVerdict(query_id="0", corpus_id=None, score=1, query=query, document=document, row=0, place=0)
     verdicts = tmp_path / "said.jsonl"
-    verdicts.write_text(json.dumps(asdict(judged)) + "\n")
+    verdicts.write_bytes(judged.line())
     assert run("push", f"--mined={out}", f"--repo={name}", f"--verdicts={tmp_path}/none.jsonl")[0] == 2
-    assert run("push", f"--mined={out}", f"--repo={name}", f"--verdicts={verdicts}")[0] == 0
+    status, said = run("push", f"--mined={out}", f"--repo={name}", f"--verdicts={verdicts}")
+    assert status == 0, said
     assert "People judged 1 of" in hub.repos[name].files("main")["README.md"].content.decode()
