@@ -3,11 +3,14 @@
 import contextlib
 from dataclasses import dataclass, field
 
+import apsw
 import lancedb
 import numpy as np
 import pyarrow as pa
+import sqlite_vec
 from qdrant_client import QdrantClient, models
 
+from tests.retrievers.stores.opensearch_servers import VectorDouble, serving
 from tests.retrievers.stores.qdrant_server import QdrantDouble
 
 METRICS = ("cosine", "dot", "l2")
@@ -113,4 +116,67 @@ class QdrantFolder(Place):
         return f"qdrant://{self.folder}/{name}?id=key"
 
 
-PLACES = {"lancedb": LancePlace, "qdrant server": QdrantPlace, "qdrant folder": QdrantFolder}
+class SqlitePlace(Place):
+    metrics = ("cosine", "l2")
+
+    def database(self):
+        connection = apsw.Connection(f"{self.folder}/docs.db")
+        connection.enable_load_extension(True)
+        sqlite_vec.load(connection)
+        return contextlib.closing(connection)
+
+    def fill(self, name, ids, texts, vectors, metric="cosine"):
+        columns = f"id text primary key, vector float[{len(vectors[0])}] distance_metric={metric}, +body text"
+        with self.database() as connection, connection:
+            connection.execute(f"create virtual table {name} using vec0({columns})")
+            for row in zip(ids, texts, vectors, strict=True):
+                self.insert(connection, name, *row)
+        return f"sqlite-vec://{self.folder}/docs.db?table={name}&text=body"
+
+    def insert(self, connection, name, key, text, vector):
+        values = key, text, np.asarray(vector, np.float32).tobytes()
+        connection.execute(f"insert into {name}(id, body, vector) values (?, ?, ?)", values)
+
+    def add(self, name, key, text, vector):
+        with self.database() as connection:
+            self.insert(connection, name, key, text, vector)
+
+
+class OpenSearchPlace(Place):
+    """A double, since no server with vectors is to be had."""
+
+    kind, spaces = "knn_vector", {"cosine": "cosinesimil", "dot": "innerproduct", "l2": "l2"}
+    can_stop = True
+    port = 0
+
+    def fill(self, name, ids, texts, vectors, metric="cosine"):
+        self.double = VectorDouble(self.kind, self.spaces[metric], ids, texts, vectors)
+        self.start()
+        return f"opensearch://127.0.0.1:{self.port}/{name}?vector=place"
+
+    def add(self, name, key, text, vector):
+        self.double.add(key, text, vector)
+
+    def start(self):
+        self.served = contextlib.ExitStack()
+        self.port = self.served.enter_context(serving(self.double, self.port))
+
+    def stop(self):
+        self.served.close()
+
+    def close(self):
+        self.served.close()
+
+
+class ElasticsearchPlace(OpenSearchPlace):
+    kind, spaces = "dense_vector", {"cosine": "cosine", "dot": "max_inner_product", "l2": "l2_norm"}
+
+
+PLACES = {
+    "lancedb": LancePlace,
+    "qdrant server": QdrantPlace,
+    "qdrant folder": QdrantFolder,
+    "sqlite-vec": SqlitePlace,
+    "opensearch": OpenSearchPlace,
+    "elasticsearch": ElasticsearchPlace,
+}

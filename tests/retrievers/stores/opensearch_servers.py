@@ -1,8 +1,9 @@
 """Servers that speak as OpenSearch or Elasticsearch does: osmem, which searches words, and a double with vectors."""
 
 import json
+import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -24,6 +25,11 @@ class VectorDouble:
         self.ids, self.texts, self.vectors = list(ids), list(texts), np.asarray(vectors, np.float64)
         self.looked_at = np.random.default_rng(0).random(len(ids)) >= lost
         self.failed_shards = 0
+
+    def add(self, key, text, vector):
+        self.ids, self.texts = [*self.ids, key], [*self.texts, text]
+        self.vectors = np.vstack([self.vectors, np.asarray(vector, np.float64)])
+        self.looked_at, self.writes = np.append(self.looked_at, True), self.writes + 1
 
     def answer(self, path, body):
         name, _, verb = path.partition("?")[0].strip("/").partition("/")
@@ -122,16 +128,39 @@ def handler(double):
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    """Ends the connections that are open when it ends, as a server that is killed does."""
+
+    daemon_threads = True
+
+    def __init__(self, *arguments):
+        self.open = set()
+        super().__init__(*arguments)
+
+    def process_request(self, request, client_address):
+        self.open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request):
+        self.open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self):
+        for request in list(self.open):
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
-def serving(double):
-    """The address of a double, while it serves on a free port of this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(double))
-    server.daemon_threads = True
+def serving(double, port=0):
+    """The port on which a double serves on this machine; by default a free one."""
+    server = Server(("127.0.0.1", port), handler(double))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"opensearch://127.0.0.1:{server.server_port}/docs"
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()
+        server.hang_up()
         thread.join()

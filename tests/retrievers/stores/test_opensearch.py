@@ -51,8 +51,8 @@ def truth(kind):
 
 @pytest.mark.parametrize(("kind", "space", "similarity"), SPACES)
 def test_exact_scores_are_turned_back_into_similarities(kind, space, similarity):
-    with serving(VectorDouble(kind, space, IDS, TEXTS, VECTORS)) as address:
-        store = OpenSearch(address, vector="place")
+    with serving(VectorDouble(kind, space, IDS, TEXTS, VECTORS)) as port:
+        store = OpenSearch(f"opensearch://127.0.0.1:{port}/docs", vector="place")
         told = store.describe()
         assert (told.score_kind, told.count, told.width, told.max_k) == (similarity, ROWS, WIDTH, 10_000)
         for line, (ids, scores) in zip(truth(similarity), store.search(ASKED, 30), strict=True):
@@ -63,9 +63,9 @@ def test_exact_scores_are_turned_back_into_similarities(kind, space, similarity)
 
 @pytest.mark.parametrize(("kind", "space"), [("dense_vector", "l2_norm"), ("knn_vector", "cosinesimil")])
 def test_approximate_search_is_scored_exactly_and_its_effort_raised(kind, space, tmp_path):
-    with serving(VectorDouble(kind, space, IDS, TEXTS, VECTORS, lost=0.2)) as address:
+    with serving(VectorDouble(kind, space, IDS, TEXTS, VECTORS, lost=0.2)) as port:
         corpus = open_corpus(CORPUS, cache_dir=str(tmp_path))
-        index = opened_store(OpenSearch(address, vector="place", exact=False), corpus)
+        index = opened_store(OpenSearch(f"opensearch://127.0.0.1:{port}/docs", vector="place", exact=False), corpus)
         assert index.measured.recall == 1 and index.measured.effort == {"effort": 512}
         hits = index.search(index.queries(ASKED), np.full(len(ASKED), 20))
         best = np.argsort(-truth(index.similarity), axis=1)[:, :20]
@@ -73,8 +73,8 @@ def test_approximate_search_is_scored_exactly_and_its_effort_raised(kind, space,
 
 
 def test_vectors_and_texts_come_in_the_order_asked():
-    with serving(VectorDouble("knn_vector", "l2", IDS, TEXTS, VECTORS)) as address:
-        store = OpenSearch(address, vector="place")
+    with serving(VectorDouble("knn_vector", "l2", IDS, TEXTS, VECTORS)) as port:
+        store = OpenSearch(f"opensearch://127.0.0.1:{port}/docs", vector="place")
         table = store.fetch(["d7", "d2"], vectors=True)
         assert table["text"].to_pylist() == [TEXTS[7], TEXTS[2]]
         assert np.allclose(np.array(table["vector"].to_pylist()), VECTORS[[7, 2]])
@@ -84,19 +84,19 @@ def test_vectors_and_texts_come_in_the_order_asked():
 
 
 def test_a_field_that_is_none_of_vectors_is_refused():
-    with serving(VectorDouble("knn_vector", "hamming", IDS, TEXTS, VECTORS)) as address:
+    with serving(VectorDouble("knn_vector", "hamming", IDS, TEXTS, VECTORS)) as port:
         with pytest.raises(ConfigError, match="has the fields of vectors place, and vector='text' was given"):
-            OpenSearch(address, vector="text").describe()
+            OpenSearch(f"opensearch://127.0.0.1:{port}/docs", vector="text").describe()
         with pytest.raises(
             ConfigError, match="the similarity hamming in 'place'; float with cosinesimil, .* is allowed"
         ):
-            OpenSearch(address, vector="place").describe()
+            OpenSearch(f"opensearch://127.0.0.1:{port}/docs", vector="place").describe()
 
 
 def test_answers_of_a_part_of_the_index_are_errors():
     double = VectorDouble("knn_vector", "l2", IDS, TEXTS, VECTORS)
-    with serving(double) as address:
-        store = OpenSearch(address, vector="place")
+    with serving(double) as port:
+        store = OpenSearch(f"opensearch://127.0.0.1:{port}/docs", vector="place")
         store.describe()
         double.failed_shards = 1
         with pytest.raises(DocumentStoreError, match="1 of its shards did not answer in time"):
@@ -104,8 +104,8 @@ def test_answers_of_a_part_of_the_index_are_errors():
 
 
 def test_passwords_come_from_the_environment_and_are_shown_nowhere(monkeypatch, caplog):
-    with serving(VectorDouble("knn_vector", "l2", IDS, TEXTS, VECTORS, password="hunter2")) as address:
-        store = OpenSearch(address, vector="place")
+    with serving(VectorDouble("knn_vector", "l2", IDS, TEXTS, VECTORS, password="hunter2")) as port:
+        store = OpenSearch(f"opensearch://127.0.0.1:{port}/docs", vector="place")
         with pytest.raises(DocumentStoreError, match="refuses who asks .401.* Set OPENSEARCH_USERNAME and"):
             store.describe()
         monkeypatch.setenv("OPENSEARCH_USERNAME", "reader")
