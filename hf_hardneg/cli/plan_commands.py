@@ -17,21 +17,40 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.recipes.plain_yaml import plain_values
 
 
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """The same job at other sizes, or on several machines."""
+
+    documents: Annotated[int | None, Option(help="plan for so many documents like these")] = None
+    rows: Annotated[int | None, Option(help="plan for so many pairs like these")] = None
+    machines: Annotated[
+        int | None, Option(help="plan for as many shards on so many machines like this one, with one cache")
+    ] = None
+
+
 @command("plan")
-def plan(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge) -> None:
+def plan(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, elsewhere: Elsewhere) -> None:
     """Say what mining will cost.
 
     Time, memory and disk, and something cheaper.
     """
     from hf_hardneg.planning.plans import plan
+    from hf_hardneg.planning.shared_plans import SharedPlan
 
     inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
     chosen = choice.chosen(cross_encoder=judged.cross_encoder)
     job = pairs_and_corpus(sources, single=False, strategy=chosen.strategy)
     options = chosen.with_inputs({**inputs, **job.options})
     cost = plan(job.pairs, job.corpus, chosen.strategy, num_proc=choice.num_proc, **options)
+    cost = cost.at(documents=elsewhere.documents, rows=elsewhere.rows)
     figures = {name: getattr(cost, name) for name in ("seconds", "slow", "memory", "disk", "cheaper")}
-    answer({"documents": len(job.corpus), "rows": cost.rows, **figures}, cost)
+    told: dict[str, Any] = {"documents": cost.documents, "rows": cost.rows, **figures}
+    if elsewhere.machines is None:
+        answer(told, cost)
+    else:
+        shared = SharedPlan(plan=cost, machines=elsewhere.machines)
+        names = ("machines", "once", "each", "shared", "seconds", "network", "index", "index_parts")
+        answer({**told, **{name: getattr(shared, name) for name in names}}, shared)
     note(f"  {ids_of(job.corpus, options.get('columns'))}")
 
 

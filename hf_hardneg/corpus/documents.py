@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +121,12 @@ class Corpus:
     def about(self) -> dict[str, str]:
         """What directories of this corpus are of, in words."""
         return {"corpus": self.words} if self.words else {}
+
+    def part(self, rows: range) -> Corpus:
+        """Consecutive documents of it, as a corpus of their own."""
+        digest = directories.digest_of({"corpus": self.digest, "rows": [rows.start, rows.stop]})
+        words = f"{self.words}, rows {rows.start:,} to {rows.stop - 1:,}" if self.words else ""
+        return replace(self, table=self.table.slice(rows.start, len(rows)), digest=digest, words=words)
 
     def batches(self, size: int = BATCH) -> Iterator[pa.Array]:
         """All texts in row order, as string arrays of up to `size`."""

@@ -32,6 +32,11 @@ class Fused(NamedTuple):
     source: np.ndarray
 
 
+def shares(count: int, of: int) -> list[range]:
+    """Consecutive rows of each of `of` parts of `count` documents, as equal as can be."""
+    return [range(count * number // of, count * (number + 1) // of) for number in range(of)]
+
+
 def best_first(hits: Hits, k: np.ndarray) -> Hits:
     """The `k` best hits of each query, ties in corpus order.
 

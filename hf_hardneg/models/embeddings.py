@@ -53,6 +53,7 @@ class CorpusVectors:
     Args:
         corpus (`Corpus`): the documents; all ranks must see one cache folder.
         encoder (`Encoder`): the model.
+        half_above (`int`, *optional*): another number of bytes than `HALF_ABOVE`.
 
     Example:
         >>> from pathlib import Path
@@ -67,8 +68,9 @@ class CorpusVectors:
         13
     """
 
-    def __init__(self, corpus: Corpus, encoder: Encoder) -> None:
+    def __init__(self, corpus: Corpus, encoder: Encoder, half_above: int | None = None) -> None:
         self.corpus, self.encoder, self.ranks = corpus, encoder, launched_ranks()
+        self.half_above = HALF_ABOVE if half_above is None else half_above
         if self.ranks.world > 1 and encoder.digest.startswith(UNIDENTIFIED):
             raise ConfigError(
                 f"The encoder cannot be identified, and {self.ranks.world} ranks find each other's vectors by its "
@@ -96,7 +98,7 @@ class CorpusVectors:
     @property
     def content(self) -> dict[str, Any]:
         """What the vectors depend on, as plain values."""
-        return {"texts": self._texts.digest, "encoder": self.encoder.digest, "shard": SHARD, "half": HALF_ABOVE}
+        return {"texts": self._texts.digest, "encoder": self.encoder.digest, "shard": SHARD, "half": self.half_above}
 
     def encode_share(self, share: Callable[[int], range]) -> list[Path]:
         """Encode what is missing of a share of the shards, and return the files of that share, in order.
@@ -139,7 +141,7 @@ class CorpusVectors:
     @functools.cached_property
     def _shards(self) -> Shards:
         folder = directories.place(self.corpus.cache, kinds.VECTORS, self.content)
-        return Shards(folder=folder, count=len(self._texts.first), size=SHARD, half_above=HALF_ABOVE)
+        return Shards(folder=folder, count=len(self._texts.first), size=SHARD, half_above=self.half_above)
 
     def _encode(self) -> None:
         """Encode the missing ones of this rank's shards, and wait for the other ranks."""

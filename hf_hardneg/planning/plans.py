@@ -63,6 +63,7 @@ class Plan:
         cache (`Path`): where indexes go.
         lexical (`Plan`, *optional*): the same job with BM25, where that would save encoding.
         measured (`tuple[int, int]`, *optional*): documents and pairs of the largest sample that costs come from.
+        text_bytes (`float`): of all documents.
     """
 
     recipe: str
@@ -74,6 +75,7 @@ class Plan:
     cache: Path
     lexical: Plan | None = None
     measured: tuple[int, int] | None = None
+    text_bytes: float = 0.0
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -145,7 +147,8 @@ class Plan:
         if lexical is not None:
             lexical = lexical.at(documents=documents, rows=rows)
         documents, rows = documents or self.documents, rows or self.rows
-        return replace(self, stages=stages, lexical=lexical, documents=documents, rows=rows)
+        text_bytes = self.text_bytes * documents / self.documents
+        return replace(self, stages=stages, lexical=lexical, documents=documents, rows=rows, text_bytes=text_bytes)
 
     def _step(self, stage: Stage) -> Step:
         sizes = self.documents, self.rows
@@ -248,6 +251,7 @@ def _planned(
         held=held,
         cache=job.corpus.cache,
         measured=sizes,
+        text_bytes=sum(job.corpus.table.column(name).nbytes for name in job.corpus.text_columns),
     )
     encoding = sum(step.seconds for step in planned.steps if step.name.startswith("encode"))
     if encoding > SHOWN_ABOVE:

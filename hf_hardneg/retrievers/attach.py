@@ -12,8 +12,11 @@ from hf_hardneg.corpus.documents import Corpus, open_corpus, rows_digest
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
 from hf_hardneg.index.bm25.weights import BM25Config
-from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity, build_dense
+from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity, build_dense, dense_parameters
+from hf_hardneg.index.dense.partitioned import PartitionedDense
+from hf_hardneg.index.hits import shares
 from hf_hardneg.runtime.arguments import Folder, Name, checked
+from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.mapped_memory import release
 
 if TYPE_CHECKING:
@@ -99,9 +102,20 @@ def load(encoder: Any, corpus: Corpus) -> Encoder | None:
 
 
 def index_corpus(
-    dataset: Dataset, corpus: Corpus, encoder: Encoder | None, vector_column: str | None, similarity: Similarity
+    dataset: Dataset,
+    corpus: Corpus,
+    encoder: Encoder | None,
+    vector_column: str | None,
+    similarity: Similarity,
+    half_above: int | None = None,
 ) -> DenseIndex:
     """The exact index of a corpus' vectors, from a column or an encoder.
+
+    Args:
+        dataset, corpus: the documents, as the user has them and opened.
+        encoder, vector_column: what gives vectors.
+        similarity: as for `Dense`.
+        half_above (`int`, *optional*): see `CorpusVectors`.
 
     Raises:
         ConfigError: neither an encoder nor a column of vectors is given, or both.
@@ -120,8 +134,46 @@ def index_corpus(
     from hf_hardneg.models.model_names import model_name
 
     name, digest = model_name(encoder).name, encoder.digest
-    with CorpusVectors(corpus, encoder) as vectors:
+    with CorpusVectors(corpus, encoder, half_above) as vectors:
         return build_dense(corpus, vectors, vectors_digest=digest, similarity=similarity, vectors_from=name)
+
+
+def index_parts_of(
+    dataset: Dataset,
+    corpus: Corpus,
+    encoder: Encoder | None,
+    vector_column: str | None,
+    similarity: Similarity,
+    *,
+    of: int,
+) -> PartitionedDense:
+    """The exact index of a corpus' vectors in so many parts of consecutive documents; see `index_corpus`.
+
+    What one index rounds, as the vectors of an encoder from a size on, is rounded in parts too.
+    """
+    from hf_hardneg.models.embeddings import HALF_ABOVE
+
+    rows = shares(len(corpus), min(of, len(corpus)))
+    indexes = [
+        index_corpus(
+            dataset.select(part),
+            corpus.part(part),
+            encoder,
+            vector_column,
+            similarity,
+            HALF_ABOVE * len(part) // len(corpus),
+        )
+        for part in rows
+    ]
+    digest = rows_digest(dataset, [vector_column]) if vector_column is not None else getattr(encoder, "digest", "")
+    parameters = dense_parameters(corpus, digest, similarity)
+    return PartitionedDense(
+        directory=indexes[0].directory,
+        similarity=similarity,
+        index_parts=tuple(indexes),
+        bounds=(*(part.start for part in rows), len(corpus)),
+        called=directories.place(corpus.cache, kinds.DENSE, parameters).name,
+    )
 
 
 def missing_vectors(what: str) -> ConfigError:

@@ -13,13 +13,13 @@ from hf_hardneg.index.dense.adoption import adopt_faiss
 from hf_hardneg.index.dense.approximate import build_approximate, checked_factory, chosen_factory
 from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity
 from hf_hardneg.index.dense.gpu import Device, check_device
-from hf_hardneg.retrievers.attach import index_corpus, load
+from hf_hardneg.retrievers.attach import index_corpus, index_parts_of, load
 from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
 from hf_hardneg.retrievers.dense_searcher import DenseSearcher
 from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.retrievers.stores.store_opening import opened_store
-from hf_hardneg.runtime.arguments import AtLeastOne, ShareAboveZero, check_fields
+from hf_hardneg.runtime.arguments import AtLeastOne, IndexParts, ShareAboveZero, check_fields
 
 if TYPE_CHECKING:
     from hf_hardneg.models.encoder import Encoder
@@ -46,6 +46,8 @@ class Dense(Retriever):
         device (`str`, defaults to `"auto"`): exact search runs on a GPU where there is one, approximate search on the
             CPU. `"cpu"` leaves GPUs alone; `"cuda"` takes the first one for both, or is an error. Approximate search
             on it needs the extra `[gpu]`; what is deeper than 2,048 documents for a query stays on the CPU.
+        index_parts (`int`, defaults to 1): in how many parts the exact index is built and searched, one after the
+            other, so that memory holds one of them; the hits are the same.
     """
 
     depth: AtLeastOne | None = None
@@ -55,6 +57,7 @@ class Dense(Retriever):
     recall: ShareAboveZero = 0.98
     sample: Sequence[Any] = field(default=(), repr=False, compare=False)
     device: Device = "auto"
+    index_parts: IndexParts = 1
     name: ClassVar[str] = "dense"
     can_score: ClassVar[bool] = True
     has_vectors: ClassVar[bool] = True
@@ -71,6 +74,11 @@ class Dense(Retriever):
         if self.factory not in EXACT:
             checked_factory(self.factory)
         check_device(self.device, None if self.factory in EXACT else self.factory)
+        if self.index_parts > 1 and self.factory not in EXACT:
+            raise ConfigError(
+                f"index_parts={self.index_parts} is for exact search, and factory={self.factory!r} is an approximate "
+                "index of all vectors. Drop one of both."
+            )
 
     @property
     def score_kind(self) -> str:
@@ -89,15 +97,21 @@ class Dense(Retriever):
                 f"index= and columns={{'vector': {sources.vector_column!r}}} were both given, and either brings the "
                 "vectors of the corpus. Drop one of them."
             )
+        if sources.index is not None and self.index_parts > 1:
+            raise ConfigError(
+                f"index_parts={self.index_parts} is for an index that is built here, and index= brings one. Drop one "
+                "of both."
+            )
         encoder = load(sources.encoder, sources.corpus)
         collection = document_store_of(sources.index)
         if collection is not None:
             return self._stored(collection, sources.corpus, encoder)
         if sources.index is None:
-            index = index_corpus(
-                sources.dataset, sources.corpus, encoder, sources.vector_column, self.similarity or "cosine"
-            )
-            index = replace(index, device=self.device)
+            vectors: Any = (sources.dataset, sources.corpus, encoder, sources.vector_column, self.score_kind)
+            if self.index_parts > 1:
+                parts = index_parts_of(*vectors, of=self.index_parts)
+                return DenseSearcher(replace(parts, device=self.device), encoder)
+            index = replace(index_corpus(*vectors), device=self.device)
             return DenseSearcher(self._approximate(index, len(sources.corpus), encoder), encoder)
         if self.factory not in EXACT:
             raise ConfigError(

@@ -94,6 +94,7 @@ Seed = Annotated[int, Range(least=0, most=2**31 - 1, such_as=42)]
 """A seed of k-means takes 31 bits."""
 Processes = Annotated[int, Range(least=0, most=4096, such_as=2)]
 Negatives = Annotated[int, Range(least=1, most=1_000_000, such_as=4)]
+IndexParts = Annotated[int, Range(least=1, most=1000, such_as=8)]
 Name = Annotated[str, Filled()]
 Folder = Name | os.PathLike[str]
 ShareBetween = Annotated[float, Range(above=0, below=1, such_as=0.5)]

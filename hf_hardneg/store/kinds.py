@@ -96,6 +96,12 @@ BM25 = Kind(
     depends_on="ids and texts of the documents, `k1`, `b`, variant, tokenizer",
     renewed_by=(*CORPUS_CHANGES, "bm25"),
 )
+BM25_PARTS = Kind(
+    name="bm25parts",
+    holds="the BM25 index of a corpus in parts, which are searched one after the other",
+    depends_on="ids and texts of the documents, `k1`, `b`, variant, tokenizer, how many parts",
+    renewed_by=(*CORPUS_CHANGES, "bm25"),
+)
 VECTORS = Kind(
     name="vectors",
     holds="vectors of the distinct texts of a corpus, in shards that survive a kill",
@@ -214,7 +220,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         *(CORPUS, KEYS, POSITIVES, PARENTS),
-        *(BM25, VECTORS, DENSE, APPROXIMATE, RECALL, FAISS),
+        *(BM25, BM25_PARTS, VECTORS, DENSE, APPROXIMATE, RECALL, FAISS),
         *(TOPICS, UNCERTAINTY, SCORES),
         *(CANDIDATES, SIGNALS, NEGATIVES),
         *(ENCODER, CROSS_ENCODER, ROWS, GENERATION),

@@ -69,6 +69,10 @@ class Schema:
         """Make a schema of a mapping."""
         return cls(tuple(arrays.items()), private)
 
+    def prefixed(self, prefix: str) -> Schema:
+        """Return the schema of arrays whose names begin with `prefix`."""
+        return Schema(tuple((f"{prefix}{name}", stored) for name, stored in self.arrays), self.private)
+
     def opened(self, directory: Path, **sizes: int) -> dict[str, np.ndarray]:
         """Map the arrays of a published directory, and check them once in a process.
 

@@ -73,6 +73,10 @@ def by_bm25(depth=100, last=15, sampler=None, **config):
     }
 
 
+def by_parts(depth=100, **config):
+    return {"strategy": Strategy([BM25(depth, config=BM25Config(**config), index_parts=3)], [RankWindow(0, 15)])}
+
+
 def by_vectors(depth=300, margin=0.02, **retriever):
     return {"strategy": Strategy([Dense(depth, **retriever)], [AbsoluteMargin(margin), NearDuplicate(0.5)], UnReMix())}
 
@@ -103,6 +107,10 @@ JOBS = {
             "depth": by_bm25(depth=120),
             "bm25": by_bm25(k1=1.2),
         },
+    ),
+    "bm25 in parts": (
+        by_parts(),
+        {**DATA_CHANGES, **NO_CHANGES, "depth": by_parts(depth=120), "bm25": by_parts(k1=1.2)},
     ),
     "dense": (
         {**by_vectors(), **ENCODER},
@@ -174,6 +182,7 @@ def mined(folder, base):
 KINDS_OF = {
     "bm25": {"corpus", "keys", "positives", "parents", "bm25", "candidates", "signals", "negatives"},
     "dense": {"corpus", "keys", "positives", "vectors", "dense", "uncertainty", "candidates", "signals", "negatives"},
+    "bm25 in parts": {"bm25parts"},
     "approximate": {"approximate", "recall"},
     "topics": {"topics"},
     "judged": {"scores"},
@@ -243,8 +252,12 @@ def test_parts_of_shards(tmp_path):
             place = {"out": tmp_path / "parts", "cache_dir": tmp_path / "cache", "overwrite": True}
             shards.mine(**arguments, **place, shard=(number, 2))
 
-    wrong, present = wrong_after(tmp_path, run, changes, among=["shard"])
-    assert wrong == {} and present == KINDS_OF["shards"]
+    for name, change in changes.items():
+        run()
+        before = state_of(tmp_path / "parts")
+        run(**change)
+        assert {kind for kind, *_ in before.values()} == KINDS_OF["shards"]
+        assert (state_of(tmp_path / "parts") != before) == (name in KINDS["shard"].renewed_by), name
 
 
 def test_a_refresh(tmp_path):

@@ -52,16 +52,22 @@ def build_bm25(corpus: Corpus, config: BM25Config, counts: Sequence[Path] = ()) 
     Raises:
         ConfigError: no document has a term.
     """
-    parameters: dict[str, Any] = {name: getattr(config, name) for name in ("k1", "b", "variant")}
-    parameters |= {"layout": LAYOUT, "corpus": corpus.digest, "tokenizer": tokenizer_digest(config.tokenizer)}
-    if type(config) is not BM25Config:
-        parameters["code"] = identify(config, what="BM25 configuration")
 
     def build(directory: Path) -> list[str]:
         take_over(directory, counts)
         return building.write_index(directory, corpus, config)
 
+    parameters = bm25_parameters(corpus, config)
     return directories.obtain(corpus.cache, kinds.BM25, parameters, build, corpus.about, goes_on=True)
+
+
+def bm25_parameters(corpus: Corpus, config: BM25Config) -> dict[str, Any]:
+    """What a BM25 index depends on, as plain values."""
+    parameters: dict[str, Any] = {name: getattr(config, name) for name in ("k1", "b", "variant")}
+    parameters |= {"layout": LAYOUT, "corpus": corpus.digest, "tokenizer": tokenizer_digest(config.tokenizer)}
+    if type(config) is not BM25Config:
+        parameters["code"] = identify(config, what="BM25 configuration")
+    return parameters
 
 
 class Terms(NamedTuple):
@@ -90,6 +96,11 @@ class BM25Index:
 
     directory: Path
     config: BM25Config
+
+    @property
+    def identity(self) -> str:
+        """Names what hits depend on, besides the queries."""
+        return self.directory.name
 
     def terms(self, texts: list[str]) -> Terms:
         """Known terms of texts, as ids, in the order in which their weights are summed, whatever that of the words."""

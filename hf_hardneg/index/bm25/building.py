@@ -10,16 +10,18 @@ straight into memory-mapped files. Memory holds the vocabulary, one batch of tex
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.index.bm25.counting import counted
+from hf_hardneg.index.bm25.counting import CountedCorpus, counted
 from hf_hardneg.index.bm25.kernel import RANKS
-from hf_hardneg.index.bm25.vocabulary import NAMES, save_vocabulary
+from hf_hardneg.index.bm25.vocabulary import save_vocabulary
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.store.disk import reserved, save_array
 from hf_hardneg.store.stored_arrays import Schema, Stored
@@ -62,23 +64,59 @@ def write_index(directory: Path, corpus: Corpus, config: BM25Config) -> list[str
         ConfigError: no document has a term.
     """
     whole, documents = counted(directory, corpus, config.tokenizer), len(corpus)
-    if not whole.terms:
+    check_terms(whole.terms)
+    statistics = Statistics(documents, whole.tokens / documents, whole.having)
+    names = save_postings(directory, whole, config, statistics)
+    names += save_vocabulary(directory, whole.terms)
+    (directory / STATISTICS).write_text(json.dumps({"mean_length": statistics.mean_length, "documents": documents}))
+    return [*names, STATISTICS]
+
+
+class Statistics(NamedTuple):
+    """What weights depend on of a corpus: documents, their mean number of terms, how many `having` (terms,) each."""
+
+    documents: int
+    mean_length: float
+    having: np.ndarray
+
+
+def check_terms(terms: Sequence[Any]) -> None:
+    """Raise where a corpus has no terms.
+
+    Raises:
+        ConfigError: no document has a term.
+    """
+    if not len(terms):
         raise ConfigError("No document has a term the tokenizer keeps; pass tokenizer= for this language.")
-    starts = np.concatenate([[0], np.cumsum(whole.having)])
+
+
+def save_postings(
+    directory: Path, part: CountedCorpus, config: BM25Config, whole: Statistics, prefix: str = "", first: int = 0
+) -> list[str]:
+    """Write the postings of consecutive documents, and return the names of the files.
+
+    Args:
+        directory (`Path`): where to.
+        part (`CountedCorpus`): the documents.
+        config (`BM25Config`): how to weigh them.
+        whole (`Statistics`): of the corpus that they are of, for the terms of the part.
+        prefix (`str`, *optional*): what the names of the files begin with.
+        first (`int`, defaults to 0): the row of the first document, which is 0 in the postings.
+    """
+    starts = np.concatenate([[0], np.cumsum(part.having)])
     postings = int(starts[-1])
-    save_array(directory / STARTS, starts)
-    weights = reserved(directory / WEIGHTS, np.float32, (postings,))
-    rows = reserved(directory / ROWS, np.int32, (postings,))
-    idf, mean, heads = config.idf(whole.having, documents), whole.tokens / documents, starts[:-1].copy()
-    for part in whole.counts():
-        for counts in (part[start : start + CHUNK] for start in range(0, len(part), CHUNK)):
-            values = config.weights(idf[counts["term"]], counts["frequency"], counts["length"], mean)
-            _place(counts["term"], counts["row"], values, heads, weights, rows)
-    save_array(directory / LARGEST, _largest(weights, starts, np.array(RANKS)))
-    _save_bitmaps(directory, rows, starts, documents)
-    save_vocabulary(directory, whole.terms)
-    (directory / STATISTICS).write_text(json.dumps({"mean_length": mean, "documents": documents}))
-    return [*ARRAYS, *(f"terms.{name}.npy" for name in NAMES), STATISTICS]
+    save_array(directory / f"{prefix}{STARTS}", starts)
+    weights = reserved(directory / f"{prefix}{WEIGHTS}", np.float32, (postings,))
+    rows = reserved(directory / f"{prefix}{ROWS}", np.int32, (postings,))
+    idf, heads = config.idf(whole.having, whole.documents), starts[:-1].copy()
+    for file in part.counts():
+        for counts in (file[start : start + CHUNK] for start in range(0, len(file), CHUNK)):
+            values = config.weights(idf[counts["term"]], counts["frequency"], counts["length"], whole.mean_length)
+            _place(counts["term"], counts["row"] - np.int32(first), values, heads, weights, rows)
+    save_array(directory / f"{prefix}{LARGEST}", _largest(weights, starts, np.array(RANKS)))
+    common = np.flatnonzero(whole.having * SHARE >= whole.documents).astype(np.int32)
+    _save_bitmaps(directory, prefix, rows, starts, common, part.documents)
+    return [f"{prefix}{name}" for name in ARRAYS]
 
 
 @njit(cache=True, nogil=True)
@@ -102,16 +140,17 @@ def _largest(weights, starts, ranks):
     return largest
 
 
-def _save_bitmaps(directory: Path, rows: np.ndarray, starts: np.ndarray, documents: int) -> None:
-    common = np.flatnonzero(np.diff(starts) * SHARE >= documents).astype(np.int32)
+def _save_bitmaps(
+    directory: Path, prefix: str, rows: np.ndarray, starts: np.ndarray, common: np.ndarray, documents: int
+) -> None:
     words = -(-documents // 64)
-    save_array(directory / COMMON, common)
+    save_array(directory / f"{prefix}{COMMON}", common)
     bits = np.zeros((len(common), words), np.uint64)
     before = np.zeros((len(common), words), np.int32)
     for bitmap, counts, term in zip(bits, before, common, strict=True):
         _fill_bitmap(rows[starts[term] : starts[term + 1]], bitmap, counts)
-    save_array(directory / BITS, bits)
-    save_array(directory / BEFORE, before)
+    save_array(directory / f"{prefix}{BITS}", bits)
+    save_array(directory / f"{prefix}{BEFORE}", before)
 
 
 @njit(cache=True, nogil=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ class CountedCorpus:
     Args:
         terms (`list[str]`): in the order of their ids.
         having (`np.ndarray`): (terms,) how many documents have each.
-        documents (`int`), tokens (`int`): in all.
+        documents (`int`), tokens (`int`), characters (`int`): in all.
         paths (`tuple[Path, ...]`): of the parts.
         ids (`tuple[np.ndarray, ...]`): of the terms of each part.
     """
@@ -57,6 +57,7 @@ class CountedCorpus:
     having: np.ndarray
     documents: int
     tokens: int
+    characters: int
     paths: tuple[Path, ...]
     ids: tuple[np.ndarray, ...]
 
@@ -76,20 +77,32 @@ def counted(directory: Path, corpus: Corpus, tokenizer: Tokenizer) -> CountedCor
         corpus (`Corpus`): the documents.
         tokenizer (`Tokenizer`): turns a text into terms.
     """
-    return _joined(count_share(directory, corpus, tokenizer), len(corpus))
+    whole = joined(count_share(directory, corpus, tokenizer), len(corpus))
+    warn_if_broken(whole.characters, whole.tokens)
+    return whole
+
+
+def cut(rows: range) -> list[range]:
+    """Cut consecutive documents into parts, each counted at once."""
+    size = min(max(-(-len(rows) // PARTS), FEWEST), MOST)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def count_share(
-    directory: Path, corpus: Corpus, tokenizer: Tokenizer, share: Callable[[int], range] = range
+    directory: Path,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    share: Callable[[int], range] = range,
+    parts: Sequence[range] | None = None,
 ) -> list[Path]:
     """Count the terms of a share of the parts, but for those that lie whole in a folder; return their files in order.
 
     Args:
         directory, corpus, tokenizer: see `counted`.
         share (`Callable[[int], range]`, *optional*): which of so many parts; by default all.
+        parts (`Sequence[range]`, *optional*): rows of the parts; by default the corpus is `cut`.
     """
-    size = min(max(-(-len(corpus) // PARTS), FEWEST), MOST)
-    parts = [range(start, min(start + size, len(corpus))) for start in range(0, len(corpus), size)]
+    parts = cut(range(len(corpus))) if parts is None else parts
     numbers, finished = share(len(parts)), _finished(directory)
     warn_if_another_language(tokenizer, corpus.texts(np.arange(min(BATCH, len(corpus)))).to_pylist())
     total, kept = (sum(len(parts[number]) for number in some) for some in (numbers, finished.keys() & set(numbers)))
@@ -156,7 +169,8 @@ def _unpacked(path: Path) -> TermCounts:
     return TermCounts(terms, content[stop:].view(COUNT), characters, tokens)
 
 
-def _joined(paths: list[Path], documents: int) -> CountedCorpus:
+def joined(paths: Sequence[Path], documents: int) -> CountedCorpus:
+    """Join what was counted of consecutive parts of so many documents."""
     vocabulary: dict[str, int] = {}
     having = np.zeros(0, np.int64)
     ids: list[np.ndarray] = []
@@ -166,7 +180,12 @@ def _joined(paths: list[Path], documents: int) -> CountedCorpus:
         more = np.bincount(ids[-1][part.counts["term"]], minlength=len(vocabulary))
         more[: len(having)] += having
         having, characters, tokens = more, characters + part.characters, tokens + part.tokens
-    warn_if_broken(characters, tokens)
     return CountedCorpus(
-        terms=list(vocabulary), having=having, documents=documents, tokens=tokens, paths=tuple(paths), ids=tuple(ids)
+        terms=list(vocabulary),
+        having=having,
+        documents=documents,
+        tokens=tokens,
+        characters=characters,
+        paths=tuple(paths),
+        ids=tuple(ids),
     )

@@ -302,11 +302,11 @@ def _score_window(query, postings, needed, start, floor, scratch):
 
 
 @njit(cache=True, nogil=True)
-def _best(terms, k, postings, scratch, best_scores, best_docs):
-    """Write the `k` best documents of a query, best first; returns how many there are."""
+def _best(terms, k, least, postings, scratch, best_scores, best_docs):
+    """Write the `k` best documents of a query that score `least` or more, best first; returns how many there are."""
     query = _plan(terms, postings)
     slack = ROUNDING * len(terms) * query.rest[0]
-    bar = _first_bar(terms, k, postings.largest)
+    bar = max(least, _first_bar(terms, k, postings.largest))
     size, needed, window = 0, len(terms), len(scratch.scores)
     for start in range(0, postings.documents, window):
         while needed and query.rest[needed - 1] < bar - slack:
@@ -323,14 +323,20 @@ def _best(terms, k, postings, scratch, best_scores, best_docs):
     return size
 
 
+def search(flat: np.ndarray, pointers: np.ndarray, k: np.ndarray, postings: Postings, window: int):
+    """The best documents of each query that share a term with it; see `search_above`."""
+    return search_above(flat, pointers, k, np.zeros(len(pointers) - 1, np.float32), postings, window)
+
+
 @njit(cache=True, nogil=True)
-def search(flat, pointers, k, postings, window):
+def search_above(flat, pointers, k, least, postings, window):
     """The best documents of each query that share a term with it, sorted by (query, -score, document).
 
     Args:
         flat (`np.ndarray`): int64 terms of all n queries, `ordered`.
         pointers (`np.ndarray`): (n + 1,) int64, where each query's terms begin.
         k (`np.ndarray`): (n,) int64, how many at most.
+        least (`np.ndarray`): (n,) float32, scores below which no document is wanted.
         postings (`Postings`): the index.
         window (`int`): documents scored together; at most 2**23.
 
@@ -346,7 +352,7 @@ def search(flat, pointers, k, postings, window):
     for q in range(len(pointers) - 1):
         terms = flat[pointers[q] : pointers[q + 1]]
         if len(terms) and limits[q]:
-            size = _best(terms, limits[q], postings, scratch, out_score[filled:], out_doc[filled:])
+            size = _best(terms, limits[q], least[q], postings, scratch, out_score[filled:], out_doc[filled:])
             out_query[filled : filled + size] = q
             filled += size
     return out_query[:filled], out_doc[:filled], out_score[:filled]

@@ -45,27 +45,34 @@ class Vocabulary(NamedTuple):
         return _ids(self, *characters(pa.array(terms, pa.large_string())))
 
 
-def save_vocabulary(directory: Path, terms: Sequence[str]) -> None:
-    """Write the tables `open_vocabulary` maps; ids are positions in `terms`, which are distinct."""
+def save_vocabulary(directory: Path, terms: Sequence[str], prefix: str = "") -> list[str]:
+    """Write the tables `open_vocabulary` maps, and return their names.
+
+    Args:
+        directory (`Path`): where to.
+        terms (`Sequence[str]`): distinct; ids are positions in it.
+        prefix (`str`, *optional*): what the names of the files begin with.
+    """
     ends, text = characters(pa.array(terms, pa.large_string()))
     slots = np.full(1 << (2 * len(terms)).bit_length(), -1, np.int32)
     _fill(text, ends, slots)
     for name, values in zip(NAMES, (text, ends, slots), strict=True):
-        save_array(directory / f"terms.{name}.npy", values)
+        save_array(directory / f"{prefix}terms.{name}.npy", values)
+    return [f"{prefix}terms.{name}.npy" for name in NAMES]
 
 
-def open_vocabulary(directory: Path, terms: int) -> Vocabulary:
-    """The vocabulary of so many terms in a published directory, memory-mapped.
+def open_vocabulary(directory: Path, terms: int, prefix: str = "") -> Vocabulary:
+    """The vocabulary of so many terms in a published directory, memory-mapped; see `save_vocabulary`.
 
     Raises:
         StoreError: a file is altered.
     """
-    arrays = SCHEMA.opened(directory, terms=terms)
-    vocabulary = Vocabulary(*(arrays[f"terms.{name}"] for name in NAMES))
+    arrays = SCHEMA.prefixed(prefix).opened(directory, terms=terms)
+    vocabulary = Vocabulary(*(arrays[f"{prefix}terms.{name}"] for name in NAMES))
     free = np.count_nonzero(vocabulary.slots < 0)
     if free == 0 or len(vocabulary.slots) & (len(vocabulary.slots) - 1):
         raise directories.altered(
-            directory, "terms.slots.npy", "its table has no free place, or no power of two of places"
+            directory, f"{prefix}terms.slots.npy", "its table has no free place, or no power of two of places"
         )
     return vocabulary
 

@@ -79,16 +79,16 @@ def build_dense(
 
     if similarity not in SIMILARITIES:
         raise ConfigError(f"similarity={similarity!r} is not known; allowed are {', '.join(SIMILARITIES)}.")
-    parameters = {
-        "corpus": corpus.digest,
-        "vectors": vectors_digest,
-        "similarity": similarity,
-        "type": "Flat",
-        "layout": LAYOUT,
-    }
+    parameters = dense_parameters(corpus, vectors_digest, similarity)
     about = {**corpus.about, "model": vectors_from}
     directory = directories.obtain(corpus.cache, kinds.DENSE, parameters, build, about)
     return DenseIndex(directory=directory, similarity=similarity)
+
+
+def dense_parameters(corpus: Corpus, vectors_digest: str, similarity: Similarity) -> dict[str, Any]:
+    """What an exact index depends on, as plain values; see `build_dense`."""
+    vectors = {"vectors": vectors_digest, "similarity": similarity, "type": "Flat"}
+    return {"corpus": corpus.digest, **vectors, "layout": LAYOUT}
 
 
 def _prepared(blocks: Iterable[np.ndarray], similarity: Similarity) -> Iterator[np.ndarray]:
@@ -257,12 +257,16 @@ class DenseIndex:
             vectors (`np.ndarray`): (n, d) float32, as returned by `queries`.
             k (`np.ndarray`): (n,) int64, how many, for each query.
         """
+        return self.search_above(vectors, k, np.full(len(k), -np.inf, np.float32))
+
+    def search_above(self, vectors: np.ndarray, k: np.ndarray, least: np.ndarray) -> Hits:
+        """The nearest documents of each query, where none below `least` (n,) float32 is wanted; some may be there."""
         stored, codes = self._stored(), self.codes()
         if codes is not None:
             device = gpu(self.device)
             if device is not None:
                 return nearest_on(device, vectors, stored, _placed(self.directory, device), k)
-            return nearest(vectors, stored, codes, k)
+            return nearest(vectors, stored, codes, k, least)
         query, docs = proposed(self.faiss_index(), vectors, k)
         return best_first(Hits(query, docs, self.score_rows(vectors, query, docs)), k)
 

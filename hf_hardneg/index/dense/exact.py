@@ -153,7 +153,9 @@ def _lengths(vectors: np.ndarray) -> np.ndarray:
         return np.nextafter(lengths, np.float32(np.inf))
 
 
-def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray) -> Hits:
+def nearest(
+    vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray, least: np.ndarray | None = None
+) -> Hits:
     """The `k` documents of the largest inner product with each query, best first, ties in corpus order.
 
     Args:
@@ -161,7 +163,9 @@ def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray
         stored (`np.ndarray`): (documents, d) float32, as a rule memory-mapped.
         codes (`Codes`): of the stored vectors.
         k (`np.ndarray`): (n,) int64, how many, for each query.
+        least (`np.ndarray`, *optional*): (n,) float32, scores below which no document is wanted; some may be there.
     """
+    least = np.full(len(vectors), -np.inf, np.float32) if least is None else least
     single_thread_in_child()
     limits = np.minimum(k, len(stored))
     capacity = int(min(max(POOL, 4 * limits.max(initial=1)), len(stored)))
@@ -172,7 +176,7 @@ def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray
 
     def run(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         part = slice(bounds[number], bounds[number + 1])
-        return _nearest_of_block(vectors[part], stored, codes, limits[part], capacity, integers)
+        return _nearest_of_block(vectors[part], stored, codes, limits[part], least[part], capacity, integers)
 
     with torch_threads(min(threads(), max(len(starts), 1))) as workers:
         blocks = list(workers.map(run, range(len(starts))))
@@ -182,10 +186,17 @@ def nearest(vectors: np.ndarray, stored: np.ndarray, codes: Codes, k: np.ndarray
 
 
 def _nearest_of_block(
-    vectors: np.ndarray, stored: np.ndarray, codes: Codes, wanted: np.ndarray, capacity: int, integers: bool
+    vectors: np.ndarray,
+    stored: np.ndarray,
+    codes: Codes,
+    wanted: np.ndarray,
+    least: np.ndarray,
+    capacity: int,
+    integers: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     queries = quantized(vectors) if integers else unquantized(vectors)
     pool = Pool.empty(wanted, capacity, queries.norms.astype(np.float64) * codes.norms.max(initial=0))
+    pool.limit[:] = least
     memory = np.empty(len(vectors) * min(BLOCK, len(stored)), np.int32 if integers else np.float32)
     for start in range(0, len(stored), BLOCK):
         stop = min(start + BLOCK, len(stored))
