@@ -73,4 +73,6 @@ def test_what_a_review_wrote_is_on_the_card(hub, name, run, tmp_path):
     assert run("push", f"--mined={out}", f"--repo={name}", f"--verdicts={tmp_path}/none.jsonl")[0] == 2
     status, said = run("push", f"--mined={out}", f"--repo={name}", f"--verdicts={verdicts}")
     assert status == 0, said
-    assert "People judged 1 of" in hub.repos[name].files("main")["README.md"].content.decode()
+    card = hub.repos[name].files("main")["README.md"].content.decode()
+    times = sum(row["query"] == query and document in row["negatives"] for row in mined)
+    assert f"People judged {times} of 72 negatives, and took {times} for relevant" in card
