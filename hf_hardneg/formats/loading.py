@@ -29,6 +29,7 @@ from hf_hardneg.formats.roles import PASSAGES, POSITIVE, is_query_id, is_usual_n
 from hf_hardneg.formats.scanned import check_searchable, scanned, strategy_of_store
 from hf_hardneg.formats.table_sets import Tables
 from hf_hardneg.formats.tables import texts_of_rows
+from hf_hardneg.retrievers.stores.attached import share_clients
 from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.runtime.arguments import fit
@@ -260,6 +261,7 @@ def load_corpus(
         rows = scanned(collection, cache_dir)
         words = f"{collection.place.collection}, a document store: {len(rows):,} documents"
         return LoadedCorpus(rows=rows, columns=told, words=words, store=collection)
+    share_clients(source)
     tables = read(source, "documents", what, told=_names(told), cache_dir=cache_dir)
     rows = tables.documents if tables.documents is not None else _split(tables.rows, what, split)
     return _documents(rows, told, tables, what)

@@ -21,6 +21,7 @@ from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import Selection
 from hf_hardneg.retrievers import Searcher, Sources, bound
 from hf_hardneg.retrievers.attach import missing_vectors
+from hf_hardneg.retrievers.stores.attached import attached_words
 from hf_hardneg.signals import Context
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.text.keys import Dedupe
@@ -143,11 +144,17 @@ def check_vectors(strategy: Strategy, options: Mapping[str, Any]) -> None:
     of_vectors = [name for name in OF_VECTORS if options.get(name) is not None]
     if strategy.uses_vectors and "vector" not in (options.get("columns") or ()) and not of_vectors:
         raise missing_vectors(repr(strategy))
-    if of_vectors and not strategy.uses_vectors and strategy.is_ours:
+    if of_vectors and not strategy.uses_vectors and strategy.is_ours and not _searches_attached(strategy, options):
         raise ConfigError(
             f"{', '.join(f'{name}=' for name in of_vectors)} would change nothing: {strategy!r} uses no vectors; "
             "'dense', 'hybrid' and the filter Disagreement() do. Drop it, or choose one of those."
         )
+
+
+def _searches_attached(strategy: Strategy, options: Mapping[str, Any]) -> bool:
+    """Whether `index=` is an index of words that is attached to the corpus, and the strategy searches words."""
+    words = any(part.score_kind == "bm25" for part in strategy.retriever.parts)
+    return words and attached_words(options.get("corpus"), options.get("index")) is not None
 
 
 def _reader(strategy: Strategy, inputs: Inputs, rules: Rules) -> Reader:

@@ -12,6 +12,9 @@ from hf_hardneg.index.bm25.partitioned_index import PartitionedBM25, build_bm25_
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
+from hf_hardneg.retrievers.stores.attached import attached_words
+from hf_hardneg.retrievers.stores.store_opening import opened_store
+from hf_hardneg.retrievers.stores.store_searchers import WordStoreSearcher
 from hf_hardneg.runtime.arguments import AtLeastOne, Checked, IndexParts
 
 
@@ -35,7 +38,10 @@ class BM25(Checked, Retriever):
     can_score: ClassVar[bool] = True
 
     def bind(self, sources: Sources) -> Searcher:
-        """The BM25 searcher over a corpus."""
+        """The BM25 searcher over a corpus, or what searches the index of Elasticsearch that `index=` names."""
+        attached = attached_words(sources.dataset, sources.index)
+        if attached is not None:
+            return WordStoreSearcher(opened_store(attached, sources.corpus, by_row=True))
         if self.index_parts > 1:
             return BM25Searcher(build_bm25_parts(sources.corpus, self.config, self.index_parts))
         return BM25Searcher(BM25Index(directory=build_bm25(sources.corpus, self.config), config=self.config))

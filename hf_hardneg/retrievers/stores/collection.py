@@ -151,6 +151,14 @@ class Collection(ABC):
             product, negative *squared* Euclidean distance, or BM25.
         """
 
+    def score(self, queries: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Scores of chosen documents, where words are searched: for each query one for each of its ids, (ids,) float32.
+
+        What shares no word with its query has 0. A store that searches words and does not define this scores only what
+        it finds.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> pa.Table:
         """Columns `id`, `text` and, asked for, `vector`, in the order asked.

@@ -84,8 +84,8 @@ class DocumentStore(Collection, Retriever):
 
     @property
     def can_score(self) -> bool:
-        """See `Retriever`: vectors of documents give scores of chosen pairs."""
-        return self.uses_vectors
+        """See `Retriever`: by vectors of documents, else where the store scores chosen pairs."""
+        return self.uses_vectors or type(self).score is not DocumentStore.score
 
     @property
     def has_vectors(self) -> bool:

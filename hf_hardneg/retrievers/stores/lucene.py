@@ -78,6 +78,12 @@ class Lucene(DocumentStore):
         """See `DocumentStore`; a query without a known word has no hits."""
         return [(ids, np.array(scores, np.float32)) for ids, scores in self._ask("search", list(queries), k)]
 
+    def score(self, queries: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """See `DocumentStore`."""
+        return [
+            np.array(scores, np.float32) for scores in self._ask("score", list(queries), [list(each) for each in ids])
+        ]
+
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> pa.Table:
         """See `DocumentStore`; there are no vectors."""
         return pa.table({ID: pa.array(ids, pa.string()), TEXT: pa.array(self._ask("fetch", list(ids)), pa.string())})

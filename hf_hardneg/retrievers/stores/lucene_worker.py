@@ -54,10 +54,10 @@ class Index:
             answers.append(([self._name(hit.doc) for hit in hits], [hit.score for hit in hits]))
         return answers
 
-    def score(self, queries: list[str], ids: list[str]) -> list[float]:
-        """Scores of pairs of a query and a document."""
-        pairs = zip(map(self._query, queries), map(self._place, ids), strict=True)
-        return [self.searcher.explain(query, place).getValue().floatValue() for query, place in pairs]
+    def score(self, queries: list[str], ids: list[list[str]]) -> list[list[float]]:
+        """For each query the scores of some documents."""
+        pairs = zip(map(self._query, queries), ids, strict=True)
+        return [[self._score(query, self._place(name)) for name in names] for query, names in pairs]
 
     def fetch(self, ids: list[str]) -> list[str | None]:
         """Texts of documents."""
@@ -70,6 +70,9 @@ class Index:
 
     def _query(self, text: str) -> Any:
         return self.words.buildQuery(CONTENTS, self.analyzer, text)
+
+    def _score(self, query: Any, place: int) -> float:
+        return self.searcher.explain(query, place).getValue().floatValue()
 
     def _lives(self, place: int) -> bool:
         return self.live is None or bool(self.live.get(place))

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.retrievers.stores.document_store import ID, TEXT, VECTOR, Description, DocumentStore
-from hf_hardneg.retrievers.stores.opensearch_client import EXTRA, SECRET, asking, connected, error_of, whole
-from hf_hardneg.retrievers.stores.opensearch_vectors import VectorField
+from hf_hardneg.retrievers.stores.opensearch_client import EXTRA, SECRET, WRITTEN, asking, connected, error_of, whole
+from hf_hardneg.retrievers.stores.opensearch_vectors import VectorField, properties_of
 from hf_hardneg.runtime.optional import require
 
 WINDOW = 10_000
@@ -22,8 +22,6 @@ WORDS, VECTORS, BLOCK = 64, 16, 500
 EFFORTS = (256, 512, 1024, 2048, 4096, 8192)
 EVERYWHERE = {"search_type": "dfs_query_then_fetch"}
 """Counts words over all shards, so that scores do not depend on which one a document is in."""
-WRITTEN = {"size": 0, "track_total_hits": True, "aggs": {"written": {"sum": {"field": "_seq_no"}}}}
-"""Asks for the number of documents and the sum of the numbers of the writes that they are of."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class OpenSearch(DocumentStore):
             mark=" ".join([*(told["uuid"] for told in settings), str(totals["aggregations"]["written"]["value"])]),
             max_k=min(int(told.get("max_result_window", WINDOW)) for told in settings),
             max_batch=VECTORS if field else WORDS,
-            has_texts=self.text in _properties(indices),
+            has_texts=self.text in properties_of(indices),
             efforts=EFFORTS if field and not self.exact else (),
         )
 
@@ -87,6 +85,16 @@ class OpenSearch(DocumentStore):
             proposed = self._hits([field.nearest(vector, k, effort or EFFORTS[0]) for vector in vectors], k)
             asked = [field.exact(vector, ids) for vector, (ids, _) in zip(vectors, proposed, strict=True)]
         return [(ids, field.similarities(scores)) for ids, scores in self._hits(asked, k)]
+
+    def score(self, queries: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """See `DocumentStore`."""
+        asked = list[dict[str, Any]]()
+        for query, names in zip(queries, ids, strict=True):
+            chosen = {"must": {"match": {self.text: query}}, "filter": {"ids": {"values": list(names)}}}
+            asked.append({"query": {"bool": chosen}})
+        known = [dict(zip(*answer, strict=True)) for answer in self._hits(asked, max(map(len, ids)))]
+        pairs = zip(ids, known, strict=True)
+        return [np.array([hits.get(name, 0) for name in names], np.float32) for names, hits in pairs]
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> pa.Table:
         """See `DocumentStore`."""
@@ -115,7 +123,7 @@ class OpenSearch(DocumentStore):
             return list(self.client.indices.get(index=self.place.collection).values())
 
     def _field(self, indices: Sequence[dict[str, Any]]) -> VectorField:
-        return VectorField.of(self.address, self.vector or "", _properties(indices))
+        return VectorField.of(self.address, self.vector or "", properties_of(indices))
 
     def _columns(self, vectors: bool) -> list[str]:
         return [self.text, *([self.vector] if vectors and self.vector else [])]
@@ -137,8 +145,3 @@ class OpenSearch(DocumentStore):
         if vectors:
             columns[VECTOR] = pa.array([source.get(self.vector) for source in sources], pa.list_(pa.float32()))
         return pa.table(columns)
-
-
-def _properties(indices: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The fields that several indices have."""
-    return {name: field for told in indices for name, field in told["mappings"].get("properties", {}).items()}

@@ -16,6 +16,8 @@ from hf_hardneg.runtime.optional import require
 EXTRA = "opensearch"
 PORT = 9200
 SECRET = "OPENSEARCH_USERNAME and OPENSEARCH_PASSWORD, or OPENSEARCH_API_KEY"
+WRITTEN = {"size": 0, "track_total_hits": True, "aggs": {"written": {"sum": {"field": "_seq_no"}}}}
+"""Asks for the number of documents and the sum of the numbers of the writes that they are of."""
 
 
 def connected(place: Address) -> Any:

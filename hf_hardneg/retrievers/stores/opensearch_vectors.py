@@ -91,3 +91,8 @@ class VectorField(NamedTuple):
         if self.similarity == "l2":
             return (1 - 1 / raw).astype(np.float32)
         return np.where(raw < 1, 1 - 1 / raw, raw - 1).astype(np.float32)
+
+
+def properties_of(indices: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The fields that several indices have."""
+    return {name: field for told in indices for name, field in told["mappings"].get("properties", {}).items()}

@@ -224,6 +224,20 @@ class StoreIndex:
             scores[inside] = score_vectors(self.similarity, vectors, documents, query[inside], places)
         return scores
 
+    def score_words(self, queries: Sequence[str], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Scores of chosen (query, corpus row) pairs, (n,) float32, as the store scores words."""
+        order, scores = np.argsort(query, kind="stable"), np.empty(len(rows), np.float32)
+        asked = np.unique(query)
+        parts = np.split(order, np.searchsorted(query[order], asked[1:])) if len(asked) else []
+        size = min(self.state.max_batch or CHUNK, CHUNK)
+        for start in range(0, len(asked), size):
+            texts, chosen = [queries[at] for at in asked[start : start + size]], parts[start : start + size]
+            ids = [self.names(rows[part]) for part in chosen]
+            answers = self.collection.patiently(lambda: self.collection.score(texts, ids))  # noqa: B023
+            for part, answer in zip(chosen, answers, strict=True):
+                scores[part] = answer
+        return scores
+
     def score_vectors(self, vectors: np.ndarray, query: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Scores of chosen (query, vector) pairs, (n,) float32; `documents` is (n, d)."""
         return score_vectors(self.similarity, vectors, documents, query, np.arange(len(query)))

@@ -38,6 +38,7 @@ def opened_store(
     encoder: Encoder | None = None,
     recall: float = 0.98,
     sample: Any = (),
+    by_row: bool | None = None,
 ) -> StoreIndex:
     """A collection that holds the documents of a corpus, with the effort at which it finds what was asked for.
 
@@ -47,6 +48,7 @@ def opened_store(
         encoder (`Encoder`, *optional*): of the queries; it is compared with the vectors in the store.
         recall (`float`, defaults to 0.98): share of the 100 nearest documents to find.
         sample (array-like, *optional*): (n, d) vectors of queries; by default documents stand in.
+        by_row (`bool`, *optional*): whether ids in the store are row numbers; by default a few are looked up.
 
     Raises:
         DocumentStoreError: the store does not answer, or has other documents than the corpus.
@@ -60,7 +62,7 @@ def opened_store(
             "store was filled from."
         )
     index = StoreIndex(collection=collection, state=state, corpus=corpus, keys=corpus_keys(corpus, "normalized"))
-    index = replace(index, by_row=_are_rows(index))
+    index = replace(index, by_row=_are_rows(index) if by_row is None else by_row)
     asked = index.queries(sample, what="sample vectors") if len(sample) else None
     setting = {
         "index": index.identity,

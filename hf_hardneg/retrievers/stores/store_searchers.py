@@ -10,6 +10,7 @@ import numpy as np
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers.base import Searcher
 from hf_hardneg.retrievers.dense_searcher import DenseSearcher
+from hf_hardneg.retrievers.stores.collection import Collection
 from hf_hardneg.retrievers.stores.store_index import StoreIndex
 
 
@@ -24,7 +25,7 @@ class StoreSearcher(DenseSearcher):
 
 @dataclass(frozen=True)
 class WordStoreSearcher(Searcher):
-    """Searches the words of a document store, which scores only what it finds."""
+    """Searches the words of a document store, and scores chosen pairs where the store does."""
 
     index: StoreIndex
     name: ClassVar[str] = "words"
@@ -43,3 +44,12 @@ class WordStoreSearcher(Searcher):
     def search(self, queries: list[str], k: np.ndarray) -> Hits:
         """See `Searcher`."""
         return self.index.search(queries, k)
+
+    @property
+    def can_score(self) -> bool:
+        """See `Searcher`."""
+        return type(self.index.collection).score is not Collection.score
+
+    def score(self, queries: list[str], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """See `Searcher`."""
+        return self.index.score_words(queries, query, rows) if self.can_score else super().score(queries, query, rows)

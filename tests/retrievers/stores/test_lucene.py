@@ -70,6 +70,9 @@ def test_hits_are_those_of_bm25_over_the_same_tokens(index, tmp_path):
     expected, hits = ours.search(PAIRS["query"][:], k), opened_store(store, corpus).search(PAIRS["query"][:], k)
     assert hits.doc.tolist() == expected.doc.tolist()
     assert np.allclose(hits.score, expected.score, atol=1e-5)
+    ids, scores = store.search(PAIRS["query"][:1], 20)[0]
+    known, unknown = store.score([PAIRS["query"][0], "nowhere"], [[ids[9], ids[0]], ["d1"]])
+    assert np.allclose(known, [scores[9], scores[0]], atol=1e-6) and unknown.tolist() == [0]
     assert [ids for ids, _ in store.search(["", "the", "nowhere", " ".join(f"w{n}" for n in range(3000))], 3)] == [
         []
     ] * 4

@@ -5,9 +5,11 @@ import logging
 import os
 import pickle
 
+import elastic_transport
 import numpy as np
 import pytest
 from datasets import Dataset
+from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch as Client
 from opensearchpy.helpers import bulk
 from osmem_server import OsmemServer
@@ -15,6 +17,7 @@ from osmem_server import OsmemServer
 from hf_hardneg import BM25, HardNegatives, Hybrid, Strategy, mine
 from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ConfigError, DocumentStoreError
+from hf_hardneg.filters import AbsoluteMargin
 from hf_hardneg.retrievers.stores import OpenSearch
 from hf_hardneg.retrievers.stores.store_opening import opened_store
 from tests.retrievers.stores.opensearch_servers import VectorDouble, serving
@@ -164,6 +167,42 @@ def test_mining_by_words_of_the_server(words, tmp_path):
     )
     union = mine(PAIRS, CORPUS, Strategy([Hybrid([BM25(30), OpenSearch(address)])]), **same)
     assert {source for row in union["negative_sources"] for source in row} & {"bm25+opensearch", "opensearch"}
+
+
+def test_chosen_documents_are_scored_as_hits_are(words, tmp_path):
+    store = OpenSearch(words[0])
+    ids, scores = store.search([TEXTS[3]], 40)[0]
+    known, unknown = store.score([TEXTS[3], "nowhere"], [[ids[9], ids[0]], ["d1"]])
+    assert known.tolist() == [scores[9], scores[0]] and unknown.tolist() == [0]
+    margin = [AbsoluteMargin(0.5)]
+    mined = mine(PAIRS, CORPUS, Strategy([OpenSearch(words[0], depth=60)], margin), cache_dir=str(tmp_path))
+    for positives, negatives in zip(mined["positive_scores"], mined["negative_scores"], strict=True):
+        assert min(np.ravel(positives)) - 0.5 >= max(negatives) - 1e-6
+
+
+class Plain(elastic_transport.Transport):
+    """Asks as clients before version 8 did, without the versions of types that osmem does not know."""
+
+    def perform_request(self, method, target, *, headers=None, **options):
+        kind = "application/x-ndjson" if target.endswith("_bulk") else "application/json"
+        told = {**(headers or {}), "accept": "application/json", "content-type": kind}
+        return super().perform_request(method, target, headers=told, **options)
+
+
+@pytest.mark.parametrize("ids", [IDS, [str(row) for row in reversed(range(ROWS))]])
+def test_what_datasets_attached_is_searched_by_its_name(ids, osmem, tmp_path, request):
+    client = Elasticsearch(osmem.url, transport_class=Plain)
+    name = f"attached{abs(hash(request.node.name))}"
+    attached = CORPUS.remove_columns("_id").add_column("_id", ids)
+    attached.add_elasticsearch_index("text", es_client=client, es_index_name=name)
+    client.indices.refresh(index=name)
+    pairs = PAIRS.remove_columns("positive_ids").add_column("positive_ids", [[name] for name in ids[: len(PAIRS)]])
+    mined = mine(pairs, attached, Strategy([BM25(60)]), index="text", num_negatives=4, cache_dir=str(tmp_path))
+    for query, positive, negatives in zip(pairs["query"], range(len(pairs)), mined["negative_ids"], strict=True):
+        scores, rows = attached.search("text", query, k=60)
+        best = sorted(zip(-np.float32(scores), rows, strict=True))
+        assert negatives == [ids[row] for _, row in best if row != positive][:4]
+    client.close()
 
 
 def test_a_document_that_was_written_is_a_change(words, tmp_path):
