@@ -40,10 +40,9 @@ class Vocabulary(NamedTuple):
     ends: np.ndarray
     slots: np.ndarray
 
-    def ids(self, terms: Sequence[str] | pa.Array) -> np.ndarray:
+    def ids(self, terms: Sequence[str]) -> np.ndarray:
         """Ids of terms, (n,) int64, -1 for those that are not in the vocabulary."""
-        strings = terms if isinstance(terms, pa.Array) else pa.array(terms, pa.large_string())
-        return _ids(self, *characters(strings))
+        return _ids(self, *characters(pa.array(terms, pa.large_string())))
 
 
 def save_vocabulary(directory: Path, terms: Sequence[str], prefix: str = "") -> list[str]:

@@ -50,8 +50,9 @@ def told(
     try:
         yield
     except (*lost, *refused) as error:
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
-        remedy = next((remedies[word] for word in remedies if word in said), None)
+        words = str(error).strip() or type(error).__name__
+        said = words.partition("\n")[0]
+        remedy = next((remedies[word] for word in remedies if word in words), None)
         if isinstance(error, lost) and remedy is None:
             raise DocumentStoreError(
                 f"{address} did not answer ({said}); a server that runs is needed. Look whether it runs and is not too "

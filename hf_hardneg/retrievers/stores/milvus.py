@@ -26,6 +26,7 @@ MOST, PAGE, LOOKED_AT = 16_384, 1000, 16
 """Hits of a query, documents of an answer, and documents that the mark covers, since Milvus counts no changes."""
 REMEDIES = {
     "not found": "Give the name of a collection, as milvus://host:19530/database/collection.",
+    "does not exist": "Give the name of a collection in the file, as milvus:///folder/x.db?collection=docs.",
     "released": "Load the collection, with load_collection() of its client.",
     "not loaded": "Load the collection, with load_collection() of its client.",
     "dimension": "Pass the encoder that filled the collection.",
@@ -104,7 +105,7 @@ class Milvus(DocumentStore):
             ((count,),) = (row.values() for row in self.client.query(self.within, output_fields=["count(*)"], **asked))
             rows = self.client.query(self.within, output_fields=layout.fields(True), limit=LOOKED_AT, **asked)
             is_searched_by_graph = layout.index["index_type"] != "FLAT" and bool(self.place.host)
-            parts = self.client.list_loaded_segments(self.within) if is_searched_by_graph else []
+            parts = self.client.list_loaded_segments(self.within, timeout=self.timeout) if is_searched_by_graph else []
         state = [
             count,
             layout.documents(rows, True).to_pydict(),
@@ -176,8 +177,10 @@ class Milvus(DocumentStore):
 
     def _layout(self) -> MilvusLayout:
         with self._told():
-            schema = self.client.describe_collection(self.within)
-            indexes = [self.client.describe_index(self.within, name) for name in self.client.list_indexes(self.within)]
+            client, waited = self.client, {"timeout": self.timeout}
+            schema = client.describe_collection(self.within, **waited)
+            names = client.list_indexes(self.within)
+            indexes = [client.describe_index(self.within, name, **waited) for name in names]
         named = {"address": self.address, "vector": self.vector, "text": self.text}
         return MilvusLayout.of(schema, indexes, **named, is_file=not self.place.host)
 

@@ -1,6 +1,7 @@
 """The table of document stores that the contract test runs over: how each is filled, changed, and stopped."""
 
 import contextlib
+import os
 from dataclasses import dataclass, field
 
 import apsw
@@ -12,6 +13,7 @@ from qdrant_client import QdrantClient, models
 
 from tests.retrievers.stores.opensearch_servers import VectorDouble, serving
 from tests.retrievers.stores.qdrant_server import QdrantDouble
+from tests.retrievers.stores.servers import ChromaServer, MilvusFile, Postgres, Redis, shared
 
 METRICS = ("cosine", "dot", "l2")
 
@@ -33,6 +35,8 @@ class Place:
     can_stop = False
     """Whether `stop` and `start` end and begin a server, which keeps its data."""
     can_change = True
+    sorts_by_id = False
+    """Whether a scan gives documents in the order of their ids, by which ties are broken then."""
 
     def fill(self, name, ids, texts, vectors, metric="cosine"):
         """Make a collection and return its address."""
@@ -172,10 +176,59 @@ class ElasticsearchPlace(OpenSearchPlace):
     kind, spaces = "dense_vector", {"cosine": "cosine", "dot": "max_inner_product", "l2": "l2_norm"}
 
 
+@dataclass
+class ServerPlace(Place):
+    """A place on one of the servers that all tests of this process share."""
+
+    kind = Postgres
+    can_stop = sorts_by_id = True
+
+    def __post_init__(self):
+        self.server = shared(self.kind)
+        if self.server.secret:
+            os.environ[self.server.secret] = self.server.password
+
+    def fill(self, name, ids, texts, vectors, metric="cosine"):
+        return self.server.fill(name, list(ids), list(texts), np.asarray(vectors, np.float32), metric)
+
+    def add(self, name, key, text, vector):
+        self.server.insert(name, [key], [text], np.asarray([vector], np.float32))
+
+    def stop(self):
+        self.server.kill()
+
+    def start(self):
+        self.server.start()
+
+    def close(self):
+        if self.server.secret:
+            del os.environ[self.server.secret]
+
+
+class RedisPlace(ServerPlace):
+    kind = Redis
+    sorts_by_id = False
+
+
+class ChromaPlace(ServerPlace):
+    kind = ChromaServer
+    sorts_by_id = False
+
+
+class MilvusPlace(ServerPlace):
+    kind = MilvusFile
+    can_stop = False
+    in_one_process = True
+
+
 PLACES = {
     "lancedb": LancePlace,
     "qdrant server": QdrantPlace,
     "qdrant folder": QdrantFolder,
+    "pgvector": ServerPlace,
+    "redis": RedisPlace,
+    "chroma": ChromaPlace,
+    "milvus file": MilvusPlace,
     "sqlite-vec": SqlitePlace,
     "opensearch": OpenSearchPlace,
     "elasticsearch": ElasticsearchPlace,

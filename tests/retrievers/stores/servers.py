@@ -1,6 +1,8 @@
 """Real servers on loopback, which can be filled, killed and started again; what is heavy is fetched when needed."""
 
+import atexit
 import fcntl
+import functools
 import os
 import signal
 import socket
@@ -9,11 +11,12 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import numpy as np
+import psutil
 import pytest
 
 
@@ -175,6 +178,8 @@ class ChromaServer(Server):
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import chromadb_rust_bindings as server; server.cli(sys.argv)"
     )
 
+    WITHIN = "tenants/default_tenant/databases/default_database/collections"
+
     def prepare(self):
         self.package = fetched("chromadb==1.5.9")
 
@@ -190,14 +195,15 @@ class ChromaServer(Server):
         httpx2.get(f"{self.root}/heartbeat", trust_env=False).raise_for_status()
 
     def address(self, name, port=None):
-        return f"chroma://127.0.0.1:{port or self.port}/{name}"
+        return f"chroma://127.0.0.1:{port or self.port}/{name}?tenant=default_tenant"
 
     def _post(self, path, **values):
-        url = f"{self.root}/tenants/default_tenant/databases/default_database/collections{path}"
+        url = f"{self.root}/{self.WITHIN}{path}"
         return httpx2.post(url, json=values, timeout=60, trust_env=False).raise_for_status().json()
 
     def fill(self, name, ids, texts, vectors, metric="cosine", index=None):
         space = {"cosine": "cosine", "dot": "ip", "l2": "l2"}[metric]
+        httpx2.delete(f"{self.root}/{self.WITHIN}/{name}", trust_env=False)
         self._post("", name=name, configuration={"hnsw": {"space": space}}, get_or_create=True)
         self.insert(name, ids, texts, vectors)
         return self.address(name)
@@ -261,12 +267,16 @@ class MilvusFile(Server):
 class MilvusServer(MilvusFile):
     """Milvus 2.3.5 as a server, of which a machine runs a single one, since it takes fixed ports besides its own."""
 
-    is_server, patience = True, 120
+    is_server, patience = True, 240
     START = (
         "import signal, sys; sys.path.insert(0, sys.argv[1]); from milvus import default_server as server; "
         "server.set_base_dir(sys.argv[2]); server.listen_port = int(sys.argv[3]); server.start(); signal.pause()"
     )
-    start = Server.start
+    killed = -60.0
+
+    def start(self):
+        time.sleep(max(0, self.killed + 60 - time.monotonic()))  # what it leased in its registry outlives a kill
+        return Server.start(self)
 
     def prepare(self):
         self.package, self.uri = fetched("milvus==2.3.5"), f"http://127.0.0.1:{self.port}"
@@ -276,17 +286,18 @@ class MilvusServer(MilvusFile):
     def command(self):
         return [sys.executable, "-c", self.START, self.package, self.folder, str(self.port)]
 
-    def how(self):
-        return {"start_new_session": True}
-
     def greet(self):
         client = self.connect()
         for name in client.list_collections():
             client.query(name, filter="", output_fields=["count(*)"])
 
     def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        every = [*psutil.Process(self.process.pid).children(recursive=True), self.process]
+        for process in every:
+            process.kill()
+        for process in every:
+            process.wait()
+        self.killed = time.monotonic()
 
     def address(self, name, port=None):
         return f"milvus://127.0.0.1:{port or self.port}/{name}?text=body"
@@ -308,6 +319,16 @@ def running(kind):
         finally:
             with suppress(Exception):
                 server.kill()
+
+
+_open = ExitStack()
+atexit.register(_open.close)
+
+
+@functools.cache
+def shared(kind):
+    """A server of a kind for all tests of this process."""
+    return _open.enter_context(running(kind))
 
 
 @contextmanager

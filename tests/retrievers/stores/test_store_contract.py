@@ -16,7 +16,6 @@ from hf_hardneg.recipes.recipe import Recipe
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.retrievers.stores.drivers import document_store
 from hf_hardneg.samplers import DistanceWeighted, TopicNegatives, UnReMix
-from hf_hardneg.strategies import resolve
 from tests.retrievers.stores.contract import METRICS, PLACES
 from tests.worlds import encode, shared_words, world
 
@@ -101,6 +100,7 @@ def test_filters_samplers_and_unions_work(place, address, rows, parts):
 @pytest.mark.parametrize("strategy", ["dense", "positive_aware", "hybrid", "bm25", "bm25+disagreement", "simans"])
 def test_named_strategies_search_the_store_that_is_the_corpus(place, address, rows, strategy):
     corpus, pairs = rows
+    corpus = corpus.select(np.argsort(corpus["_id"][:])) if place.sorts_by_id else corpus
     options = {"encoder": encode} if strategy != "bm25" else {}
     exact = mine(pairs, corpus, strategy, **options)
     mined = mine(pairs, address, strategy, **options)
@@ -121,21 +121,6 @@ def test_queries_without_vectors_are_refused_before_anything_is_read(place, addr
     for call in (lambda: mine(rows[1], address), lambda: HardNegatives(address, "positive_aware")):
         with pytest.raises(ConfigError, match=r"needs vectors and got none\. Pass encoder="):
             call()
-
-
-def test_queries_may_bring_their_vectors(place, address, rows):
-    corpus, pairs = rows
-    asked = pairs.add_column("vector", encode(pairs["query"][:]).tolist())
-    columns = {"query_vector": "vector"}
-    vectored = corpus.add_column("dense", encode(corpus["text"][:]).tolist())
-    exact = mine(asked, vectored, "dense", columns={**columns, "vector": "dense"})
-    same(exact, mine(asked, address, columns=columns))
-    same(exact, mine(asked, corpus, "dense", index=address, columns=columns))
-    part = Strategy([document_store(address)], resolve("dense").filters)
-    same(exact, mine(asked, corpus, part, columns=columns))
-    for options in ({"strategy": part}, {"strategy": "dense", "index": address}):
-        with pytest.raises(ConfigError, match="needs vectors and got none"):
-            mine(pairs, corpus, **options)
 
 
 def test_a_model_that_is_not_the_stores_is_told(place, address, rows):
@@ -284,6 +269,8 @@ def test_a_server_that_is_gone_and_comes_back(place, address, rows):
 
 @pytest.mark.parametrize("secret", ["user:hunter2@", "hunter2@"])
 def test_addresses_with_secrets_are_refused_and_not_quoted(place, address, secret):
+    if ":" not in secret and type(document_store(address)).has_users:
+        pytest.skip("a name alone is no secret here")
     with pytest.raises(ConfigError, match="secrets come from the environment alone") as refused:
         document_store(address.replace("://", f"://{secret}"))
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
@@ -294,10 +281,10 @@ def test_addresses_with_secrets_are_refused_and_not_quoted(place, address, secre
 
 
 def test_options_that_no_store_has_are_refused(address):
-    with pytest.raises(
-        ConfigError, match=r"Unknown option of an address .*'vectr'; known are .* Did you mean 'vector'"
-    ):
-        document_store(f"{address}&vectr=x")
+    option = "vector" if hasattr(document_store(address), "vector") else "tenant"
+    match = rf"Unknown option of an address .*'{option}s'; known are .* Did you mean '{option}'"
+    with pytest.raises(ConfigError, match=match):
+        document_store(f"{address}&{option}s=x")
 
 
 def test_addresses_of_the_documents_are_told_from_everything_else(rows):
