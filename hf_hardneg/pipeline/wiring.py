@@ -22,6 +22,7 @@ from hf_hardneg.pipeline.selection import Selection
 from hf_hardneg.retrievers import Searcher, Sources, bound
 from hf_hardneg.retrievers.attach import missing_vectors
 from hf_hardneg.retrievers.stores.attached import attached_words
+from hf_hardneg.retrievers.stores.drivers import is_document_store
 from hf_hardneg.signals import Context
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.text.keys import Dedupe
@@ -142,7 +143,13 @@ def _check(strategy: Strategy, inputs: Inputs, rules: Rules) -> None:
 def check_vectors(strategy: Strategy, options: Mapping[str, Any]) -> None:
     """Raise for a strategy whose vectors come from nowhere, and for what gives vectors that it does not use."""
     of_vectors = [name for name in OF_VECTORS if options.get(name) is not None]
-    if strategy.uses_vectors and "vector" not in (options.get("columns") or ()) and not of_vectors:
+    columns = options.get("columns") or ()
+    parts = [part for part in strategy.retriever.parts if part.searches_elsewhere and part.uses_vectors]
+    if parts or is_document_store(options.get("index")):  # documents have vectors there, queries need some
+        has_vectors = options.get("encoder") is not None or "query_vector" in columns
+    else:
+        has_vectors = bool(of_vectors) or "vector" in columns
+    if strategy.uses_vectors and not has_vectors:
         raise missing_vectors(repr(strategy))
     if of_vectors and not strategy.uses_vectors and strategy.is_ours and not _searches_attached(strategy, options):
         raise ConfigError(

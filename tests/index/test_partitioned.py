@@ -1,5 +1,7 @@
 """An index in parts gives the hits and scores of one index, to the bit, and is built in the memory of one part."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -142,3 +144,25 @@ def test_arguments_that_do_not_go_with_parts():
     for wrong in (0, 1001, 1.5, True):
         with pytest.raises(ConfigError, match="index_parts"):
             BM25(index_parts=wrong)
+
+
+def peak_of_building(folder, count, of):
+    """The most memory that building holds, but for mapped files."""
+    rng = np.random.default_rng(0)
+    words = [f"word{number}" for number in rng.zipf(1.3, 20 * count) % (10 * count)]
+    texts = [" ".join(words[20 * row : 20 * row + 20]) for row in range(count)]
+    corpus = open_corpus(Dataset.from_dict({"text": texts}), cache_dir=folder)
+    tracemalloc.start()
+    try:
+        build_bm25_parts(corpus, BM25Config(tokenizer=str.split), of)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_building_takes_the_memory_of_a_part_however_many_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(partitioning, "AT_ONCE", 1000)
+    monkeypatch.setattr("hf_hardneg.index.bm25.counting.BATCH", 500)
+    peak_of_building(tmp_path / "compiled", 100, 2)
+    few, many = (peak_of_building(tmp_path / str(of), 1000 * of, of) for of in (2, 12))
+    assert many < 1.3 * few

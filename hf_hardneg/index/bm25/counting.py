@@ -141,6 +141,7 @@ def _part(corpus: Corpus, tokenizer: Tokenizer, rows: range, progress: Progress)
         counts.append(_counts(np.array(ids), np.array(lengths), first))
         tokens += len(ids)
         progress.update(len(texts))
+    vocabulary.default_factory = None  # type: ignore[attr-defined]  # which holds the vocabulary, so that only a collection of garbage would free it
     return TermCounts(list(vocabulary), np.concatenate(counts), characters, tokens)
 
 

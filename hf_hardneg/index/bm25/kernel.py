@@ -207,6 +207,15 @@ def _first_bar(terms, k, largest):
 
 
 @njit(cache=True, nogil=True)
+def _may_reach(terms, largest, least):
+    """Whether a document can score `least`: no more than the largest weights of all terms together."""
+    most = 0.0
+    for term in terms:
+        most += largest[term, 0]
+    return len(terms) > 0 and most * (1 + ROUNDING * len(terms)) >= least
+
+
+@njit(cache=True, nogil=True)
 def _enter(query, postings, needed, stop):
     """Move the first `needed` terms of a query, and the rare ones, to the window that ends at `stop`."""
     for t in range(max(needed, query.rare)):
@@ -351,7 +360,7 @@ def search_above(flat, pointers, k, least, postings, window):
     filled = 0
     for q in range(len(pointers) - 1):
         terms = flat[pointers[q] : pointers[q + 1]]
-        if len(terms) and limits[q]:
+        if limits[q] and _may_reach(terms, postings.largest, least[q]):
             size = _best(terms, limits[q], least[q], postings, scratch, out_score[filled:], out_doc[filled:])
             out_query[filled : filled + size] = q
             filled += size

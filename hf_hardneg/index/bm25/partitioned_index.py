@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.corpus.documents import Corpus
@@ -53,12 +54,14 @@ def build_bm25_parts(corpus: Corpus, config: BM25Config, of: int) -> Partitioned
 class AskedWords(NamedTuple):
     """The distinct words of some texts, and what the index knows of each.
 
-    `words` (w,), in alphabetical order; `having`, `first` (w,) int64 and `highest` (w,) float32 as in
-    `partitioning.SCHEMA`, `having` 0 where no document has the word. `flat` are words of all n texts as positions in
-    `words`, repeated as they repeat, in the order in which weights are summed; `pointers` (n + 1,) int64 bound them.
+    `words` (w,) and their positions; `ids`, of each part, (w,) int64, -1 where it has none; `having`,
+    `first` (w,) int64 and `highest` (w,) float32 as in `partitioning.SCHEMA`, `having` 0 where no document has the
+    word. `flat` are words of all n texts as positions in `words`, repeated as they repeat, in the order in which
+    weights are summed; `pointers` (n + 1,) int64 bound them.
     """
 
-    words: list[str]
+    words: dict[str, int]
+    ids: list[np.ndarray]
     having: np.ndarray
     first: np.ndarray
     highest: np.ndarray
@@ -95,7 +98,7 @@ class PartitionedBM25:
         for part, first in enumerate(bounds[:-1]):
             opened = _opened(self.directory, part)
             if opened is not None:
-                best.add(_search_part(opened, _local(opened, asked), k, best.least()), first)
+                best.add(_search_part(opened, _local(part, asked), k, best.least()), first)
         return best.hits()
 
     def score_rows(self, texts: list[str], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -107,7 +110,7 @@ class PartitionedBM25:
             opened, here = _opened(self.directory, int(part)), np.flatnonzero(of_part == part)
             if opened is not None:
                 pairs = query[here], rows[here] - bounds[part]
-                scores[here] = _score_part(opened, _local(opened, asked), *pairs)
+                scores[here] = _score_part(opened, _local(int(part), asked), *pairs)
         return scores
 
     def score_texts(self, texts: list[str], query: np.ndarray, documents: list[str]) -> np.ndarray:
@@ -116,8 +119,7 @@ class PartitionedBM25:
         split = [self.config.tokenizer(document) for document in documents]
         length = np.array([len(terms) for terms in split])
         asked, queries = self._asked(texts), np.asarray(query)
-        place = {word: number for number, word in enumerate(asked.words)}
-        held = [[place[word] for word in terms if word in place] for terms in split]
+        held = [[asked.words[word] for word in terms if word in asked.words] for terms in split]
         held_by = np.repeat(np.arange(len(held)), list(map(len, held)))
         pairs, frequency = np.unique(
             held_by << 32 | np.array(list(chain.from_iterable(held)), np.int64), return_counts=True
@@ -136,30 +138,29 @@ class PartitionedBM25:
     def _asked(self, texts: list[str]) -> AskedWords:
         """What the words of some texts are, in the order in which one index sums their weights."""
         split = [self.config.tokenizer(text) for text in texts]
-        words = sorted(set(chain.from_iterable(split)))
-        place = {word: number for number, word in enumerate(words)}
-        having, first, highest = np.zeros(len(words), np.int64), np.zeros(len(words), np.int64), np.zeros(len(words))
-        highest = highest.astype(np.float32)
-        bounds = _told(self.directory).bounds
+        words: dict[str, int] = {}
+        flat = np.array([words.setdefault(word, len(words)) for word in chain.from_iterable(split)], np.int64)
+        having, first = np.zeros((2, len(words)), np.int64)
+        highest = np.zeros(len(words), np.float32)
+        bounds, strings, ids = _told(self.directory).bounds, pa.array(list(words), pa.large_string()), []
         for part in range(len(bounds) - 1):
-            opened, missing = _opened(self.directory, part), np.flatnonzero(having == 0)
-            if opened is None or not len(missing):
-                continue
-            ids = opened.vocabulary.ids([words[number] for number in missing])
-            known, ids = missing[ids >= 0], ids[ids >= 0]
-            for values, name in ((having, HAVING), (first, FIRST), (highest, HIGHEST)):
-                values[known] = opened.joint[name][ids]
-        flat = np.array([place[word] for word in chain.from_iterable(split)], np.int64)
+            opened = _opened(self.directory, part)
+            ids.append(np.full(len(words), -1) if opened is None else opened.vocabulary.ids(strings))
+            if opened is not None:
+                new = np.flatnonzero((having == 0) & (ids[-1] >= 0))
+                for values, name in ((having, HAVING), (first, FIRST), (highest, HIGHEST)):
+                    values[new] = opened.joint[name][ids[-1][new]]
         query = np.repeat(np.arange(len(split)), list(map(len, split)))
         query, flat = query[having[flat] > 0], flat[having[flat] > 0]
         common = having * SHARE >= bounds[-1]
         order = np.lexsort((first[flat], -highest[flat], common[flat], query))
         pointers = np.searchsorted(query, np.arange(len(texts) + 1))
-        return AskedWords(words, having, first, highest, flat[order], pointers)
+        return AskedWords(words, ids, having, first, highest, flat[order], pointers)
 
 
-def _local(opened: OpenedPart, asked: AskedWords) -> Terms:
-    ids = opened.vocabulary.ids(asked.words)[asked.flat] if len(asked.words) else asked.flat
+def _local(part: int, asked: AskedWords) -> Terms:
+    """The terms of the texts that a part has, by their ids there."""
+    ids = asked.ids[part][asked.flat]
     known = ids >= 0
     return Terms(ids[known], np.concatenate([[0], np.cumsum(known)])[asked.pointers])
 

@@ -40,9 +40,10 @@ class Vocabulary(NamedTuple):
     ends: np.ndarray
     slots: np.ndarray
 
-    def ids(self, terms: Sequence[str]) -> np.ndarray:
+    def ids(self, terms: Sequence[str] | pa.Array) -> np.ndarray:
         """Ids of terms, (n,) int64, -1 for those that are not in the vocabulary."""
-        return _ids(self, *characters(pa.array(terms, pa.large_string())))
+        strings = terms if isinstance(terms, pa.Array) else pa.array(terms, pa.large_string())
+        return _ids(self, *characters(strings))
 
 
 def save_vocabulary(directory: Path, terms: Sequence[str], prefix: str = "") -> list[str]:

@@ -11,6 +11,8 @@ from hf_hardneg.errors import ConfigError
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+([A-Za-z0-9]+))?://")
 _SECRET = re.compile("pass|pwd|token|key|secret|credential|auth|signature", re.IGNORECASE)
 EXAMPLE = "qdrant://host:6333/collection"
+ALSO = {"postgres": ("postgresql", ""), "rediss": ("redis", "tls"), "elasticsearch": ("opensearch", "")}
+"""Other schemes in use: ours, and the transport that they say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,9 @@ class Address:
 
 
 def scheme_of(text: str) -> str | None:
-    """The scheme of a URI in lower case, without its transport; `None` where a text is no URI."""
+    """The scheme of a URI as we call it, without its transport; `None` where a text is no URI."""
     match = _SCHEME.match(text)
-    return match[1].lower() if match else None
+    return ALSO.get(match[1].lower(), (match[1].lower(),))[0] if match else None
 
 
 def address_of(text: str, *, secret: str, has_users: bool) -> Address:
@@ -63,7 +65,8 @@ def address_of(text: str, *, secret: str, has_users: bool) -> Address:
     match = _SCHEME.match(text)
     if match is None:
         raise ConfigError(f"{text[:80]!r} is no address of a document store. Give a URI, such as {EXAMPLE!r}.")
-    scheme, transport = match[1].lower(), match[2] or ""
+    scheme, transport = ALSO.get(match[1].lower(), (match[1].lower(), ""))
+    transport = (match[2] or transport).lower()
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -82,7 +85,7 @@ def address_of(text: str, *, secret: str, has_users: bool) -> Address:
         )
     return Address(
         scheme=scheme,
-        transport=transport.lower(),
+        transport=transport,
         user=unquote(user),
         host=parts.hostname or "",
         port=port,

@@ -34,8 +34,6 @@ _ALL: tuple[type[DocumentStore], ...] = (
 )
 DRIVERS = {driver.scheme: driver for driver in _ALL}
 """By scheme; a driver is added here, in the stub of this folder, and in the contract of the tests."""
-ALSO = {"postgres": "postgresql", "rediss": "redis", "elasticsearch": "opensearch"}
-"""Other schemes in use."""
 
 
 def document_store(address: str) -> DocumentStore:
@@ -46,7 +44,7 @@ def document_store(address: str) -> DocumentStore:
         ConfigError: it holds a secret, or options that the store does not have.
     """
     scheme = scheme_of(address) or address.partition(":")[0]
-    driver = DRIVERS.get(ALSO.get(scheme, scheme))
+    driver = DRIVERS.get(scheme)
     if driver is None:
         raise unknown_name("scheme of a document store", scheme, DRIVERS)
     return driver(address)
@@ -57,7 +55,7 @@ def is_document_store(source: Any) -> bool:
     if isinstance(source, DocumentStore):
         return True
     scheme = scheme_of(source) if isinstance(source, str) else None
-    driver = DRIVERS.get(ALSO.get(scheme, scheme)) if scheme is not None else None
+    driver = None if scheme is None else DRIVERS.get(scheme)
     return driver is not None and f"{driver.told_by}=" in f"{source}="
 
 

@@ -20,6 +20,7 @@ from hf_hardneg.index.dense.dense_index import TIE_SLACK, normalized, score_vect
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.retrievers.base import rows_of
 from hf_hardneg.retrievers.stores.collection import VECTOR, Collection, Description
+from hf_hardneg.retrievers.stores.kept_vectors import kept_vectors
 from hf_hardneg.store import directories
 
 STORED = "store"
@@ -200,14 +201,26 @@ class StoreIndex:
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """Vectors of chosen corpus rows, (n, d) float32, as queries are compared with them."""
         unique, inverse = np.unique(rows, return_inverse=True)
-        parts = [np.zeros((0, self.width), np.float32), *(part for _, part in self._fetched(unique))]
+        parts = [np.zeros((0, self.width), np.float32), *(part for _, part in self._blocks(unique))]
         return np.concatenate(parts)[inverse]
 
-    def _fetched(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Vectors of corpus rows, block by block, each with the place of its first row."""
+    def _blocks(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Vectors of different corpus rows, block by block, each with the place of its first row."""
+        kept = kept_vectors(self.identity, len(self.corpus), self.width)
+        for start in range(0, len(rows), kept.room):
+            yield start, kept.of(rows[start : start + kept.room], self._fetched)
+
+    def _fetched(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors of corpus rows, (n, d) float32, as the store gives them now."""
+        parts = []
         for start in range(0, len(rows), FETCHED):
             ids = self.names(rows[start : start + FETCHED])
-            yield start, self.vectors_of(self.collection.patiently(lambda: self.collection.fetch(ids, vectors=True)))  # noqa: B023
+            parts.append(self.vectors_of(self._answer(ids)))
+        self.check_unchanged()
+        return np.concatenate(parts)
+
+    def _answer(self, ids: list[str]) -> pa.Table:
+        return self.collection.patiently(lambda: self.collection.fetch(ids, vectors=True))
 
     def vectors_of(self, table: pa.Table | pa.RecordBatch) -> np.ndarray:
         """The vectors in what the store gives, (n, d) float32."""
@@ -218,7 +231,7 @@ class StoreIndex:
         """Scores of chosen (query, corpus row) pairs, (n,) float32, by vectors that the store gives."""
         unique, inverse = np.unique(rows, return_inverse=True)
         scores = np.empty(len(rows), np.float32)
-        for start, documents in self._fetched(unique):
+        for start, documents in self._blocks(unique):
             inside = np.flatnonzero((inverse >= start) & (inverse < start + len(documents)))
             places = inverse[inside] - start
             scores[inside] = score_vectors(self.similarity, vectors, documents, query[inside], places)

@@ -16,6 +16,7 @@ from hf_hardneg.recipes.recipe import Recipe
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.retrievers.stores.drivers import document_store
 from hf_hardneg.samplers import DistanceWeighted, TopicNegatives, UnReMix
+from hf_hardneg.strategies import resolve
 from tests.retrievers.stores.contract import METRICS, PLACES
 from tests.worlds import encode, shared_words, world
 
@@ -121,6 +122,21 @@ def test_queries_without_vectors_are_refused_before_anything_is_read(place, addr
     for call in (lambda: mine(rows[1], address), lambda: HardNegatives(address, "positive_aware")):
         with pytest.raises(ConfigError, match=r"needs vectors and got none\. Pass encoder="):
             call()
+
+
+def test_queries_may_bring_their_vectors(place, address, rows):
+    corpus, pairs = rows
+    asked = pairs.add_column("vector", encode(pairs["query"][:]).tolist())
+    columns = {"query_vector": "vector"}
+    vectored = corpus.add_column("dense", encode(corpus["text"][:]).tolist())
+    exact = mine(asked, vectored, "dense", columns={**columns, "vector": "dense"})
+    same(exact, mine(asked, address, columns=columns))
+    same(exact, mine(asked, corpus, "dense", index=address, columns=columns))
+    part = Strategy([document_store(address)], resolve("dense").filters)
+    same(exact, mine(asked, corpus, part, columns=columns))
+    for options in ({"strategy": part}, {"strategy": "dense", "index": address}):
+        with pytest.raises(ConfigError, match="needs vectors and got none"):
+            mine(pairs, corpus, **options)
 
 
 def test_a_model_that_is_not_the_stores_is_told(place, address, rows):
