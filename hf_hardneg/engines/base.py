@@ -63,7 +63,7 @@ def mined_on(
 
 
 def in_ordinary_types(table: pa.Table) -> pa.Table:
-    """Give a table of an engine that makes all texts and lists large the types that `datasets` gives them."""
+    """Give a table of an engine, where texts and lists are large or elements called otherwise, the types of `datasets`."""
     return table.cast(pa.schema([(field.name, ordinary(field.type)) for field in table.schema]))
 
 

@@ -60,5 +60,6 @@ def check(run, folder, names=("bm25", "dense", "encoded", "denoised")):
         assert any(expected["negative_ids"]), name
         assert mined.column_names == expected.column_names
         assert mined.data.table.combine_chunks().equals(expected.data.table.combine_chunks()), name
+        assert str(mined.features.arrow_schema) == str(expected.features.arrow_schema)  # with names of elements
         assert np.array_equal(mined["query"][:], expected["query"][:])
     assert "denoised" not in names or (folder / "ended").exists()
