@@ -5,7 +5,9 @@
 DATA_FOLDER holds `packages/corpus.parquet`; queries are the first six words of documents, evenly drawn. BM25, two
 processes on the same two cores on both sides. The index is built before, and not counted; each side starts with a copy
 of that cache, in fresh processes, so imports, the known positives of all pairs, and joining the rows are counted. For
-shards: both at once, each on one core, then `merge`. `private` is the most memory of one process that no other shares.
+shards: both at once, each on one core, then `merge`. Ray and Spark: two actors or tasks, once the engine is up and has
+the pairs; the seconds until then are not counted. `private` is the most memory of one process that no other shares; of
+Ray and Spark, of one worker.
 
 Sides that WORK_FOLDER has the result of are not run again, so a run that was stopped goes on. The rows of both sides
 are compared by a digest of every column. `load` is the machine's load average at the start and the end of a side.
@@ -66,11 +68,47 @@ def task(work, cache, what, *arguments):
     pairs, corpus = data_of(work)
     if what == "index":
         HardNegatives(corpus, "bm25", cache_dir=cache)
+    elif what in ON:
+        ON[what](pairs, corpus, {"workers": 2, "cache_dir": cache, "confirm_cost": True})
     elif what == "mine":
         print(digest_of(mine(pairs, corpus, "bm25", num_proc=2, cache_dir=cache, confirm_cost=True)))
     else:
         place = {"shard": arguments[0], "out": f"{cache}/parts", "cache_dir": cache}
         shards.mine(pairs, corpus, "bm25", confirm_cost=True, **place)
+
+
+def on_ray(pairs, corpus, how):
+    import ray
+
+    from hf_hardneg.engines.ray import mine
+
+    start = time.perf_counter()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    rows = ray.data.from_arrow(pairs.data.table).materialize()
+    up = time.perf_counter() - start
+    print(digest_of(mine(rows, corpus, "bm25", **how)), up)
+
+
+def on_spark(pairs, corpus, how):
+    from pyspark.sql import SparkSession
+
+    from hf_hardneg.engines.spark import mine
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    start = time.perf_counter()
+    said = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.log.level": "ERROR"}
+    said["spark.ui.showConsoleProgress"] = "false"
+    spark = SparkSession.builder.master("local[2]").config(map=said).getOrCreate()
+    rows = spark.createDataFrame(pairs.data.table.combine_chunks()).cache()
+    rows.count()
+    up = time.perf_counter() - start
+    print(digest_of(mine(rows, corpus, "bm25", **how)), up)
+    spark.stop()
+
+
+ON = {"ray": on_ray, "spark": on_spark}
+WORKERS = {"ray": b"ray::_Actor", "spark": b"pyspark.daemon"}
+"""What the command line of a worker has in it."""
 
 
 def digest_of(rows):
@@ -99,10 +137,11 @@ def run(work, cache, what, *arguments):
     return watched([started(work, cache, what, *arguments)])
 
 
-def watched(processes):
+def watched(processes, word=b""):
     most = 0
     while any(process.poll() is None for process in processes):
-        most = max([most, *(private(pid) for process in processes for pid in family(process.pid))])
+        pids = [pid for process in processes for pid in family(process.pid) if word in command_of(pid)]
+        most = max([most, *map(private, pids)])
         time.sleep(0.2)
     if any(process.returncode for process in processes):
         raise SystemExit("a process failed")
@@ -111,10 +150,19 @@ def watched(processes):
 
 def family(pid):
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = [
+            each for task in Path(f"/proc/{pid}/task").iterdir() for each in (task / "children").read_text().split()
+        ]
     except OSError:
         return []
     return [pid, *(each for child in children for each in family(int(child)))]
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def private(pid):
@@ -137,8 +185,19 @@ def by_shards(work, cache):
     return digest, max(most, merging)
 
 
-ENGINES = {"mine": by_mine, "shards": by_shards}
-"""What mines all pairs, and returns a digest of the rows and the most private memory of a process."""
+def on(engine):
+    """What mines on an engine in a process of its own; of the seconds it says itself which are not to be counted."""
+
+    def mined(work, cache):
+        (said,), most = watched([started(work, cache, engine)], WORKERS[engine])
+        digest, up = said.split()[-2:]
+        return digest, most, float(up)
+
+    return mined
+
+
+ENGINES = {"mine": by_mine, "shards": by_shards, **{name: on(name) for name in ON}}
+"""What mines all pairs, and returns a digest of the rows, the most private memory of a process, seconds to deduct."""
 
 
 def side(work, engine):
@@ -148,8 +207,8 @@ def side(work, engine):
         shutil.rmtree(work / engine, ignore_errors=True)
         subprocess.run(["cp", "-al", str(work / "base"), str(work / engine)], check=True)
         load, start = [os.getloadavg()[0]], time.perf_counter()
-        digest, most = ENGINES[engine](work, engine)
-        seconds = time.perf_counter() - start
+        digest, most, *up = ENGINES[engine](work, engine)
+        seconds = time.perf_counter() - start - sum(up)
         load.append(os.getloadavg()[0])
         kept.write_text(
             json.dumps({"seconds": seconds, "private_megabytes": most / 2**20, "load": load, "rows": digest})

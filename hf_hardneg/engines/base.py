@@ -63,7 +63,7 @@ def mined_on(
 
 
 def in_ordinary_types(table: pa.Table) -> pa.Table:
-    """Give a table of an engine, where texts and lists are large or elements called otherwise, the types of `datasets`."""
+    """Give a table whose texts and lists an engine made large, or called otherwise, the types of `datasets`."""
     return table.cast(pa.schema([(field.name, ordinary(field.type)) for field in table.schema]))
 
 

@@ -1,13 +1,17 @@
 """Ray, Spark, Dask and Daft give the rows of `mine`, to the byte of the columns, also where a worker is killed."""
 
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from datasets import load_from_disk
 
+import hf_hardneg
 from hf_hardneg import HardNegatives
 from hf_hardneg.errors import ConfigError, DataError, UnknownNameError
 from tests.engines.jobs import check, data
@@ -22,7 +26,26 @@ def importable(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
 
-def test_ray(tmp_path):
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def on_page(engine):
+    """The block of an engine in the guide."""
+    section = (ROOT / "docs/many_machines.md").read_text().partition(f"\n### {engine}\n")[2].partition("\n###")[0]
+    return re.findall(r"```py\n(.*?)```", section, re.DOTALL)[0]
+
+
+def run_page(engine):
+    names = {}
+    exec(on_page(engine), names)
+    rows = names["mined"]
+    assert len(rows) == 200 and all(len(negatives) <= 3 for negatives in rows["negatives"]) and rows[0]["negatives"]
+    return names
+
+
+def test_ray(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'hf-hardneg[ray]'")
     from hf_hardneg.engines.base import mined_on, rows_out
     from hf_hardneg.engines.ray import RayActors, _tables, mine
@@ -37,13 +60,25 @@ def test_ray(tmp_path):
         assert taken_out.to_list() == pairs.to_list()
         with RayActors(workers=2, num_cpus=1, num_gpus=0) as actors:
             check(lambda corpus, *job, **how: mined_on(actors, (taken_out, corpus), *job, None, how), tmp_path)
-        mined = mine(rows, corpus, workers=2, cache_dir=tmp_path / "there", num_negatives=3)  # what was mined is found
-        assert len(mined) == len(pairs)
+        by_mine = hf_hardneg.mine(pairs, corpus, cache_dir=tmp_path / "here")
         miner = HardNegatives(corpus, "bm25", num_negatives=3, cache_dir=tmp_path)
         by_hand = rows.map_batches(miner, batch_format="pyarrow").take_all()
         assert sorted(map(str, (row["negative_ids"] for row in by_hand))) == sorted(
             map(str, miner(pairs.data.table)["negative_ids"].to_pylist())
         )
+        assert run_page("Ray")["again"].count() == 200
+        monkeypatch.syspath_prepend(ROOT / "examples")
+        for name, split in (("pairs", pairs), ("corpus", corpus)):
+            split.to_parquet(tmp_path / f"{name}.parquet")
+        said = {
+            "pairs": "pairs.parquet",
+            "corpus": "corpus.parquet",
+            "cache-dir": "there",
+            "out": "out",
+            "workers": "1",
+        }
+        importlib.import_module("mine_on_ray").main([part for name in said for part in (f"--{name}", said[name])])
+        assert load_from_disk("out")["negative_ids"][:] == by_mine["negative_ids"][:]
         with pytest.raises(UnknownNameError, match=r"ray\.mine\(\) 'num_proc'"):
             mine(rows, corpus, num_proc=2)
     finally:
@@ -72,6 +107,7 @@ def test_spark(tmp_path, monkeypatch):
         expected, kind = miner(table), schema(miner, rows)
         assert rows.mapInArrow(miner, kind).toArrow().to_pylist() == expected.to_pylist()
         assert rows.mapInPandas(miner, kind).toArrow().to_pylist() == expected.to_pylist()
+        assert run_page("Spark")["frame"].count() == 200
         with pytest.raises(DataError, match="no rows"):
             mine(rows.filter("query = 'nobody'"), corpus, cache_dir=tmp_path)
         with pytest.raises(ConfigError, match="needs a DataFrame of Spark"):
@@ -102,6 +138,7 @@ def test_dask(tmp_path):
         miner = HardNegatives(corpus, "bm25", num_negatives=3, cache_dir=tmp_path)
         by_hand = rows.map_partitions(miner, meta=meta(miner, rows)).compute()
         expected = miner(pairs.data.table)["negative_ids"].to_pylist()
+        assert len(run_page("Dask")["frame"].compute()) == 200
         assert [list(ids) for ids in by_hand["negative_ids"]] == expected
     assert len(mined) == len(pairs)
     kinds = {path.name.partition("-")[0] for path in (node / "hf_hardneg").iterdir() if path.name[0] != "."}
@@ -130,7 +167,8 @@ def test_daft(tmp_path):
         "from tests.engines.jobs import check, data\n"
         "rows = daft.from_arrow(data()[0].data.table)\n"
         "check(lambda corpus, *job, **how: mine(rows, corpus, *job, workers=2, **how), Path(sys.argv[1]),\n"
-        "      ('bm25', 'dense', 'encoded'))"
+        "      ('bm25', 'dense', 'encoded'))\n"
+        "from tests.engines.test_engines import run_page; run_page('Daft')"
     )
     paths = os.pathsep.join([str(tmp_path / "daft"), os.environ["PYTHONPATH"]])
     run = [sys.executable, "-c", code, str(tmp_path)]
