@@ -55,7 +55,7 @@ class PostgresTable(DocumentStore):
     extra: ClassVar[str] = "pgvector"
     secret: ClassVar[str] = "PGPASSWORD"
     has_users: ClassVar[bool] = True
-    told_by: ClassVar[str] = "table"
+    told_by: ClassVar[str] = "vector"
 
     def connect(self) -> Any:
         """See `Collection`."""

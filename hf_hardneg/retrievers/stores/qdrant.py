@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,11 @@ import pyarrow as pa
 from hf_hardneg.corpus.batches import matrix
 from hf_hardneg.errors import ConfigError, DocumentStoreError
 from hf_hardneg.retrievers.stores.document_store import ID, TEXT, VECTOR, Description, DocumentStore
+from hf_hardneg.retrievers.stores.qdrant_layout import VARIABLE, QdrantLayout, error_of, point_of
 from hf_hardneg.runtime.arguments import AtLeastOne, Name
 from hf_hardneg.runtime.optional import require
 from hf_hardneg.store import directories
 
-KINDS: dict[str, Literal["cosine", "dot", "l2"]] = {"Cosine": "cosine", "Dot": "dot", "Euclid": "l2"}
 EFFORTS = (64, 128, 256, 512, 1024, 2048, 4096)
 """Values of `hnsw_ef`."""
 BATCH, PAGE = 32, 1000
@@ -27,25 +27,6 @@ BATCH, PAGE = 32, 1000
 LOOKED_AT = 16
 """Documents that the mark covers, since Qdrant counts no changes: their texts, and where their vectors are largest, as
 last bits change in a folder that is searched. Vectors of another model are told by it."""
-VARIABLE = "QDRANT_API_KEY"
-
-
-class OpenedQdrant(NamedTuple):
-    """A client of Qdrant, its models, and the layout of the collection when it was opened."""
-
-    asked: Any
-    models: Any
-    params: Any
-    name: str
-
-    @property
-    def vectors(self) -> Any:
-        """Width and distance of the vectors that are searched."""
-        return self.params.vectors[self.name] if isinstance(self.params.vectors, dict) else self.params.vectors
-
-    def close(self) -> None:
-        """Close the connection, or the folder."""
-        self.asked.close()
 
 
 @dataclass(frozen=True)
@@ -78,7 +59,7 @@ class Qdrant(DocumentStore):
         """Whether the collection lies in a folder."""
         return not self.place.host
 
-    def connect(self) -> OpenedQdrant:
+    def connect(self) -> QdrantLayout:
         """See `Collection`.
 
         Raises:
@@ -92,34 +73,23 @@ class Qdrant(DocumentStore):
         with self._said():
             client = package.QdrantClient(**where, check_compatibility=False)
             params = client.get_collection(place.collection).config.params
-        layouts = params.vectors if isinstance(params.vectors, dict) else {"": params.vectors}
-        name = self.vector or next(iter(layouts), "")
-        if name not in layouts or (len(layouts) > 1 and not self.vector) or layouts[name].multivector_config:
-            raise ConfigError(
-                f"{self.address} has the vectors {', '.join(map(repr, layouts)) or 'none'}; searched are those with a "
-                "name that hold a vector for each document. Name it with ?vector= in the address."
-            )
-        if layouts[name].distance not in KINDS:
-            raise ConfigError(
-                f"{self.address} compares by {layouts[name].distance}; {', '.join(KINDS)} are allowed. Use a "
-                "collection with one of those."
-            )
-        return OpenedQdrant(client, package.models, params, name)
+        return QdrantLayout.of(self, client, package.models, params)
 
     def describe(self) -> Description:
         """See `Collection`."""
         client, collection = self.client.asked, self.place.collection
         with self._said():
-            params = client.get_collection(collection).config.params
+            about = client.get_collection(collection)
             count = client.count(collection, exact=True).count
             first = next(self._pages(LOOKED_AT, vectors=True), None)
         largest = None if first is None else matrix(first[VECTOR]).argmax(axis=1).tolist()
         looked = None if first is None else [*first.select([ID, TEXT]).to_pylist(), largest]
+        told = [about.config.params.model_dump_json(), None if self.exact else about.indexed_vectors_count, looked]
         return Description(
-            score_kind=KINDS[self.client.vectors.distance],
+            score_kind=self.client.score_kind,
             count=count,
-            width=self.client.vectors.size,
-            mark=directories.bytes_digest(params.model_dump_json().encode(), json.dumps(looked).encode()),
+            width=self.client.width,
+            mark=directories.bytes_digest(json.dumps(told).encode()),
             max_batch=BATCH,
             has_texts=first is not None and first[TEXT].null_count < len(first),
             efforts=() if self.exact or self.is_local else EFFORTS,
@@ -129,39 +99,26 @@ class Qdrant(DocumentStore):
         self, queries: np.ndarray | Sequence[str], k: int, effort: int | None = None
     ) -> list[tuple[list[str], np.ndarray]]:
         """See `Collection`."""
-        client, models, _, name = self.client
+        layout, models = self.client, self.client.models
         params = models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
         params = params if effort is None else models.SearchParams(hnsw_ef=max(effort, k))
-        asked = {"limit": k, "using": name or None, "params": None if self.is_local else params}
+        asked = {"limit": k, "using": layout.name or None, "params": None if self.is_local else params}
         asked |= {"with_payload": [self.id] if self.id else False}
         requests = [models.QueryRequest(query=np.asarray(query).tolist(), **asked) for query in queries]
         with self._said():
-            answers = client.query_batch_points(self.place.collection, requests)
-        squared = KINDS[self.client.vectors.distance] == "l2"
-        hits = [
-            ([self._id(point) for point in answer.points], [point.score for point in answer.points])
-            for answer in answers
-        ]
-        return [
-            (ids, -np.square(scores, dtype=np.float32) if squared else np.array(scores, np.float32))
-            for ids, scores in hits
-        ]
+            answers = layout.asked.query_batch_points(self.place.collection, requests)
+        return [layout.hits(answer.points) for answer in answers]
 
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> pa.Table:
         """See `Collection`."""
-        client, models, _, name = self.client
-        options = {"with_payload": True, "with_vectors": ([name] if name else True) if vectors else False}
+        layout, options = self.client, self.client.options(vectors)
         with self._said():
             if not self.id:
-                points = client.retrieve(self.place.collection, [_point(each) for each in ids], **options)
+                points = layout.asked.retrieve(self.place.collection, list(map(point_of, ids)), **options)
             else:
-                same = [list(ids), [int(each) for each in ids if each.isdecimal()]]
-                conditions = [
-                    models.FieldCondition(key=self.id, match=models.MatchAny(any=some)) for some in same if some
-                ]
-                only = models.Filter(should=conditions)
-                points = client.scroll(self.place.collection, scroll_filter=only, limit=len(ids), **options)[0]
-        return self.in_order(self._table(points, vectors), ids)
+                only = layout.named(ids)
+                points = layout.asked.scroll(self.place.collection, scroll_filter=only, limit=len(ids), **options)[0]
+        return self.in_order(layout.table(points, vectors), ids)
 
     def scan(self, *, vectors: bool = False) -> Iterator[pa.RecordBatch]:
         """See `Collection`."""
@@ -170,36 +127,14 @@ class Qdrant(DocumentStore):
 
     def _pages(self, size: int, *, vectors: bool) -> Iterator[pa.Table]:
         """Documents in the order of their points, so many at a time."""
-        client, _, _, name = self.client
-        options = {"with_payload": True, "with_vectors": ([name] if name else True) if vectors else False}
-        after, is_last = None, False
+        layout, after, is_last = self.client, None, False
         while not is_last:
             with self._said():
-                points, after = client.scroll(self.place.collection, limit=size, offset=after, **options)
+                asked = {"limit": size, "offset": after, **layout.options(vectors)}
+                points, after = layout.asked.scroll(self.place.collection, **asked)
             is_last = after is None
             if points:
-                yield self._table(points, vectors)
-
-    def _table(self, points: Sequence[Any], vectors: bool) -> pa.Table:
-        name, width = self.client.name, self.client.vectors.size
-        columns = {ID: pa.array(map(self._id, points), pa.string())}
-        columns[TEXT] = pa.array([_part(point.payload, self.text) for point in points], pa.string())
-        if vectors:
-            values = [point.vector[name] if name else point.vector for point in points]
-            flat = np.array(values, np.float32).reshape(-1)
-            columns[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(flat), width)
-        return pa.table(columns)
-
-    def _id(self, point: Any) -> str:
-        if not self.id:
-            return str(point.id)
-        name = _part(point.payload, self.id)
-        if name is None:
-            raise ConfigError(
-                f"{self.address} has a point, {point.id!r}, without {self.id!r} in its payload; ids of documents are "
-                "in each. Name another part with ?id= in the address, or leave it out for ids of points."
-            )
-        return name
+                yield layout.table(points, vectors)
 
     @contextlib.contextmanager
     def _said(self) -> Iterator[None]:
@@ -209,33 +144,4 @@ class Qdrant(DocumentStore):
         except (ConfigError, DocumentStoreError):
             raise
         except Exception as error:
-            raise self._told(error) from error
-
-    def _told(self, error: Exception) -> Exception:
-        status, words = getattr(error, "status_code", None), str(error)[:300]
-        if status == 404 or "not found" in words:
-            return ConfigError(f"{self.address} is no collection ({words}). Give the name of one that is there.")
-        if status in (401, 403):
-            return DocumentStoreError(
-                f"{self.address} refuses this client ({status}); it takes a key that may read. Set {VARIABLE}."
-            )
-        if "already accessed" in words:
-            return DocumentStoreError(
-                f"{self.address} is open in another process, and a folder is opened by one. Mine with num_proc=1, or "
-                "serve it: qdrant://host:6333/collection."
-            )
-        return DocumentStoreError(
-            f"{self.address} did not answer ({type(error).__name__}: {words}). Look whether it runs and is "
-            "not too busy; ?timeout= in the address gives it more seconds."
-        )
-
-
-def _point(name: str) -> int | str:
-    return int(name) if name.isdecimal() else name
-
-
-def _part(payload: Any, name: str) -> str | None:
-    """A part of a payload, points in its name separate nested ones."""
-    for key in name.split("."):
-        payload = payload.get(key) if isinstance(payload, dict) else None
-    return None if payload is None else str(payload)
+            raise error_of(self.address, error) from error
