@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 from hf_hardneg.engines.base import checked_workers, in_ordinary_types, mined_on, rows_out
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.formats.python_values import of_frame
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.mining import mine as mine_here
@@ -18,6 +19,8 @@ from hf_hardneg.runtime.arguments import AtLeastOne, checked
 from hf_hardneg.runtime.optional import require
 from hf_hardneg.store.elsewhere import TRIES, Work
 from hf_hardneg.strategies import Strategy
+
+_PRINTED = re.compile(r"\[(?P<quote>['\"]).*(?P=quote)\]", re.DOTALL)
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -93,7 +96,19 @@ def _tables(rows: Any) -> Iterator[pa.Table] | None:
     if not _is_frame(rows):
         return None
     frames = (rows.partitions[number].compute() for number in range(rows.npartitions))
-    return (in_ordinary_types(of_frame(frame).data.table) for frame in frames if len(frame))
+    return (_told(in_ordinary_types(of_frame(frame).data.table)) for frame in frames if len(frame))
+
+
+def _told(table: pa.Table) -> pa.Table:
+    """Warn of texts that are lists as Python prints them, which Dask makes of lists in frames of pandas."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_string(column.type) and _PRINTED.fullmatch(column[0].as_py() or ""):
+            warn(
+                f"The column {name!r} holds texts such as {column[0].as_py()[:40]!r}: Dask writes the lists of a frame "
+                "of pandas as texts. Where they are lists, make the frame under "
+                "dask.config.set({'dataframe.convert-string': False}), or read it with dtype_backend='pyarrow'."
+            )
+    return table
 
 
 @dataclass(frozen=True, kw_only=True)

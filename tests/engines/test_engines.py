@@ -13,7 +13,7 @@ from datasets import load_from_disk
 
 import hf_hardneg
 from hf_hardneg import HardNegatives
-from hf_hardneg.errors import ConfigError, DataError, UnknownNameError
+from hf_hardneg.errors import ConfigError, DataError, HardNegWarning, UnknownNameError
 from tests.engines.jobs import check, data
 
 ROOT = Path(__file__).parents[2]
@@ -121,13 +121,16 @@ def test_dask(tmp_path):
     import dask
     from dask import dataframe
 
-    from hf_hardneg.engines.dask import meta, mine
+    from hf_hardneg.engines.dask import _tables, meta, mine
 
     pairs, corpus = data()
     with dask.config.set({"dataframe.convert-string": False}):  # else it writes lists as texts
         rows = dataframe.from_pandas(pairs.to_pandas(), npartitions=3, sort=False)
     with pytest.raises(ConfigError, match="no client of a cluster"):
         mine(rows, corpus, cache_dir=tmp_path)
+    written = dataframe.from_pandas(pairs.to_pandas(), npartitions=3, sort=False)
+    with pytest.warns(HardNegWarning, match="'positive_ids' holds texts such as .* Dask writes the lists"):
+        next(_tables(written))
     node = tmp_path / "node"
     at_node = {"HF_DATASETS_CACHE": str(node)}
     with distributed.Client(n_workers=2, threads_per_worker=1, dashboard_address=None, env=at_node):
