@@ -3,6 +3,7 @@
 import pickle
 import time
 from dataclasses import replace
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -192,6 +193,25 @@ def test_a_server_that_is_killed_and_started_again_gives_the_same_rows(server, n
     store = document_store(address)
     assert store.patiently(store.describe) == state
     same(pairs.map(miner, batched=True, batch_size=8, load_from_cache_file=False), first)
+
+
+def test_a_job_in_which_the_server_is_killed_goes_on_with_the_same_rows(server, needs_server, address, tmp_path):
+    pairs, corpus = job()
+    pairs = pairs.select(np.arange(1200) % len(pairs))
+    miner = HardNegatives(corpus, Strategy([document_store(address)]), **OPTIONS)
+    first = pairs.map(miner, batched=True, batch_size=300, load_from_cache_file=False)
+    killer = Timer(0.3, server.kill)
+    killer.start()
+    begun = time.monotonic()
+    with pytest.raises(DocumentStoreError, match="Look whether it runs"):
+        for _ in range(100):
+            pairs.map(miner, batched=True, batch_size=300, load_from_cache_file=False)
+    assert time.monotonic() - begun < 20
+    killer.join()
+    server.start()
+    store = document_store(address)
+    store.patiently(store.describe)
+    same(pairs.map(miner, batched=True, batch_size=300, load_from_cache_file=False), first)
 
 
 def test_workers_and_forks_give_the_same_rows(address, tmp_path):
