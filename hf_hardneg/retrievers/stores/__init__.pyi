@@ -12,3 +12,4 @@ from hf_hardneg.retrievers.stores.qdrant import Qdrant as Qdrant
 from hf_hardneg.retrievers.stores.redisearch import RediSearch as RediSearch
 from hf_hardneg.retrievers.stores.sqlite_vec import SqliteVec as SqliteVec
 from hf_hardneg.retrievers.stores.usearch import Usearch as Usearch
+from hf_hardneg.retrievers.stores.weaviate import Weaviate as Weaviate

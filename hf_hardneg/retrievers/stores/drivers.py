@@ -18,6 +18,7 @@ from hf_hardneg.retrievers.stores.qdrant import Qdrant
 from hf_hardneg.retrievers.stores.redisearch import RediSearch
 from hf_hardneg.retrievers.stores.sqlite_vec import SqliteVec
 from hf_hardneg.retrievers.stores.usearch import Usearch
+from hf_hardneg.retrievers.stores.weaviate import Weaviate
 
 _ALL: tuple[type[DocumentStore], ...] = (
     Chroma,
@@ -31,6 +32,7 @@ _ALL: tuple[type[DocumentStore], ...] = (
     RediSearch,
     SqliteVec,
     Usearch,
+    Weaviate,
 )
 DRIVERS = {driver.scheme: driver for driver in _ALL}
 """By scheme; a driver is added here, in the stub of this folder, and in the contract of the tests."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import sqlite_vec
 from qdrant_client import QdrantClient, models
 
-from tests.retrievers.stores.opensearch_servers import VectorDouble, serving
+from tests.retrievers.stores.opensearch_servers import VectorDouble, WeaviateDouble, serving
 from tests.retrievers.stores.qdrant_server import QdrantDouble
 from tests.retrievers.stores.servers import ChromaServer, MilvusFile, Postgres, Redis, shared
 
@@ -172,6 +172,15 @@ class OpenSearchPlace(Place):
         self.served.close()
 
 
+class WeaviatePlace(OpenSearchPlace):
+    kind, spaces = "hnsw", {"cosine": "cosine", "dot": "dot", "l2": "l2-squared"}
+
+    def fill(self, name, ids, texts, vectors, metric="cosine"):
+        self.double = WeaviateDouble(self.spaces[metric], ids, texts, vectors)
+        self.start()
+        return f"weaviate://127.0.0.1:{self.port}/{name}?id=key"
+
+
 class ElasticsearchPlace(OpenSearchPlace):
     kind, spaces = "dense_vector", {"cosine": "cosine", "dot": "max_inner_product", "l2": "l2_norm"}
 
@@ -232,4 +241,5 @@ PLACES = {
     "sqlite-vec": SqlitePlace,
     "opensearch": OpenSearchPlace,
     "elasticsearch": ElasticsearchPlace,
+    "weaviate": WeaviatePlace,
 }

@@ -1,10 +1,12 @@
 """Servers that speak as OpenSearch or Elasticsearch does: osmem, which searches words, and a double with vectors."""
 
 import json
+import re
 import socket
 import threading
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl
 
 import numpy as np
 
@@ -99,6 +101,56 @@ class VectorDouble:
         if self.space in ("l2", "l2_norm"):
             return 1 / (1 + ((self.vectors - asked) ** 2).sum(axis=1))
         return np.where(dots < 0, 1 / (1 - dots), dots + 1)
+
+
+class WeaviateDouble(VectorDouble):
+    """A double of Weaviate's routes, which reads the questions that the driver writes, by NumPy."""
+
+    def __init__(self, space, ids, texts, vectors):
+        super().__init__("hnsw", space, ids, texts, vectors)
+
+    def answer(self, path, body):
+        path, _, options = path.partition("?")
+        if path.startswith("/v1/schema/"):
+            if not path.endswith("/docs"):
+                return 404, {}
+            fields = [{"name": "key", "dataType": ["text"]}, {"name": "text", "dataType": ["text"]}]
+            return {"class": "docs", "properties": fields, "vectorIndexConfig": {"distance": self.space}}
+        if path == "/v1/objects":
+            after = dict(parse_qsl(options, keep_blank_values=True))["after"]
+            start = self.numbers().index(after) + 1 if after else 0
+            return {"objects": [self.object(row) for row in range(start, min(start + 30, len(self.ids)))]}
+        query = body["query"]
+        if "Aggregate" in query:
+            return {"data": {"Aggregate": {"docs": [{"meta": {"count": len(self.ids)}}]}}}
+        if "nearVector" in query:
+            asked, k = re.search(r"vector: (\[.*?\])}, limit: (\d+)", query).groups()
+            far = self.distances(np.array(json.loads(asked))).astype(np.float32)
+            rows = np.argsort(far, kind="stable")[: int(k)]
+            return self.got([{**self.row(row), "_additional": {"distance": float(far[row])}} for row in rows])
+        if "ContainsAny" in query:
+            names = json.loads(re.search(r"valueText: (\[.*?\])}, limit", query)[1])
+            return self.got([self.row(row) for row, key in enumerate(self.ids) if key in names])
+        return self.got([self.row(0)])
+
+    def got(self, rows):
+        return {"data": {"Get": {"docs": rows}}}
+
+    def numbers(self):
+        return [f"{row:08}-0000-4000-8000-000000000000" for row in range(len(self.ids))]
+
+    def object(self, row):
+        return {"id": self.numbers()[row], "properties": self.row(row), "vector": self.vectors[row].tolist()}
+
+    def row(self, row):
+        told = {"id": self.numbers()[row], "vector": self.vectors[row].tolist(), "lastUpdateTimeUnix": str(self.writes)}
+        return {"key": self.ids[row], "text": self.texts[row], "_additional": told}
+
+    def distances(self, asked):
+        dots = self.vectors @ asked
+        if self.space == "l2-squared":
+            return ((self.vectors - asked) ** 2).sum(axis=1)
+        return -dots if self.space == "dot" else 1 - dots / np.linalg.norm(self.vectors, axis=1) / np.linalg.norm(asked)
 
 
 def handler(double):

@@ -297,7 +297,8 @@ def test_addresses_with_secrets_are_refused_and_not_quoted(place, address, secre
 
 
 def test_options_that_no_store_has_are_refused(address):
-    option = "vector" if hasattr(document_store(address), "vector") else "tenant"
+    options = ("vector", "tenant", "text")
+    option = next(name for name in options if hasattr(document_store(address), name))
     match = rf"Unknown option of an address .*'{option}s'; known are .* Did you mean '{option}'"
     with pytest.raises(ConfigError, match=match):
         document_store(f"{address}&{option}s=x")
