@@ -68,7 +68,8 @@ class Kind:
 
 CORPUS = Kind(
     name="corpus",
-    holds="ids and texts of a corpus that was in memory, or a selection; the rows of a stream or of a database",
+    holds="ids and texts of a corpus that was in memory, or a selection; the rows of a stream, a database or a "
+    "document store",
     depends_on="ids and texts of the documents; the rows",
     renewed_by=CORPUS_CHANGES,
 )
@@ -124,7 +125,7 @@ APPROXIMATE = Kind(
 RECALL = Kind(
     name="recall",
     holds="how much effort an approximate index needs for the recall that was asked for",
-    depends_on="the approximate index, `recall`, the sample of queries",
+    depends_on="the approximate index or the state of a document store, `recall`, the sample of queries",
     renewed_by=(*CORPUS_CHANGES, "encoder"),
 )
 FAISS = Kind(
