@@ -6,12 +6,15 @@ export TOKENIZERS_PARALLELISM := false
 
 .PHONY: mine test test-fast lint types docs notebooks clean
 
-.venv/.installed: pyproject.toml constraints.txt
+# The library alone, which is what `make mine` needs; and with what its tests need, which takes minutes more.
+.venv/.library: EXTRAS :=
+.venv/.installed: EXTRAS := [test]
+.venv/.library .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRAS)'
 	touch $@
 
-mine: .venv/.installed
+mine: .venv/.library
 	$(BIN)/hf-hardneg demo --out mined --overwrite
 
 test: .venv/.installed
