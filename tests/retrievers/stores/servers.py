@@ -146,7 +146,12 @@ class Redis(Server):
         return redis.Redis(port=self.port, password=self.password, protocol=2)
 
     def greet(self):
-        self.connect().ping()
+        for name in self.connect().execute_command("FT._LIST"):
+            assert self.is_complete(name)
+
+    def is_complete(self, name):
+        told = self.connect().execute_command("FT.INFO", name)
+        return float(told[told.index(b"percent_indexed") + 1]) == 1
 
     def address(self, name, port=None):
         return f"redis://127.0.0.1:{port or self.port}/{name}?text=body"
@@ -160,7 +165,7 @@ class Redis(Server):
         fields = ["embedding", "VECTOR", index or "HNSW", 6, *sizes]
         connection.execute_command("FT.CREATE", name, "PREFIX", 1, f"{name}:", "SCHEMA", *fields)
         self.insert(name, ids, texts, vectors)
-        while float((told := connection.execute_command("FT.INFO", name))[told.index(b"percent_indexed") + 1]) < 1:
+        while not self.is_complete(name):
             time.sleep(0.01)
         return self.address(name)
 

@@ -121,7 +121,7 @@ def test_documents_without_vectors_and_unknown_fields_are_refused(server, conten
 def test_chroma_looks_the_harder_the_more_is_asked_for(server, content):
     store = document_store(server.fill("harder", *content[:3]))
     found = [recall(store, content, effort) for effort in store.describe().efforts]
-    assert found[0] < 1 and found[-1] > 0.999
+    assert found[0] <= found[-1] and found[-1] > 0.999
 
 
 @on(MilvusFile)
