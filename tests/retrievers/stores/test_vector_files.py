@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from datasets import Dataset
+from usearch.index import Index
 
 from hf_hardneg import Dense, HardNegatives, Strategy, mine
 from hf_hardneg.corpus.documents import open_corpus
@@ -15,9 +16,6 @@ from hf_hardneg.filters import AbsoluteMargin
 from hf_hardneg.retrievers.stores import Hnswlib, Usearch
 from hf_hardneg.retrievers.stores.drivers import document_store
 from hf_hardneg.retrievers.stores.store_opening import opened_store
-
-hnswlib = pytest.importorskip("hnswlib")
-usearch = pytest.importorskip("usearch.index")
 
 ROWS, WIDTH, QUERIES, DEPTH = 400, 24, 30, 40
 _rng = np.random.default_rng(3)
@@ -29,14 +27,14 @@ SPACES = {"cosine": "cosine", "dot": "ip", "l2": "l2"}
 
 
 def saved_usearch(path, labels=LABELS, kind="cosine", dtype="f32", vectors=VECTORS):
-    index = usearch.Index(ndim=WIDTH, metric=KINDS[kind], dtype=dtype)
+    index = Index(ndim=WIDTH, metric=KINDS[kind], dtype=dtype)
     index.add(labels, vectors)
     index.save(str(path))
     return f"usearch://{path}"
 
 
 def saved_hnswlib(path, labels=LABELS, kind="cosine", vectors=VECTORS):
-    index = hnswlib.Index(SPACES[kind], WIDTH)
+    index = pytest.importorskip("hnswlib").Index(SPACES[kind], WIDTH)
     index.init_index(len(vectors), M=16, ef_construction=200)
     index.add_items(vectors, labels)
     index.save_index(str(path))
@@ -235,7 +233,7 @@ def test_hnswlib_needs_the_space_which_no_file_tells(tmp_path):
 
 
 def test_an_index_with_deleted_vectors_is_refused(tmp_path):
-    index = hnswlib.Index("cosine", WIDTH)
+    index = pytest.importorskip("hnswlib").Index("cosine", WIDTH)
     index.init_index(ROWS)
     index.add_items(VECTORS, LABELS)
     index.mark_deleted(int(LABELS[3]))
@@ -253,12 +251,12 @@ def test_a_file_of_hnswlib_that_is_cut_off_is_not_opened(tmp_path):
 
 
 def test_metrics_of_usearch_that_are_no_scores_are_refused(tmp_path):
-    index = usearch.Index(ndim=WIDTH, metric="pearson", dtype="f32")
+    index = Index(ndim=WIDTH, metric="pearson", dtype="f32")
     index.add(LABELS, VECTORS)
     index.save(str(tmp_path / "index"))
     with pytest.raises(ConfigError, match="an index of metric Pearson; allowed are Cos, IP, L2sq .* Build it anew"):
         Usearch(f"usearch://{tmp_path}/index").describe()
-    index = usearch.Index(ndim=WIDTH, metric="cos", dtype="f32", multi=True)
+    index = Index(ndim=WIDTH, metric="cos", dtype="f32", multi=True)
     index.add(np.zeros(3, np.uint64), VECTORS[:3])
     index.save(str(tmp_path / "several"))
     with pytest.raises(ConfigError, match="several vectors under one label"):
