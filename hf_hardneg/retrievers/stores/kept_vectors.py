@@ -53,11 +53,11 @@ class KeptVectors:
 
 
 @functools.lru_cache(maxsize=2)
-def kept_vectors(identity: str, count: int, width: int) -> KeptVectors:
-    """The vectors that this process keeps of a collection in one state.
+def kept_vectors(identity: tuple[object, ...], count: int, width: int) -> KeptVectors:
+    """The vectors that this process keeps of a collection in one state, by rows of one corpus.
 
     Args:
-        identity (`str`): of the collection and its state.
+        identity (`tuple`): of the collection, its state, the corpus, and how its rows are called.
         count, width (`int`): see `KeptVectors`.
     """
     return KeptVectors(count, width)

@@ -111,8 +111,8 @@ class LanceDB(DocumentStore):
     def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> pa.Table:
         """See `Collection`."""
         is_text = pa.types.is_string(kind := self.client.schema.field(self.id).type) or pa.types.is_large_string(kind)
-        quoted = ", ".join("'" + name.replace("'", "''") + "'" if is_text else str(int(name)) for name in ids)
         with self._said("does not give documents by their ids", "Look at its column of ids."):
+            quoted = ", ".join("'" + name.replace("'", "''") + "'" if is_text else str(int(name)) for name in ids)
             rows = self.client.search().where(f"`{self.id}` in ({quoted})").limit(len(ids) + 1)
             table = self._named(rows.select(self._columns(vectors)).to_arrow())
         return self.in_order(table, ids)

@@ -168,6 +168,12 @@ class StoreIndex:
                 "all that are asked for are needed, or ranks would be wrong. Raise the effort of its index, or have it "
                 "search exactly."
             )
+        if twice := [ids for ids, _ in answers if len(set(ids)) < len(ids)]:
+            name = next(name for name in twice[0] if twice[0].count(name) > 1)
+            raise DocumentStoreError(
+                f"{where} gave the document {name!r} several times for a query; each document is there once. Name what "
+                "tells its entries apart with ?id= in the address, or take out the repeats."
+            )
         if not all(np.isfinite(scores).all() for _, scores in answers):
             raise DocumentStoreError(
                 f"{where} gave scores that are no numbers, as for documents with NaN or zero vectors. Look at those."
@@ -206,7 +212,7 @@ class StoreIndex:
 
     def _blocks(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Vectors of different corpus rows, block by block, each with the place of its first row."""
-        kept = kept_vectors(self.identity, len(self.corpus), self.width)
+        kept = kept_vectors((self.identity, self.corpus.digest, self.by_row), len(self.corpus), self.width)
         for start in range(0, len(rows), kept.room):
             yield start, kept.of(rows[start : start + kept.room], self._fetched)
 

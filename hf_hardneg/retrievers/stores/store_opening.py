@@ -17,7 +17,7 @@ from hf_hardneg.corpus.positives import corpus_keys
 from hf_hardneg.errors import ConfigError, DocumentStoreError, warn
 from hf_hardneg.index.dense.approximate import DEPTH, SAMPLE, Measured, measured_of
 from hf_hardneg.index.dense.dense_index import normalized
-from hf_hardneg.retrievers.stores.collection import Collection
+from hf_hardneg.retrievers.stores.collection import TEXT, Collection
 from hf_hardneg.retrievers.stores.store_index import StoreIndex
 from hf_hardneg.store import directories, kinds
 
@@ -107,29 +107,38 @@ def _check_model(index: StoreIndex, encoder: Encoder) -> None:
 
 
 def _are_rows(index: StoreIndex) -> bool:
-    """Whether the collection calls documents by row numbers of the corpus: where it has none of some of their ids."""
-    rows, by_row = _spread(index, COMPARED), replace(index, by_row=True)
-    if index.corpus.id_column is None:
-        return True
-    ids = index.names(rows)
+    """Whether the collection calls documents by row numbers of the corpus: where it has none of some of their ids.
+
+    Raises:
+        DocumentStoreError: it calls them by neither; row numbers begin with 0.
+    """
+    total, rows, by_row = len(index.corpus), _spread(index, COMPARED), replace(index, by_row=True)
+    ends = np.union1d(rows, [0, total - 1])
+    has_ids = index.corpus.id_column is not None
+    ids = index.names(rows) if has_ids else []
     try:
-        index.collection.fetch(ids)
+        told = index.collection.patiently(lambda: index.collection.fetch(ids if has_ids else by_row.names(ends)))
     except DocumentStoreError as error:
         with contextlib.suppress(DocumentStoreError):
-            index.collection.fetch(by_row.names(rows))
-            return True
+            if has_ids:
+                index.collection.patiently(lambda: index.collection.fetch(by_row.names(ends)))
+                return True
+        by_ids = f"by their ids, such as {ids[0]!r}, nor " if has_ids else ""
         raise DocumentStoreError(
-            f"{index.collection.address} does not give documents of the corpus by their ids, such as {ids[0]!r}, nor "
-            "by row numbers; both must name documents alike. Give the corpus that the store was filled from, or name "
+            f"{index.collection.address} does not give documents of the corpus {by_ids}by row numbers, 0 to "
+            f"{total - 1:,}; both must name documents alike. Give the corpus that the store was filled from, or name "
             "its column of ids with columns={'id': ...}."
         ) from error
+    if not has_ids:
+        return True
     numbers = index.row_numbers(ids)
-    if not index.state.has_texts and (numbers >= 0).all() and (numbers != rows).any():
+    are_its_texts = index.state.has_texts and told[TEXT].to_pylist() == index.corpus.texts(rows).to_pylist()
+    if not are_its_texts and (numbers >= 0).all() and (numbers != rows).any():
         every = index.row_numbers(index.names(np.arange(len(index.corpus))))
         if np.array_equal(np.sort(every), np.arange(len(every))):
             warn(
-                f"What {index.collection.address} calls its vectors may be row numbers or ids of the corpus, which are "
-                "the same numbers in another order; they are read as ids. If they are row numbers, give the corpus "
+                f"What {index.collection.address} calls its documents may be row numbers or ids of the corpus, which "
+                "are the same numbers in another order; they are read as ids. If they are row numbers, give the corpus "
                 "without its column of ids."
             )
     return False
