@@ -77,12 +77,14 @@ def load_delimited(files: dict[str, list[str]], kind: Kind, told: Collection[str
 
 def _form(path: Path) -> dict[str, Any]:
     """Tell how a file is written: TSV has no quotes; CSV has them, and commas, or what Excel puts in their place."""
-    if ".tsv" in path.suffixes:
-        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     with opened_text(path) as file:
         line = file.readline(LONGEST_CELL)
-    if said := _OF_EXCEL.fullmatch(line):
-        return {"delimiter": said[1], "skiprows": 1}
+    said = _OF_EXCEL.fullmatch(line)
+    skipped = {"skiprows": 1} if said else {}
+    if ".tsv" in path.suffixes:
+        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE, **skipped}
+    if said:
+        return {"delimiter": said[1], **skipped}
     cells = {sign: next(csv.reader([line], delimiter=sign), []) for sign in SEPARATORS}
     named = [sign for sign in SEPARATORS if len(cells[sign]) > 1 and any(map(is_usual_name, cells[sign]))]
     if named or len(cells[","]) > 1:

@@ -402,11 +402,11 @@ def test_a_row_of_more_cells_than_names_is_refused_by_its_line(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("sign", [";", "|"])
-def test_the_line_in_which_excel_says_the_separator_is_no_row(tmp_path, sign, end):
+@pytest.mark.parametrize(("sign", "name"), [(";", "x.csv"), ("|", "x.csv"), ("\t", "x.csv"), ("\t", "x.tsv")])
+def test_the_line_in_which_excel_says_the_separator_is_no_row(tmp_path, sign, name, end):
     lines = [f"sep={sign}", f"question{sign}answer", f"what is, then{sign}this, that"]
-    (tmp_path / "x.csv").write_text(end.join([*lines, ""]), newline="")
-    rows = load_pairs(tmp_path / "x.csv").rows
+    (tmp_path / name).write_text(end.join([*lines, ""]), newline="")
+    rows = load_pairs(tmp_path / name).rows
     assert rows[:] == {"question": ["what is, then"], "answer": ["this, that"]}
 
 

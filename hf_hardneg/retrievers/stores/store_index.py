@@ -63,7 +63,7 @@ class StoreIndex:
     @property
     def identity(self) -> str:
         """Names what hits depend on besides the queries, without saying where the store is."""
-        asked = (self.collection.settings, self.state.count, self.state.mark)
+        asked = (self.collection.settings, self.state.score_kind, self.state.count, self.state.mark)
         effort = f" effort {self.effort}" if self.effort is not None else ""
         return f"{STORED}-{directories.bytes_digest(json.dumps(asked).encode())[:24]}{effort}"
 

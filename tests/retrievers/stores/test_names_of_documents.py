@@ -1,6 +1,7 @@
 """How a document store and a corpus call documents: ids, row numbers from 0, and what could be either."""
 
 import contextlib
+from dataclasses import replace
 
 import lancedb
 import numpy as np
@@ -82,3 +83,8 @@ def test_a_document_that_stands_twice_is_an_error(filled):
     ids[gone] = ids[gone - 1]
     with pytest.raises(DocumentStoreError, match=r"gave the document .* several times for a query"):
         mine(PAIRS, CORPUS, Strategy([Dense(COUNT)]), index=filled("docs", ids), encoder=encode)
+
+
+def test_a_collection_that_compares_otherwise_is_another(filled):
+    index = opened_store(document_store(filled("docs", CORPUS["_id"][:])), open_corpus(CORPUS))
+    assert index.identity != replace(index, state=replace(index.state, score_kind="dot")).identity
