@@ -89,7 +89,13 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("parts", PARTS)
+def over_places(*cases):
+    """Every case on LanceDB and Qdrant; the first alone on other places, whose searcher is the same."""
+    whole = [(place, case) for place in ("lancedb", "qdrant server") for case in cases]
+    return whole + [(place, cases[0]) for place in PLACES if place not in dict(whole)]
+
+
+@pytest.mark.parametrize("place, parts", over_places("a union with BM25", *list(PARTS)[:-1]), indirect=["place"])
 def test_filters_samplers_and_unions_work(place, address, rows, parts):
     corpus, pairs = rows
     retrievers, *others = PARTS[parts]
@@ -98,7 +104,10 @@ def test_filters_samplers_and_unions_work(place, address, rows, parts):
     same(exact, mine(pairs, corpus, Strategy([asked, *retrievers], *others), encoder=encode))
 
 
-@pytest.mark.parametrize("strategy", ["dense", "positive_aware", "hybrid", "bm25", "bm25+disagreement", "simans"])
+NAMED = ("positive_aware", "dense", "hybrid", "bm25", "bm25+disagreement", "simans")
+
+
+@pytest.mark.parametrize("place, strategy", over_places(*NAMED), indirect=["place"])
 def test_named_strategies_search_the_store_that_is_the_corpus(place, address, rows, strategy):
     corpus, pairs = rows
     corpus = corpus.select(np.argsort(corpus["_id"][:])) if place.sorts_by_id else corpus
