@@ -35,6 +35,8 @@ class Place:
     can_stop = False
     """Whether `stop` and `start` end and begin a server, which keeps its data."""
     can_change = True
+    forks_may_die = False
+    """Whether its client says that a fork of a process that used it may not work."""
     sorts_by_id = False
     """Whether a scan gives documents in the order of their ids, by which ties are broken then."""
 
@@ -57,6 +59,8 @@ class Place:
 
 
 class LancePlace(Place):
+    forks_may_die = True
+
     def table(self, ids, texts, vectors):
         flat = pa.array(np.asarray(vectors, np.float32).ravel())
         lists = pa.FixedSizeListArray.from_arrays(flat, len(vectors[0]))

@@ -236,7 +236,13 @@ def test_workers_and_forks_find_the_same(place, address, rows):
     if place.in_one_process:
         document_store(address).disconnect()
         return
-    assert pairs.map(miner, batched=True, batch_size=5, num_proc=2, new_fingerprint="two").to_dict() == alone.to_dict()
+    try:
+        shared = pairs.map(miner, batched=True, batch_size=5, num_proc=2, new_fingerprint="two")
+    except RuntimeError as error:
+        if place.forks_may_die and "abruptly died" in str(error):
+            pytest.skip("its client warns that support of forks is experimental, and a fork of it died")
+        raise
+    assert shared.to_dict() == alone.to_dict()
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
