@@ -17,6 +17,7 @@ from hf_hardneg.errors import DataError, HardNegError
 from hf_hardneg.formats.compressed import COMPRESSED, opened_text, suffix_of, words_of
 from hf_hardneg.formats.delimited import Kind, load_delimited
 from hf_hardneg.store.disk import writing
+from hf_hardneg.text.masking import masked
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -116,7 +117,8 @@ def load_splits(
                 f"{cause.object[max(0, cause.start - 20) : cause.start]!r}. Write it again in UTF-8, for instance with "
                 "iconv -f WINDOWS-1252 -t UTF-8."
             ) from error
-        raise DataError(f"{source} cannot be read ({type(cause).__name__}: {cause}). Give {ALLOWED}.") from error
+        what = masked(f"{source} cannot be read ({type(cause).__name__}: {cause})")
+        raise DataError(f"{what}. Give {ALLOWED}.") from error
 
 
 def _load(source: str, split: str, kind: Kind, told: Collection[str]) -> Dataset | DatasetDict:

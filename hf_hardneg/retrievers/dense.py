@@ -20,6 +20,7 @@ from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.retrievers.stores.store_opening import opened_store
 from hf_hardneg.runtime.arguments import AtLeastOne, IndexParts, ShareAboveZero, check_fields
+from hf_hardneg.text.masking import masked
 
 if TYPE_CHECKING:
     from hf_hardneg.models.encoder import Encoder
@@ -174,5 +175,5 @@ def _user_index(sources: Sources) -> Any:
         if Path(index).is_file():
             return index
         known = sources.dataset.list_indexes()
-        raise unknown_name("index (neither attached to the corpus nor a file)", str(index), known)
+        raise unknown_name("index (neither attached to the corpus nor a file)", masked(str(index)), known)
     return getattr(index, "faiss_index", index)

@@ -11,7 +11,8 @@ from datasets import Dataset
 
 from hf_hardneg import Dense, Strategy, mine
 from hf_hardneg.corpus.documents import open_corpus
-from hf_hardneg.errors import DocumentStoreError, HardNegWarning
+from hf_hardneg.errors import DataError, DocumentStoreError, HardNegWarning, UnknownNameError
+from hf_hardneg.formats.inputs import load_splits
 from hf_hardneg.index.dense.dense_index import normalized
 from hf_hardneg.retrievers.stores.drivers import document_store
 from hf_hardneg.retrievers.stores.store_opening import opened_store
@@ -88,3 +89,13 @@ def test_a_document_that_stands_twice_is_an_error(filled):
 def test_a_collection_that_compares_otherwise_is_another(filled):
     index = opened_store(document_store(filled("docs", CORPUS["_id"][:])), open_corpus(CORPUS))
     assert index.identity != replace(index, state=replace(index.state, score_kind="dot")).identity
+
+
+@pytest.mark.parametrize("address", ["mongodb://user:hunter2@host/docs", "s3://user:hunter2@bucket/docs"])
+def test_addresses_that_nothing_reads_are_quoted_without_their_secrets(address):
+    with pytest.raises(UnknownNameError, match="Unknown index") as refused:
+        mine(PAIRS, CORPUS, "dense", index=address, encoder=encode)
+    assert "hunter2" not in str(refused.value)
+    with pytest.raises(DataError, match="cannot be read") as unread:
+        load_splits(f" {address}")
+    assert "hunter2" not in str(unread.value)
