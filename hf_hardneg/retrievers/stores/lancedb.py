@@ -16,6 +16,7 @@ from hf_hardneg.errors import ConfigError, DocumentStoreError
 from hf_hardneg.retrievers.stores.document_store import ID, TEXT, VECTOR, Description, DocumentStore
 from hf_hardneg.runtime.arguments import Name
 from hf_hardneg.runtime.optional import require
+from hf_hardneg.store import directories
 
 Metric = Literal["cosine", "dot", "l2"]
 EFFORTS = (20, 50, 100, 200, 500, 1000, 2000)
@@ -23,6 +24,8 @@ EFFORTS = (20, 50, 100, 200, 500, 1000, 2000)
 REFINED = 10
 DISTANCE = "_distance"
 BATCH = 256
+LOOKED_AT = 16
+"""Documents that the mark covers: a table that was dropped and filled anew counts its versions anew."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,13 @@ class LanceDB(DocumentStore):
             raise ConfigError(
                 f"The index of {self.address} compares by {metric}, not by {self.metric}. Drop metric=, or exact=False."
             )
+        with self._said("does not say what it holds", "Look at the table."):
+            first = table.search().select(self._columns(True)).limit(LOOKED_AT).to_arrow()
         return Description(
             score_kind=self.metric or metric or "cosine",
             count=count,
             width=kind.list_size,
-            mark=f"version {version}",
+            mark=f"version {version} {directories.bytes_digest(str(first.to_pydict()).encode())}",
             max_batch=BATCH,
             has_texts=self.text in schema.names,
             efforts=() if self.exact or metric is None else EFFORTS,

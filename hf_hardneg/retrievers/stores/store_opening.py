@@ -132,7 +132,8 @@ def _are_rows(index: StoreIndex) -> bool:
     if not has_ids:
         return True
     numbers = index.row_numbers(ids)
-    are_its_texts = index.state.has_texts and told[TEXT].to_pylist() == index.corpus.texts(rows).to_pylist()
+    texts = index.corpus.texts(rows).to_pylist()
+    are_its_texts = index.state.has_texts and told[TEXT].fill_null("").to_pylist() == texts
     if not are_its_texts and (numbers >= 0).all() and (numbers != rows).any():
         every = index.row_numbers(index.names(np.arange(len(index.corpus))))
         if np.array_equal(np.sort(every), np.arange(len(every))):

@@ -25,8 +25,8 @@ TEXTS = CORPUS["text"][:]
 
 @pytest.fixture
 def filled(tmp_path):
-    def fill(name, ids, texts=TEXTS):
-        vectors = encode(texts)
+    def fill(name, ids, texts=TEXTS, scale=1):
+        vectors = encode(texts) * scale
         lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         lancedb.connect(tmp_path).create_table(name, pa.table({"id": ids, "text": texts, "vector": lists}))
         return f"lancedb://{tmp_path}/{name}"
@@ -99,3 +99,11 @@ def test_addresses_that_nothing_reads_are_quoted_without_their_secrets(address):
     with pytest.raises(DataError, match="cannot be read") as unread:
         load_splits(f" {address}")
     assert "hunter2" not in str(unread.value)
+
+
+def test_a_table_that_was_dropped_and_filled_anew_is_another(filled, tmp_path):
+    marks = []
+    for scale in (1, 2):
+        marks.append(document_store(filled("docs", CORPUS["_id"][:], scale=np.float32(scale))).describe().mark)
+        lancedb.connect(tmp_path).drop_table("docs")
+    assert marks[0] != marks[1]
