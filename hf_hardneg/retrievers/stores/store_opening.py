@@ -120,7 +120,7 @@ def _are_rows(index: StoreIndex) -> bool:
         told = index.collection.patiently(lambda: index.collection.fetch(ids if has_ids else by_row.names(ends)))
     except DocumentStoreError as error:
         with contextlib.suppress(DocumentStoreError):
-            if has_ids:
+            if has_ids and not _are_numbers_in_another_order(index):
                 index.collection.patiently(lambda: index.collection.fetch(by_row.names(ends)))
                 return True
         by_ids = f"by their ids, such as {ids[0]!r}, nor " if has_ids else ""
@@ -134,15 +134,20 @@ def _are_rows(index: StoreIndex) -> bool:
     numbers = index.row_numbers(ids)
     texts = index.corpus.texts(rows).to_pylist()
     are_its_texts = index.state.has_texts and told[TEXT].fill_null("").to_pylist() == texts
-    if not are_its_texts and (numbers >= 0).all() and (numbers != rows).any():
-        every = index.row_numbers(index.names(np.arange(len(index.corpus))))
-        if np.array_equal(np.sort(every), np.arange(len(every))):
-            warn(
-                f"What {index.collection.address} calls its documents may be row numbers or ids of the corpus, which "
-                "are the same numbers in another order; they are read as ids. If they are row numbers, give the corpus "
-                "without its column of ids."
-            )
+    if not are_its_texts and (numbers >= 0).all() and _are_numbers_in_another_order(index):
+        warn(
+            f"What {index.collection.address} calls its documents may be row numbers or ids of the corpus, which are "
+            "the same numbers in another order; they are read as ids. If they are row numbers, give the corpus without "
+            "its column of ids."
+        )
     return False
+
+
+def _are_numbers_in_another_order(index: StoreIndex) -> bool:
+    """Whether the ids of the corpus, maybe with zeros in front, are the numbers of its rows in another order."""
+    rows = np.arange(len(index.corpus))
+    numbers = index.row_numbers(index.names(rows))
+    return np.array_equal(np.sort(numbers), rows) and not np.array_equal(numbers, rows)
 
 
 def _spread(index: StoreIndex, wanted: int) -> np.ndarray:

@@ -107,3 +107,15 @@ def test_a_table_that_was_dropped_and_filled_anew_is_another(filled, tmp_path):
         marks.append(document_store(filled("docs", CORPUS["_id"][:], scale=np.float32(scale))).describe().mark)
         lancedb.connect(tmp_path).drop_table("docs")
     assert marks[0] != marks[1]
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_numbers_without_their_zeros_are_rows_only_in_their_order(filled, shuffled):
+    order = np.random.default_rng(3).permutation(COUNT) if shuffled else np.arange(COUNT)
+    corpus = open_corpus(Dataset.from_dict({"_id": [f"{number:03d}" for number in order], "text": TEXTS}))
+    store = document_store(filled("docs", pa.array(range(COUNT))))
+    if not shuffled:
+        assert opened_store(store, corpus).by_row
+        return
+    with pytest.raises(DocumentStoreError, match="both must name documents alike"):
+        opened_store(store, corpus)
