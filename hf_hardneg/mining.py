@@ -90,7 +90,7 @@ def mine(
     check_keywords("mine()", options, OPTIONS | KEYWORDS)
     how = Running(num_proc=num_proc, batch_size=batch_size, confirm_cost=confirm_cost)
     with one_run(), directories.verifying(options.get("verify") is True):
-        run = MiningRun.of("mine", (pairs, corpus, strategy), options, how, known_positives=known_positives)
+        run = MiningRun.of("mine", (pairs, corpus, strategy), how, known_positives=known_positives, **options)
         mined = run.negatives()
     return DatasetDict(mined) if isinstance(run.job.pairs, DatasetDict) else mined[""]
 
@@ -127,21 +127,21 @@ class MiningRun:
         cls,
         caller: str,
         sources: tuple[Any, Any, str | Strategy | None],
-        options: Any,
         how: Running,
         *,
         known_positives: Sequence[Dataset],
         share: Callable[[int], range] = range,
+        **options: Any,
     ) -> MiningRun:
         """Open a job, inside `one_run()`.
 
         Args:
             caller (`str`): the function that the user called.
             sources (`tuple`): the pairs, the corpus and the strategy.
-            options (`dict`): of `HardNegatives`; what the data decide is added.
             how (`Running`): how it is run.
             known_positives (`Sequence[Dataset]`): see `mine`.
             share (`Callable[[int], range]`, *optional*): which of so many rows of a split are mined here.
+            options: of `HardNegatives`; what the data decide is added. Editors follow them here from `mine`.
         """
         from datasets import DatasetDict
 

@@ -94,7 +94,7 @@ def mined_part(
     runs: list[MiningRun] = []
 
     def job() -> dict[str, Any]:
-        run = MiningRun.of("shards.mine", sources, options, how, known_positives=known_positives, share=shard.share)
+        run = MiningRun.of("shards.mine", sources, how, known_positives=known_positives, share=shard.share, **options)
         runs.append(run)
         return _made_from(run)
 

@@ -252,6 +252,8 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         with _reading(path, directory):
             return Manifest.read(path)
+    except StoreError:
+        raise
     except ValueError as error:
         raise StoreError(f"{path} is no manifest: {error}. {rebuild(directory)}") from error
 

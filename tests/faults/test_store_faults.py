@@ -232,7 +232,7 @@ def test_a_worker_that_finds_its_index_gone_says_so(tmp_path, strategy):
     miner = HardNegatives(corpus, SMALL[strategy], **needed(SMALL[strategy]), cache_dir=str(tmp_path / "cache"))
     for directory in (tmp_path / "cache").glob(f"{strategy}-*"):
         shutil.rmtree(directory)
-    with pytest.raises(StoreError, match=f"{strategy}-.* is not there: .* Construct the miner again"):
+    with pytest.raises(StoreError, match=f"{strategy}-.* is not there on the node .* Construct it again here"):
         miner(pairs[:2])
 
 

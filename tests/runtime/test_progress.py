@@ -22,6 +22,7 @@ def clock(monkeypatch):
     """A clock that tests turn."""
     seconds = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # which other tests import
     disabled = are_progress_bars_disabled()
     enable_progress_bars()
     yield seconds

@@ -213,8 +213,14 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [*path.parent.rglob("*")] == [path, path / "inner", path / "inner" / "all"]
 
 
-RENAMES = {"store/disk.py": 2, "store/inventory.py": 2, "training/generations.py": 1}
-"""`written`; `prune`, which hides what it takes away; and an index that moves to its generation."""
+RENAMES = {
+    "store/disk.py": 2,
+    "store/inventory.py": 2,
+    "training/generations.py": 1,
+    "index/bm25/partitioning.py": 1,
+}
+"""`written`; `prune`, which hides what it takes away; an index that moves to its generation; and arrays of a part, in
+a directory that is published when it is whole."""
 
 
 def test_only_one_function_writes_and_renames():
