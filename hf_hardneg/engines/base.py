@@ -45,7 +45,7 @@ def rows_out(
 
 
 def mined_on(
-    engine: Engine, sources: Sequence[Any], strategy: str | Strategy, shared: str | None, options: Any
+    engine: Engine, sources: Sequence[Any], strategy: str | Strategy | None, shared: str | None, options: Any
 ) -> Dataset | DatasetDict:
     """Do what `mine` does with the workers of an engine.
 

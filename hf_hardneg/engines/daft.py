@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def mine(
     pairs: Any,
     corpus: Any = None,
-    strategy: str | Strategy = "bm25",
+    strategy: str | Strategy | None = None,
     *,
     workers: AtLeastOne | None = None,
     shared: str | None = None,

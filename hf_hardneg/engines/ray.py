@@ -34,7 +34,7 @@ PATIENCE = 60.0
 def mine(
     pairs: Any,
     corpus: Any = None,
-    strategy: str | Strategy = "bm25",
+    strategy: str | Strategy | None = None,
     *,
     workers: AtLeastOne | None = None,
     num_cpus: ZeroOrMore = 1.0,

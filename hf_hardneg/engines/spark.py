@@ -34,7 +34,7 @@ BYTES = "rows binary"
 def mine(
     pairs: Any,
     corpus: Any = None,
-    strategy: str | Strategy = "bm25",
+    strategy: str | Strategy | None = None,
     *,
     workers: AtLeastOne | None = None,
     shared: str | None = None,

@@ -1,5 +1,7 @@
 """The callable under engines that hand it batches in forms of their own: the rows are the same, the types follow."""
 
+import importlib
+import inspect
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import hf_hardneg
 from hf_hardneg import HardNegatives
 from tests.worlds import encode, needed, world
 
@@ -89,3 +92,13 @@ def test_an_empty_frame_may_have_vectors(table, tmp_path):
     rows, none = miner(frame), miner(frame.iloc[:0])
     assert len(rows) == len(frame) and len(none) == 0 and list(none.columns) == list(rows.columns)
     assert isinstance(rows["negative_ids"].iloc[0], np.ndarray)
+
+
+@pytest.mark.parametrize("engine", ["ray", "spark", "dask", "daft", "shards"])
+def test_what_nobody_says_means_what_it_means_to_mine(engine):
+    """A strategy of its own would search a document store's texts by BM25, and refuse `mine(pairs, "dense")`."""
+    theirs = inspect.signature(importlib.import_module(f"hf_hardneg.engines.{engine}").mine).parameters
+    ours = inspect.signature(hf_hardneg.mine).parameters
+    alike = [name for name in ours if name in theirs]
+    assert {"pairs", "corpus", "strategy", "seed"} <= set(alike)
+    assert {name: theirs[name].default for name in alike} == {name: ours[name].default for name in alike}
