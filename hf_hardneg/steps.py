@@ -21,9 +21,8 @@ from hf_hardneg.pipeline.rescoring import Rescoring
 from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import ROW, replaced
 from hf_hardneg.runtime.versions import installed, joined
-from hf_hardneg.runtime.workers import cut
 from hf_hardneg.store import directories, kinds
-from hf_hardneg.store.arrow_files import stored_rows
+from hf_hardneg.store.arrow_files import cut, stored_rows
 from hf_hardneg.store.disk import written
 from hf_hardneg.store.elsewhere import workers_elsewhere
 from hf_hardneg.store.kinds import Kind

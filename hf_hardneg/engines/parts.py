@@ -35,6 +35,8 @@ _PART = re.compile(r"part-(?P<number>[0-9]{5})-of-(?P<of>[0-9]{5})")
 _NOTE = re.compile(rf"{_PART.pattern}\.note\.json")
 IN_PLACE = "{shard}"
 """What stands for the shard in the words of a command."""
+IN_CALL = "{overwrite}"
+"""What stands for the argument that replaces a part, in the words of a call of Python."""
 
 
 class Shard(NamedTuple):
@@ -305,4 +307,9 @@ def _read_note(note: Path | None) -> dict[str, Any]:
 def _run(again: Sequence[str], shard: Shard, *, replace: bool = False) -> str:
     """Say which command computes a shard again."""
     words = [word.replace(IN_PLACE, str(shard)) for word in again]
-    return f"Run it again: {' '.join(words)}{' --overwrite' if replace else ''}" if words else "Run it again."
+    text = " ".join(words)
+    if IN_CALL in text:
+        text = text.replace(IN_CALL, ", overwrite=True" if replace else "")
+    elif replace:
+        text += " --overwrite"
+    return f"Run it again: {text}" if words else "Run it again."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hf_hardneg.corpus.documents import rows_digest
-from hf_hardneg.engines.parts import ABOUT, IN_PLACE, Part, Shard, collected, noted, publish
+from hf_hardneg.engines.parts import ABOUT, IN_CALL, IN_PLACE, Part, Shard, collected, noted, publish
 from hf_hardneg.errors import ConfigError, DataError, check_keywords
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.identity import UNIDENTIFIED, one_run
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hf_hardneg.pipeline.options import Documents, MinerOptions, PairRows
 
 ROWS = "rows.arrow"
-CALL = (f"hf_hardneg.engines.shards.mine(..., shard='{IN_PLACE}', out=...) with the same arguments",)
+CALL = (f"hf_hardneg.engines.shards.mine(..., shard='{IN_PLACE}', out=...{IN_CALL}) with the same arguments",)
 """What is to be called again, where no command was."""
 
 

@@ -16,7 +16,8 @@ from hf_hardneg.mining import mine as mine_here
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.runtime.arguments import AtLeastOne, checked
 from hf_hardneg.runtime.optional import require
-from hf_hardneg.store.elsewhere import Work, to_bytes
+from hf_hardneg.runtime.workers import of_bytes, to_bytes
+from hf_hardneg.store.elsewhere import Work
 from hf_hardneg.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _tables(rows: Any) -> Iterator[pa.Table] | None:
     if not _is_frame(rows):
         return None
     batches = rows.mapInArrow(_packed, BYTES).toLocalIterator(prefetchPartitions=True)
-    return (in_ordinary_types(pa.ipc.open_stream(bytes(batch[0])).read_all()) for batch in batches)
+    return (in_ordinary_types(of_bytes(bytes(batch[0]))) for batch in batches)
 
 
 def _packed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -82,35 +82,28 @@ def compact(rows: Any) -> bytes:
 
     class Compact(dill.Pickler):  # type: ignore[misc]
         def reducer_override(self, value: Any) -> Any:
-            if not isinstance(value, pa.Table):
-                return NotImplemented
-            stream = pa.BufferOutputStream()
-            with pa.ipc.new_stream(stream, value.schema) as writer:
-                writer.write_table(value)
-            return _table, (stream.getvalue().to_pybytes(),)
+            return (of_bytes, (to_bytes(value),)) if isinstance(value, pa.Table) else NotImplemented
 
     file = io.BytesIO()
     Compact(file, recurse=False).dump(rows)
     return file.getvalue()
 
 
-def cut(rows: Any) -> Any:
-    """Return a dataset whose slices in memory hold their own rows alone, so that pickling it writes no row twice.
-
-    Such slices come of columns in memory beside columns in several files; `Dataset.map(num_proc=)` pickles them all.
-    """
-    import dill
-    from datasets.table import InMemoryTable
-
-    blocks = [block for blocks in getattr(rows.data, "blocks", ()) for block in blocks]
-    return dill.loads(compact(rows)) if any(isinstance(block, InMemoryTable) for block in blocks) else rows
-
-
-def _table(stream: bytes) -> Any:
+def to_bytes(table: Any) -> bytes:
+    """Write an Arrow table as a stream, which holds its rows alone where it is a slice."""
     import pyarrow as pa
 
-    with pa.ipc.open_stream(stream) as reader:
-        return reader.read_all()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def of_bytes(stream: bytes) -> Any:
+    """Read the Arrow table in a stream, whose columns are views of it."""
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(pa.py_buffer(stream)).read_all()
 
 
 @dataclass(frozen=True)

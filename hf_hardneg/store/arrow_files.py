@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hf_hardneg.errors import StoreError
+from hf_hardneg.runtime.workers import of_bytes, to_bytes
 from hf_hardneg.store import directories
 
 if TYPE_CHECKING:
@@ -92,3 +93,24 @@ def mapped_from(places: Any) -> Any:
             "they reach with shared=."
         ) from error
     return table
+
+
+def cut(rows: Dataset) -> Dataset:
+    """Give the slices in memory of a dataset copies of their own rows, so that pickling it writes no row twice.
+
+    Columns in memory that stand beside columns in several files are cut where each file ends, and Arrow pickles a slice
+    as all of its table, as `Dataset.map(num_proc=)` does with what it sends to its workers.
+    """
+    from datasets import Dataset
+    from datasets.table import ConcatenationTable, InMemoryTable
+
+    blocks = getattr(rows.data, "blocks", ())
+    if len(blocks) < 2 or not any(isinstance(block, InMemoryTable) for beside in blocks for block in beside):
+        return rows
+
+    def copied(block: Any) -> Any:
+        return InMemoryTable(of_bytes(to_bytes(block.table))) if isinstance(block, InMemoryTable) else block
+
+    table = ConcatenationTable.from_blocks([[copied(block) for block in beside] for beside in blocks])
+    indices: Any = rows._indices
+    return Dataset(table, rows.info, rows.split, indices, rows._fingerprint)

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
 from hf_hardneg.errors import HardNegError, WorkerError
-from hf_hardneg.runtime.workers import InWorker, portable
+from hf_hardneg.runtime.workers import InWorker, of_bytes, portable, to_bytes
 from hf_hardneg.store.mirrors import Mirror, packed, unpacked
 
 AHEAD = 2
@@ -88,7 +88,7 @@ class Work:
         import dill
 
         try:
-            return to_bytes(_function(self)(_table(rows)))
+            return to_bytes(_function(self)(of_bytes(rows)))
         except Exception as error:
             return dill.dumps((portable(error), traceback.format_exc()))
 
@@ -155,19 +155,7 @@ def _asked(engine: Engine, work: Work, table: pa.Table, desc: str) -> pa.Table:
                     "workers or a smaller batch_size= where memory was short."
                 ) from error
     if answer.startswith(IS_TABLE):
-        return _table(answer)
+        return of_bytes(answer)
     raised, text = dill.loads(answer)
     raised.__cause__ = InWorker(f"\n{text}")
     raise raised
-
-
-def to_bytes(table: pa.Table) -> bytes:
-    """Write a table as a stream of Arrow."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def _table(rows: Any) -> pa.Table:
-    return pa.ipc.open_stream(pa.BufferReader(rows)).read_all()

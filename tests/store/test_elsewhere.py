@@ -13,7 +13,8 @@ import pytest
 
 from hf_hardneg import HardNegatives
 from hf_hardneg.errors import DataError, StoreError, WorkerError
-from hf_hardneg.store.elsewhere import Work, map_elsewhere, on, to_bytes
+from hf_hardneg.runtime.workers import of_bytes, to_bytes
+from hf_hardneg.store.elsewhere import Work, map_elsewhere, on
 from hf_hardneg.store.mirrors import Mirror, packed
 from tests.worlds import world
 
@@ -110,11 +111,11 @@ def test_what_a_function_maps_is_copied_to_a_node_once(tmp_path, monkeypatch):
     shutil.rmtree(cache)
     shutil.rmtree(tmp_path / "mine")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "node")
-    assert pa.ipc.open_stream(work(to_bytes(pairs.data.table))).read_all().equals(expected)
+    assert of_bytes(work(to_bytes(pairs.data.table))).equals(expected)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "node").rglob("*.npy")}
     shutil.rmtree(tmp_path / "shared")  # all is there, so that nothing is asked of it
     second = Work(work.function + b" ", mirror)  # of another name, so unpickled again
-    assert pa.ipc.open_stream(second(to_bytes(pairs.data.table))).read_all().equals(expected)
+    assert of_bytes(second(to_bytes(pairs.data.table))).equals(expected)
     assert before and before == {path: path.stat().st_mtime_ns for path in (tmp_path / "node").rglob("*.npy")}
 
 
