@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from hf_hardneg.corpus.sides import warn_of_negatives
 from hf_hardneg.errors import ConfigError, check_keywords
-from hf_hardneg.formats.loading import JobInputs, opened
+from hf_hardneg.formats.loaded import JobInputs
+from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.identity import one_run
 from hf_hardneg.pipeline.options import with_options_of

@@ -21,7 +21,7 @@ from hf_hardneg.errors import ConfigError
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-    from hf_hardneg.formats.loading import JobInputs
+    from hf_hardneg.formats.loaded import JobInputs
 
 SHOWN_ROWS = 3
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from hf_hardneg.cli.option_groups import CorpusSource, PairsOfCorpus
-    from hf_hardneg.formats.loading import JobInputs, LoadedCorpus
+    from hf_hardneg.formats.loaded import JobInputs, LoadedCorpus
     from hf_hardneg.strategies import Strategy
 
 T = TypeVar("T", "Dataset", "Dataset | DatasetDict")

@@ -8,124 +8,34 @@ reads them pass as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from hf_hardneg.arrays.lists import combined, listed
+from hf_hardneg.arrays.lists import combined
 from hf_hardneg.corpus.columns import Columns, in_order
 from hf_hardneg.corpus.documents import id_column_of, text_columns_of
-from hf_hardneg.corpus.ids import as_text, is_listed, is_text, named_columns
+from hf_hardneg.corpus.ids import is_text
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, UnknownNameError, warn
 from hf_hardneg.formats.beir import judged_pairs, with_queries
+from hf_hardneg.formats.loaded import JobInputs, LoadedCorpus, LoadedPairs
+from hf_hardneg.formats.matching import corpus_of_positives, with_ids
 from hf_hardneg.formats.pair_columns import ROLES, ReadPairs
 from hf_hardneg.formats.pair_layouts import read_pairs
 from hf_hardneg.formats.reading import is_place, read
 from hf_hardneg.formats.roles import PASSAGES, POSITIVE, is_query_id, is_usual_name
 from hf_hardneg.formats.scanned import check_searchable, scanned, strategy_of_store
 from hf_hardneg.formats.table_sets import Tables
-from hf_hardneg.formats.tables import texts_of_rows
 from hf_hardneg.retrievers.stores.attached import share_clients
-from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.runtime.arguments import fit
 from hf_hardneg.strategies import Strategy, resolve
 
-if TYPE_CHECKING:
-    pass
-
 TEXT_NAMES = ("text", *PASSAGES, *(name for name in POSITIVE if name not in PASSAGES), "abstract", "description")
 """Names of columns that hold the texts of documents, the likeliest first."""
 CORPUS_SPLITS = ("corpus", "train")
-SAMPLE, LONGEST_ID = 1000, 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedPairs:
-    """Pairs as mining reads them.
-
-    Args:
-        rows (`Dataset` or `DatasetDict`): the pairs; splits where the source has several.
-        columns (`Columns`): what the user said, and the roles that were recognised.
-        words (`str`): what was recognised, in words; empty where the columns are called as by default.
-        documents (`Dataset`, *optional*): the corpus, where the source holds it too.
-        ids (`str`, *optional*): a column that may hold ids of positives whose texts the rows have too.
-        symmetric (`bool`, defaults to `False`): whether the layout says that pairs hold in both directions.
-    """
-
-    rows: Any
-    columns: Columns
-    words: str = ""
-    documents: Any = None
-    ids: str | None = None
-    symmetric: bool = False
-
-    @property
-    def splits(self) -> list[Any]:
-        """The tables, one or several."""
-        return list(self.rows.values()) if isinstance(self.rows, Mapping) else [self.rows]
-
-    def mapped(self, change: Any) -> LoadedPairs:
-        """Return the pairs with each table changed by a function."""
-        if not isinstance(self.rows, Mapping):
-            return replace(self, rows=change(self.rows))
-        splits: Any = type(self.rows)
-        return replace(self, rows=splits({name: change(rows) for name, rows in self.rows.items()}))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedCorpus:
-    """A corpus as mining reads it.
-
-    Args:
-        rows (`Dataset`): the documents.
-        columns (`Columns`): what the user said, and the roles that were recognised.
-        words (`str`): what was recognised, in words; empty where the columns are called as by default.
-        store (`DocumentStore`, *optional*): what the documents come from, and searches them.
-    """
-
-    rows: Any
-    columns: Columns
-    words: str = ""
-    store: DocumentStore | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobInputs:
-    """What a job of mining works on.
-
-    Args:
-        pairs (`Dataset` or `DatasetDict`), corpus (`Dataset`): the data.
-        strategy (`str` or `Strategy`): what to mine with.
-        columns (`Columns`, *optional*): roles of columns of both; `None` where all are called as by default.
-        symmetric (`bool`, *optional*): whether pairs hold in both directions, where the user or the layout says it.
-        words (`str`): what was recognised, on one line; empty where nothing had to be.
-        store (`DocumentStore`, *optional*): what the corpus comes from, where it is to search its vectors.
-    """
-
-    pairs: Any
-    corpus: Any
-    strategy: str | Strategy
-    columns: Columns | None = None
-    symmetric: bool | None = None
-    words: str = ""
-    store: DocumentStore | None = None
-
-    @property
-    def splits(self) -> list[Any]:
-        """The tables of pairs, one or several."""
-        return list(self.pairs.values()) if isinstance(self.pairs, Mapping) else [self.pairs]
-
-    @property
-    def options(self) -> Any:
-        """The options of `HardNegatives` that the data decide, where they do."""
-        searched = self.store if self.strategy and resolve(self.strategy).uses_vectors else None
-        options = {"columns": self.columns, "symmetric": self.symmetric, "index": searched}
-        return {name: value for name, value in options.items() if value is not None}
 
 
 def load_pairs(
@@ -360,9 +270,8 @@ def opened(
     collection = document_store_of(corpus)
     if collection is not None:
         corpus = collection
-        strategy = (
-            strategy_of_store(collection, safeguards=options.get("safeguards", True)) if strategy is None else strategy
-        )
+        if strategy is None:
+            strategy = strategy_of_store(collection, safeguards=options.get("safeguards", True))
         if strategy:
             check_searchable(collection, strategy, options)
     strategy = default if strategy is None else strategy
@@ -376,13 +285,13 @@ def opened(
     if single and isinstance(loaded.rows, Mapping):
         loaded = replace(loaded, rows=_single_split(loaded.rows, f"{function}(pairs=)", split or "train"))
     if corpus is None and loaded.documents is None:
-        loaded, documents = _of_positives(loaded, function)
+        loaded, documents = corpus_of_positives(loaded, function)
     elif corpus is None:
         tables = Tables(name="", documents=loaded.documents)
         documents = _documents(loaded.documents, told, tables, f"{function}(pairs=)")
     else:
         documents = load_corpus(corpus, told, what=f"{function}(corpus=)", cache_dir=cache_dir, split=split)
-    loaded = _with_ids(loaded, documents)
+    loaded = with_ids(loaded, documents)
     columns = in_order({**loaded.columns, **documents.columns})
     symmetric = options.get("symmetric")
     return JobInputs(
@@ -432,92 +341,3 @@ def _single_split(splits: Mapping[str, Any], what: str, wanted: str) -> Any:
             f"{wanted}. Give one of them, such as splits['dev'], or --split on the command line."
         )
     return splits[wanted] if wanted in splits else next(iter(splits.values()))
-
-
-def _of_positives(pairs: LoadedPairs, function: str) -> tuple[LoadedPairs, LoadedCorpus]:
-    """Make a corpus of the positives of all rows; where pairs hold in both directions, of both sides.
-
-    Raises:
-        ConfigError: the pairs have ids of positives alone.
-    """
-    from datasets import Dataset, concatenate_datasets
-
-    names = PairColumns.of(pairs.columns)
-    splits = [rows for rows in pairs.splits if len(rows)]
-    if not splits:
-        raise DataError(f"{function}(pairs=) has no rows; it needs one query with its positive at least. Give some.")
-    if any(names.positive not in rows.column_names for rows in splits):
-        raise ConfigError(
-            f"{function}() got pairs that name their positives by ids ({names.positive_ids!r}), and no corpus with "
-            "these documents. Give it as corpus=, or positives as texts."
-        )
-    key = pairs.ids or names.positive_ids
-    columns = [names.positive, *([key] if all(key in rows.column_names for rows in splits) else [])]
-    texts: Any = None
-    if len(columns) == 2 and not pairs.symmetric:
-        try:
-            parts = [rows.select_columns(columns).with_format("arrow") for rows in splits]
-            texts = texts_of_rows(concatenate_datasets(parts), [(key, names.positive)], "document")
-            texts = Dataset(pa.table({"_id": as_text(texts.column("id"), key), "text": texts.column("text")}))
-        except (DataError, ValueError, TypeError):  # one id has several texts: it is that of something larger
-            texts = None
-    if texts is None:
-        sides = (names.positive, *([names.query] if pairs.symmetric else []))
-        flat = [listed(_column(rows, side)).flatten().cast(pa.string()) for rows in splits for side in sides]
-        texts = Dataset(pa.table({"text": pc.unique(pa.concat_arrays(flat).drop_null())}))
-        pairs = replace(pairs, ids=None).mapped(lambda rows: _without(rows, names.positive_ids, pairs.columns))
-    elif pairs.ids not in (None, PairColumns.positive_ids):
-        pairs = replace(pairs, columns=cast("Columns", {**pairs.columns, "positive_ids": key}), ids=None)
-    words = f"corpus: the {len(texts):,} distinct positives"
-    return replace(pairs, ids=None), LoadedCorpus(rows=texts, columns=Columns(), words=words)
-
-
-def _column(rows: Any, name: str) -> Any:
-    return combined(named_columns(rows.with_format("arrow", columns=[name])[:])[name])
-
-
-def _without(rows: Any, name: str, columns: Columns) -> Any:
-    """Leave out a column of ids that no document of the corpus has, unless the user named it."""
-    return rows if "positive_ids" in columns or name not in rows.column_names else rows.remove_columns(name)
-
-
-def _with_ids(pairs: LoadedPairs, corpus: LoadedCorpus) -> LoadedPairs:
-    """Find out whether columns hold ids of the corpus: those that may, and positives that are no texts."""
-    names, told = PairColumns.of(pairs.columns), pairs.columns
-    if pairs.ids is not None:
-        if _are_ids(pairs, pairs.ids, corpus):
-            role: Any = {} if pairs.ids == PairColumns.positive_ids else {"positive_ids": pairs.ids}
-            return replace(pairs, columns=cast("Columns", {**told, **role}))
-        return pairs.mapped(lambda rows: _without(rows, PairColumns.positive_ids, told))
-    has_texts = all(names.positive in rows.column_names for rows in pairs.splits)
-    if not has_texts or any(names.positive_ids in rows.column_names for rows in pairs.splits):
-        return pairs
-    if not _are_ids(pairs, names.positive, corpus):
-        return pairs
-    roles = {role: name for role, name in told.items() if role != "positive"}
-    if names.positive == PairColumns.positive:
-        pairs = pairs.mapped(lambda rows: rows.rename_column(names.positive, PairColumns.positive_ids))
-    else:
-        roles["positive_ids"] = names.positive
-    words = f"{pairs.words or 'pairs'} ({names.positive!r} are ids of the corpus)"
-    return replace(pairs, columns=cast("Columns", roles), words=words)
-
-
-def _are_ids(pairs: LoadedPairs, name: str, corpus: LoadedCorpus) -> bool:
-    """Tell whether the first values of a column are all ids of the corpus."""
-    values = [value for rows in pairs.splits if len(rows) for value in _first_texts(rows, name)]
-    if not values or any(" " in value.strip() or len(value) > LONGEST_ID for value in values):
-        return False
-    key = id_column_of(corpus.rows, corpus.columns.get("id"))
-    if key is None or key not in corpus.rows.column_names:
-        return False
-    known = as_text(_column(corpus.rows, key), key)
-    return not is_listed(known.type) and bool(pc.all(pc.is_in(pa.array(values, known.type), value_set=known)).as_py())
-
-
-def _first_texts(rows: Any, name: str) -> list[str]:
-    column = named_columns(rows.with_format("arrow", columns=[name])[:SAMPLE])[name]
-    try:
-        return [value for value in listed(as_text(column, name)).flatten().to_pylist() if value is not None]
-    except ColumnError:  # no ids, nor texts: mining says so
-        return []
