@@ -249,13 +249,11 @@ def read_manifest(directory: Path) -> Manifest:
         StoreError: there is none, or it is not what this library writes.
     """
     path = directory / MANIFEST
-    try:
-        with _reading(path, directory):
+    with _reading(path, directory):
+        try:
             return Manifest.read(path)
-    except StoreError:
-        raise
-    except ValueError as error:
-        raise StoreError(f"{path} is no manifest: {error}. {rebuild(directory)}") from error
+        except ValueError as error:
+            raise StoreError(f"{path} is no manifest: {error}. {rebuild(directory)}") from error
 
 
 @contextlib.contextmanager

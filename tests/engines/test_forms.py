@@ -94,10 +94,10 @@ def test_an_empty_frame_may_have_vectors(table, tmp_path):
     assert isinstance(rows["negative_ids"].iloc[0], np.ndarray)
 
 
-@pytest.mark.parametrize("engine", ["ray", "spark", "dask", "daft", "shards"])
-def test_what_nobody_says_means_what_it_means_to_mine(engine):
+@pytest.mark.parametrize("door", ["engines.ray", "engines.spark", "engines.dask", "engines.daft", "engines.shards"])
+def test_what_nobody_says_means_what_it_means_to_mine(door):
     """A strategy of its own would search a document store's texts by BM25, and refuse `mine(pairs, "dense")`."""
-    theirs = inspect.signature(importlib.import_module(f"hf_hardneg.engines.{engine}").mine).parameters
+    theirs = inspect.signature(importlib.import_module(f"hf_hardneg.{door}").mine).parameters
     ours = inspect.signature(hf_hardneg.mine).parameters
     alike = [name for name in ours if name in theirs]
     assert {"pairs", "corpus", "strategy", "seed"} <= set(alike)

@@ -228,10 +228,23 @@ def test_spawned_workers_mine_the_same_rows(tmp_path):
     assert mined[0] == mined[1] != "[]"
 
 
-def test_what_is_mined_beside_rows_in_memory_is_pickled_once(tmp_path):
+ORDERS = {
+    "as it is": lambda rows: rows,
+    "shuffled": lambda rows: rows.shuffle(seed=3),
+    "a part": lambda rows: rows.select(range(100, 1900, 3)),
+    "beside a file": lambda rows: concatenate_datasets([rows, rows.map(lambda row: {"query": row["query"]})]),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_is_mined_beside_rows_in_memory_is_pickled_once(tmp_path, order):
     """As `Dataset.map(num_proc=)` does; each of twenty slices would bring all rows."""
     texts = [f"word{row} common{row % 7} {'x' * 100}" for row in range(2000)]
-    pairs = Dataset.from_dict({"query": [text[:7] for text in texts], "positive": texts})
+    columns = {"kept": [[{"a": row, "b": [str(row)]}] for row in range(2000)], "positive": texts}
+    pairs = ORDERS[order](Dataset.from_dict({"query": [text[:7] for text in texts], **columns}))
     mined = mine(pairs, Dataset.from_dict({"text": texts}), "random", cache_dir=str(tmp_path))
-    assert len(dill.dumps(mined)) < 1.5 * len(dill.dumps(pairs))
-    assert mined["query"] == pairs["query"] and mined.features["positive"] == pairs.features["positive"]
+    assert len(dill.dumps(mined)) < 1.5 * pairs.with_format("arrow")[:].nbytes + 200_000
+    kept = ["query", "kept"]
+    assert mined.select_columns(kept).to_list() == pairs.select_columns(kept).to_list()
+    again = dill.loads(dill.dumps(mined))
+    assert again.features == mined.features and again.to_list() == mined.to_list()
