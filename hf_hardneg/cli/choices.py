@@ -21,7 +21,7 @@ NUM_NEGATIVES, SEED = 4, 42
 class Choice:
     """The strategy, how many negatives, and how to run it."""
 
-    strategy: Annotated[str | None, Option(help="such as bm25, margin or bm25+rank_zone")] = None
+    strategy: Annotated[str | None, Option(help="such as margin or bm25+rank_zone (default: bm25)")] = None
     set: Annotated[
         list[str] | None,
         Option(
@@ -46,11 +46,13 @@ class Choice:
         bool, Option("--safeguards/--no-safeguards", help="remove what may be an unlabelled positive, or keep it")
     ] = True
 
-    def chosen(self, default: str | None = None, *, cross_encoder: str | None = None) -> MiningChoice:
+    def chosen(self, corpus: str | None = None, *, cross_encoder: str | None = None) -> MiningChoice:
         """Put together what is mined with; nothing is read but the recipe.
 
+        Without a strategy it is `bm25`, or the search of a document store that is the corpus, as in `mine`.
+
         Args:
-            default (`str`, *optional*): the strategy where none is named.
+            corpus (`str`, *optional*): the documents, as the user named them.
             cross_encoder (`str`, *optional*): the model that judges.
 
         Raises:
@@ -64,13 +66,11 @@ class Choice:
 
         if self.strategy is not None and self.recipe is not None:
             raise ConfigError("--strategy and --recipe were both given, and a recipe holds its strategy. Drop one.")
-        strategy: str | Strategy | None = self.strategy or default
+        strategy: str | Strategy = self.strategy or default_strategy(corpus, safeguards=self.safeguards)
         options: dict[str, Any] = {"num_negatives": NUM_NEGATIVES, "seed": SEED}
         if self.recipe is not None:
             strategy, of_recipe = read_recipe(self.recipe)
             options |= of_recipe
-        if strategy is None:
-            raise ConfigError("No strategy was named. Give --strategy, such as --strategy bm25, or --recipe FILE.")
         options |= {name: getattr(self, name) for name in ("num_negatives", "seed") if getattr(self, name) is not None}
         check_options("hf-hardneg", HardNegatives, options)
         resolved = resolve(strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
@@ -80,7 +80,7 @@ class Choice:
             options["safeguards"] = self.safeguards
         if self.save_recipe is not None:
             save_recipe(self.save_recipe, resolved, options)
-        called = str(self.strategy or self.recipe or default)
+        called = str(self.strategy or self.recipe or (strategy if isinstance(strategy, str) else "the store's search"))
         return MiningChoice(name=called, strategy=strategy, resolved=resolved, options=options)
 
 
@@ -103,3 +103,12 @@ class MiningChoice:
     def with_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The options, and the inputs that were given, which go before what a recipe says."""
         return {**self.options, **{name: value for name, value in inputs.items() if value is not None}}
+
+
+def default_strategy(corpus: str | None, *, safeguards: bool) -> str | Strategy:
+    """What mines where no strategy is named."""
+    from hf_hardneg.formats.scanned import strategy_of_store
+    from hf_hardneg.retrievers.stores.drivers import document_store_of
+
+    collection = document_store_of(corpus)
+    return "bm25" if collection is None else strategy_of_store(collection, safeguards=safeguards)

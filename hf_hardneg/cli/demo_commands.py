@@ -19,7 +19,7 @@ def demo(choice: Choice, saving: Saving) -> None:
     """
     from hf_hardneg.demo import standard_library
 
-    chosen = checked_choice(choice, saving, default="bm25")
+    chosen = checked_choice(choice, saving)
     pairs, corpus = standard_library()
     note(f"Python {sys.version.split()[0]}: {len(pairs):,} queries over {len(corpus):,} documented objects\n")
     run(pairs, corpus, chosen, saving, num_proc=choice.num_proc)

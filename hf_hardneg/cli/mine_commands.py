@@ -108,8 +108,9 @@ def mine(
         _look(pairs_and_corpus(sources, single=False))
         return
     sharding.check(saving)
-    default, is_part = searching(sources.corpus), sharding.shard is not None
-    chosen = checked_choice(choice, saving, is_part=is_part, default=default, cross_encoder=judged.cross_encoder)
+    chosen = checked_choice(
+        choice, saving, sources.corpus, is_part=sharding.shard is not None, cross_encoder=judged.cross_encoder
+    )
 
     def mining() -> tuple[JobInputs, dict[str, Any]]:
         job = pairs_and_corpus(sources, single=False, strategy=chosen.strategy)
@@ -121,16 +122,6 @@ def mine(
         return
     job, options = mining()
     run(job.pairs, job.corpus, chosen, saving, **options)
-
-
-def searching(corpus: str | None) -> str | None:
-    """The strategy where none is named: the search of a document store that is the corpus."""
-    from hf_hardneg.formats.scanned import strategy_of_store
-    from hf_hardneg.retrievers.stores.drivers import document_store_of
-
-    collection = document_store_of(corpus)
-    strategy = None if collection is None else strategy_of_store(collection)
-    return strategy if isinstance(strategy, str) else None
 
 
 def _look(job: JobInputs) -> None:
@@ -176,7 +167,9 @@ def _mine_part(
     answer({"out": saving.out, "shard": words, "part": directory}, said)
 
 
-def checked_choice(choice: Choice, saving: Saving, *, is_part: bool = False, **options: Any) -> MiningChoice:
+def checked_choice(
+    choice: Choice, saving: Saving, corpus: str | None = None, *, is_part: bool = False, **options: Any
+) -> MiningChoice:
     """Put together what is mined with, and raise for arguments that would fail once the work is done."""
     from hf_hardneg.formats.layouts import check_layout
     from hf_hardneg.formats.outputs import check_folder
@@ -184,7 +177,7 @@ def checked_choice(choice: Choice, saving: Saving, *, is_part: bool = False, **o
     from hf_hardneg.pipeline.selection import written
 
     check_layout(saving.format)
-    chosen = choice.chosen(**options)
+    chosen = choice.chosen(corpus, **options)
     if saving.format != "list":
         chosen_scores(saving.scores, saving.format, written(chosen.resolved.filters))
     check_folder(saving.out, overwrite=saving.overwrite, of_parts=is_part)

@@ -38,7 +38,7 @@ def plan(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, elsewhere
     from hf_hardneg.planning.shared_plans import SharedPlan
 
     inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
-    chosen = choice.chosen(cross_encoder=judged.cross_encoder)
+    chosen = choice.chosen(sources.corpus, cross_encoder=judged.cross_encoder)
     job = pairs_and_corpus(sources, single=False, strategy=chosen.strategy)
     options = chosen.with_inputs({**inputs, **job.options})
     cost = plan(job.pairs, job.corpus, chosen.strategy, num_proc=choice.num_proc, **options)
@@ -102,7 +102,7 @@ def sweep(sources: PairsOfCorpus, choice: Choice, judged: ModelOfJudge, grid: Gr
 
     inputs = {**sources.inputs, "cross_encoder": judged.cross_encoder}
     settings = grid.settings
-    chosen = choice.chosen(cross_encoder=judged.cross_encoder)
+    chosen = choice.chosen(sources.corpus, cross_encoder=judged.cross_encoder)
     job = pairs_and_corpus(sources, strategy=chosen.strategy)
     options: Any = chosen.with_inputs({**inputs, **job.options})
     tried = sweep(job.pairs, job.corpus, chosen.strategy, options=options, **settings)

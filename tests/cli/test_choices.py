@@ -8,6 +8,7 @@ from datasets import load_from_disk
 
 from hf_hardneg import BM25, Dense, Hybrid, RankWindow, RankZone, Strategy
 from hf_hardneg.cli import main
+from hf_hardneg.cli.choices import default_strategy
 from hf_hardneg.cli.settings import with_settings
 from hf_hardneg.errors import ConfigError, UnknownNameError
 from hf_hardneg.filters import FILTERS
@@ -114,6 +115,13 @@ def test_a_recipe_gives_the_same_rows(tmp_path, capsys):
     assert {len(row) for row in mined(tmp_path, "short", f"--recipe={tmp_path}/short.yaml")["negatives"]} == {1}
 
 
+def test_without_a_strategy_it_is_that_of_mine(tmp_path, capsys):
+    assert mined(tmp_path, "unnamed")[:] == mined(tmp_path, "named", "--strategy=bm25")[:]
+    assert default_strategy("qdrant://localhost/docs", safeguards=True) == "dense"
+    words = default_strategy("opensearch://localhost/docs", safeguards=False)
+    assert (type(words.retrievers[0]).__name__, words.filters) == ("OpenSearch", ())
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_survives_a_file(name, tmp_path):
     file, strategy = str(tmp_path / "recipe.yaml"), resolve(name)
@@ -153,7 +161,7 @@ def test_choices_are_checked_before_anything_is_read(tmp_path, capsys):
     nowhere = [f"--{name}={tmp_path}/{name}.parquet" for name in ("pairs", "corpus")]
     (tmp_path / "recipe.yaml").write_text("strategy: bm25")
     for arguments, said in (
-        ([], "Give --strategy"),
+        (["--strategy=bm25x"], "bm25x"),
         (["--strategy=bm25", f"--recipe={tmp_path}/recipe.yaml"], "Drop one"),
         ([f"--recipe={tmp_path}/none.yaml"], "No such file"),
         (["--strategy=bm25", "--set", "bm25.dept=5"], "Did you mean 'depth'"),
