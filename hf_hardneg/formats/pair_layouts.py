@@ -189,7 +189,16 @@ def _entailment(rows: Dataset, told: Columns) -> ReadPairs | None:
     pair = next(
         (pair for pair in (("premise", "hypothesis"), ("sentence1", "sentence2")) if set(pair) <= set(cases)), None
     )
-    if pair is None or label is None or (pair[0] != "premise" and label.lower() != "gold_label"):
+    if pair is None or label is None:
+        return None
+    numbers = _unnamed_numbers(rows, label)
+    if pair[0] != "premise" and label.lower() != "gold_label":
+        if {0, 1, 2} <= numbers <= {-1, 0, 1, 2}:
+            raise DataError(
+                f"{pair[0]!r} and {pair[1]!r} have the numbers 0, 1 and 2 as {label!r}, without names: in NLI 0 is "
+                "entailment, which a positive is, and as a grade 2 is best. Map them to the words entailment, neutral "
+                "and contradiction, or to 1 for positives and 0 for others."
+            )
         return None
     query, positive = (cases[name] for name in pair)
     pairs = ReadPairs(
@@ -197,16 +206,19 @@ def _entailment(rows: Dataset, told: Columns) -> ReadPairs | None:
         columns=Columns(query=query, positive=positive),
         words=f"query {query!r}, positive {positive!r} where {label!r} is entailment",
     )
-    kind = _kind(rows, label)
-    if pa.types.is_integer(kind) and label not in class_names(rows.features.arrow_schema):
-        numbers = set(pc.unique(combined(rows.with_format("arrow")[:].column(label))).to_pylist())
-        if 2 not in numbers:
-            raise DataError(
-                f"{label!r} has the numbers {', '.join(sorted(map(str, numbers)))} without names; of three classes 0 "
-                "is entailment, and of two either may be. Map them to the words entailment and not_entailment."
-            )
-        return labelled(pairs, label, NUMBERED)
-    return labelled(pairs, label, ENTAILMENT)
+    if numbers and 2 not in numbers:
+        raise DataError(
+            f"{label!r} has the numbers {', '.join(sorted(map(str, numbers)))} without names; of three classes 0 "
+            "is entailment, and of two either may be. Map them to the words entailment and not_entailment."
+        )
+    return labelled(pairs, label, NUMBERED if numbers else ENTAILMENT)
+
+
+def _unnamed_numbers(rows: Dataset, label: str) -> set[int | None]:
+    """Return the labels that are whole numbers whose meaning the features do not name; none of another type."""
+    if not pa.types.is_integer(_kind(rows, label)) or label in class_names(rows.features.arrow_schema):
+        return set()
+    return set(pc.unique(combined(rows.with_format("arrow", columns=[label])[:].column(label))).to_pylist())
 
 
 def _duplicates(rows: Dataset, told: Columns) -> ReadPairs | None:
@@ -292,7 +304,8 @@ PAIR_LAYOUTS: tuple[PairLayout, ...] = (
     PairLayout(
         name="NLI",
         known_by="`premise`, `hypothesis`, `label`; or `sentence1`, `sentence2`, `gold_label`",
-        is_read="a hypothesis that is entailed is the positive",
+        is_read="a hypothesis that is entailed is the positive; `sentence1`, `sentence2` with a bare `label` of 0, 1 "
+        "and 2 are refused, since those may be grades",
         read=_entailment,
     ),
     PairLayout(

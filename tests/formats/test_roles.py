@@ -8,6 +8,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_hardneg import audit, from_format
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegWarning
+from hf_hardneg.formats.loading import load_pairs
 
 READ = {"query": "boil an egg", "positive": ["Seven minutes."], "negatives": ["Hens lay eggs."]}
 TRIPLET = {"anchor": "boil an egg", "positive": "Seven minutes.", "negative": "Hens lay eggs."}
@@ -164,3 +165,13 @@ def test_mteb_has_other_names_for_ids_and_judgements_in_splits():
         assert (row["positive_ids"], row["negatives"]) == (["a"], ["y"])
     with pytest.raises(ConfigError, match="'qrels' has the splits dev, test"):
         from_format(given | {"qrels": DatasetDict({"dev": qrels, "test": qrels})})
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [2, 0, 1, -1]])
+def test_three_numbers_of_sentence_pairs_may_be_classes_or_grades_and_are_refused(labels):
+    texts = {name: [f"{name} {row}" for row in range(len(labels))] for name in ("sentence1", "sentence2")}
+    pairs = Dataset.from_dict({**texts, "label": labels})
+    with pytest.raises(DataError, match="the numbers 0, 1 and 2 as 'label', without names: in NLI 0 is entailment"):
+        load_pairs(pairs)
+    two = Dataset.from_dict({**texts, "label": [min(label, 1) for label in labels]})
+    assert load_pairs(two).rows["label"] == [label for label in two["label"] if label > 0]
