@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
+# Idle threads of a test do not take the core of the other one.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: mine test test-fast lint types docs notebooks clean
 

@@ -123,11 +123,12 @@ class RediSearch(DocumentStore):
         return self.in_order(pa.Table.from_batches([layout.documents(rows, vectors)]), ids)
 
     def scan(self, *, vectors: bool = False) -> Iterator[pa.RecordBatch]:
-        """See `Collection`."""
+        """See `Collection`; in the order of keys, since that of the index changes when a server starts again."""
         layout, index = self._layout(), self.place.collection
         columns = ["@__key", *layout.columns(vectors)]
-        loaded = ("LOAD", len(columns), *columns, "WITHCURSOR", "COUNT", PAGE, "DIALECT", 2, "TIMEOUT", 0)
-        ((page, cursor),) = self._asked(["FT.AGGREGATE", index, "*", *loaded])
+        loaded = ("LOAD", len(columns), *columns, "SORTBY", 2, "@__key", "ASC", "MAX", layout.count)
+        paged = ("WITHCURSOR", "COUNT", PAGE, "DIALECT", 2, "TIMEOUT", 0)
+        ((page, cursor),) = self._asked(["FT.AGGREGATE", index, "*", *loaded, *paged])
         while True:
             if page[1:]:
                 yield layout.documents([fields[1:] for fields in page[1:]], vectors)

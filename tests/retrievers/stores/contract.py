@@ -220,7 +220,6 @@ class ServerPlace(Place):
 
 class RedisPlace(ServerPlace):
     kind = Redis
-    sorts_by_id = False
 
 
 class ChromaPlace(ServerPlace):
