@@ -20,10 +20,10 @@ mine: .venv/.library
 	$(BIN)/hf-hardneg demo --out mined --overwrite
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-fast: .venv/.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
