@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from datasets import load_from_disk
 
 from hf_hardneg.cli import main
 from tests.audits.pages import asked
 from tests.worlds import world
+
+pytestmark = pytest.mark.slow
 
 
 def mined(folder):

@@ -22,10 +22,13 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="no chromium on this machine: apt-get install chromium; the page was not tried in a browser",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="no chromium on this machine: apt-get install chromium; the page was not tried in a browser",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

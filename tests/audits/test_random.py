@@ -14,6 +14,8 @@ from hf_hardneg.formats import LAYOUTS
 from tests.audits.oracle import BEYOND, compared, counted
 from tests.worlds import SMALL, needed, world
 
+pytestmark = pytest.mark.slow
+
 PLAIN = "one two three four five six seven"
 TEXTS = [
     PLAIN,

@@ -14,6 +14,8 @@ from tests.audits.pages import asked, rows_of, running
 from tests.hub.hostile import TEXTS
 from tests.worlds import world
 
+pytestmark = pytest.mark.slow
+
 SUSPICIOUS = f"rows?order={quote('most suspicious first')}"
 
 

@@ -14,6 +14,8 @@ from hf_hardneg.cli import main
 from hf_hardneg.cli.stopping import Stopped, stoppable
 from tests.worlds import world
 
+pytestmark = pytest.mark.slow
+
 SLOW = """
 import sys, time
 from hf_hardneg.cli import main

@@ -13,6 +13,8 @@ from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.store.manifests import MANIFEST
 from tests.worlds import WORDS, encode
 
+pytestmark = pytest.mark.slow
+
 OF = 4
 
 

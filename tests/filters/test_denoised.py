@@ -18,6 +18,8 @@ from tests.cross_encoders import cross_encoder
 from tests.filters.test_filters import table
 from tests.worlds import encode, needed, shared_words, world
 
+pytestmark = pytest.mark.slow
+
 PROBABILITIES = np.array([0.95, 0.05, 0.50, 0.099, 0.10, 0.02, 0.901, 0.90])
 
 

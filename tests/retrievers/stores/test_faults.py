@@ -17,6 +17,8 @@ from tests.retrievers.stores.contract import QdrantPlace
 from tests.retrievers.stores.qdrant_server import QdrantDouble
 from tests.worlds import encode, world
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hunter2-hunter2-hunter2"
 
 

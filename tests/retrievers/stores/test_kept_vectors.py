@@ -4,6 +4,8 @@ import pytest
 from hf_hardneg.retrievers.stores import kept_vectors
 from hf_hardneg.retrievers.stores.kept_vectors import KeptVectors
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("room", [3, 8, 40, 1000])
 def test_kept_vectors_are_the_stores_and_fetched_once_while_there_is_room(monkeypatch, room):

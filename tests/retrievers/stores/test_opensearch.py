@@ -22,6 +22,8 @@ from hf_hardneg.retrievers.stores import OpenSearch
 from hf_hardneg.retrievers.stores.store_opening import opened_store
 from tests.retrievers.stores.opensearch_servers import VectorDouble, serving
 
+pytestmark = pytest.mark.slow
+
 SPACES = [
     ("dense_vector", "cosine", "cosine"),
     ("dense_vector", "dot_product", "dot"),

@@ -7,6 +7,8 @@ from hf_hardneg.errors import ConfigError
 from hf_hardneg.retrievers.stores.drivers import document_store
 from tests.retrievers.stores.servers import ChromaServer, MilvusFile, Postgres, Redis, exact, shared
 
+pytestmark = pytest.mark.slow
+
 K = 100
 
 

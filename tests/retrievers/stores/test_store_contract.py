@@ -20,6 +20,8 @@ from hf_hardneg.strategies import resolve
 from tests.retrievers.stores.contract import METRICS, PLACES
 from tests.worlds import encode, shared_words, world
 
+pytestmark = pytest.mark.slow
+
 NAME = "docs"
 TOLERANCE = 1e-6
 

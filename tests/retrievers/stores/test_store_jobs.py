@@ -11,6 +11,8 @@ from hf_hardneg.training import Refresher
 from tests.retrievers.stores.contract import LancePlace
 from tests.worlds import encode, world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def filled(tmp_path):

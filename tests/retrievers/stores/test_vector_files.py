@@ -17,6 +17,8 @@ from hf_hardneg.retrievers.stores import Hnswlib, Usearch
 from hf_hardneg.retrievers.stores.drivers import document_store
 from hf_hardneg.retrievers.stores.store_opening import opened_store
 
+pytestmark = pytest.mark.slow
+
 ROWS, WIDTH, QUERIES, DEPTH = 400, 24, 30, 40
 _rng = np.random.default_rng(3)
 VECTORS = (_rng.normal(size=(ROWS, WIDTH)) * _rng.uniform(0.5, 2, (ROWS, 1))).astype(np.float32)
