@@ -49,15 +49,20 @@ def _files() -> tempfile.TemporaryDirectory:
 class Command(Job):
     """A command in a child, which notes how many rows it searches and what it says."""
 
-    def __init__(self, name: str, folder: Path, result: str) -> None:
+    def __init__(self, data: str, options: list[str], folder: Path, result: str) -> None:
         self.searched, self.printed = folder / f"{result}.searched", folder / f"{result}.said"
         self.result, self.stacks = folder / f"{result}.digest", folder / f"{result}.stacks"
         self.code: int | None = None
-        arguments = [f"--{each}={_files().name}/{each}.parquet" for each in ("pairs", "corpus")]
-        arguments += [f"--cache-dir={folder}/cache", f"--out={folder}/out", "--overwrite", "-q", *JOBS[name]]
+        arguments = [f"--{each}={data}/{each}.parquet" for each in ("pairs", "corpus")]
+        arguments += [f"--cache-dir={folder}/cache", f"--out={folder}/out", "--overwrite", "-q", *options]
         self.pid = os.fork()
         if not self.pid:
             self._run(["mine", *arguments])
+
+    @classmethod
+    def small(cls, name: str, folder: Path, result: str) -> Command:
+        """One of the jobs of a small world."""
+        return cls(_files().name, JOBS[name], folder, result)
 
     def _run(self, arguments: list[str]) -> None:
         code = 1
@@ -95,7 +100,7 @@ def _undisturbed(name: str) -> tuple[list, int, float]:
     for seconds in (COMPILING, SECONDS):
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
-            job = Command(name, Path(folder), "first")
+            job = Command.small(name, Path(folder), "first")
             assert job.ends_within(seconds) and job.code == 0, f"{name}: {job.printed.read_text()}"
             took, rows = time.monotonic() - began, load_from_disk(f"{folder}/out").to_list()
     return rows, len(rows), took
@@ -106,7 +111,7 @@ def stopped(random: np.random.Generator, folder: Path) -> str | None:
     name = list(JOBS)[random.integers(len(JOBS))]
     end = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL][random.integers(3)]
     expected, total, seconds = _undisturbed(name)
-    job = Command(name, folder, "first")
+    job = Command.small(name, folder, "first")
     time.sleep(random.uniform(0, seconds))
     to_all = end is signal.SIGINT and random.random() < 0.5
     with contextlib.suppress(ProcessLookupError):
@@ -121,7 +126,7 @@ def stopped(random: np.random.Generator, folder: Path) -> str | None:
         return f"{name} ends with {job.code} after {end.name}: {said[-500:]}"
     if job.code == 128 + end and "the same command goes on from there" not in said and said.strip():
         return f"{name} does not say what is kept after {end.name}: {said[-500:]}"
-    again = Command(name, folder, "again")
+    again = Command.small(name, folder, "again")
     if not again.ends_within(SECONDS) or again.code != 0:
         return f"{name}: the second run ends with {again.code}, says {again.printed.read_text()[-500:]}"
     if load_from_disk(str(folder / "out")).to_list() != expected:

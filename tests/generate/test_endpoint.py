@@ -408,9 +408,9 @@ def test_an_answer_that_trickles_holds_nobody_up_beyond_the_whole_time():
             handler.wfile.write(b" ")
             time.sleep(0.1)
 
-    with serving(lambda prompt, number: trickle) as endpoint:
-        with pytest.raises(EndpointError, match=r"does not answer \(TimeoutError"):
-            list(generator(endpoint.url, timeout=5, max_seconds=0.5, retries=0).generate(asks(1)))
+    said = r"does not answer \(TimeoutError"
+    with serving(lambda prompt, number: trickle) as endpoint, pytest.raises(EndpointError, match=said):
+        list(generator(endpoint.url, timeout=5, max_seconds=0.5, retries=0).generate(asks(1)))
 
 
 def test_this_machine_is_asked_past_proxies_and_while_the_hub_is_offline(monkeypatch):
