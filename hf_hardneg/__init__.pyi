@@ -37,9 +37,11 @@ from hf_hardneg.retrievers.attach import attach_bm25 as attach_bm25
 from hf_hardneg.retrievers.attach import attach_dense as attach_dense
 from hf_hardneg.samplers import DistanceWeighted as DistanceWeighted
 from hf_hardneg.samplers import Importance as Importance
+from hf_hardneg.samplers import Mixture as Mixture
 from hf_hardneg.samplers import RankZone as RankZone
 from hf_hardneg.samplers import Sampler as Sampler
 from hf_hardneg.samplers import SimANS as SimANS
+from hf_hardneg.samplers import Stratified as Stratified
 from hf_hardneg.samplers import Top as Top
 from hf_hardneg.samplers import TopicNegatives as TopicNegatives
 from hf_hardneg.samplers import Uniform as Uniform

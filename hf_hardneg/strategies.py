@@ -27,9 +27,11 @@ from hf_hardneg.samplers import (
     SAMPLERS,
     DistanceWeighted,
     Importance,
+    Mixture,
     RankZone,
     Sampler,
     SimANS,
+    Stratified,
     Top,
     TopicNegatives,
     Uniform,
@@ -101,7 +103,7 @@ class Strategy:
     @property
     def is_ours(self) -> bool:
         """Whether no part is a class of the user's, of which nobody knows what it reads."""
-        parts = (*self.retriever.parts, *self.filters, self.sampler, *self.signals)
+        parts = (*self.retriever.parts, *self.filters, self.sampler, self._chooser, *self.signals)
         return all(type(part).__module__.startswith(f"{__package__}.") for part in parts)
 
     @property
@@ -127,7 +129,12 @@ class Strategy:
         """Whether candidates beyond the best that pass the last filter cannot be chosen."""
         if not self.scoring or any(stage.exhaustive for stage in self.scoring):
             return False
-        return self.filters[-1] is self.scoring[-1] and isinstance(self.sampler, Top)
+        return self.filters[-1] is self.scoring[-1] and isinstance(self._chooser, Top)
+
+    @property
+    def _chooser(self) -> Sampler:
+        """What chooses among candidates, whatever a `Mixture` adds."""
+        return self.sampler.of if isinstance(self.sampler, Mixture) else self.sampler
 
     @property
     def needs_positive(self) -> bool:
@@ -224,6 +231,11 @@ NAMED: dict[str, NamedStrategy] = {
     ),
     "importance": NamedStrategy(
         Strategy([Dense(200)], [], Importance(0.1)), "draws by `exp(s / 0.1)` from 200", "InfoNCE's weights"
+    ),
+    "stratified": NamedStrategy(
+        Strategy([Dense(200)], [], Stratified()),
+        "spread evenly over the scores of 200; of the denoiser in `denoised+stratified`",
+        "[2604.04734](https://arxiv.org/abs/2604.04734)",
     ),
     "distance_weighted": NamedStrategy(
         Strategy([Dense(200)], [], DistanceWeighted(dim="intrinsic")),
@@ -322,7 +334,8 @@ def resolve(strategy: str | Strategy, *, safeguards: bool = True, cross_encoder:
     """The strategy behind a name, a chain such as `"bm25+rank_zone"`, or a `Strategy`.
 
     The first part brings the retriever, all parts their filters from left to right, the last part that has another
-    sampler than `Top` its sampler. A part may also be the name of a filter or sampler, which is then as by default.
+    sampler than `Top` its sampler, to which `mixture` adds random documents. A part may also be the name of a filter or
+    sampler, which is then as by default.
 
     Args:
         strategy (`str` or `Strategy`): a `Strategy` is returned as it is.
@@ -354,7 +367,6 @@ def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
                 f"{name!r} adds nothing to {strategy!r}: the first part brings the retriever, later ones filters and a "
                 "sampler. Drop it; for the best of several retrievers use 'hybrid', or Strategy([BM25(), Dense()])."
             )
-    samplers = [part.sampler for part in parts if not isinstance(part.sampler, Top)]
     filters = [stage for part in parts for stage in part.filters]
     guarded = safeguards and AS_PUBLISHED.isdisjoint(ALIASES.get(name, name) for name in names)
     first = safeguards_of(parts[0].retriever) if guarded else ()
@@ -362,8 +374,16 @@ def _named(strategy: str | Strategy, safeguards: bool) -> Strategy:
     return Strategy(
         parts[0].retrievers,
         [*(stage for stage in first if type(stage) not in named), *filters],
-        samplers[-1] if samplers else Top(),
+        _last([part.sampler for part in parts]),
     )
+
+
+def _last(samplers: Sequence[Sampler]) -> Sampler:
+    """The last of several samplers that is not `Top`, within the last `Mixture` where there is one."""
+    others = [sampler for sampler in samplers if not isinstance(sampler, Top | Mixture)]
+    chooser = others[-1] if others else Top()
+    mixtures = [sampler for sampler in samplers if isinstance(sampler, Mixture)]
+    return replace(mixtures[-1], of=chooser) if mixtures else chooser
 
 
 def safeguards_of(retriever: Retriever) -> tuple[Filter, ...]:

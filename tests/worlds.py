@@ -9,7 +9,16 @@ from datasets import Dataset
 from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
 from hf_hardneg.filters import AbsoluteMargin, Denoised, Disagreement, NearDuplicate
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random
-from hf_hardneg.samplers import DistanceWeighted, Importance, SimANS, TopicNegatives, Uniform, UnReMix
+from hf_hardneg.samplers import (
+    DistanceWeighted,
+    Importance,
+    Mixture,
+    SimANS,
+    Stratified,
+    TopicNegatives,
+    Uniform,
+    UnReMix,
+)
 from hf_hardneg.strategies import STRATEGIES, resolve
 
 WORDS = [f"word{number}" for number in range(24)]
@@ -48,6 +57,7 @@ SMALL = {
     "st": Strategy([Dense()], [RelativeMargin(0.02), RankWindow(1, 20, "survivors")]),
     "simans": Strategy([Dense(20)], [], SimANS(score_scale="auto")),
     "importance": Strategy([Dense(20)], [], Importance(0.1)),
+    "stratified": Strategy([Dense(20)], [], Stratified()),
     "distance_weighted": Strategy([Dense(20)], [], DistanceWeighted(dim="intrinsic")),
     "unremix": Strategy([Dense(20)], [], UnReMix()),
     "topic_negatives": Strategy([Dense(20)], [], TopicNegatives(1)),
@@ -56,6 +66,7 @@ SMALL = {
     "denoised": Strategy([BM25(20)], [Denoised(shared_words, scored_depth=10)]),
     "random": Strategy([Random()]),
     "quotas": Strategy([Hybrid([BM25(20), Dense(20), Random()], quotas=(2, 2, 1))]),
+    "mixture": Strategy([BM25(20)], [Denoised(shared_words, scored_depth=10)], Mixture(0.4, Stratified())),
     "safe bm25": resolve("bm25"),
     "safe dense": resolve("dense"),
     "safe hybrid": resolve("hybrid"),

@@ -12,7 +12,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Names, Queries, Reader
 from hf_hardneg.errors import DataError
 from hf_hardneg.filters import Filter
-from hf_hardneg.retrievers import RandomSearcher
+from hf_hardneg.retrievers import Random, RandomSearcher
 from hf_hardneg.samplers import Uniforms
 from hf_hardneg.signals import BoundSignal
 
@@ -36,6 +36,7 @@ class Chosen:
         kept (`np.ndarray`): (queries,) how many were chosen before any padding.
         stays (`np.ndarray`): (queries,) whether the row stays in the output.
         promoted (`Candidates`, *optional*): what comes out as pseudo-positives, where that was asked for.
+        drawn (`int` or `np.ndarray`): (queries,) how many of those are random documents that the sampler asked for.
     """
 
     counts: np.ndarray
@@ -48,6 +49,7 @@ class Chosen:
     kept: np.ndarray
     stays: np.ndarray
     promoted: Candidates | None = None
+    drawn: int | np.ndarray = 0
 
     @classmethod
     def of(cls, candidates: Candidates, removed: dict[str, np.ndarray], promoted: Candidates | None = None) -> Chosen:
@@ -126,10 +128,22 @@ class Padding:
                 "Retrieve deeper, loosen the filters, or use on_shortage='keep_fewer'."
             )
         if self.rule == "pad_random":
-            return chosen.padded(self._random(cast(Queries, queries), chosen))
+            return chosen.padded(self._random(cast(Queries, queries), chosen, self.size - chosen.counts, self.rule))
         free = self._free(spare, chosen)
         picked = self._drawn(free, chosen, uniforms) if self.rule == "pad_tail" else self._best(free, chosen)
         return chosen.padded(replace(Chosen.of(picked, {}), source=np.full(len(picked), self.rule)))
+
+    def mixed(self, chosen: Chosen, size: int, barred: Candidates, queries: Names) -> Chosen:
+        """The negatives with `size` random documents for each query, which count among those that were kept.
+
+        Args:
+            chosen (`Chosen`), queries (`Names`): of a batch; `queries` must be `Queries`.
+            size (`int`): what the sampler asks for.
+            barred (`Candidates`): what may not come back, since filters removed it.
+        """
+        missing = np.full(len(chosen.counts), size)
+        more = self._random(cast(Queries, queries), chosen, missing, Random.name, barred)
+        return replace(chosen.padded(more), kept=chosen.kept + more.counts, drawn=more.counts)
 
     def _free(self, candidates: Candidates, chosen: Chosen) -> Candidates:
         """The candidates that may fill up."""
@@ -157,16 +171,18 @@ class Padding:
         place[order] = free.ranks("survivors")
         return free.take(place < (self.size - chosen.counts)[free.query])
 
-    def _random(self, queries: Queries, chosen: Chosen) -> Chosen:
-        """Random documents outside the exclusion set."""
+    def _random(
+        self, queries: Queries, chosen: Chosen, missing: np.ndarray, source: str, barred: Candidates | None = None
+    ) -> Chosen:
+        """Random documents outside the exclusion set neither taken nor barred, at most `missing` (queries,)."""
         owner, docs = chosen.owner(), [np.zeros(0, np.int64)]
         counts = np.zeros(len(chosen.counts), np.int64)
-        for query in np.flatnonzero(chosen.counts < self.size):
-            taken = chosen.doc[owner == query]
-            if chosen.promoted is not None:
-                taken = np.append(taken, chosen.promoted.doc[chosen.promoted.query == query])
-            banned = np.append(queries.excluded_key[queries.excluded_query == query], self.reader.keys.of_rows(taken))
-            docs.append(self._documents(queries, int(query), banned, int(self.size - chosen.counts[query])))
+        tables = [table for table in (chosen.promoted, barred) if table is not None]
+        for query in np.flatnonzero(missing > 0):
+            taken = [chosen.doc[owner == query], *(table.doc[table.query == query] for table in tables)]
+            keys = self.reader.keys.of_rows(np.concatenate(taken))
+            banned = np.append(queries.excluded_key[queries.excluded_query == query], keys)
+            docs.append(self._documents(queries, int(query), banned, int(missing[query])))
             counts[query] = len(docs[-1])
         flat = np.concatenate(docs)
         return replace(
@@ -175,7 +191,7 @@ class Padding:
             doc=flat,
             score=np.full(len(flat), np.nan, np.float32),
             rank=np.full(len(flat), -1, np.int32),
-            source=np.full(len(flat), self.rule),
+            source=np.full(len(flat), source),
             signals={name: np.full(len(flat), np.nan) for name in chosen.signals},
         )
 

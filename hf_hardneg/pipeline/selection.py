@@ -92,7 +92,8 @@ class Selection:
         """The `table` of a batch that has candidates."""
         rows = Batch.of(batch, self.reader.columns.query)
         retrieved = Found.from_columns(rows.columns, score_kind=self.score_kind, sources=self.sources)
-        needed = self.reader.read if self.on_shortage == "pad_random" else self.reader.names
+        random = self.on_shortage == "pad_random" or self.sampler.drawn(self.num_negatives)
+        needed = self.reader.read if random else self.reader.names
         return self.table(rows, retrieved, self.choose(retrieved, needed(rows.columns)))
 
     def table(self, rows: Batch, retrieved: Found, chosen: Chosen) -> pa.Table:
@@ -105,7 +106,7 @@ class Selection:
         return pa.table(added)
 
     def choose(self, retrieved: Found, queries: Names) -> Chosen:
-        """The negatives of a batch; to pad with random ones, `queries` must be `Queries`, with the exclusion sets.
+        """The negatives of a batch; to add random ones, `queries` must be `Queries`, with the exclusion sets.
 
         Raises:
             ConfigError: a filter compares with a positive's score and there is none.
@@ -123,7 +124,12 @@ class Selection:
         taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
         removed["not_chosen"] = candidates.counts() - taken.counts()
         spare = self.filtering.tail(everything, queries) if self.on_shortage == "pad_tail" else everything
-        chosen = self._padding.relieve(Chosen.of(taken, removed, promoted), spare, queries, uniforms)
+        chosen = Chosen.of(taken, removed, promoted)
+        if drawn := self.sampler.drawn(self.num_negatives):
+            removed_at = np.ones(len(everything), bool)
+            removed_at[candidates.rows_in(everything)] = False
+            chosen = self._padding.mixed(chosen, drawn, everything.take(removed_at), queries)
+        chosen = self._padding.relieve(chosen, spare, queries, uniforms)
         return replace(chosen, stays=self._staying(chosen, np.isnan(candidates.positive)))
 
     def _uniforms(self, queries: Names) -> Uniforms:
@@ -175,6 +181,7 @@ class Selection:
         texts = self.reader.corpus.texts(chosen.doc)
         short = np.maximum(self.num_negatives - chosen.kept, 0)
         counts = {name: retrieved.counts[:, place] for place, name in enumerate(COUNTS)}
+        counts["retrieved"] = counts["retrieved"] + chosen.drawn
         counts |= {**chosen.removed, "kept": chosen.kept, "short": short}
         added: dict[str, pa.Array] = {}
         positives = self.reader.positive_texts(rows.columns)

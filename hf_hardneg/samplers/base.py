@@ -51,6 +51,10 @@ class Sampler(Protocol):
         """How many candidates retrieval should bring."""
         raise NotImplementedError
 
+    def drawn(self, size: int) -> int:
+        """How many of `size` negatives are random documents that mining adds; `choose` leaves room for them."""
+        return 0
+
     def check_known(self, known: Sequence[Dataset], columns: PairColumns, dedupe: Dedupe) -> None:
         """Raise where the known pairs are too few for it.
 

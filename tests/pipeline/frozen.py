@@ -11,7 +11,17 @@ from hf_hardneg import mine
 from tests.worlds import SMALL, needed, world
 
 WORLDS = {"small": (7, 60, 12), "larger": (11, 400, 40)}
-DRAWN = ("Uniform", "RankZone", "SimANS", "Importance", "DistanceWeighted", "UnReMix", "TopicNegatives", "Random")
+DRAWN = (
+    "Uniform",
+    "RankZone",
+    "SimANS",
+    "Importance",
+    "DistanceWeighted",
+    "UnReMix",
+    "TopicNegatives",
+    "Random",
+    "Mixture",
+)
 """Parts of strategies whose results depend on draws, and so on the hash that keys them."""
 
 
