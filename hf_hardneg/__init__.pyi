@@ -49,5 +49,6 @@ from hf_hardneg.samplers import UnReMix as UnReMix
 from hf_hardneg.signals import Signal as Signal
 from hf_hardneg.strategies import Strategy as Strategy
 from hf_hardneg.text.analysis import Analyzer as Analyzer
+from hf_hardneg.training.comparison.comparing import compare as compare
 
 __version__: str

@@ -19,6 +19,7 @@ FAMILIES = (
     "report_commands",
     "review_commands",
     "plan_commands",
+    "compare_commands",
     "export_commands",
     "cache_commands",
     "hub_commands",

@@ -93,9 +93,9 @@ class Histogram:
             below=BOTTOM,
             ink=INK,
             color=BAR,
-            title=_printable(self.title),
-            described=_printable(_in_words(self.edges, self.counts, self.x_label, self.marked)),
-            x_label=_printable(self.x_label),
+            title=printable(self.title),
+            described=printable(_in_words(self.edges, self.counts, self.x_label, self.marked)),
+            x_label=printable(self.x_label),
             band=self._band(self.marked, places) if self.marked else None,
             most=max(self.counts),
             bars=_bars(self.edges, self.counts, places),
@@ -120,7 +120,7 @@ class Histogram:
 
     def _band(self, marked: Marked, places: np.ndarray) -> dict[str, Any]:
         start, stop = self.within(marked, places)
-        return {"start": start, "stop": stop, "label": _printable(marked.label), "color": BAND}
+        return {"start": start, "stop": stop, "label": printable(marked.label), "color": BAND}
 
     def lines(self, *, width: int = 80, blocks: str = BLOCKS) -> str:
         """Draw it as lines of text, a bin in each; bins of the marked range have a star.
@@ -207,6 +207,6 @@ def _bars(edges: Sequence[float], counts: Sequence[int], places: np.ndarray) -> 
     ]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A text without characters that no XML document may hold."""
     return _NOT_XML.sub("\ufffd", text)

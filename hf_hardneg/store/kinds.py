@@ -210,6 +210,12 @@ POSITIVE_TEXTS = Kind(
     depends_on="the positives of all pairs",
     renewed_by=("query",),
 )
+TRIAL = Kind(
+    name="trial",
+    holds="nDCG@10 of held-out queries after training with the negatives of a strategy, in a comparison of several",
+    depends_on="all that the negatives depend on, the queries and documents that are ranked, the model, how is trained",
+    renewed_by=(*SEARCH_CHANGES, "cross_encoder", *JUDGED_CHANGES, *CHOICE_CHANGES),
+)
 PART = Kind(
     name="shard",
     holds="the rows that one shard of a job mined, or what one shard computed of an index",
@@ -226,7 +232,7 @@ KINDS = {
         *(CANDIDATES, SIGNALS, NEGATIVES),
         *(ENCODER, CROSS_ENCODER, ROWS, GENERATION),
         *(REPLIES, POSITIVE_TEXTS),
-        PART,
+        *(TRIAL, PART),
     )
 }
 """By name."""

@@ -10,6 +10,7 @@
 - Losses over all ranks: `cross_batch_loss` or `CrossBatchLoss`, with `Keys`, `Guide` and `MoCHi`; `pairwise_loss`,
   `star_loss`, `lambda_loss`; of a teacher's scores `margin_mse_loss`, `in_batch_margin_mse_loss`, `kl_loss`. To write
   one: `gather_rows`, `joined_mean`. Large batches in little memory: `cached_backward`.
+- How `hf_hardneg.compare` trains, to tell which negatives are best: `Trials`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from hf_hardneg.training.collator import BatchColumns as BatchColumns
 from hf_hardneg.training.collator import CrossBatchCollator as CrossBatchCollator
 from hf_hardneg.training.collator import known_positives as known_positives
 from hf_hardneg.training.compared import Keys as Keys
+from hf_hardneg.training.comparison.trials import Trials as Trials
 from hf_hardneg.training.denoiser import Training as Training
 from hf_hardneg.training.denoiser import train_denoiser as train_denoiser
 from hf_hardneg.training.distillation import in_batch_margin_mse_loss as in_batch_margin_mse_loss

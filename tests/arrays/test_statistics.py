@@ -1,7 +1,18 @@
+import itertools
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from hf_hardneg.arrays.statistics import alignment, infonce, intrinsic_dimension, squared_distances, uniformity
+from hf_hardneg.arrays.statistics import (
+    alignment,
+    infonce,
+    intrinsic_dimension,
+    paired_difference,
+    paired_tests,
+    squared_distances,
+    uniformity,
+)
 
 FIRST = np.array([[1, 0], [0, 1], [0.6, 0.8]])
 SECOND = np.array([[0.8, 0.6], [0, 1], [1, 0]])
@@ -64,3 +75,34 @@ def test_squared_distances_of_equal_vectors_are_not_negative():
     vectors[20:] = vectors[:20]
     plain = np.linalg.norm(vectors.astype(float)[:, None] - vectors.astype(float), axis=2) ** 2
     assert squared_distances(vectors) == pytest.approx(plain, abs=1e-12) and squared_distances(vectors).min() >= 0
+
+
+def test_paired_tests_of_few_rows_are_what_all_orders_say():
+    """Every row's values in every order, instead of draws."""
+    values = np.array([[0.9, 0.1, 0.4], [0.7, 0.2, 0.6], [0.8, 0.5, 0.1], [0.6, 0.3, 0.2]])
+    spans = [
+        np.ptp(np.mean(rows, axis=0)) for rows in itertools.product(*(itertools.permutations(row) for row in values))
+    ]
+    means = values.mean(axis=0)
+    tests = paired_tests(values, draws=20_000)
+    for first, second in itertools.combinations(range(3), 2):
+        exact = np.mean(np.array(spans) >= abs(means[first] - means[second]) - 1e-12)
+        assert tests.p[first, second] == pytest.approx(exact, abs=0.01) == tests.p[second, first]
+    assert tests.p.diagonal() == pytest.approx(1) and tests.detectable == pytest.approx(
+        np.quantile(spans, 0.95), abs=0.02
+    )
+
+
+def test_of_two_columns_it_is_the_paired_randomisation_test():
+    rng = np.random.default_rng(1)
+    first = rng.uniform(size=40)
+    second = first + rng.normal(0.03, 0.1, 40)
+    difference = lambda one, other: np.mean(one - other)  # noqa: E731
+    exact = stats.permutation_test((first, second), difference, permutation_type="samples", n_resamples=20_000, rng=1)
+    assert paired_tests(np.stack([first, second], axis=1), draws=20_000).p[0, 1] == pytest.approx(
+        exact.pvalue, abs=0.015
+    )
+    interval = stats.ttest_rel(second, first).confidence_interval()
+    mean, low, high = paired_difference(second, first)
+    assert mean == pytest.approx(np.mean(second - first)) and (low, high) == pytest.approx(interval, abs=0.002)
+    assert paired_difference(np.ones(1), np.zeros(1)) == (1.0, -np.inf, np.inf)

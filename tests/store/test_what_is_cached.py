@@ -13,7 +13,7 @@ from datasets import Dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
 
-from hf_hardneg import Strategy, mine
+from hf_hardneg import Strategy, compare, mine
 from hf_hardneg.engines import shards
 from hf_hardneg.filters import AbsoluteMargin, Denoised, NearDuplicate, RankWindow
 from hf_hardneg.generate import SyntheticNegatives
@@ -22,7 +22,7 @@ from hf_hardneg.retrievers import BM25, Dense
 from hf_hardneg.samplers import TopicNegatives, Uniform, UnReMix
 from hf_hardneg.store.kinds import CHANGES, KINDS
 from hf_hardneg.store.manifests import MANIFEST
-from hf_hardneg.training import Refresher
+from hf_hardneg.training import Refresher, Trials
 from tests.cross_encoders import cross_encoder
 from tests.endpoints import passage
 from tests.store.cache_page import PAGE, with_tables
@@ -192,6 +192,7 @@ KINDS_OF = {
     "refresher": {"rows", "generation"},
     "generator": {"replies", "positivetexts"},
     "shards": {"shard"},
+    "comparison": {"trial"},
 }
 """Which job shows which kinds, at least."""
 
@@ -282,6 +283,25 @@ def test_a_refresh(tmp_path):
     wrong, present = wrong_after(tmp_path, run, changes, among=kept | {"generation"})
     assert wrong == {} and present >= KINDS_OF["refresher"]
     assert {kind for kind, *_ in state_of(tmp_path / "cache").values()} <= kept
+
+
+def test_a_comparison(tmp_path):
+    trials = Trials(seeds=1, rounds=1, epochs=1)
+    base = {"strategies": [Strategy([Dense(20)], [AbsoluteMargin(0.02)])], "encoder": encode, "trials": trials}
+
+    def run(**change):
+        compare(**{"pairs": PAIRS, "corpus": CORPUS, **base, **change}, cache_dir=str(tmp_path))
+
+    changes = {
+        **DATA_CHANGES,
+        "column": NO_CHANGES["column"],
+        "processes": {"num_proc": 2},
+        "threshold": {"strategies": [Strategy([Dense(20)], [AbsoluteMargin(0.03)])]},
+        "num_negatives": {"num_negatives": 3},
+        "encoder": OTHER_ENCODER,
+    }
+    wrong, present = wrong_after(tmp_path, run, changes, among=("trial",))
+    assert wrong == {} and present == KINDS_OF["comparison"]
 
 
 def write(prompts):
