@@ -120,8 +120,8 @@ class Selection:
                 promoted = before.take(stage.promoted(before))
             removed[_fresh(stage.name, removed)] = before.counts() - candidates.counts()
         self.filtering.check(self.sampler.name, self.sampler.needs_positive, candidates, queries)
-        uniforms = self._uniforms(queries)
-        taken = candidates.take(self.sampler.choose(candidates, self.num_negatives, uniforms))
+        uniforms, sampler = self._uniforms(queries), self.sampler.at(self.generation or 0)
+        taken = candidates.take(sampler.choose(candidates, self.num_negatives, uniforms))
         removed["not_chosen"] = candidates.counts() - taken.counts()
         spare = self.filtering.tail(everything, queries) if self.on_shortage == "pad_tail" else everything
         chosen = Chosen.of(taken, removed, promoted)

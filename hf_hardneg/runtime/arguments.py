@@ -97,6 +97,7 @@ Negatives = Annotated[int, Range(least=1, most=1_000_000, such_as=4)]
 IndexParts = Annotated[int, Range(least=1, most=1000, such_as=8)]
 Name = Annotated[str, Filled()]
 Folder = Name | os.PathLike[str]
+ShareBelow = Annotated[float, Range(least=0, below=1, such_as=0.5)]
 ShareBetween = Annotated[float, Range(above=0, below=1, such_as=0.5)]
 
 

@@ -51,6 +51,10 @@ class Sampler(Protocol):
         """How many candidates retrieval should bring."""
         raise NotImplementedError
 
+    def at(self, generation: int) -> Sampler:
+        """The sampler of a generation of refreshed negatives, 0 for what is mined once."""
+        return self
+
     def drawn(self, size: int) -> int:
         """How many of `size` negatives are random documents that mining adds; `choose` leaves room for them."""
         return 0

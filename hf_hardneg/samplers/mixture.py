@@ -68,6 +68,10 @@ class Mixture(Sampler):
         """Positions of what the other sampler chooses."""
         return self.of.choose(candidates, size - self.drawn(size), uniforms)
 
+    def at(self, generation: int) -> Mixture:
+        """The same with the other sampler of a generation."""
+        return replace(self, of=self.of.at(generation))
+
     def drawn(self, size: int) -> int:
         """The share of a list."""
         return int(self.share * size + 0.5)

@@ -5,8 +5,9 @@
   `StepRetrieval`.
 - In a loop: `HardNegativePlugin` for Accelerate, `HardNegativeCallback` (with `Tuples`) for `Trainer`,
   `HardNegativeLightning`.
-- Batches: `CrossBatchCollator` with `BatchColumns`, `known_positives`; of one topic: `TopicBatchSampler`,
-  `query_topics`, `margin_bins`. A cross-encoder of one's own: `train_denoiser` with `Training`.
+- Batches: `CrossBatchCollator` with `BatchColumns`, `known_positives`; other negatives each epoch: `FreshNegatives`; of
+  one topic: `TopicBatchSampler`, `query_topics`, `margin_bins`; of rows that are hard for each other:
+  `GraphBatchSampler`. A cross-encoder of one's own: `train_denoiser` with `Training`.
 - Losses over all ranks: `cross_batch_loss` or `CrossBatchLoss`, with `Keys`, `Guide` and `MoCHi`; `pairwise_loss`,
   `star_loss`, `lambda_loss`; of a teacher's scores `margin_mse_loss`, `in_batch_margin_mse_loss`, `kl_loss`. To write
   one: `gather_rows`, `joined_mean`. Large batches in little memory: `cached_backward`.

@@ -1,7 +1,7 @@
 from hf_hardneg.training.accelerate import HardNegativePlugin as HardNegativePlugin
 from hf_hardneg.training.adore import StepRetrieval as StepRetrieval
 from hf_hardneg.training.asynchronous import AsyncRefresher as AsyncRefresher
-from hf_hardneg.training.collator import BatchColumns as BatchColumns
+from hf_hardneg.training.batch_columns import BatchColumns as BatchColumns
 from hf_hardneg.training.collator import CrossBatchCollator as CrossBatchCollator
 from hf_hardneg.training.collator import known_positives as known_positives
 from hf_hardneg.training.compared import Keys as Keys
@@ -11,10 +11,12 @@ from hf_hardneg.training.denoiser import train_denoiser as train_denoiser
 from hf_hardneg.training.distillation import in_batch_margin_mse_loss as in_batch_margin_mse_loss
 from hf_hardneg.training.distillation import kl_loss as kl_loss
 from hf_hardneg.training.distillation import margin_mse_loss as margin_mse_loss
+from hf_hardneg.training.fresh import FreshNegatives as FreshNegatives
 from hf_hardneg.training.gather import gather_rows as gather_rows
 from hf_hardneg.training.gather import joined_mean as joined_mean
 from hf_hardneg.training.generations import Generations as Generations
 from hf_hardneg.training.gradcache import cached_backward as cached_backward
+from hf_hardneg.training.graph_batches import GraphBatchSampler as GraphBatchSampler
 from hf_hardneg.training.guidance import Guide as Guide
 from hf_hardneg.training.lightning import HardNegativeLightning as HardNegativeLightning
 from hf_hardneg.training.losses import CrossBatchLoss as CrossBatchLoss

@@ -19,6 +19,8 @@ from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.runtime.arguments import AtLeastOne, Folder, Name, Range, check_fields, checked
 from hf_hardneg.store import directories
 from hf_hardneg.text.keys import Dedupe, text_keys
+from hf_hardneg.training.batch_columns import BatchColumns
+from hf_hardneg.training.fresh import FreshNegatives
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,30 +29,19 @@ Row = Mapping[str, Any]
 BATCH = 1000
 
 
-class BatchColumns(Columns, total=False):
-    """Names of columns in the rows of a batch, by role.
-
-    Args:
-        negatives (`str`, defaults to `"negatives"`): one text or several, as positives are.
-        known_positives (`str`): texts that are positives of the row's query too.
-    """
-
-    negatives: Name
-    known_positives: Name
-
-
 @dataclass(frozen=True)
 class CrossBatchCollator:
     """A `collate_fn`: tokens of queries, positives and negatives, and 64-bit keys of all texts.
 
-    It keeps no state, so any number of DataLoader workers gives the same batches. Of several positives of a row the
-    first is trained on; the others, and what `known` holds, are known not to be negatives. A row with too few negatives
-    is filled up with its positive, which `negative_mask` and the keys take out again.
+    It keeps no state but the epoch of `FreshNegatives`, so any number of DataLoader workers gives the same batches. Of
+    several positives of a row the first is trained on; the others, and what `known` holds, are known not to be
+    negatives. A row with too few negatives is filled up with its positive, which `negative_mask` and the keys take out
+    again.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): any that pads and returns PyTorch tensors.
-        num_negatives (`int`, *optional*): for each query, the first ones; by default as many as the longest row of the
-            batch has, 0 for none.
+        num_negatives (`int` or `FreshNegatives`, *optional*): for each query, the first ones, or others in each epoch;
+            by default as many as the longest row of the batch has, 0 for none.
         query_prompt, document_prompt (`str`, defaults to `""`): put before each text.
         query_max_length, document_max_length (`int`, *optional*): tokens; by default what the tokenizer says.
         known (`KnownPositives`, *optional*): positives of a query in other rows, see `known_positives`.
@@ -72,7 +63,7 @@ class CrossBatchCollator:
 
     tokenizer: Any
     _: KW_ONLY
-    num_negatives: Annotated[int, Range(least=0, most=10_000)] | None = None
+    num_negatives: Annotated[int, Range(least=0, most=10_000)] | FreshNegatives | None = None
     query_prompt: str = ""
     document_prompt: str = ""
     query_max_length: AtLeastOne | None = None
@@ -97,7 +88,8 @@ class CrossBatchCollator:
         Returns:
             `dict` of `queries`, `positives` and, where m > 0, `negatives`: token batches of B, B and B * m rows;
             `negative_mask` (B, m) bool; `keys`: `queries` (B,), `positives` (B,), `negatives` (B, m), `known` (B, p)
-            int64, the arguments of `Keys`; with `score_columns`, `scores` (B, 1 + m) float32, NaN where filled up.
+            int64, the arguments of `Keys`; with `score_columns`, `scores` (B, 1 + m) float32, NaN where filled up; with
+            the columns `weight` and `false_negative`, `weights` (B,) and `negative_weights` (B, m) float32.
 
         Raises:
             ColumnError: a column is missing.
@@ -105,6 +97,8 @@ class CrossBatchCollator:
         """
         if not len(rows):
             raise DataError("CrossBatchCollator got a batch of 0 rows; it needs one at least. Give the loader rows.")
+        if isinstance(self.num_negatives, FreshNegatives):
+            rows = self.num_negatives.of_rows(rows)
         queries = [text for row in rows for text in self._texts(row, "query", at_most=1)]
         positives = [self._texts(row, "positive", at_least=1) for row in rows]
         first = [texts[0] for texts in positives]
@@ -125,7 +119,7 @@ class CrossBatchCollator:
             batch["negatives"] = self._tokens(flat, self.document_prompt, self.document_max_length)
         if self.score_columns is not None:
             batch["scores"] = self._scores(rows, mask, *self.score_columns)
-        return batch
+        return batch | self._weights(rows, mask)
 
     def _column(self, role: str) -> str:
         named: Any = self.columns or {}
@@ -153,11 +147,12 @@ class CrossBatchCollator:
 
     def _negatives(self, rows: Sequence[Row], fill: list[str]) -> tuple[list[list[str]], np.ndarray]:
         """Return the negatives of each row, B lists of m, and which of them are not filled up, (B, m) bool."""
-        if self.num_negatives == 0:
+        limit = self.num_negatives.size if isinstance(self.num_negatives, FreshNegatives) else self.num_negatives
+        if limit == 0:
             return [[] for _ in rows], np.zeros((len(rows), 0), bool)
-        mined = [self._texts(row, "negatives")[: self.num_negatives] for row in rows]
+        mined = [self._texts(row, "negatives")[:limit] for row in rows]
         counts = np.array([len(texts) for texts in mined])
-        width = int(counts.max()) if self.num_negatives is None else self.num_negatives
+        width = int(counts.max()) if limit is None else limit
         filled = [texts + [text] * (width - len(texts)) for texts, text in zip(mined, fill, strict=True)]
         return filled, np.arange(width) < counts[:, None]
 
@@ -181,6 +176,30 @@ class CrossBatchCollator:
                 keys = [torch.cat(joined) for joined in zip(keys, parts, strict=True)]
         width = max(map(len, keys))
         return torch.stack([torch.cat([known, known[:1].expand(width - len(known))]) for known in keys])
+
+    def _weights(self, rows: Sequence[Row], mask: np.ndarray) -> dict[str, Tensor]:
+        """Return the weights of rows (B,) and of negatives (B, m), as far as there are columns for them."""
+        named, weights = self.columns or {}, dict[str, Tensor]()
+        if "weight" in named:
+            weights["weights"] = torch.tensor([self._numbers(row, "weight", 1)[0] for row in rows])
+        if "false_negative" in named:
+            chances = np.zeros(mask.shape, np.float32)
+            for place, row in enumerate(rows):
+                count = int(mask[place].sum())
+                chances[place, :count] = self._numbers(row, "false_negative", count)
+            weights["negative_weights"] = torch.from_numpy(1 - chances)
+        return weights
+
+    def _numbers(self, row: Row, role: str, count: int) -> list[float]:
+        """Return the first numbers of a column, of at least 0, and at most 1 where they are chances."""
+        column, most = self._column(role), np.inf if role == "weight" else 1.0
+        if column not in row:
+            raise missing_column(column, list(row), "batch", role)
+        values = list(_listed(row[column]))[:count]
+        if len(values) < count or not all(_is_number(value) and 0 <= value <= most for value in values):
+            allowed = "a finite number of at least 0" if role == "weight" else f"{count} probabilities from 0 to 1"
+            raise DataError(f"Column {column!r} holds {row[column]!r}; it must hold {allowed}. Drop or mend such rows.")
+        return [float(value) for value in values]
 
     def _scores(self, rows: Sequence[Row], mask: np.ndarray, positive: str, negative: str) -> Tensor:
         scores = np.full((len(rows), 1 + mask.shape[1]), np.nan, np.float32)
@@ -256,6 +275,10 @@ def known_positives(
 def _listed(scores: Any) -> Any:
     """Return the scores of a column that holds one or several, or none."""
     return scores if np.ndim(scores) else [scores]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
 
 
 def _short(keys: np.ndarray) -> Tensor:

@@ -94,6 +94,11 @@ class ComparedDocuments:
         empty = torch.zeros(len(places), len(self.vectors), dtype=torch.bool, device=places.device)
         return empty.scatter(1, places, True)
 
+    def at_mined(self, values: Tensor) -> Tensor:
+        """Return values (B, m) at each query's mined negatives, 0 elsewhere, (B, n)."""
+        empty = values.new_zeros(len(self.mined), len(self.vectors))
+        return empty.scatter(1, self.mined, values)
+
     def labels(self) -> Tensor:
         """Return True at the positive of each query, (B, n) bool."""
         return self.at(self.label.unsqueeze(1))

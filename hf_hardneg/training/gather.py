@@ -77,12 +77,14 @@ def joined_mean(total: Tensor, count: Tensor | AtLeastZero) -> Tensor:
 
     Args:
         total (`Tensor`): scalar, the sum over this rank's items.
-        count (`Tensor` or `int`): how many items that is.
+        count (`Tensor` or `int`): how many items that is, or the sum of their weights.
     """
-    everyone = torch.as_tensor(count, device=total.device).to(torch.int64, copy=True)
+    number = torch.as_tensor(count, device=total.device)
+    exact = torch.promote_types(number.dtype, torch.float32) if number.is_floating_point() else torch.int64
+    everyone = number.detach().to(exact, copy=True)
     if world_size() > 1:
         dist.all_reduce(everyone)
-    return total * world_size() / everyone.clamp(min=1)
+    return total * world_size() / torch.where(everyone == 0, 1, everyone).to(total.dtype)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -12,13 +11,14 @@ from torch import Tensor
 
 from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.runtime.arguments import AboveZero, AtLeastZero, ZeroOrMore, check_fields, checked
-from hf_hardneg.training.compared import ComparedDocuments, Keys, check_shape, gather_documents
-from hf_hardneg.training.gather import gather_rows, joined_mean
-from hf_hardneg.training.guidance import Guide
+from hf_hardneg.training.compared import ComparedDocuments, Keys, check_shape
+from hf_hardneg.training.contrast import Contrast, Others, weights_as_logits
+from hf_hardneg.training.gather import joined_mean
+from hf_hardneg.training.guidance import Guide, OwnScores, own_guide
 from hf_hardneg.training.mixing import MoCHi
 from hf_hardneg.training.similarity import Similarity, all_scores, own_scores
 
-MultiPositive = Literal["mask", "sum"]
+MultiPositive = Literal["mask", "sum", "pairs", "random"]
 Hardness = Literal["in_batch_negatives", "hard_negatives", "all_negatives"]
 TEMPERATURES: dict[Similarity, float] = {"cosine": 0.05, "dot": 1.0}
 
@@ -35,21 +35,35 @@ def infonce(logits: Tensor, positive: Tensor, hidden: Tensor) -> Tensor:
     return everything - logits.masked_fill(~positive, -torch.inf).logsumexp(dim=1)
 
 
+def infonce_of_pairs(logits: Tensor, positive: Tensor, hidden: Tensor) -> Tensor:
+    """Return `log(1 + sum_p sum_n exp(n - p))` over positives p and negatives n, (B,); arguments as of `infonce`."""
+    lowest = (-logits).masked_fill(~positive, -torch.inf).logsumexp(dim=1, keepdim=True)
+    negatives = logits.masked_fill(hidden | positive, -torch.inf)
+    return torch.cat([-lowest, negatives], dim=1).logsumexp(dim=1) + lowest.squeeze(1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CrossBatchLoss:
     """InfoNCE of this rank's queries against the documents of all ranks, its own mined negatives among them.
 
     Without a process group it is the in-batch loss. What is known to be a positive of a query, by `keys`, or is nearer
-    to it than its positive, by `guide`, is not its negative.
+    to it than its positive, by `guide`, is not its negative. In place of a `Guide`, a name has the trained model guide
+    itself by its own scores, detached: `"own_mask"` leaves out what scores above the positive's plus 0.1
+    (Qwen3-Embedding, arXiv 2506.05176), `"own_weights"` halves the weight of what scores above 0.95 of the positive's
+    (colpali-engine 0.3.18).
 
     Args:
         similarity (`str`, defaults to `"cosine"`): or `"dot"`.
         temperature (`float`, *optional*): above 0; by default 0.05 for cosine and 1 for dot.
-        multi_positive (`str`, defaults to `"mask"`): other positives of a query are left out; `"sum"` adds them to the
-            numerator.
+        multi_positive (`str`, defaults to `"mask"`): what becomes of a query's positives in other rows. They are left
+            out; `"sum"` adds them to the numerator; `"pairs"` compares each positive with each negative, `log(1 + sum_p
+            sum_n exp(s_n - s_p))`, the steadiest by arXiv 2602.12727; `"random"` takes one of all positives, drawn by
+            the texts and the step, in place of the row's own.
         mask_repeats (`bool`, defaults to `False`): a document that several rows bring is one negative, not several.
         contrast_queries (`bool`, defaults to `False`): the other queries are negatives of a query too.
         contrast_documents (`bool`, defaults to `False`): the other positives are negatives of a positive too.
+        document_to_query (`bool`, defaults to `False`): the mean with the loss of the other direction, each row's
+            positive against the queries of all ranks; those that it answers are left out.
         hardness_mode (`str`, *optional*): which negatives weigh by their hardness: `"in_batch_negatives"` (of
             other rows), `"hard_negatives"` (the row's own mined ones) or `"all_negatives"`.
         hardness_strength (`float`, defaults to 0): times their similarity, detached, is added to their logits
@@ -66,6 +80,7 @@ class CrossBatchLoss:
     mask_repeats: bool = False
     contrast_queries: bool = False
     contrast_documents: bool = False
+    document_to_query: bool = False
     hardness_mode: Hardness | None = None
     hardness_strength: ZeroOrMore = 0.0
     mixing: MoCHi | None = None
@@ -88,19 +103,35 @@ class CrossBatchLoss:
         negatives: Tensor | None = None,
         *,
         negative_mask: Tensor | None = None,
+        negative_weights: Tensor | None = None,
+        weights: Tensor | None = None,
         keys: Keys | None = None,
-        guide: Guide | None = None,
+        guide: Guide | OwnScores | None = None,
         step: AtLeastZero = 0,
     ) -> Tensor:
         """Compute the loss, a scalar; averaged over ranks it is the mean of `rows` over all queries.
+
+        Args:
+            queries, positives, negatives, negative_mask, negative_weights, keys, guide, step: see `rows`.
+            weights (`Tensor`, *optional*): (B,) of the rows, of at least 0, by which the mean is weighted.
 
         Raises:
             DataError: shapes that do not fit, within this rank or between ranks.
         """
         losses = self.rows(
-            queries, positives, negatives, negative_mask=negative_mask, keys=keys, guide=guide, step=step
+            queries,
+            positives,
+            negatives,
+            negative_mask=negative_mask,
+            negative_weights=negative_weights,
+            keys=keys,
+            guide=guide,
+            step=step,
         )
-        return joined_mean(losses.sum(), len(losses))
+        if weights is None:
+            return joined_mean(losses.sum(), len(losses))
+        check_shape("weights", weights, (len(losses),))
+        return joined_mean((weights * losses).sum(), weights.sum())
 
     @checked
     def rows(
@@ -110,8 +141,9 @@ class CrossBatchLoss:
         negatives: Tensor | None = None,
         *,
         negative_mask: Tensor | None = None,
+        negative_weights: Tensor | None = None,
         keys: Keys | None = None,
-        guide: Guide | None = None,
+        guide: Guide | OwnScores | None = None,
         step: AtLeastZero = 0,
     ) -> Tensor:
         """Compute the loss of each query of this rank, (B,).
@@ -121,115 +153,95 @@ class CrossBatchLoss:
             positives (`Tensor`): (B, d).
             negatives (`Tensor`, *optional*): (B, m, d).
             negative_mask (`Tensor`, *optional*): (B, m) bool, False for a negative that only fills its row up.
+            negative_weights (`Tensor`, *optional*): (B, m) from 0 to 1, how much of a negative each mined one is to its
+                own query, such as 1 minus the probability that it is false; it weighs so in the sum of exponentials.
             keys (`Keys`, *optional*): tell which texts are the same.
-            guide (`Guide`, *optional*): vectors of another model.
-            step (`int`, defaults to 0): of the training, for `mixing`.
+            guide (`Guide` or `str`, *optional*): vectors of another model, or how this one guides itself.
+            step (`int`, defaults to 0): of the training, for `mixing` and `"random"` positives.
 
         Raises:
             DataError: shapes that do not fit, within this rank or between ranks.
         """
-        if keys is None and (self.multi_positive == "sum" or self.mask_repeats):
+        if keys is None and (self.multi_positive != "mask" or self.mask_repeats):
             raise ConfigError(
                 f"multi_positive={self.multi_positive!r}, mask_repeats={self.mask_repeats} need to know which texts "
                 "are the same, and keys= is None. Pass Keys(**batch['keys']) of CrossBatchCollator."
             )
-        batch = _Batch(queries, positives, negatives, negative_mask, keys, guide)
-        documents = batch.documents
-        scores = all_scores(queries, documents.vectors, self.similarity)
-        positive = batch.known & documents.valid if self.multi_positive == "sum" else documents.labels()
-        hidden = batch.not_negatives() & ~positive
-        if self.mask_repeats:
-            hidden |= documents.repeats() & ~positive
-        parts = [(scores / self._temperature + self._hardness(documents, scores), positive, hidden)]
-        for rows, others, same in self._contrasted(batch):
-            parts.append(self._negatives(all_scores(rows, others, self.similarity), same))
+        if isinstance(guide, str):
+            guide = own_guide(guide, queries, positives, negatives, self.similarity)
+        batch = Contrast(queries, positives, negatives, negative_mask, keys, guide)
+        parts = [self._of_documents(batch, negative_weights, step)]
+        for rows, others in self._contrasted(batch):
+            scores = all_scores(rows, others.vectors, self.similarity)
+            logits = self._logits(scores, others.lighter, batch.log_weight)
+            parts.append((logits, torch.zeros_like(others.left_out), others.left_out))
         if self.mixing is not None:
-            allowed = ~(positive | hidden)
+            documents, (_, positive, hidden) = batch.documents, parts[0]
             mixed, usable = self.mixing(
-                queries, positives, documents.vectors, allowed, step=step, first=documents.first_label
+                queries, positives, documents.vectors, ~(positive | hidden), step=step, first=documents.first_label
             )
-            parts.append(self._negatives(own_scores(queries, mixed, self.similarity), ~usable))
+            logits = own_scores(queries, mixed, self.similarity) / self._temperature
+            parts.append((logits, torch.zeros_like(usable), ~usable))
         logits, positive, hidden = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         if logits.shape[1] == 1:
             warn("A batch of one query and no negative has loss 0; give larger batches or mined negatives.")
-        return infonce(logits, positive, hidden)
+        losses = (infonce_of_pairs if self.multi_positive == "pairs" else infonce)(logits, positive, hidden)
+        return (losses + self._other_direction(batch)) / 2 if self.document_to_query else losses
+
+    def _of_documents(self, batch: Contrast, negative_weights: Tensor | None, step: int) -> tuple[Tensor, ...]:
+        """Return logits of the documents, which are positives and which are left out, (B, n) each."""
+        documents, everything = batch.documents, batch.all_documents()
+        positive = self._positives(batch, step)
+        hidden = (everything.left_out | ~documents.valid) & ~positive
+        if self.mask_repeats:
+            hidden |= documents.repeats() & ~positive
+        scores = all_scores(batch.queries, everything.vectors, self.similarity)
+        logits = self._logits(scores, everything.lighter & ~positive, batch.log_weight)
+        if self.hardness_mode is not None:
+            logits = logits + self._hardness(documents, scores, self.hardness_mode)
+        if negative_weights is not None:
+            added = documents.at_mined(weights_as_logits(negative_weights, documents.mined)).to(logits)
+            logits = logits + added.masked_fill(positive, 0.0)
+        return logits, positive, hidden
+
+    def _positives(self, batch: Contrast, step: int) -> Tensor:
+        """Say which documents are in the numerator, (B, n) bool."""
+        documents = batch.documents
+        if self.multi_positive == "mask":
+            return documents.labels()
+        known = batch.known & documents.valid
+        return known if self.multi_positive != "random" else batch.drawn(known, step)
+
+    def _other_direction(self, batch: Contrast) -> Tensor:
+        """Return the loss of each positive against all queries, (B,)."""
+        everyone = batch.all_queries(of="positives")
+        label = batch.documents.labels()[:, : batch.documents.num_positives]
+        scores = all_scores(batch.positives, everyone.vectors, self.similarity)
+        logits = self._logits(scores, everyone.lighter & ~label, batch.log_weight)
+        return infonce(logits, label, everyone.left_out & ~label)
 
     @property
     def _temperature(self) -> float:
         return TEMPERATURES[self.similarity] if self.temperature is None else self.temperature
 
-    def _negatives(self, scores: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return scores / self._temperature, torch.zeros_like(hidden), hidden
+    def _logits(self, scores: Tensor, lighter: Tensor, log_weight: float) -> Tensor:
+        """Return the logits of scores, (B, n), some of which weigh less."""
+        logits = scores / self._temperature
+        return torch.where(lighter, logits + log_weight, logits) if log_weight else logits
 
-    def _hardness(self, documents: ComparedDocuments, scores: Tensor) -> Tensor:
+    def _hardness(self, documents: ComparedDocuments, scores: Tensor, mode: Hardness) -> Tensor:
         """Return what hardness adds to logits, (B, n)."""
-        if self.hardness_mode is None:
-            return scores.new_zeros(())
         mined, label = documents.at(documents.mined), documents.labels()
         of_others = ~(mined | label)
         weighs = {"in_batch_negatives": of_others, "hard_negatives": mined, "all_negatives": ~label}
-        return self.hardness_strength * scores.detach() * weighs[self.hardness_mode]
+        return self.hardness_strength * scores.detach() * weighs[mode]
 
-    def _contrasted(self, batch: _Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield rows of this rank, what else they are compared with, and what is the same; see `contrast_queries`."""
+    def _contrasted(self, batch: Contrast) -> Iterator[tuple[Tensor, Others]]:
+        """Yield rows of this rank, and what else they are compared with; see `contrast_queries`."""
         if self.contrast_queries:
-            yield batch.queries, *batch.other_queries()
+            yield batch.queries, batch.all_queries(of="queries")
         if self.contrast_documents:
-            yield batch.positives, *batch.other_positives()
-
-
-@dataclass
-class _Batch:
-    """The rows of this rank and what they are compared with."""
-
-    queries: Tensor
-    positives: Tensor
-    negatives: InitVar[Tensor | None]
-    negative_mask: InitVar[Tensor | None]
-    keys: Keys | None
-    guide: Guide | None
-
-    def __post_init__(self, negatives: Tensor | None, negative_mask: Tensor | None) -> None:
-        check_shape("queries", self.queries, tuple(self.positives.shape))
-        self.documents = gather_documents(self.positives, negatives, negative_mask, self.keys)
-        if (guide := self.guide) is not None:
-            self.guide_vectors = gather_documents(guide.positives, guide.negatives, None, None).vectors
-            check_shape("guide.queries", guide.queries, tuple(guide.positives.shape))
-            check_shape("vectors of the guide", self.guide_vectors[:, 0], (len(self.documents.vectors),))
-
-    @functools.cached_property
-    def known(self) -> Tensor:
-        """Which documents are known positives of which query, that of its row among them, (B, n) bool."""
-        label = self.documents.labels()
-        return label if self.keys is None else label | self.keys.are_positives(self.documents)
-
-    @functools.cached_property
-    def excluded(self) -> Tensor:
-        """Which documents answer or repeat which query, (B, n) bool."""
-        return self.known if self.keys is None else self.known | self.keys.are_queries(self.documents)
-
-    def not_negatives(self) -> Tensor:
-        """Say which documents are no negatives of which query, (B, n) bool."""
-        hidden = self.excluded | ~self.documents.valid
-        if self.guide is not None:
-            hidden = hidden | self.guide.forbids(self.guide.queries, self.guide_vectors)
-        return hidden
-
-    def other_queries(self) -> tuple[Tensor, Tensor]:
-        """Return all queries, (b, d), and which are, or share a positive with, which of this rank, (B, b) bool."""
-        same = self.excluded[:, : self.documents.num_positives]
-        if self.guide is None:
-            return gather_rows({"queries": self.queries}).rows["queries"], same
-        rows = gather_rows({"queries": self.queries, "guide": self.guide.queries}).rows
-        return rows["queries"], same | self.guide.forbids(self.guide.queries, rows["guide"])
-
-    def other_positives(self) -> tuple[Tensor, Tensor]:
-        """Return all positives, (b, d), and which of them answer which query of this rank, (B, b) bool."""
-        number = self.documents.num_positives
-        same = self.excluded[:, :number]
-        if self.guide is not None:
-            same = same | self.guide.forbids(self.guide.positives, self.guide_vectors[:number])
-        return self.documents.vectors[:number], same
+            yield batch.positives, batch.all_positives()
 
 
 @checked
@@ -239,8 +251,10 @@ def cross_batch_loss(
     negatives: Tensor | None = None,
     *,
     negative_mask: Tensor | None = None,
+    negative_weights: Tensor | None = None,
+    weights: Tensor | None = None,
     keys: Keys | None = None,
-    guide: Guide | None = None,
+    guide: Guide | OwnScores | None = None,
     step: AtLeastZero = 0,
     **options: Any,
 ) -> Tensor:
@@ -250,7 +264,8 @@ def cross_batch_loss(
         queries (`Tensor`): (B, d).
         positives (`Tensor`): (B, d).
         negatives (`Tensor`, *optional*): (B, m, d).
-        negative_mask, keys, guide, step: see `CrossBatchLoss.rows`.
+        negative_mask, negative_weights, keys, guide, step: see `CrossBatchLoss.rows`.
+        weights (`Tensor`, *optional*): (B,) of the rows.
         options: fields of `CrossBatchLoss`, such as `temperature`.
 
     Returns:
@@ -263,4 +278,14 @@ def cross_batch_loss(
         0.3133
     """
     loss = CrossBatchLoss(**options)
-    return loss(queries, positives, negatives, negative_mask=negative_mask, keys=keys, guide=guide, step=step)
+    return loss(
+        queries,
+        positives,
+        negatives,
+        negative_mask=negative_mask,
+        negative_weights=negative_weights,
+        weights=weights,
+        keys=keys,
+        guide=guide,
+        step=step,
+    )

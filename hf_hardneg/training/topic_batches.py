@@ -120,15 +120,15 @@ class TopicBatchSampler(Sampler[list[int]]):
                 f"topics_per_batch={topics_per_batch} of a batch of {batch_size} queries; at most one for each is "
                 "allowed. Give fewer, or larger batches."
             )
-        topic = _labels("topics", topics)
-        query = np.arange(len(topic)) if queries is None else _labels("queries", queries)
+        topic = numbered("topics", topics)
+        query = np.arange(len(topic)) if queries is None else numbered("queries", queries)
         margin = np.zeros(len(topic)) if margins is None else numbers("margins", margins).astype(np.float64)
         _check_rows(topic, query, margin, batch_size)
         self.batch_size, self.seed = batch_size, seed
         self._each = -(-batch_size // topics_per_batch)
         self._bins = margin_bins(margin, query, bins=bins)
-        self._rows = _grouped(query)
-        self._queries = _grouped(topic[[rows[0] for rows in self._rows]])
+        self._rows = grouped(query)
+        self._queries = grouped(topic[[rows[0] for rows in self._rows]])
         sizes = np.array([len(members) for members in self._queries])
         self._log_weights = np.log(sizes) if topic_weight == "size" else np.zeros(len(sizes))
 
@@ -206,7 +206,7 @@ def numbers(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def _labels(name: str, values: Any) -> np.ndarray:
+def numbered(name: str, values: Any) -> np.ndarray:
     """Number ids or texts from 0 on, (n,) int64."""
     with contextlib.suppress(TypeError, ValueError):  # values that NumPy cannot order are refused below
         if (array := np.asarray(values)).ndim == 1:
@@ -214,7 +214,7 @@ def _labels(name: str, values: Any) -> np.ndarray:
     raise DataError(f"{name} holds no ids or texts of one type; give one for each row, as a column holds them.")
 
 
-def _grouped(labels: np.ndarray) -> list[np.ndarray]:
+def grouped(labels: np.ndarray) -> list[np.ndarray]:
     """List the places of each label, ascending; labels are whole numbers from 0."""
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.cumsum(np.bincount(labels))[:-1])

@@ -42,7 +42,7 @@ class Case:
     trains_documents: bool = True
 
 
-def infonce(*, keyed=True, guided=False, **options):
+def infonce(*, keyed=True, guided=False, weighed=False, **options):
     loss = CrossBatchLoss(**options)
 
     def of(queries, positives, negatives, rows, step):
@@ -56,8 +56,10 @@ def infonce(*, keyed=True, guided=False, **options):
             negatives,
             negative_mask=rows.mask,
             keys=rows.keys() if keyed else None,
-            guide=guide if guided else None,
+            guide="own_weights" if weighed else guide if guided else None,
             step=step,
+            weights=1.0 + rows.query % 3 if weighed else None,
+            negative_weights=rows.negative % 3 / 2.0 if weighed else None,
         )
 
     return of
@@ -97,6 +99,8 @@ CASES = {
     "other_widths": Case(infonce(), widths=(None, 2)),
     "sum": Case(infonce(multi_positive="sum", mask_repeats=True)),
     "guided": Case(infonce(guided=True, contrast_queries=True, contrast_documents=True)),
+    "weighed": Case(infonce(weighed=True, multi_positive="pairs", document_to_query=True)),
+    "random": Case(infonce(multi_positive="random", document_to_query=True, guided=True)),
     "hardness": Case(infonce(hardness_mode="in_batch_negatives", hardness_strength=5.0)),
     "mixed": Case(infonce(mixing=MoCHi(n_hard=6, s1=3, s2=2, start1=0, start2=5))),
     "frozen_documents": Case(infonce(), trains_documents=False),

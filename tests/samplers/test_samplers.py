@@ -21,7 +21,7 @@ from hf_hardneg.draws import (
 )
 from hf_hardneg.errors import ConfigError, HardNegWarning
 from hf_hardneg.index.dense.dense_index import normalized
-from hf_hardneg.samplers import SAMPLERS, DistanceWeighted, Importance, SimANS, TopicNegatives, UnReMix
+from hf_hardneg.samplers import SAMPLERS, DistanceWeighted, Importance, Mixture, SimANS, TopicNegatives, UnReMix
 from hf_hardneg.samplers.base import _warn_once
 from tests.filters.test_filters import table
 from tests.worlds import encode, world
@@ -96,6 +96,26 @@ def test_contract(name):
     again = without.take(sampler.choose(without, 5, uniforms))
     assert again.doc.tolist() == candidates.take(chosen).doc.tolist()
     assert sampler.depth(5) >= 5
+
+
+def test_importance_draws_by_another_temperature_in_each_generation():
+    cooling = Importance(0.1, 0.025, 4)
+    assert [cooling.at(number).temperature for number in (0, 2, 4, 9)] == close([0.1, 0.05, 0.025, 0.025])
+    assert Importance(0.1).at(3) == Importance(0.1) and Mixture(of=cooling).at(4).of == Importance(0.025)
+    pairs, corpus = world(2)
+    known = {"encoder": encode, "known_positives": [pairs], "num_negatives": 2}
+    cooled, fixed = (
+        HardNegatives(corpus, Strategy([Dense(20)], [], sampler), **known) for sampler in (cooling, Importance(0.025))
+    )
+    queries = cooled.retrieval.reader.read(
+        {name: pa.chunked_array([pairs.data[name].combine_chunks()]) for name in pairs.column_names}
+    )
+    candidates = cooled.retrieval.search(queries)
+    chosen = [replace(miner.selection, generation=4).choose(candidates, queries).doc for miner in (cooled, fixed)]
+    assert chosen[0].tolist() == chosen[1].tolist()
+    assert chosen[0].tolist() != replace(cooled.selection, generation=1).choose(candidates, queries).doc.tolist()
+    with pytest.raises(ConfigError, match="a temperature that changes needs both"):
+        Importance(0.1, 0.02)
 
 
 def test_what_cannot_work():
@@ -325,7 +345,7 @@ def test_draws_like_another_sampler_are_warned_of_once():
         SimANS(0.4).choose(few, 5, uniforms)
     flat, narrow = (str(warning.message) for warning in caught)
     assert "SimANS(a=0.5" in flat and "almost uniformly" in flat
-    assert "Importance(temperature=0.001)" in narrow and "the same few" in narrow
+    assert "Importance(temperature=0.001" in narrow and "the same few" in narrow
 
 
 def test_the_dimension_comes_from_the_index():

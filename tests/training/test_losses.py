@@ -326,7 +326,7 @@ def test_gradient_of_hidden_and_own_documents():
     "options, error, message",
     [
         ({"similarity": "euclid"}, UnknownNameError, "cosine, dot"),
-        ({"multi_positive": "mean"}, UnknownNameError, "mask, sum"),
+        ({"multi_positive": "mean"}, UnknownNameError, "mask, pairs, random, sum"),
         ({"temperature": 0.0}, ConfigError, "a number above 0"),
         ({"hardness_strength": 5.0}, ConfigError, "Give both"),
         ({"hardness_mode": "all_negatives"}, ConfigError, "Give both"),
