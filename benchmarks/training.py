@@ -37,7 +37,7 @@ from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.store.disk import written
 from hf_hardneg.store.locks import Lock
-from hf_hardneg.training import LiveModel, Refresher
+from hf_hardneg.training import LiveModel, Refresher, Schedule
 from hf_hardneg.training.comparison.ranking_task import RankingTask
 from hf_hardneg.training.comparison.trainees import whole_model_of
 from hf_hardneg.training.comparison.trials import Course, orders, steps_of
@@ -234,7 +234,7 @@ def refreshed(bench, trainee, epoch):
     with tempfile.TemporaryDirectory() as folder:
         options = {"num_negatives": NEGATIVES, "columns": COLUMNS, "warm_start": None}
         refresher = Refresher(bench.train, bench.corpus, DEFAULT, encoder=live, directory=folder, **options)
-        refresher.refresh(1, step=1)
+        refresher.at(1, Schedule(every=1))
         return [row["negatives"] for row in bench.train.with_transform(refresher.negatives)]
 
 

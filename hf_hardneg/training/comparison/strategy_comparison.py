@@ -151,14 +151,16 @@ class StrategyComparison:
         new = ~self.shared
         if len(self.lines) == 1 or len(self.equals) == len(self.lines) or new.all() or new.sum() < 2:
             return ""
+        gain, low, _ = paired_difference(self.best.ndcg[new], self.untrained[new])
+        end = f" Nor is training shown to help them: {gain:+.4f}." if low <= 0 else ""
         said = f" Of {int(new.sum()):,} of these queries no answer was trained on"
         tests = paired_tests(np.stack([line.ndcg[new] for line in self.lines], axis=1))
         below = [line for line, p in zip(self.lines, tests.p[0], strict=True) if p < SURE]
         if any(line.ndcg[new].mean() > self.best.ndcg[new].mean() for line in below):
-            return f"{said}, and there {self.best.name} is not the best."
+            return f"{said}, and there {self.best.name} is not the best.{end}"
         if below:
-            return f"{said}, and there it is above {', '.join(line.name for line in below)} too."
-        return f"{said}, and there the data show no difference."
+            return f"{said}, and there it is above {', '.join(line.name for line in below)} too.{end}"
+        return f"{said}, and there the data show no difference.{end}"
 
     def _new(self, ndcg: np.ndarray) -> str:
         return "" if self.shared.all() else f"{ndcg[~self.shared].mean():.4f}"

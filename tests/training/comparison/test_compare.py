@@ -192,6 +192,8 @@ def test_what_is_recommended_and_how_sure_it_is():
     clear = result_of({"a": 0.6, "b": 0.3, NO_NEGATIVES: 0.2})
     assert clear.recommendation.startswith("Take a: better than every other. a is above b by 0.")
     assert "no answer was trained on, and there it is above b, no mined negatives too." in clear.recommendation
+    assert "Nor is" not in clear.recommendation
+    assert "Nor is training shown to help them: +0.0000." in replace(clear, untrained=clear.best.ndcg).recommendation
     tied = result_of({"slow": 0.605, "b": 0.6, NO_NEGATIVES: 0.2})
     assert tied.recommendation.startswith("No difference that the data can show between ")
     assert "means must differ by 0.0" in tied.recommendation and "do not show that mined" not in tied.recommendation
