@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-PASSES = 5
+PASSES = 2
 """Over all rows, at most, to exchange them."""
 
 
@@ -138,8 +138,9 @@ def refine(graph, rows, community, members, sizes, order):
         order (`np.ndarray`): (n,) in which order rows are looked at.
     """
     starts, others, links = graph
-    pull = np.zeros(len(sizes), np.int64)
+    pull, looked_at_by = np.zeros(len(sizes), np.int64), np.full(len(sizes), -1, np.int64)
     for _ in range(PASSES):
+        looked_at_by[:] = -1
         exchanged = 0
         for row in order:
             home, best, most = community[row], -1, 0
@@ -147,7 +148,8 @@ def refine(graph, rows, community, members, sizes, order):
                 pull[community[others[i]]] += links[i]
             for i in range(starts[row], starts[row + 1]):
                 away = community[others[i]]
-                if away != home and pull[away] > pull[home]:
+                if away != home and pull[away] > pull[home] and looked_at_by[away] != row:
+                    looked_at_by[away] = row
                     for k in range(sizes[away]):
                         other = members[away, k]
                         gain = _gain(row, other, pull, community, graph)

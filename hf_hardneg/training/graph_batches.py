@@ -250,8 +250,9 @@ class Lists:
     @classmethod
     def of(cls, owner: np.ndarray, values: np.ndarray, count: int) -> Lists:
         """Return the different values under each of `count` owners."""
-        pairs = np.unique(np.stack([owner, values]), axis=1) if len(owner) else np.zeros((2, 0), np.int64)
-        return cls(np.searchsorted(pairs[0], np.arange(count + 1)), pairs[1])
+        width = int(values.max(initial=0)) + 1
+        owners, different = np.divmod(np.unique(owner * width + values), width)
+        return cls(np.searchsorted(owners, np.arange(count + 1)), different)
 
     def split(self) -> list[np.ndarray]:
         """Return each list."""
@@ -298,11 +299,12 @@ def _graph(leads: tuple[np.ndarray, np.ndarray], brings: Lists, known: Lists, qu
     lead, step = spread(np.minimum(sizes, ROWS_OF_DOCUMENT))
     start = uniforms_of_keys(seed, "graph#lead", row.astype(np.uint64), document.astype(np.uint64)) * sizes
     place = owners.starts[document[lead]] + (start.astype(np.int64)[lead] + step) % np.maximum(sizes[lead], 1)
-    ends = np.stack([row[lead], owners.values[place]])
-    both, links = np.unique(np.concatenate([ends, ends[::-1]], axis=1), axis=1, return_counts=True)
-    apart = both[0] != both[1]
-    both, links = both[:, apart], links[apart]
-    return Graph(np.searchsorted(both[0], np.arange(count + 1)), both[1], links)
+    first, second = row[lead], owners.values[place]
+    apart = first != second
+    first, second = first[apart], second[apart]
+    pairs, links = np.unique(np.concatenate([first * count + second, second * count + first]), return_counts=True)
+    ends, others = np.divmod(pairs, max(count, 1))
+    return Graph(np.searchsorted(ends, np.arange(count + 1)), others, links)
 
 
 def _place_within(labels: np.ndarray) -> np.ndarray:
