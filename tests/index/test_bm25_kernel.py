@@ -49,13 +49,13 @@ def postings_of(matrix, share=2):
 
 
 def oracle(matrix, queries, limits):
-    """Hits of each query: float32 sums in the order of the terms, ties by row."""
+    """Hits of each query of (term, factor): float32 sums in the order of the terms, ties by row."""
     hits = []
     for number, (terms, k) in enumerate(zip(queries, limits, strict=True)):
         scores = {}
-        for term in terms:
+        for term, factor in terms:
             for row in np.flatnonzero(~np.isnan(matrix[:, term])):
-                scores[int(row)] = np.float32(scores.get(int(row), np.float32(0)) + matrix[row, term])
+                scores[int(row)] = scores.get(int(row), np.float32(0)) + np.float32(factor) * matrix[row, term]
         best = sorted(scores, key=lambda row: (-scores[row], row))[:k]
         hits += [(number, row, scores[row]) for row in best]
     return hits
@@ -76,32 +76,45 @@ def worlds(draw):
     matrix = np.where(random.random(matrix.shape) < density, matrix, np.nan).astype(np.float32)
     queries = draw(st.lists(st.lists(st.integers(0, terms - 1), max_size=9), max_size=5))
     limits = draw(st.lists(st.sampled_from([0, 1, 2, 16, 33, 900]), min_size=len(queries), max_size=len(queries)))
-    return matrix, queries, limits, draw(st.sampled_from(WINDOWS)), draw(st.sampled_from([0, 2, 1000]))
+    size = sum(map(len, queries))
+    factors = {
+        "none": np.ones(size),
+        "tied": random.choice([0.0, 0.25, 1.0], size=size),
+        "apart": random.exponential(size=size) * random.choice([1e-3, 1, 30], size=size),
+    }[draw(st.sampled_from(["none", "tied", "apart"]))]
+    terms = kernel.Terms(
+        np.array([term for query in queries for term in query], np.int64),
+        factors.astype(np.float32),
+        np.cumsum([0, *map(len, queries)]),
+    )
+    return matrix, terms, limits, draw(st.sampled_from(WINDOWS)), draw(st.sampled_from([0, 2, 1000]))
 
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(worlds())
 def test_search_equals_summing_everything(world):
-    matrix, queries, limits, window, share = world
-    pointers = np.cumsum([0, *map(len, queries)])
+    matrix, terms, limits, window, share = world
     postings = postings_of(matrix, share)
-    flat = kernel.ordered(np.array([term for terms in queries for term in terms], np.int64), pointers, postings)
-    queries = [flat[first:end].tolist() for first, end in itertools.pairwise(pointers)]
-    found = kernel.search(flat, pointers, np.array(limits, np.int64), postings, window)
+    terms = kernel.ordered(terms, postings)
+    pairs = list(zip(terms.flat, terms.factors, strict=True))
+    queries = [pairs[first:end] for first, end in itertools.pairwise(terms.pointers)]
+    found = kernel.search(terms, np.array(limits, np.int64), postings, window)
     expected = oracle(matrix, queries, limits)
     assert list(zip(*(part.tolist() for part in found), strict=True)) == [(q, d, float(s)) for q, d, s in expected]
     query, rows = found[0], found[1]
-    assert kernel.score_rows(flat, pointers, query, rows, postings).tolist() == found[2].tolist()
+    assert kernel.score_rows(terms, query, rows, postings).tolist() == found[2].tolist()
 
 
-def test_terms_are_ordered_by_bitmap_then_largest_weight_then_number():
+def test_terms_are_ordered_by_bitmap_then_what_they_add_then_number():
     matrix = np.full((8, 5), np.nan, np.float32)
     for term, (having, weight) in enumerate([(8, 3), (1, 1), (1, 2), (8, 4), (1, 2)]):
         matrix[:having, term] = weight
     flat = np.array([0, 1, 2, 3, 4, 4, 3, 0, 2])
-    ordered = kernel.ordered(flat, np.array([0, 5, 5, 9]), postings_of(matrix))
-    assert ordered.tolist() == [2, 4, 1, 3, 0, 2, 4, 3, 0]
+    factors = np.array([1, 1, 1, 1, 1, 1, 1, 2, 0.25], np.float32)
+    ordered = kernel.ordered(kernel.Terms(flat, factors, np.array([0, 5, 5, 9])), postings_of(matrix))
+    assert ordered.flat.tolist() == [2, 4, 1, 3, 0, 4, 2, 0, 3]
+    assert ordered.factors.tolist() == [1, 1, 1, 1, 1, 1, 0.25, 2, 1]
 
 
 @settings(max_examples=40, deadline=None)
@@ -181,8 +194,8 @@ def test_documents_that_share_only_a_term_without_weight_come_last(tmp_path):
     config = BM25Config(variant="atire", tokenizer=PLAIN)
     corpus = open_corpus(Dataset.from_dict({"text": texts}), cache_dir=str(tmp_path))
     index = bm25_index.BM25Index(directory=bm25_index.build_bm25(corpus, config), config=config)
-    postings, terms = bm25_index._opened(index.directory).postings, index.terms(["aa cc aa"]).flat
-    _, doc, score = kernel.search(terms, np.array([0, 3]), np.array([3]), postings, 64)
+    postings, terms = bm25_index._opened(index.directory).postings, index.terms(["aa cc aa"])
+    _, doc, score = kernel.search(terms, np.array([3]), postings, 64)
     assert doc.tolist() == [3, 0, 1]
     assert score[0] > 0 and score[1:].tolist() == [0, 0]
 

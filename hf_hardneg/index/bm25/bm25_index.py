@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,11 +22,11 @@ from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.identity import identify
 from hf_hardneg.index.bm25 import building, kernel
 from hf_hardneg.index.bm25.consistency import inconsistency
-from hf_hardneg.index.bm25.kernel import Postings
+from hf_hardneg.index.bm25.kernel import Postings, Terms
+from hf_hardneg.index.bm25.searching import best_of, scores_of
 from hf_hardneg.index.bm25.vocabulary import Vocabulary, open_vocabulary
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.hits import Hits
-from hf_hardneg.runtime.process import in_threads, threads
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.mapped_memory import drop
 from hf_hardneg.store.named_files import take_over
@@ -35,10 +34,6 @@ from hf_hardneg.text.analysis import tokenizer_digest
 
 LAYOUT = 4
 """Of the files on disk, and of the order in which a score is summed."""
-
-PIECES = 4
-PAIRS = 10_000
-"""Parts of a batch for each thread; some queries cost more than others."""
 
 
 def build_bm25(corpus: Corpus, config: BM25Config, counts: Sequence[Path] = ()) -> Path:
@@ -70,21 +65,6 @@ def bm25_parameters(corpus: Corpus, config: BM25Config) -> dict[str, Any]:
     return parameters
 
 
-class Terms(NamedTuple):
-    """Known terms of n texts, repeated as they repeat.
-
-    `flat` int64 ids of all texts; `pointers` (n + 1,) int64, where each text's begin.
-    """
-
-    flat: np.ndarray
-    pointers: np.ndarray
-
-    def of(self, first: int, last: int) -> Terms:
-        """The terms of texts `first` to `last`, which is left out."""
-        pointers = self.pointers[first : last + 1]
-        return Terms(self.flat[pointers[0] : pointers[-1]], pointers - pointers[0])
-
-
 @dataclass(frozen=True, kw_only=True)
 class BM25Index:
     """An opened-on-demand BM25 index; pickles as its path.
@@ -105,8 +85,7 @@ class BM25Index:
     def terms(self, texts: list[str]) -> Terms:
         """Known terms of texts, as ids, in the order in which their weights are summed, whatever that of the words."""
         postings, vocabulary, _ = _opened(self.directory)
-        flat, pointers = _known(vocabulary, [self.config.tokenizer(text) for text in texts])
-        return Terms(kernel.ordered(flat, pointers, postings), pointers)
+        return kernel.ordered(_known(vocabulary, [self.config.tokenizer(text) for text in texts]), postings)
 
     def search(self, texts: list[str], k: np.ndarray) -> Hits:
         """The best documents of each query that share at least one term with it.
@@ -115,29 +94,11 @@ class BM25Index:
             texts (`list[str]`): n queries.
             k (`np.ndarray`): (n,) int64, how many at most, for each query.
         """
-        postings, terms, workers = _opened(self.directory).postings, self.terms(texts), threads()
-        pieces = min(PIECES * workers, len(texts) // 16) if workers > 1 else 1
-        bounds = np.linspace(0, len(texts), max(pieces, 1) + 1, dtype=np.int64)
-
-        def run(first: int, last: int) -> Hits:
-            flat, pointers = terms.of(first, last)
-            query, doc, score = kernel.search(flat, pointers, k[first:last], postings, kernel.WINDOW)
-            return Hits(query + first, doc, score)
-
-        if pieces <= 1:
-            return run(0, len(texts))
-        with ThreadPoolExecutor(workers) as pool:
-            hits = list(pool.map(run, bounds[:-1], bounds[1:]))
-        return Hits(*map(np.concatenate, zip(*hits, strict=True)))
+        return best_of(_opened(self.directory).postings, self.terms(texts), k)
 
     def score_rows(self, texts: list[str], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Scores of chosen (query, corpus row) pairs, (n,) float32, equal to those `search` gives."""
-        terms, postings = self.terms(texts), _opened(self.directory).postings
-
-        def part(pairs: slice) -> np.ndarray:
-            return kernel.score_rows(*terms, query[pairs], rows[pairs], postings)
-
-        return np.concatenate(in_threads(part, len(rows), at_least=PAIRS))
+        return scores_of(_opened(self.directory).postings, self.terms(texts), query, rows)
 
     def score_texts(self, texts: list[str], query: np.ndarray, documents: list[str]) -> np.ndarray:
         """Scores of chosen (query, text) pairs, (n,) float32, with the corpus' statistics."""
@@ -160,7 +121,8 @@ def _known(vocabulary: Vocabulary, texts: list[Sequence[str]]) -> Terms:
     ids = vocabulary.ids(list(chain.from_iterable(texts)))
     ends = np.cumsum([0, *map(len, texts)])
     known = ids >= 0
-    return Terms(ids[known], np.concatenate([[0], np.cumsum(known)])[ends])
+    flat = ids[known]
+    return Terms(flat, np.ones(len(flat), np.float32), np.concatenate([[0], np.cumsum(known)])[ends])
 
 
 def _with_owner(terms: Terms) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,7 @@
-"""The search kernels of BM25: exact top k over memory-mapped postings, without reading most of them.
+"""The search kernels of BM25 and of sparse vectors: exact top k over memory-mapped postings, without reading most.
+
+A document's score is the sum over the query's terms of the factor of the term in the query, which is 1 for BM25, and
+its weight in the document. Each product is rounded to float32, in the bounds as in the sums.
 
 Documents are taken in windows that stay in the cache. `bar` is a score that a document must reach: at first the
 largest k-th weight of any query term, then the k-th best score so far. The last terms whose largest weights cannot
@@ -132,27 +135,48 @@ def _place_in_bitmap(bits, before, doc):
     return before[doc >> 6] + np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-def ordered(flat: np.ndarray, pointers: np.ndarray, postings: Postings) -> np.ndarray:
-    """The terms of each query in the order that `search` expects: those without a bitmap first, then largest weights.
+class Terms(NamedTuple):
+    """The terms of n queries.
+
+    `flat` (m,) int64 ids of all queries, repeated as they repeat; `factors` (m,) float32 what the weights of each are
+    multiplied by, not below 0; `pointers` (n + 1,) int64, where each query's terms begin.
+    """
+
+    flat: np.ndarray
+    factors: np.ndarray
+    pointers: np.ndarray
+
+    def of(self, first: int, last: int) -> Terms:
+        """The terms of queries `first` to `last`, which is left out."""
+        pointers = self.pointers[first : last + 1]
+        inside = slice(pointers[0], pointers[-1])
+        return Terms(self.flat[inside], self.factors[inside], pointers - pointers[0])
+
+
+def ordered(terms: Terms, postings: Postings) -> Terms:
+    """The terms of each query in the order that `search` expects: those without a bitmap first, then what adds most.
 
     Args:
-        flat (`np.ndarray`), pointers (`np.ndarray`): see `search`; in any order.
+        terms (`Terms`): in any order.
         postings (`Postings`): the index.
     """
+    flat, factors, pointers = terms
     query = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
     common = np.isin(flat, postings.common)
-    return flat[np.lexsort((flat, -postings.largest[flat, 0], common, query))]
+    order = np.lexsort((flat, -factors * postings.largest[flat, 0], common, query))
+    return Terms(flat[order], factors[order], pointers)
 
 
 class Query(NamedTuple):
     """The n terms of a query, in their order: first those without a bitmap, `rare` of them.
 
-    `terms` (n,) int64; `slots` (n,) int64, row of the bitmap or -1; `largest` (n,) float64, a term's largest weight;
-    `rest` (n + 1,) float64, what the terms from each on can add at most; `low` and `high` (n,) int64, the postings
-    inside the window.
+    `terms` (n,) int64 and `factors` (n,) float32 as in `Terms`; `slots` (n,) int64, row of the bitmap or -1; `largest`
+    (n,) float64, what a term adds at most; `rest` (n + 1,) float64, what the terms from each on add at most; `low` and
+    `high` (n,) int64, the postings inside the window.
     """
 
     terms: np.ndarray
+    factors: np.ndarray
     slots: np.ndarray
     rare: int
     largest: np.ndarray
@@ -175,14 +199,16 @@ class Scratch(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _plan(terms, postings):
+def _plan(terms, factors, postings):
     slots = _slots(terms, postings.common)
-    largest = np.array([np.float64(postings.largest[term, 0]) for term in terms])
+    largest = np.empty(len(terms))
+    for t in range(len(terms)):
+        largest[t] = factors[t] * postings.largest[terms[t], 0]
     rest = np.zeros(len(terms) + 1)
     for t in range(len(terms) - 1, -1, -1):
         rest[t] = rest[t + 1] + largest[t]
     high = np.array([postings.starts[term] for term in terms])
-    return Query(terms, slots, (slots < 0).sum(), largest, rest, high.copy(), high)
+    return Query(terms, factors, slots, (slots < 0).sum(), largest, rest, high.copy(), high)
 
 
 @njit(cache=True, nogil=True)
@@ -196,22 +222,22 @@ def _slots(terms, common):
 
 
 @njit(cache=True, nogil=True)
-def _first_bar(terms, k, largest):
-    """A score that at least `k` documents reach: the largest k-th weight of any term, 0 where none is known."""
+def _first_bar(terms, factors, k, largest):
+    """A score that at least `k` documents reach: what any term adds to its k-th, 0 where none is known."""
     column = np.searchsorted(np.array(RANKS), k)
     bar = np.float32(0)
     if column < len(RANKS):
-        for term in terms:
-            bar = max(bar, largest[term, column])
+        for t in range(len(terms)):
+            bar = max(bar, factors[t] * largest[terms[t], column])
     return bar
 
 
 @njit(cache=True, nogil=True)
-def _may_reach(terms, largest, least):
-    """Whether a document can score `least`: no more than the largest weights of all terms together."""
+def _may_reach(terms, factors, largest, least):
+    """Whether a document can score `least`: no more than what all terms add at most."""
     most = 0.0
-    for term in terms:
-        most += largest[term, 0]
+    for t in range(len(terms)):
+        most += factors[t] * largest[terms[t], 0]
     return len(terms) > 0 and most * (1 + ROUNDING * len(terms)) >= least
 
 
@@ -230,25 +256,25 @@ def _enter(query, postings, needed, stop):
 
 
 @njit(cache=True, nogil=True)
-def _walk(postings, low, high, start, scratch, count):
-    """Add a term's weights to the scores of a window; lists documents that had none."""
+def _walk(postings, low, high, factor, start, scratch, count):
+    """Add a term's weights by its factor to the scores of a window; lists documents that had none."""
     scores, touched = scratch.scores, scratch.touched
     for j in range(low, high):
         local = np.uint32(postings.rows[j] - start)
         score = scores[local]
         touched[count] = local
         count += score < 0
-        scores[local] = max(score, np.float32(0)) + postings.weights[j]
+        scores[local] = max(score, np.float32(0)) + factor * postings.weights[j]
     return count
 
 
 @njit(cache=True, nogil=True)
-def _add(postings, low, high, start, scores):
-    """Add a term's weights to documents that have a score."""
+def _add(postings, low, high, factor, start, scores):
+    """Add a term's weights by its factor to documents that have a score."""
     for j in range(low, high):
         local = np.uint32(postings.rows[j] - start)
         score = scores[local]
-        scores[local] = score + postings.weights[j] if score >= 0 else score
+        scores[local] = score + factor * postings.weights[j] if score >= 0 else score
 
 
 @njit(cache=True, nogil=True)
@@ -267,7 +293,7 @@ def _take(scratch, count, need):
 
 @njit(cache=True, nogil=True)
 def _probe(bits, start, scratch, count, largest, need):
-    """Let the candidates that have a common term have its largest weight; keep those that reach `need`."""
+    """Let the candidates that have a common term have the most it adds; keep those that reach `need`."""
     _, touched, partial, most = scratch
     kept = 0
     for i in range(count):
@@ -281,13 +307,13 @@ def _probe(bits, start, scratch, count, largest, need):
 
 
 @njit(cache=True, nogil=True)
-def _add_common(postings, slot, first, start, scratch, count):
-    """Add a common term's weights, which begin at `first`, to the candidates that have it."""
+def _add_common(postings, slot, first, factor, start, scratch, count):
+    """Add a common term's weights, which begin at `first`, by its factor to the candidates that have it."""
     bits, before = postings.bits[slot], postings.before[slot]
     for i in range(count):
         place = _place_in_bitmap(bits, before, np.int64(start + scratch.touched[i]))
         if place >= 0:
-            scratch.partial[i] += postings.weights[first + place]
+            scratch.partial[i] += factor * postings.weights[first + place]
 
 
 @njit(cache=True, nogil=True)
@@ -295,27 +321,28 @@ def _score_window(query, postings, needed, start, floor, scratch):
     """Exact scores of the documents of a window that can reach `floor`; returns how many are in `scratch`."""
     count, n = 0, len(query.terms)
     for t in range(needed):
-        count = _walk(postings, query.low[t], query.high[t], start, scratch, count)
+        count = _walk(postings, query.low[t], query.high[t], query.factors[t], start, scratch, count)
     if not count:
         return 0
     for t in range(needed, query.rare):
-        _add(postings, query.low[t], query.high[t], start, scratch.scores)
+        _add(postings, query.low[t], query.high[t], query.factors[t], start, scratch.scores)
     probed = max(needed, query.rare)
     count = _take(scratch, count, np.float32(floor - query.rest[probed]))
     for t in range(probed, n):
         largest, need = np.float32(query.largest[t]), np.float32(floor - query.rest[t + 1])
         count = _probe(postings.bits[query.slots[t]], start, scratch, count, largest, need)
     for t in range(probed, n):
-        _add_common(postings, query.slots[t], postings.starts[query.terms[t]], start, scratch, count)
+        first = postings.starts[query.terms[t]]
+        _add_common(postings, query.slots[t], first, query.factors[t], start, scratch, count)
     return count
 
 
 @njit(cache=True, nogil=True)
-def _best(terms, k, least, postings, scratch, best_scores, best_docs):
+def _best(terms, factors, k, least, postings, scratch, best_scores, best_docs):
     """Write the `k` best documents of a query that score `least` or more, best first; returns how many there are."""
-    query = _plan(terms, postings)
+    query = _plan(terms, factors, postings)
     slack = ROUNDING * len(terms) * query.rest[0]
-    bar = max(least, _first_bar(terms, k, postings.largest))
+    bar = max(least, _first_bar(terms, factors, k, postings.largest))
     size, needed, window = 0, len(terms), len(scratch.scores)
     for start in range(0, postings.documents, window):
         while needed and query.rest[needed - 1] < bar - slack:
@@ -332,18 +359,17 @@ def _best(terms, k, least, postings, scratch, best_scores, best_docs):
     return size
 
 
-def search(flat: np.ndarray, pointers: np.ndarray, k: np.ndarray, postings: Postings, window: int):
+def search(terms: Terms, k: np.ndarray, postings: Postings, window: int):
     """The best documents of each query that share a term with it; see `search_above`."""
-    return search_above(flat, pointers, k, np.zeros(len(pointers) - 1, np.float32), postings, window)
+    return search_above(terms, k, np.zeros(len(terms.pointers) - 1, np.float32), postings, window)
 
 
 @njit(cache=True, nogil=True)
-def search_above(flat, pointers, k, least, postings, window):
+def search_above(terms, k, least, postings, window):
     """The best documents of each query that share a term with it, sorted by (query, -score, document).
 
     Args:
-        flat (`np.ndarray`): int64 terms of all n queries, `ordered`.
-        pointers (`np.ndarray`): (n + 1,) int64, where each query's terms begin.
+        terms (`Terms`): of n queries, `ordered`.
         k (`np.ndarray`): (n,) int64, how many at most.
         least (`np.ndarray`): (n,) float32, scores below which no document is wanted.
         postings (`Postings`): the index.
@@ -352,6 +378,7 @@ def search_above(flat, pointers, k, least, postings, window):
     Returns:
         query (m,) int64, document (m,) int64 and score (m,) float32.
     """
+    flat, factors, pointers = terms
     limits = np.minimum(k, postings.documents)
     room = limits.sum()
     out_query, out_doc, out_score = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
@@ -359,24 +386,26 @@ def search_above(flat, pointers, k, least, postings, window):
     scratch = Scratch(np.full(window, NONE), np.empty(window + 1, np.uint32), partial, most)
     filled = 0
     for q in range(len(pointers) - 1):
-        terms = flat[pointers[q] : pointers[q + 1]]
-        if limits[q] and _may_reach(terms, postings.largest, least[q]):
-            size = _best(terms, limits[q], least[q], postings, scratch, out_score[filled:], out_doc[filled:])
+        first, last = pointers[q], pointers[q + 1]
+        asked, by = flat[first:last], factors[first:last]
+        if limits[q] and _may_reach(asked, by, postings.largest, least[q]):
+            size = _best(asked, by, limits[q], least[q], postings, scratch, out_score[filled:], out_doc[filled:])
             out_query[filled : filled + size] = q
             filled += size
     return out_query[:filled], out_doc[:filled], out_score[:filled]
 
 
 @njit(cache=True, nogil=True)
-def score_rows(flat, pointers, query, rows, postings):
+def score_rows(terms, query, rows, postings):
     """Scores (query, document) pairs as `search` does, (m,) float32.
 
     Args:
-        flat (`np.ndarray`), pointers (`np.ndarray`): see `search`.
+        terms (`Terms`): see `search_above`.
         query (`np.ndarray`): (m,) int64 positions of queries.
         rows (`np.ndarray`): (m,) int64 documents.
         postings (`Postings`): the index.
     """
+    flat, factors, pointers = terms
     scores = np.zeros(len(rows), np.float32)
     for i in range(len(rows)):
         for position in range(pointers[query[i]], pointers[query[i] + 1]):
@@ -384,5 +413,5 @@ def score_rows(flat, pointers, query, rows, postings):
             low, high = postings.starts[term], postings.starts[term + 1]
             place = low + np.searchsorted(postings.rows[low:high], rows[i])
             if place < high and postings.rows[place] == rows[i]:
-                scores[i] += postings.weights[place]
+                scores[i] += factors[position] * postings.weights[place]
     return scores

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,17 +13,17 @@ import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.corpus.documents import Corpus
-from hf_hardneg.index.bm25 import building, kernel
-from hf_hardneg.index.bm25.bm25_index import PAIRS, PIECES, Terms, bm25_parameters
+from hf_hardneg.index.bm25 import building
+from hf_hardneg.index.bm25.bm25_index import bm25_parameters
 from hf_hardneg.index.bm25.building import SHARE
 from hf_hardneg.index.bm25.consistency import inconsistency
-from hf_hardneg.index.bm25.kernel import Postings
+from hf_hardneg.index.bm25.kernel import Postings, Terms
 from hf_hardneg.index.bm25.partitioning import FIRST, HAVING, HIGHEST, SCHEMA, prefix_of, write_parts
+from hf_hardneg.index.bm25.searching import best_of, scores_of
 from hf_hardneg.index.bm25.vocabulary import Vocabulary, open_vocabulary
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.index.running_best import RunningBest
-from hf_hardneg.runtime.process import in_threads, threads
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.mapped_memory import drop
 
@@ -98,7 +97,7 @@ class PartitionedBM25:
         for part, first in enumerate(bounds[:-1]):
             opened = _opened(self.directory, part)
             if opened is not None:
-                best.add(_search_part(opened, _local(part, asked), k, best.least()), first)
+                best.add(best_of(opened.postings, _local(part, asked), k, best.least()), first)
         return best.hits()
 
     def score_rows(self, texts: list[str], query: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -110,7 +109,7 @@ class PartitionedBM25:
             opened, here = _opened(self.directory, int(part)), np.flatnonzero(of_part == part)
             if opened is not None:
                 pairs = query[here], rows[here] - bounds[part]
-                scores[here] = _score_part(opened, _local(int(part), asked), *pairs)
+                scores[here] = scores_of(opened.postings, _local(int(part), asked), *pairs)
         return scores
 
     def score_texts(self, texts: list[str], query: np.ndarray, documents: list[str]) -> np.ndarray:
@@ -162,35 +161,8 @@ def _local(part: int, asked: AskedWords) -> Terms:
     """The terms of the texts that a part has, by their ids there."""
     ids = asked.ids[part][asked.flat]
     known = ids >= 0
-    return Terms(ids[known], np.concatenate([[0], np.cumsum(known)])[asked.pointers])
-
-
-def _search_part(opened: OpenedPart, terms: Terms, k: np.ndarray, least: np.ndarray) -> Hits:
-    workers, size = threads(), len(terms.pointers) - 1
-    pieces = min(PIECES * workers, size // 16) if workers > 1 else 1
-    bounds = np.linspace(0, size, max(pieces, 1) + 1, dtype=np.int64)
-
-    def run(first: int, last: int) -> Hits:
-        pointers = terms.pointers[first : last + 1]
-        flat = terms.flat[pointers[0] : pointers[-1]]
-        postings, inside = opened.postings, slice(first, last)
-        query, doc, score = kernel.search_above(
-            flat, pointers - pointers[0], k[inside], least[inside], postings, kernel.WINDOW
-        )
-        return Hits(query + first, doc, score)
-
-    if pieces <= 1:
-        return run(0, size)
-    with ThreadPoolExecutor(workers) as pool:
-        hits = list(pool.map(run, bounds[:-1], bounds[1:]))
-    return Hits(*map(np.concatenate, zip(*hits, strict=True)))
-
-
-def _score_part(opened: OpenedPart, terms: Terms, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    def score(pairs: slice) -> np.ndarray:
-        return kernel.score_rows(*terms, query[pairs], rows[pairs], opened.postings)
-
-    return np.concatenate(in_threads(score, len(rows), at_least=PAIRS))
+    flat = ids[known]
+    return Terms(flat, np.ones(len(flat), np.float32), np.concatenate([[0], np.cumsum(known)])[asked.pointers])
 
 
 @functools.lru_cache(maxsize=1024)
