@@ -33,6 +33,7 @@ from hf_hardneg.retrievers import Hybrid as Hybrid
 from hf_hardneg.retrievers import Random as Random
 from hf_hardneg.retrievers import Reranked as Reranked
 from hf_hardneg.retrievers import Retriever as Retriever
+from hf_hardneg.retrievers import Sparse as Sparse
 from hf_hardneg.retrievers.attach import attach_bm25 as attach_bm25
 from hf_hardneg.retrievers.attach import attach_dense as attach_dense
 from hf_hardneg.samplers import DistanceWeighted as DistanceWeighted

@@ -50,7 +50,8 @@ class HardNegatives:
         strategy (`str` or `Strategy`, *optional*): a name, a chain such as `"margin+rank_zone"`, or parts; by default
             `"bm25"`, and over a document store its search.
         num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
-        encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts.
+        encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts;
+            for `"splade"` and `Sparse()` a sparse encoder, see `Sparse`.
         cross_encoder (*optional*): the model of a denoiser, see `load_cross_encoder`; one that is given is always used:
             where the strategy has no `Denoised`, it is the last filter.
         safeguards (`bool`, defaults to `True`): whether a strategy given by name first removes what is likely an
@@ -132,7 +133,7 @@ class HardNegatives:
             columns=in_order(documents.columns),
             encoder=encoder,
             cross_encoder=cross_encoder,
-            index=store if index is None and store is not None and strategy.uses_vectors else index,
+            index=store if index is None and store is not None and strategy.takes_dense else index,
             known_positives=known_positives,
             cache_dir=self.cache_dir,
         )

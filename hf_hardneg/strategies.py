@@ -21,7 +21,7 @@ from hf_hardneg.filters import (
     SemiHard,
     TooSimilar,
 )
-from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever, check_retrievers
+from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever, Sparse, check_retrievers
 from hf_hardneg.runtime.arguments import AtLeastOne, check_parts, checked
 from hf_hardneg.samplers import (
     SAMPLERS,
@@ -71,6 +71,7 @@ class Strategy:
         check_parts([self.sampler], "sampler", "choose", "Top()")
         check_parts(self.signals, "signal", "uses_vectors", "PoolShare(SecondScore())")
         self._check_served(self.retriever)
+        self._check_encoder(self.retriever)
 
     def _check_served(self, retriever: Retriever) -> None:
         """Raise where the retriever cannot do what a part asks of it."""
@@ -81,6 +82,18 @@ class Strategy:
             raise ConfigError(
                 f"{self!r} compares with the positive's score, but {retriever.name} retrieval scores nothing that is "
                 "chosen for it. Use a bm25 or dense retriever, or drop that part."
+            )
+
+    def _check_encoder(self, retriever: Retriever) -> None:
+        """Raise where parts would take one `encoder=` for a model of dense vectors and for one of sparse ones."""
+        takers = {part.name: part.takes_sparse for part in retriever.parts if part.uses_vectors}
+        takers |= {part.name: part.takes_sparse() for part in self.signals if part.uses_vectors(retriever)}
+        if len(set(takers.values())) > 1:
+            dense, sparse = ([name for name in takers if takers[name] == kind] for kind in (False, True))
+            raise ConfigError(
+                f"{', '.join(dense)} would read the encoder= of this strategy as a model of dense vectors, "
+                f"{', '.join(sparse)} as one of sparse vectors; one of both is allowed. Name the other: "
+                "Sparse(encoder=...)."
             )
 
     def __repr__(self) -> str:
@@ -101,6 +114,18 @@ class Strategy:
         return retriever.uses_vectors or any(signal.uses_vectors(retriever) for signal in self.signals)
 
     @property
+    def takes_dense(self) -> bool:
+        """Whether documents and queries must have dense vectors."""
+        return self.uses_vectors and not self.takes_sparse
+
+    @property
+    def takes_sparse(self) -> bool:
+        """Whether the vectors that are given are sparse, and `encoder=` is a sparse encoder."""
+        retriever = self.retriever
+        parts = any(part.takes_sparse and part.uses_vectors for part in retriever.parts)
+        return parts or any(part.takes_sparse() and part.uses_vectors(retriever) for part in self.signals)
+
+    @property
     def is_ours(self) -> bool:
         """Whether no part is a class of the user's, of which nobody knows what it reads."""
         parts = (*self.retriever.parts, *self.filters, self.sampler, self._chooser, *self.signals)
@@ -110,7 +135,13 @@ class Strategy:
     def signals(self) -> tuple[Signal, ...]:
         """What filters and the sampler must know of candidates, each once."""
         stages = (*self.filters, self.sampler)
-        signals = {signal.name: signal for stage in stages for signal in getattr(stage, "signals", ())}
+        signals: dict[str, Signal] = {}
+        for signal in (signal for stage in stages for signal in getattr(stage, "signals", ())):
+            if signals.setdefault(signal.name, signal) != signal:
+                raise ConfigError(
+                    f"Two parts of a strategy read different {signal.name!r}: a signal of that name is kept once. Give "
+                    "both the same view=, or drop one."
+                )
         return tuple(signals.values())
 
     @property
@@ -201,6 +232,12 @@ NAMED: dict[str, NamedStrategy] = {
     "dense": NamedStrategy(
         Strategy([Dense()]), "the nearest vectors", "ANCE's candidates, [2007.00808](https://arxiv.org/abs/2007.00808)"
     ),
+    "splade": NamedStrategy(
+        Strategy([Sparse()]),
+        "the best by learned sparse vectors, of 100",
+        "SPLADE, [2109.10086](https://arxiv.org/abs/2109.10086)",
+        needs="sparse encoder or vectors",
+    ),
     "margin": NamedStrategy(
         Strategy([Dense()], [RankWindow(10, 200), AbsoluteMargin(0.05)]),
         "the nearest of ranks 10 to 200 without `s + 0.05 > s+`",
@@ -283,6 +320,7 @@ STRATEGIES: dict[str, Strategy] = {name: entry.strategy for name, entry in NAMED
 _OTHER_NAMES = {
     "bm25": "static_bm25 lexical sparse_static",
     "dense": "topk naive_topk",
+    "splade": "sparse learned_sparse",
     "denoised": "ce_denoise rocketqa",
     "positive_aware": "nv_retriever topk_percpos contrastors",
     "absolute_margin": "topk_marginpos",
@@ -387,11 +425,12 @@ def _last(samplers: Sequence[Sampler]) -> Sampler:
 
 
 def safeguards_of(retriever: Retriever) -> tuple[Filter, ...]:
-    """The `SAFEGUARDS` that a retriever serves: none where nothing is scored, the second view beside vectors."""
+    """The `SAFEGUARDS` that a retriever serves: none where nothing is scored, the second view where a model encodes."""
     if retriever.score_kind == "none":
         return ()
     similar = (TooSimilar(),) if retriever.can_score else ()
-    return (NearQuery(), *similar, *((Disagreement(),) if retriever.has_vectors else ()))
+    learned = retriever.has_vectors or retriever.score_kind == "sparse"
+    return (NearQuery(), *similar, *((Disagreement(),) if learned else ()))
 
 
 def _part(name_or_alias: str) -> Strategy:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
+from transformers import BertForMaskedLM
 
 from tests.models.test_encoder import tiny
+from tests.models.test_model_identity import small_body
 from tests.worlds import world
 
 pytestmark = pytest.mark.slow
@@ -49,6 +51,12 @@ def test_accelerate_and_its_resumption(tmp_path):
 def test_sentence_transformers(tmp_path):
     _, model = tiny(tmp_path)
     assert "3 generations of negatives" in run("train_sentence_transformers.py", model, tmp_path / "out", *REFRESHED)
+
+
+def test_sparse(tmp_path):
+    model = small_body(tmp_path / "masked", BertForMaskedLM)
+    printed = run("train_sparse.py", model, tmp_path / "out", "--refresh-every", "4", "--steps", "5")
+    assert "1 generations of negatives" in printed
 
 
 def test_lightning(tmp_path):

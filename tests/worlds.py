@@ -1,6 +1,7 @@
 """Small corpora with every trap in them, and vectors that depend on the text alone."""
 
 import re
+from collections import Counter
 from hashlib import blake2b
 
 import numpy as np
@@ -8,7 +9,7 @@ from datasets import Dataset
 
 from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
 from hf_hardneg.filters import AbsoluteMargin, Denoised, Disagreement, NearDuplicate
-from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random
+from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Sparse
 from hf_hardneg.samplers import (
     DistanceWeighted,
     Importance,
@@ -38,6 +39,16 @@ def encode(texts):
 encode.digest = "bag of words"
 
 
+def weigh(texts):
+    """A {word: weight} for each text; a weight depends on the word, and on how often it is there."""
+    counts = [Counter(re.findall(r"\w+", text.lower())) for text in texts]
+    weights = {word: (blake2b(word.encode()).digest()[0] + 1) / 100 for each in counts for word in each}
+    return [{word: weights[word] * count**0.5 for word, count in each.items()} for each in counts]
+
+
+weigh.digest = "weighted words"
+
+
 def shared_words(queries, documents):
     """Logits that grow with the words a query and a document share."""
     words = ([set(text.lower().split()) for text in texts] for texts in (queries, documents))
@@ -50,6 +61,7 @@ shared_words.kind, shared_words.digest = "ce_logit", "shared words"
 SMALL = {
     "bm25": Strategy([BM25(20)]),
     "dense": STRATEGIES["dense"],
+    "splade": Strategy([Sparse(20)]),
     "margin": Strategy([Dense()], [RankWindow(1, 20), AbsoluteMargin(0.02)]),
     "positive_aware": Strategy([Dense()], [RelativeMargin(0.02)]),
     "semi_hard": Strategy([Dense(20)], [SemiHard(0.5)]),
@@ -70,6 +82,9 @@ SMALL = {
     "safe bm25": resolve("bm25"),
     "safe dense": resolve("dense"),
     "safe hybrid": resolve("hybrid"),
+    "safe splade": resolve("splade"),
+    "bm25 and sparse vectors": Strategy([BM25(20), Sparse(20)]),
+    "bm25 where sparse vectors disagree": Strategy([BM25(20)], [Disagreement(0.8, 10, view=Sparse())], Uniform()),
     "bm25 where vectors disagree": Strategy([BM25(20)], [Disagreement(0.8, 10), NearDuplicate(0.5)], Uniform()),
     "bm25+positive_aware+rank_zone": Strategy([BM25(20)], [RelativeMargin(0.0)], RankZone(1, 15)),
 }
@@ -102,4 +117,6 @@ def world(seed, documents=60, queries=12):
 
 def needed(strategy, **options):
     """Options with the encoder, where a strategy looks at one."""
-    return {"encoder": encode, **options} if resolve(strategy).uses_vectors else options
+    resolved = resolve(strategy)
+    encoder = weigh if resolved.takes_sparse else encode
+    return {"encoder": encoder, **options} if resolved.uses_vectors else options

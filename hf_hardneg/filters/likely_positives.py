@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
 
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.filters.base import Filter
+from hf_hardneg.retrievers import Retriever
 from hf_hardneg.runtime.arguments import Checked, Name, Range, ShareAboveZero
 from hf_hardneg.signals import (
     POOL,
@@ -69,11 +70,27 @@ class TooSimilar(_InPool):
 class Disagreement(_InPool):
     """Remove what a second retriever ranks high too: an unlabelled positive is near in both views.
 
-    The second view of a dense or hybrid strategy is BM25; that of BM25 is dense, and needs vectors.
+    The second view of a dense, sparse or hybrid strategy is BM25; that of BM25 is dense, and needs vectors.
+
+    Args:
+        view (`Retriever`, *optional*): another second view, such as `Sparse(encoder=...)`.
     """
 
+    view: Retriever | None = None
     name: ClassVar[str] = "disagreement"
-    signal: ClassVar[Signal] = SecondScore()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        SecondScore(self.view)
+
+    @property
+    def signal(self) -> Signal:  # type: ignore[override]
+        """The score in the second view."""
+        return SecondScore(self.view)
+
+    def fitted(self) -> Disagreement:
+        """The same, the encoder of its view only named."""
+        return self if self.view is None else replace(self, view=self.view.fitted())
 
 
 @dataclass(frozen=True)

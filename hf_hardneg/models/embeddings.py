@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,6 @@ from hf_hardneg.corpus.batches import matrix
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.errors import ConfigError, StoreError
 from hf_hardneg.identity import UNIDENTIFIED
-from hf_hardneg.models.encoder import Encoder
 from hf_hardneg.models.model_names import model_name
 from hf_hardneg.runtime.progress import bar
 from hf_hardneg.runtime.ranks import launched_ranks
@@ -68,7 +67,9 @@ class CorpusVectors:
         13
     """
 
-    def __init__(self, corpus: Corpus, encoder: Encoder, half_above: int | None = None) -> None:
+    kind: ClassVar[kinds.Kind] = kinds.VECTORS
+
+    def __init__(self, corpus: Corpus, encoder: Any, half_above: int | None = None) -> None:
         self.corpus, self.encoder, self.ranks = corpus, encoder, launched_ranks()
         self.half_above = HALF_ABOVE if half_above is None else half_above
         if self.ranks.world > 1 and encoder.digest.startswith(UNIDENTIFIED):
@@ -87,7 +88,7 @@ class CorpusVectors:
         if self.ranks.rank == 0 and not self._asked and error is None:
             self.ranks.decided(False)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[Any]:
         if self.ranks.rank == 0 and not self._asked:
             self._asked = self.ranks.decided(True)
             self._encode()
@@ -140,7 +141,7 @@ class CorpusVectors:
 
     @functools.cached_property
     def _shards(self) -> Shards:
-        folder = directories.place(self.corpus.cache, kinds.VECTORS, self.content)
+        folder = directories.place(self.corpus.cache, self.kind, self.content)
         return Shards(folder=folder, count=len(self._texts.first), size=SHARD, half_above=self.half_above)
 
     def _encode(self) -> None:
@@ -170,16 +171,32 @@ class CorpusVectors:
                 logger.debug("rank %d encoded shard %d", self.ranks.rank, number)
                 progress.update(sizes[number])
 
-    def _encoded(self, numbers: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+    def _encoded(self, numbers: list[int]) -> Iterator[tuple[int, Any]]:
         """Yield the vectors of some shards, on the workers of an engine in any order."""
         texts = (self.corpus.texts(self._texts.first[self._shards.positions(number)]) for number in numbers)
         if workers_elsewhere():
-            encode, tables = functools.partial(_vectors, self.encoder), (pa.table({"text": each}) for each in texts)
+            encode, tables = functools.partial(self._table, self.encoder), (pa.table({"text": each}) for each in texts)
             for place, table in map_elsewhere(encode, tables, desc="Encoding corpus"):
-                yield numbers[place], matrix(table["vector"])
+                yield numbers[place], self._of_table(table)
         else:
             for number, each in zip(numbers, texts, strict=True):
-                yield number, self.encoder.encode(each.to_pylist(), kind="document")
+                yield number, self._encode_texts(self.encoder, each.to_pylist())
+
+    @staticmethod
+    def _encode_texts(encoder: Any, texts: list[str]) -> Any:
+        """Encode documents."""
+        return encoder.encode(texts, kind="document")
+
+    @classmethod
+    def _table(cls, encoder: Any, texts: pa.Table) -> pa.Table:
+        """Encode the documents in a table of texts, to a table of vectors."""
+        vectors = np.ascontiguousarray(cls._encode_texts(encoder, texts["text"].to_pylist()), np.float32)
+        return pa.table({"vector": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), vectors.shape[1])})
+
+    @staticmethod
+    def _of_table(table: pa.Table) -> Any:
+        """The vectors in such a table."""
+        return matrix(table["vector"])
 
 
 class _Texts(NamedTuple):
@@ -188,12 +205,6 @@ class _Texts(NamedTuple):
     first: np.ndarray
     place: np.ndarray
     digest: str
-
-
-def _vectors(encoder: Encoder, texts: pa.Table) -> pa.Table:
-    """Encode the documents in a table of texts, to a table of vectors."""
-    vectors = np.ascontiguousarray(encoder.encode(texts["text"].to_pylist(), kind="document"), np.float32)
-    return pa.table({"vector": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), vectors.shape[1])})
 
 
 def _distinct(corpus: Corpus) -> _Texts:
@@ -220,6 +231,7 @@ class Shards:
     count: int
     size: int
     half_above: int
+    kind: ClassVar[kinds.Kind] = kinds.VECTORS
 
     def __len__(self) -> int:
         return -(-self.count // self.size)
@@ -245,11 +257,15 @@ class Shards:
     def _is_whole(self, number: int, path: Path) -> bool:
         positions = self.positions(number)
         try:
-            return is_intact(path) and len(_mapped(path)) == positions.stop - positions.start
+            return is_intact(path) and self._held(path) == positions.stop - positions.start
         except (OSError, ValueError):
             return False
 
-    def publish(self, number: int, vectors: np.ndarray) -> None:
+    def _held(self, path: Path) -> int:
+        """How many vectors are in a shard."""
+        return len(_mapped(path))
+
+    def publish(self, number: int, vectors: Any) -> None:
         """Write a shard, all of it or nothing.
 
         Args:
@@ -267,24 +283,37 @@ class Shards:
 
     def describe(self, origin: Mapping[str, Any], about: Mapping[str, str]) -> None:
         """Write the manifest, once any shard is there: where the vectors come from, and how they are stored."""
-        first = _mapped(next(iter(self.paths().values())))
-        layout = {"count": self.count, "shard": self.size, "width": first.shape[1], "dtype": str(first.dtype)}
-        describe(self.folder, Manifest(kind=kinds.VECTORS.name, parameters={**origin, **layout}, files={}, about=about))
+        layout = {"count": self.count, "shard": self.size, **self._layout(next(iter(self.paths().values())))}
+        parameters = {**origin, **layout}
+        describe(self.folder, Manifest(kind=self.kind.name, parameters=parameters, files={}, about=about))
 
-    def gather(self, positions: np.ndarray) -> np.ndarray:
+    def _layout(self, path: Path) -> dict[str, Any]:
+        """How the vectors in a shard are stored."""
+        first = _mapped(path)
+        return {"width": first.shape[1], "dtype": str(first.dtype)}
+
+    def needed(self, positions: np.ndarray) -> dict[int, Path]:
+        """The shards of the vectors at some positions, by number.
+
+        Raises:
+            StoreError: one is missing.
+        """
+        paths = self.paths()
+        numbers = np.unique(positions // self.size).tolist()
+        if missing := [number for number in numbers if number not in paths]:
+            raise StoreError(
+                f"Shard {missing[0]} of the vectors in {self.folder} is missing here. All processes must see one "
+                "cache_dir= (on several nodes: a shared file system); run again to encode what is missing."
+            )
+        return {number: paths[number] for number in numbers}
+
+    def gather(self, positions: np.ndarray) -> Any:
         """Read the vectors at some positions, (n, d) float32.
 
         Raises:
             StoreError: a shard is missing.
         """
-        paths, parts = self.paths(), {}
-        for number in np.unique(positions // self.size):
-            if number not in paths:
-                raise StoreError(
-                    f"Shard {number} of the vectors in {self.folder} is missing here. All processes must see one "
-                    "cache_dir= (on several nodes: a shared file system); run again to encode what is missing."
-                )
-            parts[number] = _mapped(paths[number])
+        parts = {number: _mapped(path) for number, path in self.needed(positions).items()}
         block = np.empty((len(positions), next(iter(parts.values())).shape[1]), np.float32)
         for number, vectors in parts.items():
             here = positions // self.size == number

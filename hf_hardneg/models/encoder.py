@@ -23,7 +23,15 @@ from hf_hardneg.arrays.vectors import checked_vectors
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.identity import identify
 from hf_hardneg.models import model_files
-from hf_hardneg.models.families import TEXT_ENCODERS_OF_PAIRS, UNKNOWN, check_family, family_of_folder, family_of_live
+from hf_hardneg.models.families import (
+    SPARSE_ENCODER,
+    TEXT_ENCODERS_OF_PAIRS,
+    UNKNOWN,
+    check_family,
+    family_of_folder,
+    family_of_live,
+    refuse,
+)
 from hf_hardneg.models.forward import check_device, device_here, in_order, load_model, passes
 from hf_hardneg.models.live import check_same, same_modes, saved
 from hf_hardneg.models.model_files import ModelFiles, NotCovered, Precision, read_json, read_model_files, tell_prompts
@@ -70,6 +78,8 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
     """
     if isinstance(encoder, Encoder):
         return encoder
+    if hasattr(encoder, "encode_sparse"):
+        refuse(SPARSE_ENCODER, "encoder", f"a {type(encoder).__name__}", live=True)
     check_device(device)
     if isinstance(encoder, (str, os.PathLike)):
         with model_files.described(os.fspath(encoder)):
@@ -220,13 +230,7 @@ class TransformersEncoder:
 
     def tokenized(self, texts: Sequence[str], *, kind: Kind) -> dict[str, list[list[int]]]:
         """Cut texts into tokens, to the model's length: `input_ids` and `special_tokens_mask`, a list for each text."""
-        _, tokenizer, _ = self._opened()
-        prompt = self.files.query_prompt if kind == "query" else self.files.document_prompt
-        lower = str.lower if self.files.lower_case else str
-        prepared = [lower((prompt + text).strip()) for text in texts]
-        options = {"truncation": True, "max_length": self.files.max_length, "return_special_tokens_mask": True}
-        tokens = tokenizer(prepared, **options)
-        return {name: tokens[name] for name in ("input_ids", "special_tokens_mask")}
+        return tokenized(self.files, self._opened()[1], texts, kind=kind)
 
     def vocabulary_size(self) -> int:
         """Return how many tokens the model knows; every id is smaller."""
@@ -250,6 +254,16 @@ class TransformersEncoder:
 
         ids = {"input_ids": tokens["input_ids"]}
         return passes(run, tokenizer, ids, limit=self.files.max_length, device=device)
+
+
+def tokenized(files: ModelFiles, tokenizer: Any, texts: Sequence[str], *, kind: Kind) -> dict[str, list[list[int]]]:
+    """Cut texts into tokens as a model's files say: `input_ids` and `special_tokens_mask`, a list for each text."""
+    prompt = files.query_prompt if kind == "query" else files.document_prompt
+    lower = str.lower if files.lower_case else str
+    prepared = [lower((prompt + text).strip()) for text in texts]
+    options = {"truncation": True, "max_length": files.max_length, "return_special_tokens_mask": True}
+    tokens = tokenizer(prepared, **options)
+    return {name: tokens[name] for name in ("input_ids", "special_tokens_mask")}
 
 
 def _half_precision(precision: Precision, device: str) -> AbstractContextManager[Any]:

@@ -15,8 +15,8 @@ from typing import Any, Literal, NoReturn
 from hf_hardneg.errors import ConfigError, ModelError, warn
 from hf_hardneg.models.model_files import WEIGHTS, described, modules_of, read_json
 
-Slot = Literal["encoder", "cross_encoder", "model"]
-"""The arguments that take a model; `model` is that of `LocalGenerator`."""
+Slot = Literal["encoder", "sparse", "cross_encoder", "model"]
+"""The arguments that take a model: `sparse` is `encoder=` for sparse vectors, `model` that of `LocalGenerator`."""
 
 FOLDS, LATE_INTERACTION = "folds.json", "late_interaction.json"
 TEXT_ENCODERS_OF_PAIRS = ("t5", "mt5", "umt5")
@@ -49,7 +49,8 @@ CROSS_ENCODER = Family(
 DENOISER = Family("a denoiser that train_denoiser wrote", ("cross_encoder",), "Pass it as cross_encoder=.")
 SPARSE_ENCODER = Family(
     "a sparse encoder (SPLADE), whose vectors are as wide as a vocabulary",
-    advice='Mine with "bm25", or with an encoder of one dense vector.',
+    ("sparse",),
+    'Mine with "splade", or take it as a part: Sparse(encoder=...).',
 )
 MULTI_VECTOR = Family(
     "a late-interaction model (ColBERT), which has a vector for each token",
@@ -77,7 +78,7 @@ STATIC = Family(
     "a model2vec folder without sentence-transformers' files",
     advice="Pass SentenceTransformer(modules=[StaticEmbedding.from_model2vec(folder)]).",
 )
-MASKED = Family("a masked language model", ("encoder",), "Train an encoder from it, or take a trained one.")
+MASKED = Family("a masked language model", ("encoder", "sparse"), "Train an encoder from it, or take a trained one.")
 CAUSAL = Family("a causal language model", ("encoder", "model"), "Train an encoder from it, or take a trained one.")
 TEXT_TO_TEXT = Family("an encoder-decoder", ("encoder",), "Train an encoder from it, or take a trained one.")
 DPR = Family("one half of a DPR pair", advice="Pass a callable list[str] -> (n, d) for it, or another encoder.")
@@ -103,11 +104,13 @@ MARKS = (
 """Files that tell a family by themselves."""
 TAKES = {
     "encoder": "a model of one vector for each text",
+    "sparse": "a sparse encoder, such as SPLADE,",
     "cross_encoder": "a trained cross-encoder",
     "model": "a causal language model",
 }
 INSTEAD = {
     "encoder": "",
+    "sparse": 'Mine with "dense", or give a SparseEncoder, a masked language model trained as one, or a callable.',
     "cross_encoder": "It has no trained head to score pairs; train one from it with `hf-hardneg train-denoiser`.",
     "model": "Give a text-generation model of transformers, or serve the model and use EndpointGenerator.",
 }
@@ -243,7 +246,8 @@ def check_family(family: Family, slot: Slot, what: str, *, live: bool = False) -
 
 def refuse(family: Family, slot: Slot, what: str, *, live: bool = False) -> NoReturn:
     """Raise the error of `check_family`."""
-    elsewhere = slot == "model" or (slot == "cross_encoder" and "encoder" in family.slots)
+    elsewhere = slot == "model" or (slot in ("cross_encoder", "sparse") and "encoder" in family.slots)
+    argument, advice = "encoder" if slot == "sparse" else slot, INSTEAD[slot] if elsewhere else family.advice
     raise (ConfigError if live else ModelError)(
-        f"{slot}= got {what}, {family.name}; {TAKES[slot]} is allowed. {INSTEAD[slot] if elsewhere else family.advice}"
+        f"{argument}= got {what}, {family.name}; {TAKES[slot]} is allowed. {advice}"
     )

@@ -8,7 +8,7 @@ import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -129,7 +129,7 @@ def content_digests(folder: str, *, leave_out: Sequence[str] = ()) -> dict[str, 
 def module_digests(folder: str) -> dict[str, str]:
     """Return these digests of a folder of sentence-transformers, with the folders of all its modules and their code."""
     root = Path(folder)
-    modules = modules_of(root)
+    modules = modules_within(root)
     paths = [path for pattern in (*PATTERNS[:-1], "*.py") for path in root.glob(pattern)]
     paths += [path for module in modules if module["path"] for path in (root / module["path"]).rglob("*")]
     return _digests(root, paths, ())
@@ -188,16 +188,25 @@ def read_model_files(name: str) -> ModelFiles:
     settings = read_json(root / "config_sentence_transformers.json", default={})
     if not is_plain(weights, PLAIN_TEXT):
         raise not_covered(name, f"settings of its own in sentence_bert_config.json of {weights}")
+    files = plain_files(weights, settings)
+    normalize = kinds[2:] == ["Normalize"]
+    return replace(files, pooling=pooling, normalize=normalize, truncate_dim=settings.get("truncate_dim"))
+
+
+def plain_files(weights: Path, settings: dict[str, Any]) -> ModelFiles:
+    """What the files beside the weights of a model say of the texts it takes: prompts, length, lower case.
+
+    Args:
+        weights (`Path`): the folder of the transformers model.
+        settings (`dict`): of sentence-transformers, where there are any.
+    """
     query, document = _prompts(settings)
     return ModelFiles(
         folder=str(weights),
-        pooling=pooling,
-        normalize=kinds[2:] == ["Normalize"],
         query_prompt=query,
         document_prompt=document,
         max_length=longest_input(weights),
         lower_case=bool(_limits(weights).get("do_lower_case")),
-        truncate_dim=settings.get("truncate_dim"),
     )
 
 
@@ -333,7 +342,29 @@ def modules_of(folder: Path) -> list[dict[str, str]]:
         ModelError: the list cannot be read, or names a place outside the folder.
     """
     path = folder / "modules.json"
-    modules = read_json(path, default=[])
+    modules: list[dict[str, str]] = read_json(path, default=[])
+    _check_modules(path, modules)
+    return modules
+
+
+def modules_within(folder: Path) -> list[dict[str, str]]:
+    """List these modules, and those that a router among them sends queries or documents to.
+
+    Raises:
+        ModelError: as `modules_of`.
+    """
+    modules = modules_of(folder)
+    for module in modules:
+        inside = Path(module["path"])
+        path = folder / inside / "router_config.json"
+        routed = read_json(path, default={}).get("types") or {}
+        within = [{"type": kind, "path": str(name)} for name, kind in routed.items()]
+        _check_modules(path, within)
+        modules = [*modules, *({**each, "path": str(inside / each["path"])} for each in within)]
+    return modules
+
+
+def _check_modules(path: Path, modules: list[Any]) -> None:
     for module in modules:
         names = [module.get("type"), module.get("path")] if isinstance(module, dict) else [None]
         if not all(isinstance(name, str) and name.isprintable() and len(name) < LONGEST_NAME for name in names):
@@ -344,7 +375,6 @@ def modules_of(folder: Path) -> list[dict[str, str]]:
                 f"{path} names {module['path'][:60]!r}, which does not lie in its folder, as modules do. Do not "
                 "load this model."
             )
-    return modules
 
 
 @contextlib.contextmanager

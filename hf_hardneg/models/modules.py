@@ -15,7 +15,7 @@ from hf_hardneg.arrays.vectors import checked_vectors
 from hf_hardneg.errors import ModelError
 from hf_hardneg.identity import identify
 from hf_hardneg.models.forward import device_here, loading
-from hf_hardneg.models.model_files import changed, has_code, module_digests, modules_of
+from hf_hardneg.models.model_files import changed, has_code, module_digests, modules_within
 from hf_hardneg.runtime.optional import require
 from hf_hardneg.store.directories import digest_of
 
@@ -37,7 +37,7 @@ def modules_digest(folder: str, *, own_code: bool = False) -> str:
     Raises:
         ModelError: it has modules of its own, and they are not wanted.
     """
-    types = [str(module["type"]) for module in modules_of(Path(folder))]
+    types = [str(module["type"]) for module in modules_within(Path(folder))]
     others = [name for name in types if not name.startswith(OURS)]
     if (others or has_code(Path(folder))) and not own_code:
         raise ModelError(
@@ -91,7 +91,7 @@ class SentenceTransformerEncoder:
     def encode(self, texts: Sequence[str], *, kind: Kind, prompt: str | None = None) -> np.ndarray:
         """Encode texts to vectors, (n, d) float32, by `encode_query` or `encode_document`, which may take a prompt."""
         device = device_here(self.device, instead=AHEAD)
-        model = _loaded(self.folder, self.digest, device, self.own_code)
+        model = loaded_modules(self.folder, self.digest, device, self.own_code)
         if not texts:
             return np.zeros_like(self.encode([""], kind=kind)[:0])
         encode = getattr(model, KINDS[kind])
@@ -100,14 +100,19 @@ class SentenceTransformerEncoder:
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(folder: str, digest: str, device: str, own_code: bool) -> Any:
+def loaded_modules(folder: str, digest: str, device: str, own_code: bool, kind: str = "SentenceTransformer") -> Any:
+    """The model in a folder, loaded once by the class of sentence-transformers that is called `kind`.
+
+    Raises:
+        ModelError: it cannot be loaded, or its files have another digest.
+    """
     module = require("sentence_transformers", extra="sentence-transformers", needed_by=f"the model at {folder}")
     if not own_code and modules_digest(folder) != digest:
         raise changed(folder)
     with loading(folder, otherwise=OTHERWISE):
-        return module.SentenceTransformer(folder, device=device, trust_remote_code=own_code)
+        return getattr(module, kind)(folder, device=device, trust_remote_code=own_code)
 
 
 def forget_modules() -> None:
     """Forget the models that this process has loaded here, so that their memory is free."""
-    _loaded.cache_clear()
+    loaded_modules.cache_clear()

@@ -11,7 +11,7 @@ from hf_hardneg.corpus.documents import id_column_of, open_corpus
 from hf_hardneg.corpus.positives import corpus_keys
 from hf_hardneg.corpus.queries import PairColumns, Reader, known_positives_of, no_ids
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.filters import ContainsAnswer, Filter, SameParent, ScoringFilter
+from hf_hardneg.filters import ContainsAnswer, Disagreement, Filter, SameParent, ScoringFilter
 from hf_hardneg.identity import identify, is_of_user
 from hf_hardneg.models.scorers import PairScorer
 from hf_hardneg.pipeline.filtering import Aggregate, Filtering, MissingPositive
@@ -85,6 +85,9 @@ def stages_of(strategy: Strategy, inputs: Inputs, rules: Rules) -> Stages:
     strategy = _fitted(strategy, searcher, scorers, len(reader.corpus))
     context = Context(sources=sources, searcher=searcher, reader=reader, known=inputs.known_positives)
     signals = {signal.name: signal.bind(context) for signal in strategy.signals}
+    strategy = replace(
+        strategy, filters=[each.fitted() if isinstance(each, Disagreement) else each for each in strategy.filters]
+    )
     strict = [signal.name for stage in strategy.filters if stage.strict for signal in stage.signals]
     filtering = Filtering(
         filters=tuple(strategy.filters),
@@ -151,6 +154,11 @@ def check_vectors(strategy: Strategy, options: Mapping[str, Any]) -> None:
         has_vectors = bool(of_vectors) or "vector" in columns
     if strategy.uses_vectors and not has_vectors:
         raise missing_vectors(repr(strategy))
+    if strategy.takes_sparse and options.get("index") is not None:
+        raise ConfigError(
+            f"index= brings dense vectors or words, and {strategy!r} reads sparse vectors; encoder= or columns="
+            "{'vector': ...} are allowed. Drop index=, or choose 'dense'."
+        )
     if of_vectors and not strategy.uses_vectors and strategy.is_ours and not _searches_attached(strategy, options):
         raise ConfigError(
             f"{', '.join(f'{name}=' for name in of_vectors)} would change nothing: {strategy!r} uses no vectors; "

@@ -20,6 +20,7 @@ from hf_hardneg.planning.probes import (
     QUERIES,
     EncodeRate,
     Sample,
+    SparseStand,
     Stand,
     encode_rate,
     measured,
@@ -28,8 +29,8 @@ from hf_hardneg.planning.probes import (
     search_rate,
     spread,
 )
-from hf_hardneg.retrievers import BM25, Dense, Hybrid, Retriever, Searcher, Sources, bound, dense_part
-from hf_hardneg.retrievers.attach import load
+from hf_hardneg.retrievers import BM25, Dense, Hybrid, Retriever, Searcher, Sources, Sparse, bound, dense_part
+from hf_hardneg.retrievers.attach import load, load_sparse
 from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.store import directories
 from hf_hardneg.strategies import Strategy, resolve
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_hardneg.models.encoder import Encoder
+    from hf_hardneg.models.sparse_encoder import SparseTextEncoder
 
 T = TypeVar("T")
 
@@ -55,6 +57,7 @@ CEILING = {
     "row": 2e-3,
     "bm25": 5e-9,  # a document and a query
     "dense": 1e-7,
+    "sparse": 5e-8,
     "random": 0.0,
     "asked": 0.05,  # a query that a document store answers
 }
@@ -85,7 +88,7 @@ class MiningJob:
         dataset (`Dataset`), corpus (`Corpus`): the documents, as the user has them and opened.
         strategy (`Strategy`): resolved.
         options (`Mapping`): further arguments of `HardNegatives`.
-        encoder (`Encoder`, *optional*): of a dense strategy.
+        encoder (`Encoder` or `SparseTextEncoder`, *optional*): of a strategy with vectors.
         reading, loading (`float`): seconds it took to open the corpus, and to load the model.
     """
 
@@ -93,7 +96,7 @@ class MiningJob:
     corpus: Corpus
     strategy: Strategy
     options: Mapping[str, Any]
-    encoder: Encoder | None
+    encoder: Encoder | SparseTextEncoder | None
     reading: float
     loading: float
 
@@ -104,7 +107,8 @@ class MiningJob:
         corpus, reading = measured(lambda: open_corpus(dataset, **described))
         recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
         check_vectors(recipe, options)
-        encoder, loading = measured(lambda: load(options.get("encoder"), corpus) if recipe.uses_vectors else None)
+        opening = load_sparse if recipe.takes_sparse else load
+        encoder, loading = measured(lambda: opening(options.get("encoder"), corpus) if recipe.uses_vectors else None)
         return cls(
             dataset=dataset,
             corpus=corpus,
@@ -129,7 +133,8 @@ class MiningJob:
         with contextlib.nullcontext() if opens else directories.without_building():
             searcher = _there(lambda: bound(self.strategy.unscored.retriever, sources))
             beside = self.strategy.uses_vectors and searcher is not None and not searcher.has_vectors
-            second = _there(lambda: Dense().bind(sources)) if beside else searcher
+            other: Retriever = Sparse() if self.strategy.takes_sparse else Dense()
+            second = _there(lambda: other.bind(sources)) if beside else searcher
         miner = None
         if keys is not None and searcher is not None:
             known = [*splits, *self.options.get("known_positives", ())]
@@ -139,8 +144,10 @@ class MiningJob:
         encoded = 1.0
         if second is None and vectors is None and self.encoder is not None:
             from hf_hardneg.models.embeddings import CorpusVectors
+            from hf_hardneg.models.sparse_vectors import CorpusSparseVectors
 
-            encoded = min(1.0, CorpusVectors(self.corpus, self.encoder).finished() / len(self.corpus))
+            vectors_of = CorpusSparseVectors if self.strategy.takes_sparse else CorpusVectors
+            encoded = min(1.0, vectors_of(self.corpus, self.encoder).finished() / len(self.corpus))
         return Cached(keys=keys is not None, positives=miner is not None, searcher=searcher, vectors=encoded)
 
     def _sources(self) -> Sources:
@@ -224,13 +231,15 @@ class MiningJob:
         return texts
 
     def _rate(self, kind: Literal["query", "document"], texts: list[str]) -> EncodeRate:
-        return encode_rate(cast("Encoder", self.encoder), texts, kind=kind)
+        return encode_rate(cast("Encoder | SparseTextEncoder", self.encoder), texts, kind=kind)
 
     def _stand_in(self, cached: Cached, encoded: EncodeRate | None) -> dict[str, Any]:
         """Return options for samples, with vectors that are as wide as the real ones and take no time."""
         options = {name: value for name, value in self.options.items() if name not in NOT_ON_SAMPLES}
         if not self.strategy.uses_vectors:
             return options
+        if encoded is not None and self.strategy.takes_sparse:
+            return {**options, "encoder": SparseStand(rows=encoded.vectors)}
         if encoded is not None:
             return {**options, "encoder": Stand(width=encoded.vectors.shape[1])}
         part = None if cached.searcher is None else dense_part(cached.searcher)

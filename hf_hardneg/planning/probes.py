@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arrays.sparse_rows import SparseRows
 from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.documents import Corpus, open_corpus
 from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hf_hardneg.models.encoder import Encoder
     from hf_hardneg.models.modules import Kind
     from hf_hardneg.models.scorers import PairScorer
+    from hf_hardneg.models.sparse_encoder import SparseTextEncoder
 
 T = TypeVar("T")
 
@@ -177,6 +179,22 @@ class Stand:
         return np.random.default_rng(len(texts)).random((len(texts), self.width), np.float32) - np.float32(0.5)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SparseStand:
+    """A sparse encoder for samples only: instant vectors, drawn from those that the model gave.
+
+    Args:
+        rows (`SparseRows`): of some texts.
+    """
+
+    rows: SparseRows
+    digest: str = "stands in for a sparse model in a sample"
+
+    def encode_sparse(self, texts: Sequence[str], *, kind: Kind) -> SparseRows:
+        """Draw vectors of texts at random."""
+        return self.rows[np.random.default_rng(len(texts)).integers(len(self.rows), size=len(texts))]
+
+
 @dataclass
 class _Peak:
     """The most memory this process held, watched from a thread."""
@@ -266,23 +284,26 @@ def stratified(sizes: np.ndarray, strata: int, each: int) -> np.ndarray:
     return np.concatenate([order[start : min(start + each, end)] for start, end in zip(starts, edges[1:], strict=True)])
 
 
-def encode_rate(encoder: Encoder, texts: Sequence[str], *, kind: Kind, seconds: float = ENCODE_SECONDS) -> EncodeRate:
+def encode_rate(
+    encoder: Encoder | SparseTextEncoder, texts: Sequence[str], *, kind: Kind, seconds: float = ENCODE_SECONDS
+) -> EncodeRate:
     """Measure how fast an encoder is on texts like these.
 
     Args:
-        encoder (`Encoder`): the model.
+        encoder (`Encoder` or `SparseTextEncoder`): the model.
         texts (`Sequence[str]`): a sample of what is to be encoded.
         kind (`str`): `"query"` or `"document"`.
         seconds (`float`): about how long to encode.
     """
+    encode: Any = getattr(encoder, "encode_sparse", None) or getattr(encoder, "encode")  # noqa: B009
     sizes = np.array([len(text.encode()) for text in texts])
     middle = [texts[row] for row in np.argsort(sizes, kind="stable")[len(sizes) // 2 :][:2]]
-    _, first = measured(lambda: encoder.encode(middle, kind=kind))
-    _, pilot = measured(lambda: encoder.encode(middle, kind=kind))
+    _, first = measured(lambda: encode(middle, kind=kind))
+    _, pilot = measured(lambda: encode(middle, kind=kind))
     affordable = seconds / REPEATS * len(middle) / max(pilot.charged, 1e-6)
     each = int(np.clip(affordable / STRATA, 1, PER_STRATUM))
     chosen = [texts[row] for row in stratified(sizes, min(STRATA, max(1, int(affordable))), each)]
-    vectors, cost = repeated(lambda: encoder.encode(chosen, kind=kind))
+    vectors, cost = repeated(lambda: encode(chosen, kind=kind))
     count = len(chosen)
     return EncodeRate(
         load=max(first.wall - pilot.wall, 0.0),

@@ -30,7 +30,7 @@ CLASSES: dict[str, Any] = {
 """The only classes that are written and read."""
 STORES = {driver.__name__: driver for driver in DRIVERS.values()}
 LEFT_OUT = {
-    **{"Denoised": ("model", "device"), "Dense": ("sample", "device"), "Reranked": ("model",)},
+    **{"Denoised": ("model", "device"), "Dense": ("sample", "device"), "Reranked": ("model",), "Sparse": ("encoder",)},
     **{name: tuple({part.name for part in fields(driver)} - {"depth", "recall"}) for name, driver in STORES.items()},
 }
 """Arguments that are no plain values, or name what lies on this machine: no recipe writes or chooses them."""

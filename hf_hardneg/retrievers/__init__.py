@@ -13,6 +13,7 @@ from hf_hardneg.retrievers.dense_searcher import DenseSearcher, dense_index, den
 from hf_hardneg.retrievers.hybrid import Hybrid, HybridSearcher, fused
 from hf_hardneg.retrievers.random import Random, RandomSearcher
 from hf_hardneg.retrievers.reranked import Reranked, RerankedSearcher
+from hf_hardneg.retrievers.sparse import Sparse, SparseSearcher
 
 __all__ = [
     "BM25",
@@ -30,6 +31,8 @@ __all__ = [
     "Retriever",
     "Searcher",
     "Sources",
+    "Sparse",
+    "SparseSearcher",
     "bound",
     "check_retrievers",
     "dense_index",
@@ -42,6 +45,7 @@ __all__ = [
 RETRIEVERS: dict[str, type[Retriever]] = {
     "bm25": BM25,
     "dense": Dense,
+    "sparse": Sparse,
     "random": Random,
     "hybrid": Hybrid,
     "reranked": Reranked,

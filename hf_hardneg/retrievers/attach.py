@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_hardneg.models.encoder import Encoder
+    from hf_hardneg.models.sparse_encoder import SparseTextEncoder
 
 ENCODE_BLOCK = 1024
 
@@ -99,6 +100,15 @@ def load(encoder: Any, corpus: Corpus) -> Encoder | None:
     from hf_hardneg.models.encoder import load_encoder
 
     return load_encoder(encoder, cache_dir=corpus.cache)
+
+
+def load_sparse(encoder: Any, corpus: Corpus) -> SparseTextEncoder | None:
+    """The sparse encoder behind a Hub id, path, model or callable; `None` for none."""
+    if encoder is None:
+        return None
+    from hf_hardneg.models.sparse_encoder import load_sparse_encoder
+
+    return load_sparse_encoder(encoder, cache_dir=corpus.cache)
 
 
 def index_corpus(

@@ -170,6 +170,7 @@ class Retriever(ABC):
         has_vectors (`bool`, defaults to `False`): whether its searcher has vectors of documents.
         uses_vectors (`bool`, defaults to `False`): whether it is built from what `encoder=`, `vector_column=` or
             `index=` give.
+        takes_sparse (`bool`, defaults to `False`): whether those are sparse vectors, and `encoder=` a sparse encoder.
         scored_depth (`int`, defaults to 0): how many documents of a query it scores with a cross-encoder.
         searches_elsewhere (`bool`, defaults to `False`): whether what it searches is there already and holds this very
             corpus, so that it cannot be tried on a part of it.
@@ -199,6 +200,10 @@ class Retriever(ABC):
             """Whether it is built from vectors that are given."""
 
         @property
+        def takes_sparse(self) -> bool:
+            """Whether those are sparse."""
+
+        @property
         def scored_depth(self) -> int:
             """How many documents of a query it scores with a cross-encoder."""
 
@@ -208,7 +213,7 @@ class Retriever(ABC):
 
     else:
         depth, can_score, has_vectors, uses_vectors, scored_depth = None, False, False, False, 0
-        searches_elsewhere = False
+        searches_elsewhere, takes_sparse = False, False
 
     @property
     def parts(self) -> tuple[Retriever, ...]:
@@ -285,9 +290,9 @@ def rows_of(prepared: Any, rows: np.ndarray) -> Any:
     """What a searcher prepared, of some queries alone.
 
     Args:
-        prepared (`list`, `np.ndarray` or `tuple`): as `Searcher.prepare` returns it.
+        prepared (`list`, `tuple`, or what takes an array of rows in brackets): as `Searcher.prepare` returns it.
         rows (`np.ndarray`): (m,) positions of queries.
     """
     if isinstance(prepared, tuple):
         return tuple(rows_of(part, rows) for part in prepared)
-    return prepared[rows] if isinstance(prepared, np.ndarray) else [prepared[row] for row in rows]
+    return [prepared[row] for row in rows] if isinstance(prepared, list) else prepared[rows]

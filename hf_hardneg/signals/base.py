@@ -63,6 +63,10 @@ class Signal(Protocol):
         """Whether it reads vectors that `encoder=` or the like give, beside the vectors of a strategy's retriever."""
         return False
 
+    def takes_sparse(self) -> bool:
+        """Whether those vectors are sparse, and `encoder=` a sparse encoder."""
+        return False
+
     def check(self, retriever: Retriever) -> None:
         """Raise where a strategy's retriever cannot do what the signal asks of it.
 

@@ -40,6 +40,10 @@ class PoolShare(Signal):
         """Whether the ranked signal does."""
         return self.signal.uses_vectors(retriever)
 
+    def takes_sparse(self) -> bool:
+        """Whether the ranked signal does."""
+        return self.signal.takes_sparse()
+
     def check(self, retriever: Retriever) -> None:
         """See `Signal`."""
         self.signal.check(retriever)

@@ -116,6 +116,19 @@ DENSE = Kind(
     depends_on="ids and texts of the documents, their vectors, the similarity",
     renewed_by=(*CORPUS_CHANGES, "encoder"),
 )
+SPARSE_VECTORS = Kind(
+    name="sparsevectors",
+    holds="sparse vectors of the distinct texts of a corpus, in shards that survive a kill",
+    depends_on="texts of the documents, the sparse encoder",
+    renewed_by=("text", "document", "encoder"),
+    sharded=True,
+)
+SPARSE = Kind(
+    name="sparse",
+    holds="the index of the sparse vectors of a corpus",
+    depends_on="ids and texts of the documents, their sparse vectors",
+    renewed_by=(*CORPUS_CHANGES, "encoder"),
+)
 APPROXIMATE = Kind(
     name="approximate",
     holds="an approximate index over an exact one",
@@ -227,7 +240,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         *(CORPUS, KEYS, POSITIVES, PARENTS),
-        *(BM25, BM25_PARTS, VECTORS, DENSE, APPROXIMATE, RECALL, FAISS),
+        *(BM25, BM25_PARTS, VECTORS, DENSE, SPARSE_VECTORS, SPARSE, APPROXIMATE, RECALL, FAISS),
         *(TOPICS, UNCERTAINTY, SCORES),
         *(CANDIDATES, SIGNALS, NEGATIVES),
         *(ENCODER, CROSS_ENCODER, ROWS, GENERATION),

@@ -25,6 +25,7 @@ from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.models.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.models.forward import quiet_transformers
+from hf_hardneg.models.sparse_encoder import SparseCallable, SparseTextEncoder, unload_sparse
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.retrievers import dense_index
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked, fit
@@ -66,7 +67,8 @@ class Refresher:
             `positive_ids`, as for `mine`; of several splits `train`. What was read is in `refresher.pairs`.
         corpus (`Dataset` or whatever holds documents, *optional*): the documents, as for `mine`.
         strategy (`str` or `Strategy`, defaults to `"ance_offline"`): of the refreshes; one with vectors.
-        encoder (`SentenceTransformer`, `LiveModel` or callable): the model that is trained; see `snapshot`.
+        encoder (`SentenceTransformer`, `LiveModel` or callable): the model that is trained; see `snapshot`. A
+            `SparseEncoder` where the strategy is `"splade"` or has `Sparse()`.
         directory (`str`): of the generations, one for each run; all ranks must see it. While a run uses it, other
             processes are refused.
         warm_start (`str`, `Strategy` or `None`, defaults to `"bm25"`): what mines before the first refresh, without
@@ -118,7 +120,7 @@ class Refresher:
         self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
         self.options: Any = {**options, **replace(job, store=None).options}
         self._lock: Lock | None = None
-        check_encoder(encoder)
+        check_encoder(encoder, sparse=self._takes_sparse)
         self._check(warm_start)
         first = HardNegatives(self.corpus, warm_start or "random", **self._mining(self._cache))
         reader = first.selection.reader
@@ -206,12 +208,12 @@ class Refresher:
         Random states are left as they were, and so is the model.
         """
         with same_draws(), quiet_transformers():
-            encoder = snapshot(self.encoder, self._cache)
+            encoder = snapshot(self.encoder, self._cache, sparse=self._takes_sparse)
             self.ranks.agree(encoder.digest, "weights")
         self.mine(number, step=step, encoder=encoder)
 
     @checked
-    def mine(self, number: AtLeastOne, *, step: AtLeastZero, encoder: Encoder) -> None:
+    def mine(self, number: AtLeastOne, *, step: AtLeastZero, encoder: Encoder | SparseTextEncoder) -> None:
         """Mine and publish a generation with an encoder of the weights after a step, as `refresh` does."""
         with same_draws(), quiet_transformers(), writing(self.generations.directory, other="directory="):
             parameters = self._parameters(number, step, encoder)
@@ -221,6 +223,7 @@ class Refresher:
             self.ranks.wait()
         directories.check(self.generations.place(number))
         unload_models()
+        unload_sparse()
 
     @checked
     def switch(self, number: AtLeastZero) -> bool:
@@ -232,7 +235,7 @@ class Refresher:
             self.ranks.wait()
         return changes
 
-    def _mine(self, number: int, parameters: dict[str, Any], encoder: Encoder) -> None:
+    def _mine(self, number: int, parameters: dict[str, Any], encoder: Encoder | SparseTextEncoder) -> None:
         work = self.generations.directory / f".work-{number:06d}"
         work.mkdir(parents=True, exist_ok=True)
         rows = self._rows_of_corpus(number)
@@ -297,7 +300,7 @@ class Refresher:
             "none" if np.isnan(overlap) else f"{overlap:.0%}",
         )
 
-    def _parameters(self, number: int, step: int, encoder: Encoder) -> dict[str, Any]:
+    def _parameters(self, number: int, step: int, encoder: Encoder | SparseTextEncoder) -> dict[str, Any]:
         rows = chunk(len(self.pairs), self.query_chunks, number)
         return {
             "number": number,
@@ -311,9 +314,9 @@ class Refresher:
             "options": {name: repr(value) for name, value in sorted(self.options.items()) if name != "verify"},
         }
 
-    def _refuse_unchanged(self, number: int, step: int, encoder: Encoder) -> None:
+    def _refuse_unchanged(self, number: int, step: int, encoder: Encoder | SparseTextEncoder) -> None:
         """Raise for a callable whose digest stays the same while the model is trained: its vectors would be old."""
-        if number < 2 or not isinstance(encoder, CallableEncoder):
+        if number < 2 or not isinstance(encoder, CallableEncoder | SparseCallable):
             return
         before = directories.read_manifest(self.generations.place(number - 1)).parameters
         if before.get("encoder") == encoder.digest:
@@ -338,6 +341,10 @@ class Refresher:
 
     def _mining(self, cache: Path) -> dict[str, Any]:
         return {**self.options, "known_positives": [self.pairs], "cache_dir": str(cache)}
+
+    @property
+    def _takes_sparse(self) -> bool:
+        return resolve(self.strategy).takes_sparse
 
     @property
     def _cache(self) -> Path:

@@ -16,9 +16,23 @@ from accelerate.utils import extract_model_from_parallel
 
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.models.encoder import Encoder, TransformersEncoder, load_encoder, open_saved, save_live
-from hf_hardneg.models.families import BARE, family_of_live
+from hf_hardneg.models.families import (
+    BARE,
+    ENCODER,
+    SPARSE_ENCODER,
+    UNKNOWN,
+    check_family,
+    family_of_folder,
+    family_of_live,
+)
 from hf_hardneg.models.live import saved
 from hf_hardneg.models.model_files import ModelFiles, Pooling
+from hf_hardneg.models.sparse_encoder import (
+    SparseTextEncoder,
+    load_sparse_encoder,
+    open_saved_sparse,
+    save_live_sparse,
+)
 from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 from hf_hardneg.store import kinds
 from hf_hardneg.store.directories import check, parameters_of, refuse_unlisted
@@ -75,32 +89,35 @@ class LiveModel:
         return saved(bare(self.model), cache, kinds.ENCODER, tokenizer=self.tokenizer, options=options)
 
 
-def snapshot(model: Any, cache: Path) -> Encoder:
+def snapshot(model: Any, cache: Path, *, sparse: bool = False) -> Encoder | SparseTextEncoder:
     """Make an encoder of the weights that a model has now.
 
     Args:
         model (`LiveModel`, `SentenceTransformer`, `str`, `Encoder` or callable): what is trained. A callable
             `list[str] -> (n, d)` must be picklable, or have a `digest` that changes whenever its vectors do.
         cache (`Path`): where weights are saved, so that every process can load them.
+        sparse (`bool`, defaults to `False`): whether its vectors are sparse.
 
     Raises:
         ConfigError: a bare torch module, which says neither how to tokenize nor how to pool.
     """
-    check_encoder(model)
+    check_encoder(model, sparse=sparse)
     if is_live(model):
         return saved_encoder(save_weights(model, cache), device_of(model))
-    return load_encoder(model, cache_dir=cache)
+    return (load_sparse_encoder if sparse else load_encoder)(model, cache_dir=cache)
 
 
-def check_encoder(model: Any) -> None:
+def check_encoder(model: Any, *, sparse: bool = False) -> None:
     """Raise for a model that `snapshot` cannot read.
 
     Raises:
-        ConfigError: something else than a model, or a bare torch module.
+        ConfigError: something else than a model, a bare torch module, or a model of other vectors.
     """
     if is_live(model):
+        family = ENCODER if isinstance(model, LiveModel) else family_of_live(bare(model)) or UNKNOWN
+        check_family(family, "sparse" if sparse else "encoder", f"a {type(model).__name__}", live=True)
         return
-    is_named = isinstance(model, str | os.PathLike | Encoder)
+    is_named = isinstance(model, str | os.PathLike | Encoder | SparseTextEncoder)
     if isinstance(model, torch.nn.Module) or not (is_named or callable(model)):
         raise ConfigError(
             f"encoder= got a {type(model).__name__}; allowed are a SentenceTransformer, LiveModel(model=, tokenizer=, "
@@ -127,10 +144,13 @@ def device_of(model: Any) -> str:
 
 def save_weights(model: Any, cache: Path) -> Path:
     """Save a live model's weights of this moment, once under the cache, and return their folder."""
-    return model.save(cache) if isinstance(model, LiveModel) else save_live(bare(model), cache)
+    if isinstance(model, LiveModel):
+        return model.save(cache)
+    inner = bare(model)
+    return (save_live_sparse if family_of_live(inner) is SPARSE_ENCODER else save_live)(inner, cache)
 
 
-def saved_encoder(folder: Path, device: str) -> Encoder:
+def saved_encoder(folder: Path, device: str) -> Encoder | SparseTextEncoder:
     """Open the encoder that `save_weights` saved: read as any model's files where we know its modules.
 
     Raises:
@@ -140,7 +160,8 @@ def saved_encoder(folder: Path, device: str) -> Encoder:
     refuse_unlisted(folder)
     parameters = parameters_of(folder)
     if not parameters.keys() >= set(OPTIONS):
-        return open_saved(folder, device)
+        is_sparse = family_of_folder(folder / "model") is SPARSE_ENCODER
+        return (open_saved_sparse if is_sparse else open_saved)(folder, device)
     files = ModelFiles(folder=str(folder / "model"), **{name: parameters[name] for name in OPTIONS})
     return TransformersEncoder(files=files, digest=files.digest(), device=device)
 

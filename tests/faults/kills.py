@@ -80,7 +80,9 @@ WITH_WORKERS: dict[str, Callable[[Path], Dataset]] = {
     f"{name} by 2 processes": functools.partial(_mine, name, 2) for name in ("bm25", "dense", "denoised", "hybrid")
 }
 JOBS: dict[str, Callable[[Path], Dataset]] = {
-    **{name: functools.partial(_mine, name, None) for name in ("bm25", "dense", "denoised", "positive_aware")},
+    **{
+        name: functools.partial(_mine, name, None) for name in ("bm25", "dense", "splade", "denoised", "positive_aware")
+    },
     **WITH_WORKERS,
     "Dataset.map": functools.partial(_map, None),
     "written negatives": _write,

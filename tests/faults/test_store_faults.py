@@ -65,7 +65,7 @@ def _die(cache, strategy, point):
     _mine(cache, strategy)
 
 
-@pytest.mark.parametrize("strategy", ["bm25", "dense"])
+@pytest.mark.parametrize("strategy", ["bm25", "dense", "splade"])
 def test_a_build_killed_at_any_point_is_built_again(tmp_path, strategy):
     expected = _mine(tmp_path / "clean", strategy)
     context = multiprocessing.get_context("fork")
@@ -225,14 +225,14 @@ def test_a_whole_cache_is_used_where_nothing_can_be_written(tmp_path, work):
     assert said_in_child(again) == undisturbed(work)[0]
 
 
-@pytest.mark.parametrize("strategy", ["bm25", "dense"])
-def test_a_worker_that_finds_its_index_gone_says_so(tmp_path, strategy):
+@pytest.mark.parametrize(("strategy", "kind"), [("bm25", "bm25"), ("dense", "dense"), ("splade", "sparse")])
+def test_a_worker_that_finds_its_index_gone_says_so(tmp_path, strategy, kind):
     """A miner unpickled in a fresh process, after somebody cleaned the cache."""
     pairs, corpus = world(4)
     miner = HardNegatives(corpus, SMALL[strategy], **needed(SMALL[strategy]), cache_dir=str(tmp_path / "cache"))
-    for directory in (tmp_path / "cache").glob(f"{strategy}-*"):
+    for directory in (tmp_path / "cache").glob(f"{kind}-*"):
         shutil.rmtree(directory)
-    with pytest.raises(StoreError, match=f"{strategy}-.* is not there on the node .* Construct it again here"):
+    with pytest.raises(StoreError, match=f"{kind}-.* is not there on the node .* Construct it again here"):
         miner(pairs[:2])
 
 

@@ -95,7 +95,7 @@ def pairs_and_corpus():
 
 NOT_ENCODERS = {
     "reranker": "a cross-encoder, which scores pairs; a model of one vector .* Pass it as cross_encoder=",
-    "sparse": 'a sparse encoder .SPLADE.*Mine with "bm25"',
+    "sparse": 'a sparse encoder .SPLADE.*Mine with "splade"',
     "ColBERT": "a late-interaction model",
     "PyLate": "a late-interaction model",
     "MaxSim": "a late-interaction model",

@@ -14,7 +14,7 @@ from datasets.fingerprint import Hasher
 from hf_hardneg import HardNegatives, mine, plan, recipe_of, sweep
 from tests.worlds import SMALL, encode, needed, world
 
-NAMES = ["bm25", "positive_aware", "rank_zone", "random"]
+NAMES = ["bm25", "positive_aware", "rank_zone", "random", "safe splade"]
 COLUMNS = (
     "negatives",
     "negative_ids",

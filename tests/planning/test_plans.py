@@ -30,7 +30,7 @@ from hf_hardneg.planning.probes import (
 )
 from hf_hardneg.runtime.units import data_size, duration, processors
 from hf_hardneg.store.inventory import inventory, prune
-from tests.worlds import SMALL, WIDTH, encode, world
+from tests.worlds import SMALL, WIDTH, encode, needed, world
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def made_by_hand(**changes):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_plan_of_every_strategy_builds_nothing_and_changes_nothing(name, tmp_path):
     pairs, corpus = world(2)
-    options = {"encoder": encode} if SMALL[name].uses_vectors else {}
+    options = needed(SMALL[name])
     expected = mine(pairs, corpus, SMALL[name], cache_dir=str(tmp_path / "one"), **options)[:]
     made = plan(pairs, corpus, SMALL[name], cache_dir=str(tmp_path / "two"), **options)
     assert kinds(tmp_path / "two") <= {"corpus"}

@@ -86,7 +86,9 @@ def test_equal_scores_and_missing_numbers(name):
     def constant(texts):
         return np.ones((len(texts), 4), np.float32)
 
-    model = {"encoder": constant} if SMALL[name].uses_vectors else {}
+    model = needed(SMALL[name])
+    if "encoder" in model and not SMALL[name].takes_sparse:
+        model = {"encoder": constant}
     row = mine(pairs, corpus, SMALL[name], **model)[0]
     assert "a" not in row["negative_ids"]
     if name in ("dense", "bm25"):

@@ -14,11 +14,11 @@ from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.corpus.ids import named_columns
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import Denoised, Disagreement, NearQuery, TooSimilar
-from hf_hardneg.retrievers import RETRIEVERS, Dense, Reranked, Searcher, Sources, bound, rows_of, vector_part
+from hf_hardneg.retrievers import RETRIEVERS, Dense, Reranked, Searcher, Sources, Sparse, bound, rows_of, vector_part
 from hf_hardneg.samplers import TopicNegatives
 from hf_hardneg.strategies import STRATEGIES, resolve
 from tests.retrievers.toy import Nearby, NearbySearcher
-from tests.worlds import encode, shared_words, world
+from tests.worlds import encode, shared_words, weigh, world
 
 PAGE = Path(__file__).parents[2] / "docs/write_your_own_retriever.md"
 
@@ -65,6 +65,9 @@ TOYS = {toy.name: toy(embed) for toy in (Nearby, Searching, Scoring)}
 EVERY = {**{name: kind() for name, kind in RETRIEVERS.items()}, **TOYS}
 EVERY["reranked"] = Reranked(BM25(20), shared_words, depth=20)
 EVERY["reranked vectors"] = Reranked(Dense(20), shared_words, depth=20, as_probabilities=False)
+EVERY["sparse beside dense"] = Hybrid([Dense(), Sparse(encoder=weigh)])
+EVERY["sparse beside words"] = Hybrid([BM25(), Sparse()])
+EVERY["reranked sparse"] = Reranked(Sparse(20), shared_words, depth=20)
 EVERY["a union with a toy"] = Hybrid([BM25(), Searching(embed)])
 
 COMPARING = {"margin", "positive_aware", "st", "semi_hard", "simans"}
@@ -83,8 +86,9 @@ def retriever(request):
 
 
 @pytest.fixture
-def sources(rows, tmp_path):
-    return Sources(dataset=rows[1], corpus=open_corpus(rows[1], cache_dir=tmp_path), encoder=encode)
+def sources(retriever, rows, tmp_path):
+    encoder = weigh if any(part.takes_sparse and part.uses_vectors for part in retriever.parts) else encode
+    return Sources(dataset=rows[1], corpus=open_corpus(rows[1], cache_dir=tmp_path), encoder=encoder)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from hf_hardneg.engines import shards
 from hf_hardneg.filters import AbsoluteMargin, Denoised, NearDuplicate, RankWindow
 from hf_hardneg.generate import SyntheticNegatives
 from hf_hardneg.index.bm25.weights import BM25Config
-from hf_hardneg.retrievers import BM25, Dense
+from hf_hardneg.retrievers import BM25, Dense, Sparse
 from hf_hardneg.samplers import TopicNegatives, Uniform, UnReMix
 from hf_hardneg.store.kinds import CHANGES, KINDS
 from hf_hardneg.store.manifests import MANIFEST
@@ -26,7 +26,7 @@ from hf_hardneg.training import Refresher, Trials
 from tests.cross_encoders import cross_encoder
 from tests.endpoints import passage
 from tests.store.cache_page import PAGE, with_tables
-from tests.worlds import encode, shared_words, world
+from tests.worlds import encode, shared_words, weigh, world
 
 pytestmark = [
     pytest.mark.slow,
@@ -81,6 +81,10 @@ def by_vectors(depth=300, margin=0.02, **retriever):
     return {"strategy": Strategy([Dense(depth, **retriever)], [AbsoluteMargin(margin), NearDuplicate(0.5)], UnReMix())}
 
 
+def by_sparse_vectors(depth=100, last=15):
+    return {"strategy": Strategy([Sparse(depth)], [RankWindow(0, last)], Uniform(5))}
+
+
 def by_topics(topics=1):
     return {"strategy": Strategy([Dense(20)], [], TopicNegatives(topics))}
 
@@ -127,6 +131,16 @@ JOBS = {
     "approximate": (
         {**by_vectors(factory="SQ8", recall=0.5), **ENCODER},
         {**DATA_CHANGES, "threshold": by_vectors(factory="SQ8", recall=0.5, margin=0.03), "encoder": OTHER_ENCODER},
+    ),
+    "splade": (
+        {**by_sparse_vectors(), "encoder": weigh},
+        {
+            **DATA_CHANGES,
+            **NO_CHANGES,
+            "threshold": by_sparse_vectors(last=12),
+            "depth": by_sparse_vectors(depth=120),
+            "encoder": {"encoder": another(weigh, "other weights")},
+        },
     ),
     "topics": ({**by_topics(), **ENCODER}, {**DATA_CHANGES, "encoder": OTHER_ENCODER}),
     "judged": (

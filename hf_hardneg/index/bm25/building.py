@@ -10,7 +10,7 @@ straight into memory-mapped files. Memory holds the vocabulary, one batch of tex
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,19 +103,55 @@ def save_postings(
         prefix (`str`, *optional*): what the names of the files begin with.
         first (`int`, defaults to 0): the row of the first document, which is 0 in the postings.
     """
-    starts = np.concatenate([[0], np.cumsum(part.having)])
+    idf = config.idf(whole.having, whole.documents)
+
+    def blocks() -> Iterator[PostingBlock]:
+        for file in part.counts():
+            for counts in (file[start : start + CHUNK] for start in range(0, len(file), CHUNK)):
+                term, frequency, length = (counts[name] for name in ("term", "frequency", "length"))
+                weights = config.weights(idf[term], frequency, length, whole.mean_length)
+                yield PostingBlock(term, counts["row"] - np.int32(first), weights)
+
+    common = np.flatnonzero(whole.having * SHARE >= whole.documents).astype(np.int32)
+    return write_postings(directory, blocks(), part.having, common, part.documents, prefix)
+
+
+class PostingBlock(NamedTuple):
+    """Postings in any order of terms, ascending by row: `terms` (n,), `rows` (n,), `weights` (n,) float32."""
+
+    terms: np.ndarray
+    rows: np.ndarray
+    weights: np.ndarray
+
+
+def write_postings(
+    directory: Path,
+    blocks: Iterable[PostingBlock],
+    having: np.ndarray,
+    common: np.ndarray,
+    documents: int,
+    prefix: str = "",
+) -> list[str]:
+    """Sort postings by term straight into memory-mapped files, and return the names of those.
+
+    Args:
+        directory (`Path`): where to.
+        blocks (`Iterable[PostingBlock]`): all postings, rows ascending.
+        having (`np.ndarray`): (terms,) how many documents have each.
+        common (`np.ndarray`): int32, the terms that get a bitmap, ascending.
+        documents (`int`): how many there are.
+        prefix (`str`, *optional*): what the names of the files begin with.
+    """
+    starts = np.concatenate([[0], np.cumsum(having)])
     postings = int(starts[-1])
     save_array(directory / f"{prefix}{STARTS}", starts)
     weights = reserved(directory / f"{prefix}{WEIGHTS}", np.float32, (postings,))
     rows = reserved(directory / f"{prefix}{ROWS}", np.int32, (postings,))
-    idf, heads = config.idf(whole.having, whole.documents), starts[:-1].copy()
-    for file in part.counts():
-        for counts in (file[start : start + CHUNK] for start in range(0, len(file), CHUNK)):
-            values = config.weights(idf[counts["term"]], counts["frequency"], counts["length"], whole.mean_length)
-            _place(counts["term"], counts["row"] - np.int32(first), values, heads, weights, rows)
+    heads = starts[:-1].copy()
+    for block in blocks:
+        _place(block.terms, block.rows, block.weights, heads, weights, rows)
     save_array(directory / f"{prefix}{LARGEST}", _largest(weights, starts, np.array(RANKS)))
-    common = np.flatnonzero(whole.having * SHARE >= whole.documents).astype(np.int32)
-    _save_bitmaps(directory, prefix, rows, starts, common, part.documents)
+    _save_bitmaps(directory, prefix, rows, starts, common, documents)
     return [f"{prefix}{name}" for name in ARRAYS]
 
 
@@ -145,12 +181,10 @@ def _save_bitmaps(
 ) -> None:
     words = -(-documents // 64)
     save_array(directory / f"{prefix}{COMMON}", common)
-    bits = np.zeros((len(common), words), np.uint64)
-    before = np.zeros((len(common), words), np.int32)
+    bits = reserved(directory / f"{prefix}{BITS}", np.uint64, (len(common), words))
+    before = reserved(directory / f"{prefix}{BEFORE}", np.int32, (len(common), words))
     for bitmap, counts, term in zip(bits, before, common, strict=True):
         _fill_bitmap(rows[starts[term] : starts[term + 1]], bitmap, counts)
-    save_array(directory / f"{prefix}{BITS}", bits)
-    save_array(directory / f"{prefix}{BEFORE}", before)
 
 
 @njit(cache=True, nogil=True)

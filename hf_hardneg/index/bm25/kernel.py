@@ -27,6 +27,9 @@ WINDOW = 1 << 15
 RANKS = (1, 16, 32, 64, 128, 256, 512, 1024)
 """Which largest weights of a term are kept, ascending."""
 
+LISTED = 0.25
+"""Postings of a window, as a part of its documents, from which all its documents are looked at rather than a list."""
+
 ROUNDING = 2.0**-22
 """Twice what the order of a float32 sum of non-negative numbers can change, for each term, relative to the sum."""
 
@@ -269,6 +272,14 @@ def _walk(postings, low, high, factor, start, scratch, count):
 
 
 @njit(cache=True, nogil=True)
+def _walk_unlisted(postings, low, high, factor, start, scores):
+    """Add a term's weights by its factor to the scores of a window."""
+    for j in range(low, high):
+        local = np.uint32(postings.rows[j] - start)
+        scores[local] = max(scores[local], np.float32(0)) + factor * postings.weights[j]
+
+
+@njit(cache=True, nogil=True)
 def _add(postings, low, high, factor, start, scores):
     """Add a term's weights by its factor to documents that have a score."""
     for j in range(low, high):
@@ -288,6 +299,26 @@ def _take(scratch, count, need):
         scores[local] = NONE
         touched[kept], partial[kept], most[kept] = local, score, score
         kept += score >= need
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _take_all(scratch, need):
+    """Keep the documents of the whole window whose score so far is at least `need`, and clear it."""
+    scores, touched, partial, most = scratch
+    need = max(need, np.float32(0))
+    whole, least = scores.view(np.int32), np.array([need], np.float32).view(np.int32)[0]
+    kept = 0
+    for first in range(0, len(scores), 64):
+        highest = whole[first]  # as whole numbers, which order as the scores do, and compilers vectorise
+        for local in range(first, first + 64):
+            highest = max(highest, whole[local])
+        if highest >= least:
+            for local in range(first, first + 64):
+                score = scores[local]
+                touched[kept], partial[kept], most[kept] = local, score, score
+                kept += score >= need
+    scores[:] = NONE
     return kept
 
 
@@ -319,15 +350,22 @@ def _add_common(postings, slot, first, factor, start, scratch, count):
 @njit(cache=True, nogil=True)
 def _score_window(query, postings, needed, start, floor, scratch):
     """Exact scores of the documents of a window that can reach `floor`; returns how many are in `scratch`."""
-    count, n = 0, len(query.terms)
+    count, n, most = 0, len(query.terms), 0
     for t in range(needed):
-        count = _walk(postings, query.low[t], query.high[t], query.factors[t], start, scratch, count)
-    if not count:
+        most += query.high[t] - query.low[t]
+    listed = most < len(scratch.scores) * LISTED
+    for t in range(needed):
+        if listed:
+            count = _walk(postings, query.low[t], query.high[t], query.factors[t], start, scratch, count)
+        else:
+            _walk_unlisted(postings, query.low[t], query.high[t], query.factors[t], start, scratch.scores)
+    if not most:
         return 0
     for t in range(needed, query.rare):
         _add(postings, query.low[t], query.high[t], query.factors[t], start, scratch.scores)
     probed = max(needed, query.rare)
-    count = _take(scratch, count, np.float32(floor - query.rest[probed]))
+    need = np.float32(floor - query.rest[probed])
+    count = _take(scratch, count, need) if listed else _take_all(scratch, need)
     for t in range(probed, n):
         largest, need = np.float32(query.largest[t]), np.float32(floor - query.rest[t + 1])
         count = _probe(postings.bits[query.slots[t]], start, scratch, count, largest, need)
@@ -338,14 +376,14 @@ def _score_window(query, postings, needed, start, floor, scratch):
 
 
 @njit(cache=True, nogil=True)
-def _best(terms, factors, k, least, postings, scratch, best_scores, best_docs):
+def _best(terms, factors, k, least, postings, reach, scratch, best_scores, best_docs):
     """Write the `k` best documents of a query that score `least` or more, best first; returns how many there are."""
     query = _plan(terms, factors, postings)
     slack = ROUNDING * len(terms) * query.rest[0]
     bar = max(least, _first_bar(terms, factors, k, postings.largest))
     size, needed, window = 0, len(terms), len(scratch.scores)
     for start in range(0, postings.documents, window):
-        while needed and query.rest[needed - 1] < bar - slack:
+        while needed and query.rest[needed - 1] < reach * (bar - slack):
             needed -= 1
         _enter(query, postings, needed, start + window)
         count = _score_window(query, postings, needed, start, bar - slack, scratch)
@@ -361,11 +399,11 @@ def _best(terms, factors, k, least, postings, scratch, best_scores, best_docs):
 
 def search(terms: Terms, k: np.ndarray, postings: Postings, window: int):
     """The best documents of each query that share a term with it; see `search_above`."""
-    return search_above(terms, k, np.zeros(len(terms.pointers) - 1, np.float32), postings, window)
+    return search_above(terms, k, np.zeros(len(terms.pointers) - 1, np.float32), postings, window, 1.0)
 
 
 @njit(cache=True, nogil=True)
-def search_above(terms, k, least, postings, window):
+def search_above(terms, k, least, postings, window, reach):
     """The best documents of each query that share a term with it, sorted by (query, -score, document).
 
     Args:
@@ -374,6 +412,8 @@ def search_above(terms, k, least, postings, window):
         least (`np.ndarray`): (n,) float32, scores below which no document is wanted.
         postings (`Postings`): the index.
         window (`int`): documents scored together; at most 2**23.
+        reach (`float`): up to 1, which share of the bar optional terms may reach together. The less it is, the more
+            postings are read and the fewer candidates are asked for each optional term.
 
     Returns:
         query (m,) int64, document (m,) int64 and score (m,) float32.
@@ -389,7 +429,8 @@ def search_above(terms, k, least, postings, window):
         first, last = pointers[q], pointers[q + 1]
         asked, by = flat[first:last], factors[first:last]
         if limits[q] and _may_reach(asked, by, postings.largest, least[q]):
-            size = _best(asked, by, limits[q], least[q], postings, scratch, out_score[filled:], out_doc[filled:])
+            into = out_score[filled:], out_doc[filled:]
+            size = _best(asked, by, limits[q], least[q], postings, reach, scratch, *into)
             out_query[filled : filled + size] = q
             filled += size
     return out_query[:filled], out_doc[:filled], out_score[:filled]

@@ -17,7 +17,9 @@ PAIRS = 10_000
 """Pairs that are worth a thread."""
 
 
-def best_of(postings: Postings, terms: Terms, k: np.ndarray, least: np.ndarray | None = None) -> Hits:
+def best_of(
+    postings: Postings, terms: Terms, k: np.ndarray, least: np.ndarray | None = None, reach: float = 1.0
+) -> Hits:
     """The best documents of each query that share at least one term with it.
 
     Args:
@@ -25,6 +27,7 @@ def best_of(postings: Postings, terms: Terms, k: np.ndarray, least: np.ndarray |
         terms (`Terms`): of n queries, `ordered`.
         k (`np.ndarray`): (n,) int64, how many at most, for each query.
         least (`np.ndarray`, *optional*): (n,) float32, scores below which no document is wanted.
+        reach (`float`, defaults to 1.0): see `kernel.search_above`; it changes no hit.
     """
     workers, size = threads(), len(terms.pointers) - 1
     least = np.zeros(size, np.float32) if least is None else least
@@ -33,18 +36,18 @@ def best_of(postings: Postings, terms: Terms, k: np.ndarray, least: np.ndarray |
 
     def run(first: int, last: int) -> Hits:
         inside = slice(first, last)
-        found = kernel.search_above(terms.of(first, last), k[inside], least[inside], postings, kernel.WINDOW)
-        return Hits(found[0] + first, *found[1:])
+        hits = kernel.search_above(terms.of(first, last), k[inside], least[inside], postings, kernel.WINDOW, reach)
+        return Hits(hits[0] + first, *hits[1:])
 
     if pieces <= 1:
         return run(0, size)
     with ThreadPoolExecutor(workers) as pool:
-        hits = list(pool.map(run, bounds[:-1], bounds[1:]))
-    return Hits(*map(np.concatenate, zip(*hits, strict=True)))
+        parts = list(pool.map(run, bounds[:-1], bounds[1:]))
+    return Hits(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def scores_of(postings: Postings, terms: Terms, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scores of chosen (query, document) pairs, (n,) float32, equal to those of `best_of`."""
+    """Scores of chosen (query, document) pairs, (n,) float32, equal to what `best_of` gives."""
 
     def part(pairs: slice) -> np.ndarray:
         return kernel.score_rows(terms, query[pairs], rows[pairs], postings)

@@ -1,0 +1,1 @@
+"""Sparse vectors of documents, searched with the kernel of BM25."""
