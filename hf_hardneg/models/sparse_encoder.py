@@ -237,10 +237,13 @@ class SpladeEncoder:
 
     def _pooled(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Pool the logits of tokens (n, length, terms) to the weights of terms (n, terms)."""
-        weights = (logits * mask.unsqueeze(-1)).relu_().log1p_()
+        weights = (logits * mask.unsqueeze(-1)).relu_()
+        if self.pooling == "max":  # logarithms keep the order, so that those of the largest will do
+            weights = weights.amax(1)
+        weights = weights.log1p_()
         if self.activation == "log1p_relu":
             weights = weights.log1p_()
-        return weights.amax(1) if self.pooling == "max" else weights.sum(1)
+        return weights if self.pooling == "max" else weights.sum(1)
 
 
 _OPTIONS = ("query_prompt", "document_prompt", "max_length", "lower_case")

