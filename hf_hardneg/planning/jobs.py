@@ -107,6 +107,7 @@ class MiningJob:
         corpus, reading = measured(lambda: open_corpus(dataset, **described))
         recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
         check_vectors(recipe, options)
+        recipe, options = _with_one_encoder(recipe, options)
         opening = load_sparse if recipe.takes_sparse else load
         encoder, loading = measured(lambda: opening(options.get("encoder"), corpus) if recipe.uses_vectors else None)
         return cls(
@@ -317,6 +318,15 @@ def ceiling(
     seconds += CEILING["asked"] * rows * bool(asks)
     deep = max(1.0, strategy.depth(options.get("num_negatives", 4)) / 100)
     return seconds + rows * (CEILING["row"] * deep + CEILING.get(kind, CEILING["dense"]) * documents)
+
+
+def _with_one_encoder(strategy: Strategy, options: Mapping[str, Any]) -> tuple[Strategy, Mapping[str, Any]]:
+    """The strategy and options with the only model, where a sparse part names it, as `encoder=`, which is measured."""
+    named = [part for part in strategy.retrievers if isinstance(part, Sparse) and part.encoder is not None]
+    if strategy.uses_vectors or len(named) != 1:
+        return strategy, options
+    parts = [replace(part, encoder=None) if part is named[0] else part for part in strategy.retrievers]
+    return replace(strategy, retrievers=parts), {**options, "encoder": named[0].encoder}
 
 
 def _on_samples(strategy: Strategy) -> Strategy:

@@ -127,9 +127,10 @@ def test_a_stopped_encoding_goes_on(tmp_path, monkeypatch, mined):
     assert found["negative_ids"][:] == mined["negative_ids"][:]
 
 
-def test_a_plan_leaves_rows_as_they_are_and_counts_what_is_encoded(tmp_path):
-    cost = plan(PAIRS, CORPUS, PLAIN, encoder=weigh, cache_dir=str(tmp_path))
-    assert {"encode corpus", "build index", "encode queries", "search"} <= {stage.name for stage in cost.stages}
+def test_a_plan_builds_nothing_and_counts_what_is_encoded(tmp_path):
+    for strategy, options in ((PLAIN, {"encoder": weigh}), (Strategy([Sparse(20, encoder=weigh)]), {})):
+        cost = plan(PAIRS, CORPUS, strategy, **options, cache_dir=str(tmp_path))
+        assert {"encode corpus", "build index", "encode queries", "search"} <= {stage.name for stage in cost.stages}
     assert not list(tmp_path.glob("sparse*"))
     mine(PAIRS, CORPUS, PLAIN, encoder=weigh, cache_dir=str(tmp_path))
     again = {stage.name: stage for stage in plan(PAIRS, CORPUS, PLAIN, encoder=weigh, cache_dir=str(tmp_path)).stages}
