@@ -93,12 +93,15 @@ def products(rows: SparseRows, others: SparseRows, row: np.ndarray, other: np.nd
         rows, others (`SparseRows`): vectors.
         row, other (`np.ndarray`): (n,) positions in each.
     """
-    both = (part for each in (rows, others) for part in (each.pointers, each.terms, each.weights))
-    return _products(*both, np.asarray(row, np.int64), np.asarray(other, np.int64))
+    left, right = ((each.pointers, each.terms, each.weights) for each in (rows, others))
+    sums: np.ndarray = _products(left, right, np.asarray(row, np.int64), np.asarray(other, np.int64))
+    return sums
 
 
 @njit(cache=True, nogil=True)
-def _products(pointers, terms, weights, others, terms_of_others, weights_of_others, row, other):
+def _products(left, right, row, other):
+    pointers, terms, weights = left
+    others, terms_of_others, weights_of_others = right
     sums = np.zeros(len(row), np.float32)
     for pair in range(len(row)):
         i, j, total = pointers[row[pair]], others[other[pair]], 0.0

@@ -151,7 +151,7 @@ class EncodeRate:
         wall, cpu, slower (`float`): seconds per text after that, and their spread, see `Cost`.
         memory (`float`): bytes by which the process grew.
         texts (`int`): how many were encoded to learn it.
-        vectors (`np.ndarray`): of these texts, (texts, d) float32.
+        vectors (`np.ndarray` or `SparseRows`): of these texts; dense ones are (texts, d) float32.
     """
 
     load: float
@@ -160,7 +160,7 @@ class EncodeRate:
     slower: float
     memory: float
     texts: int
-    vectors: np.ndarray
+    vectors: Any
 
 
 @dataclass(frozen=True, kw_only=True)
