@@ -42,7 +42,7 @@ class Sparse(Checked, Retriever):
 
     Example:
         >>> Strategy([BM25(100), Sparse(100, encoder="org/splade")])
-        Strategy(retrievers=(BM25(), Sparse(encoder='org/splade'),), filters=(), sampler=Top())
+        Strategy(retrievers=(BM25(),Sparse(encoder='org/splade'),), filters=(), sampler=Top())
     """
 
     depth: AtLeastOne = 100
