@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,15 +62,25 @@ def stored(tables: Iterable[pa.Table], what: str, *, schema: Any = None, cache_d
 def write_tables(tables: Iterable[pa.Table], file: Path, what: str, schema: Any) -> int:
     """Write tables below each other into a file of Arrow, and return how many rows they have.
 
+    A type that only a later table tells, as where all lists of the first are empty, is the type of all.
+
     Raises:
         DataError: there are none, or later ones are of other types than the first.
     """
-    writer, rows = None, 0
-    with pa.OSFile(str(file), "wb") as sink:
+    writer, rows, is_told = None, 0, schema is not None
+    with contextlib.ExitStack() as opened:
         for table in tables:
-            schema = schema or table.schema
-            if writer is None:
-                writer = pa.ipc.new_stream(sink, schema)
+            known = schema if is_told else _with_types_of(schema or table.schema, table.schema)
+            if writer is None or known != schema:
+                schema, before = known, None if writer is None else file.with_suffix(".before")
+                opened.close()
+                if before is not None:
+                    file.rename(before)
+                writer = opened.enter_context(
+                    pa.ipc.new_stream(opened.enter_context(pa.OSFile(str(file), "wb")), schema)
+                )
+                if before is not None:
+                    _copy(before, writer, schema)
             try:
                 aligned = table.select(schema.names).cast(schema)
             except (pa.ArrowException, KeyError, ValueError) as error:
@@ -79,7 +90,32 @@ def write_tables(tables: Iterable[pa.Table], file: Path, what: str, schema: Any)
                 ) from error
             writer.write_table(aligned.combine_chunks())
             rows += len(aligned)
-        if writer is None:
-            raise DataError(f"{what} has no rows, and one is needed at least. Look at how it is made.")
-        writer.close()
+    if writer is None:
+        raise DataError(f"{what} has no rows, and one is needed at least. Look at how it is made.")
     return rows
+
+
+def _copy(file: Path, writer: Any, schema: pa.Schema) -> None:
+    """Write what a file holds again, in types that it did not know, and remove it."""
+    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as batches:
+        for batch in batches:
+            writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+    file.unlink()
+
+
+def _with_types_of(schema: pa.Schema, later: pa.Schema) -> pa.Schema:
+    """A schema in which a later one tells types that were not known; itself where nothing is new."""
+    fields = [
+        field.with_type(_known(field.type, later.field(field.name).type)) if field.name in later.names else field
+        for field in schema
+    ]
+    known = pa.schema(fields)
+    return schema if known.equals(schema) else known  # metadata would tell the types of before
+
+
+def _known(kind: pa.DataType, later: pa.DataType) -> pa.DataType:
+    if pa.types.is_null(kind):
+        return later
+    if pa.types.is_list(kind) and pa.types.is_list(later):
+        return pa.list_(kind.value_field.with_type(_known(kind.value_type, later.value_type)))
+    return kind
