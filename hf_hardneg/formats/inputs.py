@@ -137,7 +137,7 @@ def _load(source: str, split: str, kind: Kind, told: Collection[str]) -> Dataset
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, beside, n=1)
         hint = f" Did you mean {path.parent / near[0]}?" if near else ""
-        raise DataError(f"There is no file or folder {source}.{hint} Give {ALLOWED}.")
+        raise DataError(f"There is no file or folder {masked(source)}.{hint} Give {ALLOWED}.")
     return load_from_hub(source)
 
 
@@ -180,7 +180,7 @@ def load_files(
 
     loaders = {loader_of(path): path for path in files}
     if not files:
-        raise DataError(f"{source} holds no file that can be read. Give {ALLOWED}.")
+        raise DataError(f"{masked(source)} holds no file that can be read. Give {ALLOWED}.")
     if None in loaders:
         path = loaders[None]
         raise DataError(f"{path} has the suffix {''.join(path.suffixes[-2:])!r}; give {ALLOWED}.")

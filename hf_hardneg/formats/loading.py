@@ -20,6 +20,7 @@ from hf_hardneg.corpus.ids import is_text
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, UnknownNameError, warn
 from hf_hardneg.formats.beir import judged_pairs, with_queries
+from hf_hardneg.formats.found_documents import documents_found
 from hf_hardneg.formats.loaded import JobInputs, LoadedCorpus, LoadedPairs
 from hf_hardneg.formats.matching import corpus_of_positives, with_ids
 from hf_hardneg.formats.pair_columns import ROLES, ReadPairs
@@ -29,12 +30,15 @@ from hf_hardneg.formats.roles import PASSAGES, POSITIVE, is_query_id, is_usual_n
 from hf_hardneg.formats.scanned import check_searchable, scanned, strategy_of_store
 from hf_hardneg.formats.table_sets import Tables
 from hf_hardneg.retrievers.stores.attached import share_clients
+from hf_hardneg.retrievers.stores.document_store import FOUND, DocumentStore
 from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.runtime.arguments import fit
 from hf_hardneg.strategies import Strategy, resolve
 
 TEXT_NAMES = ("text", *PASSAGES, *(name for name in POSITIVE if name not in PASSAGES), "abstract", "description")
 """Names of columns that hold the texts of documents, the likeliest first."""
+KNOWS_ITS_JOB = ("mine", "shards.mine")
+"""Functions that know every query of a job before any is searched."""
 CORPUS_SPLITS = ("corpus", "train")
 
 
@@ -168,6 +172,11 @@ def load_corpus(
     told = columns or Columns()
     collection = document_store_of(source)
     if collection is not None:
+        if collection.reads == FOUND:
+            raise ConfigError(
+                f"{collection.address} is read for what the queries of a job find, and {what} knows no job. Call "
+                "mine(pairs, corpus=...), or read all documents, without ?reads=found."
+            )
         rows = scanned(collection, cache_dir)
         words = f"{collection.place.collection}, a document store: {len(rows):,} documents"
         return LoadedCorpus(rows=rows, columns=told, words=words, store=collection)
@@ -277,11 +286,7 @@ def opened(
     strategy = default if strategy is None else strategy
     told, cache_dir = options.get("columns") or Columns(), options.get("cache_dir")
     loaded = load_pairs(pairs, told, what=f"{function}(pairs=)", cache_dir=cache_dir)
-    if split not in (None, "train", *(loaded.rows if isinstance(loaded.rows, Mapping) else ())):
-        has = f"the splits {', '.join(loaded.rows)}" if isinstance(loaded.rows, Mapping) else "no splits"
-        raise ConfigError(
-            f"{function}(pairs=) has {has}, and {split!r} was asked for. Leave --split out, or give data that have it."
-        )
+    _check_split(function, loaded.rows, split)
     if single and isinstance(loaded.rows, Mapping):
         loaded = replace(loaded, rows=_single_split(loaded.rows, f"{function}(pairs=)", split or "train"))
     if corpus is None and loaded.documents is None:
@@ -289,6 +294,8 @@ def opened(
     elif corpus is None:
         tables = Tables(name="", documents=loaded.documents)
         documents = _documents(loaded.documents, told, tables, f"{function}(pairs=)")
+    elif function in KNOWS_ITS_JOB and collection is not None and collection.reads == FOUND:
+        documents = _found(collection, loaded, strategy, options, told)
     else:
         documents = load_corpus(corpus, told, what=f"{function}(corpus=)", cache_dir=cache_dir, split=split)
     loaded = with_ids(loaded, documents)
@@ -303,6 +310,29 @@ def opened(
         words=" · ".join(filter(None, [loaded.words, documents.words])),
         store=documents.store if options.get("index") is None and collection and collection.uses_vectors else None,
     )
+
+
+def _check_split(function: str, rows: Any, split: str | None) -> None:
+    """Raise for a split of the pairs that is not there."""
+    if split not in (None, "train", *(rows if isinstance(rows, Mapping) else ())):
+        has = f"the splits {', '.join(rows)}" if isinstance(rows, Mapping) else "no splits"
+        raise ConfigError(
+            f"{function}(pairs=) has {has}, and {split!r} was asked for. Leave --split out, or give data that have it."
+        )
+
+
+def _found(
+    collection: DocumentStore,
+    loaded: LoadedPairs,
+    strategy: str | Strategy,
+    options: Mapping[str, Any],
+    told: Columns,
+) -> LoadedCorpus:
+    """Load the documents of a document store that the queries of a job find."""
+    splits = list(loaded.rows.values()) if isinstance(loaded.rows, Mapping) else [loaded.rows]
+    rows = documents_found(collection, splits, strategy, {**options, "columns": in_order({**loaded.columns, **told})})
+    words = f"{collection.place.collection}, a document store: {len(rows):,} documents that queries find"
+    return LoadedCorpus(rows=rows, columns=told, words=words, store=collection)
 
 
 def _strategy_in_place(

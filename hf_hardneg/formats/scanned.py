@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from hf_hardneg.corpus.loaded_from import remember
 from hf_hardneg.errors import ConfigError, DocumentStoreError
 from hf_hardneg.formats.streams import ROWS, write_tables
 from hf_hardneg.retrievers.attach import missing_vectors
-from hf_hardneg.retrievers.stores.collection import ID, TEXT
+from hf_hardneg.retrievers.stores.collection import ID, TEXT, Description
 from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.arrow_files import stored_rows
@@ -37,15 +37,10 @@ def scanned(collection: DocumentStore, cache_dir: Any = None) -> Dataset:
         DocumentStoreError: it does not answer, or changes while it is read.
     """
     state = collection.patiently(collection.describe)
-    if not state.has_texts:
-        raise ConfigError(
-            f"{collection.address} holds vectors and no texts, which mining needs to tell documents apart. Give the "
-            "texts as the corpus, under the same ids, and the store as index= or as a part of a Strategy; or name "
-            "the column of texts with ?text= in the address."
-        )
+    check_texts(collection, state)
 
     def build(directory: Path) -> None:
-        count = write_tables(_tables(collection), directory / ROWS, collection.address, SCHEMA)
+        count = write_tables(map(as_documents, collection.scan()), directory / ROWS, collection.address, SCHEMA)
         now = collection.patiently(collection.describe)
         if now != state or count != state.count:
             raise DocumentStoreError(
@@ -61,10 +56,24 @@ def scanned(collection: DocumentStore, cache_dir: Any = None) -> Dataset:
     return rows
 
 
-def _tables(collection: DocumentStore) -> Iterator[pa.Table]:
-    for batch in collection.scan():
-        texts = pc.fill_null(batch.column(TEXT).cast(pa.string()), "")
-        yield pa.table([batch.column(ID).cast(pa.string()), texts], schema=SCHEMA)
+def check_texts(collection: DocumentStore, state: Description) -> None:
+    """Raise for a store of vectors alone, whose texts are to be read.
+
+    Raises:
+        ConfigError: it holds none.
+    """
+    if not state.has_texts:
+        raise ConfigError(
+            f"{collection.address} holds vectors and no texts, which mining needs to tell documents apart. Give the "
+            "texts as the corpus, under the same ids, and the store as index= or as a part of a Strategy; or name "
+            "the column of texts with ?text= in the address."
+        )
+
+
+def as_documents(batch: pa.RecordBatch | pa.Table) -> pa.Table:
+    """What a document store gives as documents of a corpus; a text that is missing is empty."""
+    texts = pc.fill_null(batch.column(TEXT).cast(pa.string()), "")
+    return pa.table([batch.column(ID).cast(pa.string()), texts], schema=SCHEMA)
 
 
 def strategy_of_store(collection: DocumentStore, *, safeguards: bool = True) -> str | Strategy:

@@ -34,6 +34,8 @@ class Sources:
         index (`str` or `faiss.Index`, *optional*): name of an attached index, a FAISS file, or an index.
         cross_encoder (`Any`): the model of a denoiser, as the user gave it.
         seed (`int`): of keyed draws.
+        pairs (`Sequence[Dataset]`): whose queries will be asked, as far as is known.
+        columns (`Mapping[str, Any]`, *optional*): names of columns by their roles.
     """
 
     dataset: Dataset
@@ -43,12 +45,16 @@ class Sources:
     index: Any = None
     cross_encoder: Any = None
     seed: int = 42
+    pairs: Sequence[Dataset] = ()
+    columns: Any = None
 
     @classmethod
     def of(cls, dataset: Dataset, corpus: Corpus, options: Mapping[str, Any]) -> Sources:
         """What options of `HardNegatives` give, by name."""
         named = {name: options[name] for name in ("encoder", "index", "cross_encoder", "seed") if name in options}
-        return cls(dataset=dataset, corpus=corpus, vector_column=(options.get("columns") or {}).get("vector"), **named)
+        columns = options.get("columns") or {}
+        named |= {"pairs": options.get("known_positives") or (), "columns": columns}
+        return cls(dataset=dataset, corpus=corpus, vector_column=columns.get("vector"), **named)
 
 
 class Searcher(ABC):

@@ -7,10 +7,9 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.index.dense.adoption import adopt_faiss
-from hf_hardneg.index.dense.approximate import build_approximate, checked_factory, chosen_factory
+from hf_hardneg.index.dense.approximate import SAMPLE, build_approximate, checked_factory, chosen_factory
 from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity
 from hf_hardneg.index.dense.gpu import Device, check_device
 from hf_hardneg.retrievers.attach import index_corpus, index_parts_of, load
@@ -18,6 +17,7 @@ from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
 from hf_hardneg.retrievers.dense_searcher import DenseSearcher
 from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.drivers import document_store_of
+from hf_hardneg.retrievers.stores.job_queries import job_queries
 from hf_hardneg.retrievers.stores.store_opening import opened_store
 from hf_hardneg.runtime.arguments import AtLeastOne, IndexParts, ShareAboveZero, check_fields
 from hf_hardneg.text.masking import masked
@@ -106,7 +106,7 @@ class Dense(Retriever):
         encoder = load(sources.encoder, sources.corpus)
         collection = document_store_of(sources.index)
         if collection is not None:
-            return self._stored(collection, sources.corpus, encoder)
+            return self._stored(collection, sources, encoder)
         if sources.index is None:
             vectors: Any = (sources.dataset, sources.corpus, encoder, sources.vector_column, self.score_kind)
             if self.index_parts > 1:
@@ -144,7 +144,7 @@ class Dense(Retriever):
             return encoder.encode(asked, kind="query")
         return asked
 
-    def _stored(self, collection: DocumentStore, corpus: Corpus, encoder: Encoder | None) -> Searcher:
+    def _stored(self, collection: DocumentStore, sources: Sources, encoder: Encoder | None) -> Searcher:
         """The searcher of a document store in the place of an index.
 
         Raises:
@@ -158,7 +158,13 @@ class Dense(Retriever):
         if self.factory not in EXACT or self.device == "cuda":
             what = f"device={self.device!r}" if self.factory in EXACT else f"factory={self.factory!r}"
             raise ConfigError(f"{where} has its own index, which {what} cannot change. Drop {what}.")
-        index = opened_store(collection, corpus, encoder=encoder, recall=self.recall, sample=self._sample(encoder))
+        index = opened_store(
+            collection,
+            sources.corpus,
+            encoder=encoder,
+            recall=self.recall,
+            sample=lambda: self._sample(encoder) if self.sample else job_queries(sources, encoder, SAMPLE),
+        )
         if self.similarity not in (None, index.similarity):
             raise ConfigError(
                 f"{where} compares vectors by {index.similarity}, not by {self.similarity}. Drop similarity=, or give "

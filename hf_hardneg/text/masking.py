@@ -15,7 +15,7 @@ _TOKEN = re.compile(
         | glpat-[\w-]{16,} | xox[a-z]-[\w-]{10,}        # GitLab, Slack
         | A(?:KI|SI)A[0-9A-Z]{16} | AIza[\w-]{30,}      # AWS, Google
         )
-    | (?<=//)[^/\s:@]+:[^/\s@]+(?=@)                    # user and password in a URL
+    | (?:(?<=//)|(?<=:/))[^/\s:@]+:[^/\s@]+(?=@)        # user and password in a URL, which may lack a slash
     | (?<=\bBearer\s)[\w.~+/-]{16,}=*
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----(?s:.*?)(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
     """,

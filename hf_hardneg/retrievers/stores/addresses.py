@@ -10,6 +10,8 @@ from hf_hardneg.errors import ConfigError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+([A-Za-z0-9]+))?://")
 _SECRET = re.compile("pass|pwd|token|key|secret|credential|auth|signature", re.IGNORECASE)
+_IN_PATH = re.compile(rf":[^/]*@|(?:{_SECRET.pattern})[^/=]*=", re.IGNORECASE)
+_HALF = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+[A-Za-z0-9]+)?:(?!//)")
 EXAMPLE = "qdrant://host:6333/collection"
 ALSO = {"postgres": ("postgresql", ""), "rediss": ("redis", "tls"), "elasticsearch": ("opensearch", "")}
 """Other schemes in use: ours, and the transport that they say."""
@@ -51,6 +53,12 @@ def scheme_of(text: str) -> str | None:
     return ALSO.get(match[1].lower(), (match[1].lower(),))[0] if match else None
 
 
+def half_scheme_of(text: str) -> str | None:
+    """The scheme of what would be a URI with two slashes after it; `None` for any other text."""
+    match = _HALF.match(text)
+    return ALSO.get(match[1].lower(), (match[1].lower(),))[0] if match else None
+
+
 def address_of(text: str, *, secret: str, has_users: bool) -> Address:
     """The parts of an address.
 
@@ -77,8 +85,13 @@ def address_of(text: str, *, secret: str, has_users: bool) -> Address:
     options = tuple(parse_qsl(parts.query, keep_blank_values=True))
     named = [name for name, _ in options if _SECRET.search(name)]
     user, colon, _ = parts.netloc.rpartition("@")[0].partition(":")
-    if colon or named or (user and not has_users):
-        what = f"the option {named[0]!r}" if named else "a user or a password before its host"
+    wrong = {
+        f"the option {', '.join(named[:1])!r}": named,
+        "a user or a password before its host": colon or (user and not has_users),
+        "a part behind # (which is %23 within a name)": parts.fragment,
+        "what may be a password in its path": _IN_PATH.search(unquote(parts.path)),
+    }
+    if what := next((words for words, is_there in wrong.items() if is_there), ""):
         raise ConfigError(
             f"The address of {scheme} at {parts.hostname or 'this machine'} holds {what}; addresses are written into "
             f"logs and names, so secrets come from the environment alone. Set {secret} and leave it out of the address."

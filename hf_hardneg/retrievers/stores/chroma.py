@@ -69,12 +69,12 @@ class Chroma(DocumentStore):
         """See `Collection`."""
         collection = self._asked("GET", self.place.collection)
         count = self._asked("GET", f"{collection['id']}/count")
-        looked = self._documents(True, limit=LOOKED_AT).to_pydict()
+        looked, built = self._documents(True, limit=LOOKED_AT).to_pydict(), collection["configuration_json"]
         return Description(
             score_kind=self._metric(collection),
             count=count,
             width=collection["dimension"],
-            mark=directories.bytes_digest(json.dumps([collection["id"], count, looked]).encode()),
+            mark=directories.bytes_digest(json.dumps([collection["id"], built, count, looked]).encode()),
             max_batch=16,
             has_texts=any(text is not None for text in looked[TEXT]),
             efforts=EFFORTS,

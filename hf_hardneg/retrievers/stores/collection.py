@@ -19,7 +19,9 @@ from hf_hardneg.errors import DocumentStoreError
 T = TypeVar("T")
 ID, TEXT, VECTOR = "id", "text", "vector"
 """The columns of what `fetch` and `scan` return."""
-ASKED = ("depth", "recall", "timeout")
+FOUND = "found"
+"""How a collection is read whose documents are too many: what queries find, and no more."""
+ASKED = ("depth", "recall", "timeout", "reads")
 """Fields that change no hit of a search."""
 TIMEOUT = 5.0
 """Seconds that a driver waits for an answer."""

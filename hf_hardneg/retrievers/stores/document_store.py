@@ -6,18 +6,20 @@ import contextlib
 import functools
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.index.dense.approximate import SAMPLE
 from hf_hardneg.retrievers.attach import load
 from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
 from hf_hardneg.retrievers.stores.addresses import Address, address_of
-from hf_hardneg.retrievers.stores.collection import ID, TEXT, TIMEOUT, VECTOR, Collection, Description
+from hf_hardneg.retrievers.stores.collection import FOUND, ID, TEXT, TIMEOUT, VECTOR, Collection, Description
+from hf_hardneg.retrievers.stores.job_queries import job_queries
 from hf_hardneg.retrievers.stores.store_opening import opened_store
 from hf_hardneg.retrievers.stores.store_searchers import StoreSearcher, WordStoreSearcher
 from hf_hardneg.runtime.arguments import AtLeastOne, ShareAboveZero, check_fields
 
-__all__ = ["ID", "TEXT", "TIMEOUT", "VECTOR", "Description", "DocumentStore"]
+__all__ = ["FOUND", "ID", "TEXT", "TIMEOUT", "VECTOR", "Description", "DocumentStore"]
 
 NOT_OPTIONS = ("address", "depth", "recall")
 """Fields that no address sets."""
@@ -35,11 +37,14 @@ class DocumentStore(Collection, Retriever):
         depth (`int`, *optional*): candidates for each query; by default what the other parts need.
         recall (`float`, defaults to 0.98): share of the 100 nearest documents that an approximate search must find; its
             effort is raised until it does.
+        reads (`str`, defaults to `"all"`): `"found"` reads the documents that the queries of a job find, where all of
+            them are too many; `mine` alone does so.
     """
 
     _: KW_ONLY
     depth: AtLeastOne | None = None
     recall: ShareAboveZero = 0.98
+    reads: Literal["all", "found"] = "all"
     secret: ClassVar[str] = "the variables that its client reads"
     """The environment variables that hold its secrets, in words."""
     told_by: ClassVar[str] = ""
@@ -102,7 +107,14 @@ class DocumentStore(Collection, Retriever):
         if not self.uses_vectors:
             return WordStoreSearcher(opened_store(self, sources.corpus))
         encoder = load(sources.encoder, sources.corpus)
-        return StoreSearcher(opened_store(self, sources.corpus, encoder=encoder, recall=self.recall), encoder)
+        index = opened_store(
+            self,
+            sources.corpus,
+            encoder=encoder,
+            recall=self.recall,
+            sample=lambda: job_queries(sources, encoder, SAMPLE),
+        )
+        return StoreSearcher(index, encoder)
 
     def joined(self, texts: Iterable[Any]) -> str:
         """The text of a document in several columns: what is there of them, joined by a space."""

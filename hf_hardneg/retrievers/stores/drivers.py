@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from hf_hardneg.errors import unknown_name
-from hf_hardneg.retrievers.stores.addresses import scheme_of
+from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.retrievers.stores.addresses import EXAMPLE, half_scheme_of, scheme_of
 from hf_hardneg.retrievers.stores.chroma import Chroma
 from hf_hardneg.retrievers.stores.document_store import DocumentStore
 from hf_hardneg.retrievers.stores.hnswlib import Hnswlib
@@ -53,9 +54,19 @@ def document_store(address: str) -> DocumentStore:
 
 
 def is_document_store(source: Any) -> bool:
-    """Whether a value is a document store, or the URI of a collection in it."""
+    """Whether a value is a document store, or the URI of a collection in it.
+
+    Raises:
+        ConfigError: it begins as such a URI without its slashes; it is not quoted, since it may hold a secret.
+    """
     if isinstance(source, DocumentStore):
         return True
+    half = half_scheme_of(source) if isinstance(source, str) else None
+    if half in DRIVERS and not Path(source).exists():
+        raise ConfigError(
+            f"An address of {half} has two slashes behind its colon, and this one has not. Give a URI, such as "
+            f"{EXAMPLE!r}."
+        )
     scheme = scheme_of(source) if isinstance(source, str) else None
     driver = None if scheme is None else DRIVERS.get(scheme)
     return driver is not None and f"{driver.told_by}=" in f"{source}="

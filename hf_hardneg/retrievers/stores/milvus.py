@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.errors import ConfigError, DocumentStoreError
-from hf_hardneg.retrievers.stores.answers import told
+from hf_hardneg.errors import DocumentStoreError
 from hf_hardneg.retrievers.stores.document_store import Description, DocumentStore
+from hf_hardneg.retrievers.stores.milvus_client import EXTRA, SECRET, connected, told_of_milvus
 from hf_hardneg.retrievers.stores.milvus_layout import MilvusLayout
 from hf_hardneg.runtime.arguments import AtLeastOne
-from hf_hardneg.runtime.optional import require
 from hf_hardneg.store import directories
 
 MOST, PAGE, LOOKED_AT = 16_384, 1000, 16
 """Hits of a query, documents of an answer, and documents that the mark covers, since Milvus counts no changes."""
-REMEDIES = {
-    "not found": "Give the name of a collection, as milvus://host:19530/database/collection.",
-    "does not exist": "Give the name of a collection in the file, as milvus:///folder/x.db?collection=docs.",
-    "released": "Load the collection, with load_collection() of its client.",
-    "not loaded": "Load the collection, with load_collection() of its client.",
-    "dimension": "Pass the encoder that filled the collection.",
-    "mismatch": "Pass the encoder that filled the collection.",
-    "auth": "Set MILVUS_TOKEN to user:password, or to a key.",
-    "not exist": "Name fields of the collection, as ?text=body&vector=embedding.",
-    "code=65535": "Look at the collection, and at how the address names it.",
-    "Open local milvus failed": "A file is open in one process at a time: end the other one, or ask a server.",
-}
-"""What to do, by words of what Milvus says."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +39,8 @@ class Milvus(DocumentStore):
     collection: str = ""
     timeout: AtLeastOne = 8
     scheme: ClassVar[str] = "milvus"
-    extra: ClassVar[str] = "milvus"
-    secret: ClassVar[str] = "MILVUS_TOKEN"
+    extra: ClassVar[str] = EXTRA
+    secret: ClassVar[str] = SECRET
 
     @property
     def within(self) -> str:
@@ -66,27 +48,8 @@ class Milvus(DocumentStore):
         return self.collection or self.place.collection
 
     def connect(self) -> Any:
-        """See `Collection`.
-
-        Raises:
-            ConfigError: there is no such file, or it has no name of a collection.
-        """
-        pymilvus, place = require("pymilvus", extra=self.extra, needed_by="Milvus"), self.place
-        if place.host:
-            url = f"{place.transport or 'http'}://{place.host}:{place.port or 19530}"
-            named = {"uri": url, "token": os.environ.get("MILVUS_TOKEN", ""), "db_name": place.folder.strip("/")}
-        elif self.collection and Path(place.path).exists():
-            named = {"uri": place.path}
-        else:
-            raise ConfigError(
-                f"{self.address} names no file of Milvus Lite that is there, or no collection in it; both are needed. "
-                "Give the path of one, as milvus:///folder/x.db?collection=docs."
-            )
-        with self._told():
-            client = pymilvus.MilvusClient(**named, timeout=self.timeout)
-            if not place.host:
-                client.load_collection(self.within)
-        return client
+        """See `Collection`."""
+        return connected(self.address, self.place, self.collection, self.timeout)
 
     def describe(self) -> Description:
         """See `Collection`.
@@ -100,7 +63,7 @@ class Milvus(DocumentStore):
                 f"{self.address} is still indexing {layout.index['pending_index_rows']:,} documents, and may leave out "
                 "some until then; a complete index is needed. Wait until describe_index() of its client says so."
             )
-        with self._told():
+        with told_of_milvus(self.address):
             asked = {"filter": "", "consistency_level": "Strong", "timeout": self.timeout}
             ((count,),) = (row.values() for row in self.client.query(self.within, output_fields=["count(*)"], **asked))
             rows = self.client.query(self.within, output_fields=layout.fields(True), limit=LOOKED_AT, **asked)
@@ -108,6 +71,7 @@ class Milvus(DocumentStore):
             parts = self.client.list_loaded_segments(self.within, timeout=self.timeout) if is_searched_by_graph else []
         state = [
             count,
+            layout.built,
             layout.documents(rows, True).to_pydict(),
             sorted(f"{part.segment_id} {part.state}" for part in parts),
         ]
@@ -139,7 +103,7 @@ class Milvus(DocumentStore):
         return [([str(hit[layout.id]) for hit in hits], score) for hits, score in zip(best, scores, strict=True)]
 
     def _nearest(self, vectors: list[list[float]], layout: MilvusLayout, limit: int, params: dict[str, int]) -> Any:
-        with self._told():
+        with told_of_milvus(self.address):
             return self.client.search(
                 self.within,
                 data=vectors,
@@ -157,7 +121,7 @@ class Milvus(DocumentStore):
         keys = [int(name) for name in ids if name.lstrip("-").isdecimal()] if layout.has_numbers else list(ids)
         rows = []
         if keys:
-            with self._told():
+            with told_of_milvus(self.address):
                 fields = layout.fields(vectors)
                 rows = self.client.get(self.within, ids=keys, output_fields=fields, timeout=self.timeout)
         return self.in_order(pa.Table.from_batches([layout.documents(rows, vectors)]), ids)
@@ -165,37 +129,21 @@ class Milvus(DocumentStore):
     def scan(self, *, vectors: bool = False) -> Iterator[pa.RecordBatch]:
         """See `Collection`."""
         layout = self._layout()
-        with self._told():
+        with told_of_milvus(self.address):
             asked = {"batch_size": PAGE, "filter": "", "output_fields": layout.fields(vectors)}
             pages = self.client.query_iterator(self.within, **asked, consistency_level="Strong", timeout=self.timeout)
         while rows := self._page(pages):
             yield layout.documents(rows, vectors)
 
     def _page(self, pages: Any) -> list[Any]:
-        with self._told():
+        with told_of_milvus(self.address):
             return pages.next()
 
     def _layout(self) -> MilvusLayout:
-        with self._told():
+        with told_of_milvus(self.address):
             client, waited = self.client, {"timeout": self.timeout}
             schema = client.describe_collection(self.within, **waited)
             names = client.list_indexes(self.within)
             indexes = [client.describe_index(self.within, name, **waited) for name in names]
         named = {"address": self.address, "vector": self.vector, "text": self.text}
         return MilvusLayout.of(schema, indexes, **named, is_file=not self.place.host)
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Raise what Milvus says as an error of ours, once: its client logs each of its errors as well."""
-        errors = require("pymilvus.exceptions", extra=self.extra, needed_by="Milvus")
-        loggers = [logging.getLogger(name) for name in ("pymilvus", "milvus_lite")]
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        try:
-            lost = (errors.MilvusException, require("grpc", extra=self.extra, needed_by="Milvus").RpcError)
-            with told(self.address, "a collection that this user may read", REMEDIES, lost=lost, refused=()):
-                yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

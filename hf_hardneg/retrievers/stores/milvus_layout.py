@@ -98,6 +98,11 @@ class MilvusLayout:
             return (*(lists for lists in LISTS if lists < self.lists), self.lists)
         return () if self.index["index_type"] == "FLAT" else EFFORTS
 
+    @property
+    def built(self) -> dict[str, str]:
+        """How its index was built, without what changes while it is."""
+        return {name: str(told) for name, told in self.index.items() if "rows" not in name and "state" not in name}
+
     def asked(self, k: int, effort: int) -> tuple[int, dict[str, int]]:
         """How many hits are asked for, and the parameters of the search."""
         if self.lists:

@@ -60,11 +60,13 @@ class OpenSearch(DocumentStore):
             totals = whole(self.address, self.client.search(index=self.place.collection, body=WRITTEN))
         settings = [told["settings"]["index"] for told in indices]
         field = self._field(indices) if self.vector else None
+        built = [field.built] if field and not self.exact else []
+        written = str(totals["aggregations"]["written"]["value"])
         return Description(
             score_kind=field.similarity if field else "bm25",
             count=totals["hits"]["total"]["value"],
             width=field.width if field else None,
-            mark=" ".join([*(told["uuid"] for told in settings), str(totals["aggregations"]["written"]["value"])]),
+            mark=" ".join([*(told["uuid"] for told in settings), written, *built]),
             max_k=min(int(told.get("max_result_window", WINDOW)) for told in settings),
             max_batch=VECTORS if field else WORDS,
             has_texts=self.text in properties_of(indices),

@@ -6,6 +6,7 @@ is known, and scores of approximate search are not read.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -28,13 +29,14 @@ SCRIPTS: dict[Similarity, str] = {
 
 
 class VectorField(NamedTuple):
-    """A field of vectors: its name, its type, its space there and here, and the width of its vectors."""
+    """A field of vectors: name, type, space there and here, width of its vectors, and how its index is built."""
 
     name: str
     kind: str
     space: str
     similarity: Similarity
     width: int
+    built: str
 
     @classmethod
     def of(cls, where: str, name: str, properties: Mapping[str, Any]) -> VectorField:
@@ -64,7 +66,8 @@ class VectorField(NamedTuple):
                 f"{where} keeps {field.get('element_type', field.get('data_type', 'float'))} vectors with the "
                 f"similarity {space} in {name!r}; float with {', '.join(SPACES[kind])} is allowed. Use such a field."
             )
-        return cls(name, kind, space, SPACES[kind][space], int(field.get("dims") or field["dimension"]))
+        width, built = int(field.get("dims") or field["dimension"]), json.dumps(field, sort_keys=True)
+        return cls(name, kind, space, SPACES[kind][space], width, built)
 
     def exact(self, query: Sequence[float], among: Sequence[str] | None = None) -> dict[str, Any]:
         """The query whose scores `similarities` reads: of all documents, or among some ids."""

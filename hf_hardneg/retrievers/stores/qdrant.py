@@ -84,7 +84,9 @@ class Qdrant(DocumentStore):
             first = next(self._pages(LOOKED_AT, vectors=True), None)
         largest = None if first is None else matrix(first[VECTOR]).argmax(axis=1).tolist()
         looked = None if first is None else [*first.select([ID, TEXT]).to_pylist(), largest]
-        told = [about.config.params.model_dump_json(), None if self.exact else about.indexed_vectors_count, looked]
+        graph = about.config.model_dump(mode="json", include={"hnsw_config", "quantization_config"})
+        built = None if self.exact else [graph, about.indexed_vectors_count]
+        told = [about.config.params.model_dump_json(), built, looked]
         return Description(
             score_kind=self.client.score_kind,
             count=count,

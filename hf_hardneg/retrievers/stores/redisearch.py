@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,28 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from hf_hardneg.retrievers.stores.answers import told
 from hf_hardneg.retrievers.stores.document_store import Description, DocumentStore
+from hf_hardneg.retrievers.stores.redisearch_client import EXTRA, SECRET, answers_of, connected
 from hf_hardneg.retrievers.stores.redisearch_layout import IndexLayout
 from hf_hardneg.runtime.arguments import AtLeastOne
-from hf_hardneg.runtime.optional import require
 
 EFFORTS = (10, 100, 200, 400, 800, 1600, 3200)
 ALL = "(-@hf_hardneg:{none})"
 """A filter that leaves every document; with one, RediSearch compares all vectors also where the index is of HNSW."""
 PAGE, LOOKED_AT = 1000, 10_000
 """Documents of one answer, and documents that the mark covers, since numbers of changes do not outlive a restart."""
-REMEDIES = {
-    "index name": "Give an index that FT._LIST lists, as redis://host:6379/index.",
-    "no such index": "Give an index that FT._LIST lists, as redis://host:6379/index.",
-    "unknown command": "Start Redis 8 or Redis Stack, or load the module.",
-    "uthentication": "Set REDIS_PASSWORD, and a user before the host if it is not `default`.",
-    "invalid username": "Set REDIS_PASSWORD, and a user before the host if it is not `default`.",
-    "LIMIT exceeds": "Ask for a smaller depth, or raise the server's MAXSEARCHRESULTS.",
-    "blob size": "Pass the encoder that filled the index.",
-    "permissions": "Have that user allowed to run FT.INFO, FT.SEARCH, FT.AGGREGATE and FT.CURSOR.",
-}
-"""What to do, by words of what Redis says."""
 
 
 @dataclass(frozen=True)
@@ -54,27 +40,13 @@ class RediSearch(DocumentStore):
     exact: bool = True
     timeout: AtLeastOne = 8
     scheme: ClassVar[str] = "redis"
-    extra: ClassVar[str] = "redis"
-    secret: ClassVar[str] = "REDIS_PASSWORD"
+    extra: ClassVar[str] = EXTRA
+    secret: ClassVar[str] = SECRET
     has_users: ClassVar[bool] = True
 
     def connect(self) -> Any:
         """See `Collection`."""
-        redis, place = require("redis", extra=self.extra, needed_by="An index of RediSearch"), self.place
-        client = redis.Redis(
-            host=place.host or "localhost",
-            port=place.port or 6379,
-            username=place.user or None,
-            password=os.environ.get("REDIS_PASSWORD") or None,
-            ssl=bool(place.transport),
-            protocol=2,
-            socket_timeout=self.timeout,
-            socket_connect_timeout=self.timeout,
-            retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
-        )
-        with self._told():
-            client.ping()
-        return client
+        return connected(self.address, self.place, self.timeout)
 
     def describe(self) -> Description:
         """See `Collection`; the mark covers vectors of the documents nearest to a fixed vector, and the count."""
@@ -87,7 +59,7 @@ class RediSearch(DocumentStore):
             score_kind=layout.metric,
             count=layout.count,
             width=layout.width,
-            mark=f"{layout.count} {float(answer[1][1]) if some else 0:.10g}",
+            mark=f"{layout.count} {float(answer[1][1]) if some else 0:.10g} {layout.built}",
             max_k=1_000_000,
             max_batch=64,
             has_texts=bool(self.text),
@@ -141,18 +113,4 @@ class RediSearch(DocumentStore):
         return IndexLayout.of(info, address=self.address, vector=self.vector, text=self.text)
 
     def _asked(self, *commands: Sequence[Any]) -> list[Any]:
-        """The answers to commands, which are sent at once."""
-        pipeline = self.client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        with self._told():
-            answers = pipeline.execute(raise_on_error=False)
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-        return answers
-
-    def _told(self) -> contextlib.AbstractContextManager[None]:
-        errors = require("redis.exceptions", extra=self.extra, needed_by="An index of RediSearch")
-        lost, refused = (errors.ConnectionError, errors.TimeoutError), (errors.ResponseError,)
-        return told(self.address, "an index that this user may read", REMEDIES, lost=lost, refused=refused)
+        return answers_of(self.address, self.client, commands)

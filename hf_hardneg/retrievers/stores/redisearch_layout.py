@@ -29,6 +29,7 @@ class IndexLayout:
         is_approximate (`bool`): whether a graph is searched.
         prefix (`str`): of all keys.
         texts (`list[str]`): fields of the text.
+        built (`str`): what is told of the vectors' index.
     """
 
     address: str
@@ -41,6 +42,7 @@ class IndexLayout:
     is_approximate: bool
     prefix: str
     texts: list[str]
+    built: str
 
     @classmethod
     def of(cls, info: Sequence[Any], *, address: str, vector: str, text: str) -> IndexLayout:
@@ -82,6 +84,7 @@ class IndexLayout:
             is_approximate=field["algorithm"] != "FLAT",
             prefix=prefixes[0] if len(prefixes) == 1 else "",
             texts=[name for name in text.split(",") if name],
+            built=" ".join(f"{name}={field[name]}" for name in sorted(field)),
         )
 
     def columns(self, vectors: bool) -> list[str]:

@@ -19,12 +19,14 @@ from hf_hardneg.index.dense.approximate import Measured
 from hf_hardneg.index.dense.dense_index import TIE_SLACK, normalized, score_vectors
 from hf_hardneg.index.hits import Hits, best_first
 from hf_hardneg.retrievers.base import rows_of
-from hf_hardneg.retrievers.stores.collection import VECTOR, Collection, Description
+from hf_hardneg.retrievers.stores.collection import FOUND, VECTOR, Collection, Description
 from hf_hardneg.retrievers.stores.kept_vectors import kept_vectors
 from hf_hardneg.store import directories
 
 STORED = "store"
 """How the identity of a document store begins."""
+ROUNDING = 2e-6
+"""By how much equal scores differ between the store's arithmetic and ours."""
 CHUNK = 256
 """Queries asked at once, where the store takes so many."""
 DIGITS = 19
@@ -54,6 +56,11 @@ class StoreIndex:
     keys: CorpusKeys
     by_row: bool = False
     measured: Measured | None = None
+
+    @property
+    def is_in_part(self) -> bool:
+        """Whether the corpus has what queries find alone, and not all documents."""
+        return getattr(self.collection, "reads", "") == FOUND
 
     @property
     def similarity(self) -> Any:
@@ -135,9 +142,32 @@ class StoreIndex:
         for start in range(0, len(order), size):
             asked = order[start : start + size]
             query, ids, scores = self._asked(queries, asked, int(k[asked].max()))
-            parts.append(Hits(query, self._rows(ids), scores))
+            parts.append(self._levelled(Hits(query, self.rows(ids), scores)))
         self.check_unchanged()
         return best_first(Hits(*(np.concatenate(part) for part in zip(*parts, strict=True))), k)
+
+    def _levelled(self, hits: Hits) -> Hits:
+        """Hits in which documents of one text have one score, where no more than rounding tells theirs apart.
+
+        Their vectors are equal, and yet stores score them by different last bits, so that chance would order them.
+        """
+        texts = np.unique(self.keys.of_rows(hits.doc), return_inverse=True)[1]
+        order = np.lexsort((-hits.score, texts, hits.query))
+        query, text, score = hits.query[order], texts[order], hits.score[order]
+        is_next = (np.diff(query) == 0) & (np.diff(text) == 0)
+        is_next &= -np.diff(score) <= ROUNDING * np.maximum(np.abs(score[1:]), 1)
+        first = np.maximum.accumulate(np.where(np.r_[True, ~is_next][: len(order)], np.arange(len(order)), 0))
+        levelled = np.empty_like(score)
+        levelled[order] = score[first]
+        return hits._replace(score=levelled)
+
+    def ids(self, queries: np.ndarray | Sequence[str], k: np.ndarray) -> list[str]:
+        """What the collection calls the best documents of queries, and some that are nearly as good; see `search`."""
+        size, names = min(self.state.max_batch or CHUNK, CHUNK), list[str]()
+        for start in range(0, len(k), size):
+            asked = np.arange(start, min(start + size, len(k)))
+            names += self._asked(queries, asked, int(min(k[asked].max(), self.state.count)))[1]
+        return names
 
     def _asked(self, queries: Any, asked: np.ndarray, k: int) -> tuple[np.ndarray, list[str], np.ndarray]:
         """The query (m,), id and score (m,) of the `k` best documents of some queries, and of a few more."""
@@ -179,7 +209,7 @@ class StoreIndex:
                 f"{where} gave scores that are no numbers, as for documents with NaN or zero vectors. Look at those."
             )
 
-    def _rows(self, ids: list[str]) -> np.ndarray:
+    def rows(self, ids: list[str]) -> np.ndarray:
         """The corpus row of each id, (n,) int64.
 
         Raises:
@@ -188,6 +218,12 @@ class StoreIndex:
         rows = self.row_numbers(ids) if self.by_row else self.keys.row_of_ids(ids)
         if (rows < 0).any():
             missing = ids[int(np.argmin(rows))]
+            if self.is_in_part:
+                raise DocumentStoreError(
+                    f"{self.collection.address} gave {missing!r}, which no query found before; documents are read for "
+                    "queries of one job, as deep as its strategy asks. Where many of them repeat or are known "
+                    "positives, read all, without ?reads=found."
+                )
             raise DocumentStoreError(
                 f"{self.collection.address} gave the document {missing!r}, which the corpus does not have under that "
                 "id; both must name documents alike. Give the corpus that the store was filled from, name its column "

@@ -6,19 +6,22 @@ import contextlib
 import functools
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_hardneg.arrays.grouping import position_in_group
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.positives import corpus_keys
 from hf_hardneg.errors import ConfigError, DocumentStoreError, warn
 from hf_hardneg.index.dense.approximate import DEPTH, SAMPLE, Measured, measured_of
 from hf_hardneg.index.dense.dense_index import normalized
-from hf_hardneg.retrievers.stores.collection import TEXT, Collection
-from hf_hardneg.retrievers.stores.store_index import StoreIndex
+from hf_hardneg.index.hits import Hits
+from hf_hardneg.retrievers.stores.collection import ID, TEXT, Collection
+from hf_hardneg.retrievers.stores.store_index import ROUNDING, StoreIndex
 from hf_hardneg.store import directories, kinds
 
 if TYPE_CHECKING:
@@ -27,8 +30,6 @@ if TYPE_CHECKING:
 OPENED = "opened.json"
 COMPARED, ALIKE = 8, 0.9
 """Documents that are encoded to see whether the store's vectors are of the same model, and the least median cosine."""
-ROUNDING = 2e-6
-"""By how much equal scores differ between the store's arithmetic and ours."""
 
 
 def opened_store(
@@ -37,7 +38,7 @@ def opened_store(
     *,
     encoder: Encoder | None = None,
     recall: float = 0.98,
-    sample: Any = (),
+    sample: Callable[[], Any] = tuple,
     by_row: bool | None = None,
 ) -> StoreIndex:
     """A collection that holds the documents of a corpus, with the effort at which it finds what was asked for.
@@ -47,7 +48,8 @@ def opened_store(
         corpus (`Corpus`): has its documents, by id; ids in the store may be row numbers from 0 instead.
         encoder (`Encoder`, *optional*): of the queries; it is compared with the vectors in the store.
         recall (`float`, defaults to 0.98): share of the 100 nearest documents to find.
-        sample (array-like, *optional*): (n, d) vectors of queries; by default documents stand in.
+        sample (`Callable`, *optional*): gives (n, d) vectors of queries, on which the recall of an approximate search
+            is measured; where they are none, documents stand in, each without itself among its hits.
         by_row (`bool`, *optional*): whether ids in the store are row numbers; by default a few are looked up.
 
     Raises:
@@ -55,15 +57,16 @@ def opened_store(
         ConfigError: the search does not reach the recall.
     """
     state = collection.patiently(collection.describe)
-    if state.count != len(corpus):
+    index = StoreIndex(collection=collection, state=state, corpus=corpus, keys=corpus_keys(corpus, "normalized"))
+    if state.count != len(corpus) and not index.is_in_part:
         raise DocumentStoreError(
             f"{collection.address} holds {state.count:,} documents, the corpus has {len(corpus):,}; each document of "
             "one must be in the other, by its id. Mine with the address as the corpus, or give the corpus that the "
             "store was filled from."
         )
-    index = StoreIndex(collection=collection, state=state, corpus=corpus, keys=corpus_keys(corpus, "normalized"))
     index = replace(index, by_row=_are_rows(index) if by_row is None else by_row)
-    asked = index.queries(sample, what="sample vectors") if len(sample) else None
+    vectors = sample() if state.efforts else ()
+    asked = index.queries(vectors, what="vectors of queries") if len(vectors) else None
     setting = {
         "index": index.identity,
         "efforts": list(state.efforts),
@@ -162,16 +165,17 @@ def _tuned(index: StoreIndex, target: float, sample: np.ndarray | None) -> Measu
     Raises:
         ConfigError: none reaches it.
     """
+    rows = _spread(index, SAMPLE) if sample is None and index.state.count > 1 else None
     asked = index.vectors(_spread(index, SAMPLE)) if sample is None else sample[:SAMPLE]
-    depth = min(DEPTH, index.state.count)
+    depth = min(DEPTH, index.state.count - (rows is not None))
     begun = time.perf_counter()
-    least = _least(index, asked, depth)
+    least = _least(index, asked, depth, rows)
     exact_seconds = time.perf_counter() - begun
     for effort in index.state.efforts:
         told: dict[str, Any] = {"target": target, "sample": "documents" if sample is None else "given"}
         told |= {"effort": {"effort": effort}, "exact_seconds": exact_seconds}
         trial = replace(index, measured=Measured(recall=0.0, depth=depth, queries=0, seconds=0.0, **told))
-        measured = measured_of(lambda: trial.search(asked, np.full(len(asked), depth)), least, depth, **told)  # noqa: B023
+        measured = measured_of(lambda: _hits(trial, asked, depth, rows), least, depth, **told)  # noqa: B023
         if measured.recall >= target:
             return measured
     raise ConfigError(
@@ -181,14 +185,29 @@ def _tuned(index: StoreIndex, target: float, sample: np.ndarray | None) -> Measu
     )
 
 
-def _least(index: StoreIndex, asked: np.ndarray, depth: int) -> np.ndarray:
-    """The exact score of the `depth`-th nearest document of each query, (n,) float32, over all vectors in the store."""
+def _hits(index: StoreIndex, asked: np.ndarray, depth: int, rows: np.ndarray | None) -> Hits:
+    """The `depth` best documents of each query; where queries are documents in `rows`, without those."""
+    if rows is None:
+        return index.search(asked, np.full(len(asked), depth))
+    hits = index.search(asked, np.full(len(asked), depth + 1))
+    others = hits.doc != rows[hits.query]
+    nearest = position_in_group(hits.query[others]) < depth
+    return Hits(*(part[others][nearest] for part in hits))
+
+
+def _least(index: StoreIndex, asked: np.ndarray, depth: int, rows: np.ndarray | None) -> np.ndarray:
+    """The exact score of the `depth`-th nearest document of each query, (n,) float32, over all vectors in the store.
+
+    Where queries are documents in `rows`, they are not counted among their own.
+    """
     best = np.full((len(asked), 0), -np.inf, np.float32)
     for batch in index.collection.scan(vectors=True):
         documents = index.vectors_of(batch)
         scores = asked @ documents.T
         if index.similarity == "l2":
             scores = 2 * scores - (asked**2).sum(axis=1)[:, None] - (documents**2).sum(axis=1)
+        if rows is not None:
+            scores[rows[:, None] == index.rows(batch[ID].to_pylist())] = -np.inf
         best = np.concatenate([best, scores], axis=1)
         if best.shape[1] > depth:
             best = np.partition(best, best.shape[1] - depth, axis=1)[:, -depth:]

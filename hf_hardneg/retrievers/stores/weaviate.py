@@ -62,11 +62,12 @@ class Weaviate(DocumentStore):
         count = self._graphql("Aggregate", "", "meta { count }")[0]["meta"]["count"]
         newest = 'sort: [{path: ["_lastUpdateTimeUnix"], order: desc}], limit: 1'
         first = self._graphql("Get", f"({newest})", "_additional { lastUpdateTimeUnix vector }") if count else []
+        built = json.dumps([kind, settings], sort_keys=True)
         return Description(
             score_kind=DISTANCES[distance],
             count=count,
             width=len(first[0]["_additional"]["vector"]) if first else None,
-            mark=first[0]["_additional"]["lastUpdateTimeUnix"] if first else "",
+            mark=" ".join([*(hit["_additional"]["lastUpdateTimeUnix"] for hit in first), built]),
             max_k=MAX_K,
             max_batch=BATCH,
             has_texts=self.text in {field["name"] for field in told.get("properties", [])},

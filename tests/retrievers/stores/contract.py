@@ -13,7 +13,7 @@ from qdrant_client import QdrantClient, models
 
 from tests.retrievers.stores.opensearch_servers import VectorDouble, WeaviateDouble, serving
 from tests.retrievers.stores.qdrant_server import QdrantDouble
-from tests.retrievers.stores.servers import ChromaServer, MilvusFile, Postgres, Redis, shared
+from tests.retrievers.stores.servers import ChromaServer, MilvusFile, MilvusServer, Postgres, Redis, shared
 
 METRICS = ("cosine", "dot", "l2")
 
@@ -233,6 +233,11 @@ class MilvusPlace(ServerPlace):
     in_one_process = True
 
 
+class MilvusServerPlace(ServerPlace):
+    kind = MilvusServer
+    sorts_by_id = False
+
+
 PLACES = {
     "lancedb": LancePlace,
     "qdrant server": QdrantPlace,
@@ -246,3 +251,5 @@ PLACES = {
     "elasticsearch": ElasticsearchPlace,
     "weaviate": WeaviatePlace,
 }
+SLOW_PLACES = {"milvus": MilvusServerPlace}
+"""Document stores that need minutes, and run where they are asked for."""

@@ -156,6 +156,8 @@ class WeaviateDouble(VectorDouble):
 def handler(double):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else each body waits for the other side to say that it has the head
+        wbufsize = -1
 
         def do_GET(self):
             text = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
@@ -207,7 +209,7 @@ class Server(ThreadingHTTPServer):
 def serving(double, port=0):
     """The port on which a double serves on this machine; by default a free one."""
     server = Server(("127.0.0.1", port), handler(double))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server.server_port

@@ -12,6 +12,8 @@ class Handler(BaseHTTPRequestHandler):
     """Answers as a server does: what is asked, 404 for what is missing, 400 for what is wrong, 401 without the key."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each body waits for the other side to say that it has the head
+    wbufsize = -1
 
     def log_message(self, *told):
         pass

@@ -19,6 +19,8 @@ import numpy as np
 import psutil
 import pytest
 
+from hf_hardneg.retrievers.stores.milvus_client import NEVER
+
 
 def free_port():
     with socket.socket() as free:
@@ -109,7 +111,7 @@ class Postgres(Server):
     def address(self, name, port=None):
         return f"postgresql://postgres@127.0.0.1:{port or self.port}/postgres?table={name}&text=body&vector=embedding"
 
-    def fill(self, name, ids, texts, vectors, metric="cosine", index=None):
+    def fill(self, name, ids, texts, vectors, metric="cosine", index=None, M=16):
         with self.connect() as connection:
             connection.execute(f"drop table if exists {name}")
             connection.execute(
@@ -156,13 +158,13 @@ class Redis(Server):
     def address(self, name, port=None):
         return f"redis://127.0.0.1:{port or self.port}/{name}?text=body"
 
-    def fill(self, name, ids, texts, vectors, metric="cosine", index=None):
+    def fill(self, name, ids, texts, vectors, metric="cosine", index=None, M=16):
         kind = {"cosine": "COSINE", "dot": "IP", "l2": "L2"}[metric]
         connection, width = self.connect(), vectors.shape[1]
         with suppress(Exception):
             connection.execute_command("FT.DROPINDEX", name, "DD")
         sizes = ["TYPE", "FLOAT32", "DIM", width, "DISTANCE_METRIC", kind]
-        fields = ["embedding", "VECTOR", index or "HNSW", 6, *sizes]
+        fields = ["embedding", "VECTOR", index or "HNSW", 8, "M", M, *sizes]
         connection.execute_command("FT.CREATE", name, "PREFIX", 1, f"{name}:", "SCHEMA", *fields)
         self.insert(name, ids, texts, vectors)
         while not self.is_complete(name):
@@ -206,10 +208,10 @@ class ChromaServer(Server):
         url = f"{self.root}/{self.WITHIN}{path}"
         return httpx2.post(url, json=values, timeout=60, trust_env=False).raise_for_status().json()
 
-    def fill(self, name, ids, texts, vectors, metric="cosine", index=None):
+    def fill(self, name, ids, texts, vectors, metric="cosine", index=None, M=16):
         space = {"cosine": "cosine", "dot": "ip", "l2": "l2"}[metric]
         httpx2.delete(f"{self.root}/{self.WITHIN}/{name}", trust_env=False)
-        self._post("", name=name, configuration={"hnsw": {"space": space}}, get_or_create=True)
+        self._post("", name=name, configuration={"hnsw": {"space": space, "max_neighbors": M}}, get_or_create=True)
         self.insert(name, ids, texts, vectors)
         return self.address(name)
 
@@ -241,9 +243,9 @@ class MilvusFile(Server):
     def connect(self):
         from pymilvus import MilvusClient
 
-        return MilvusClient(self.uri)
+        return MilvusClient(self.uri, grpc_options={"grpc.keepalive_time_ms": NEVER})
 
-    def fill(self, name, ids, texts, vectors, metric="cosine", index=None):
+    def fill(self, name, ids, texts, vectors, metric="cosine", index=None, M=16):
         from pymilvus import DataType
 
         client = self.connect()
@@ -254,7 +256,7 @@ class MilvusFile(Server):
         schema.add_field("body", DataType.VARCHAR, max_length=1000)
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
         kind = {"cosine": "COSINE", "dot": "IP", "l2": "L2"}[metric]
-        graph = {"M": 16, "efConstruction": 100} if index == "HNSW" else {}
+        graph = {"M": M, "efConstruction": 100} if index == "HNSW" else {}
         params.add_index("embedding", index_type=index or self.index, metric_type=kind, params=graph)
         client.create_collection(name, schema=schema, index_params=params)
         self.insert(name, ids, texts, vectors)
@@ -312,6 +314,10 @@ SERVERS = {"pgvector": Postgres, "redis": Redis, "chroma": ChromaServer, "milvus
 """Servers by the names of their tests."""
 SLOW = {"milvus": MilvusServer}
 """Servers that need minutes."""
+ALONE = pytest.mark.skipif(
+    not os.environ.get("HF_HARDNEG_MILVUS_SERVER"),
+    reason="a machine has room for one Milvus server, and tests run in two processes: set HF_HARDNEG_MILVUS_SERVER=1",
+)
 
 
 @contextmanager

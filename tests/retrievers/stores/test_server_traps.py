@@ -1,5 +1,7 @@
 """What servers do that a guess would get wrong, and what their stores do about it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -131,6 +133,32 @@ def test_chroma_looks_the_harder_the_more_is_asked_for(server, content):
 def test_indexes_of_milvus_are_searched_harder(server, content, index):
     store = document_store(server.fill(f"by_{index.lower()}", *content[:3], index=index))
     assert recall(store, content, store.describe().efforts[-1]) > 0.98
+
+
+@on(MilvusFile)
+def test_a_line_to_a_file_is_replaced_once_it_breaks(server, content):
+    store = document_store(server.fill("lines", *(part[:50] for part in content[:3])))
+    state = store.describe()
+    store.client._handler.close()
+    assert store.patiently(store.describe) == state
+
+
+@pytest.mark.parametrize(
+    ("server", "wide", "options"),
+    [
+        (Redis, {"index": "HNSW", "M": 40}, "&exact=false"),
+        (ChromaServer, {"M": 40}, ""),
+        (Postgres, {}, "&exact=false"),
+    ],
+    indirect=["server"],
+)
+def test_an_index_that_is_built_anew_is_measured_anew(server, wide, options, content):
+    few = [part[:80] for part in content[:3]]
+    store = document_store(server.fill("again", *few, index=wide.get("index")) + options)
+    before = store.describe()
+    server.fill("again", *few, **wide)
+    assert replace(store.describe(), mark="") == replace(before, mark="")
+    assert store.describe().mark != before.mark
 
 
 @on(MilvusFile)

@@ -1,5 +1,6 @@
 """What every document store keeps: rows as our own exact mining finds them, and errors that say what to do."""
 
+import functools
 import os
 import pickle
 import traceback
@@ -11,13 +12,14 @@ import pytest
 from hf_hardneg import BM25, AbsoluteMargin, Dense, HardNegatives, RelativeMargin, Strategy, mine, plan, recipe_of
 from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.errors import ConfigError, DataError, DocumentStoreError, HardNegWarning
-from hf_hardneg.filters import Denoised
+from hf_hardneg.filters import Denoised, NearDuplicate
 from hf_hardneg.recipes.recipe import Recipe
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.retrievers.stores.drivers import document_store
 from hf_hardneg.samplers import DistanceWeighted, TopicNegatives, UnReMix
 from hf_hardneg.strategies import resolve
-from tests.retrievers.stores.contract import METRICS, PLACES
+from tests.retrievers.stores.contract import METRICS, PLACES, SLOW_PLACES
+from tests.retrievers.stores.servers import ALONE
 from tests.worlds import encode, shared_words, world
 
 pytestmark = pytest.mark.slow
@@ -32,11 +34,19 @@ def rows():
     return corpus, pairs
 
 
-@pytest.fixture(params=PLACES)
+TWO = ("lancedb", "qdrant server")
+"""Files and a server, on which what is the same for all stores is tried."""
+EVERY = pytest.mark.parametrize(
+    "place", [*PLACES, pytest.param("milvus", marks=[pytest.mark.slow, ALONE])], indirect=True
+)
+"""Every store, for what its driver does itself."""
+
+
+@pytest.fixture(params=TWO)
 def place(request, tmp_path):
     folder = tmp_path / "place"
     folder.mkdir()
-    opened = PLACES[request.param](folder)
+    opened = (PLACES | SLOW_PLACES)[request.param](folder)
     yield opened
     opened.close()
 
@@ -63,22 +73,32 @@ def same(first, second, tolerance=TOLERANCE):
             np.testing.assert_allclose(np.array(ours, float), np.array(theirs, float), atol=tolerance)
 
 
+@functools.cache
+def exact(metric):
+    """What our own exact mining finds, and the largest score by which its scores may be rounded."""
+    pairs, corpus = world(7, documents=80)
+    mined = mine(pairs, corpus, Strategy([Dense(30, similarity=metric)]), encoder=encode, num_negatives=6).to_dict()
+    return mined, max(1, *(abs(score) for scores in mined["negative_scores"] for score in scores))
+
+
+@EVERY
 @pytest.mark.parametrize("metric", METRICS)
 def test_rows_are_as_exact_mining_finds_them(place, rows, metric):
     corpus, pairs = rows
     if metric not in place.metrics:
         pytest.skip(f"it does not compare by {metric}")
     address = filled(place, corpus, metric)
-    options = {"encoder": encode, "num_negatives": 6}
-    exact = mine(pairs, corpus, Strategy([Dense(30, similarity=metric)]), **options)
-    scale = max(abs(score) for scores in exact["negative_scores"] for score in scores)
-    asked = document_store(address)
-    for mined in (
-        mine(pairs, corpus, Strategy([type(asked)(address, depth=30)]), **options),
-        mine(pairs, corpus, Strategy([Dense(30)]), index=address, **options),
-        mine(pairs, address, Strategy([Dense(30)]), **options),
-    ):
-        same(exact, mined, TOLERANCE * max(scale, 1))
+    part = Strategy([type(document_store(address))(address, depth=30)])
+    expected, scale = exact(metric)
+    same(expected, mine(pairs, corpus, part, encoder=encode, num_negatives=6), TOLERANCE * scale)
+    if metric == "cosine":
+        same(expected, mine(pairs, address, Strategy([Dense(30)]), encoder=encode, num_negatives=6))
+
+
+def test_the_store_is_an_index_of_documents_from_elsewhere(place, address, rows):
+    corpus, pairs = rows
+    mined = mine(pairs, corpus, Strategy([Dense(30)]), index=address, encoder=encode, num_negatives=6)
+    same(exact("cosine")[0], mined)
 
 
 PARTS = {
@@ -91,13 +111,12 @@ PARTS = {
 }
 
 
-def over_places(*cases):
-    """Every case on LanceDB and Qdrant; the first alone on other places, whose searcher is the same."""
-    whole = [(place, case) for place in ("lancedb", "qdrant server") for case in cases]
-    return whole + [(place, cases[0]) for place in PLACES if place not in dict(whole)]
+def by_turns(*cases):
+    """Cases that are the same for all stores, each on one of two."""
+    return [(TWO[number % 2], case) for number, case in enumerate(cases)]
 
 
-@pytest.mark.parametrize("place, parts", over_places("a union with BM25", *list(PARTS)[:-1]), indirect=["place"])
+@pytest.mark.parametrize("place, parts", by_turns(*PARTS), indirect=["place"])
 def test_filters_samplers_and_unions_work(place, address, rows, parts):
     corpus, pairs = rows
     retrievers, *others = PARTS[parts]
@@ -106,10 +125,43 @@ def test_filters_samplers_and_unions_work(place, address, rows, parts):
     same(exact, mine(pairs, corpus, Strategy([asked, *retrievers], *others), encoder=encode))
 
 
+def test_documents_that_queries_find_are_enough(place, address, rows, monkeypatch):
+    corpus, pairs = rows
+    few = pairs.select(range(6))
+    monkeypatch.setattr(type(document_store(address)), "scan", lambda *_, **__: pytest.fail("it was read"))
+    for strategy in (Strategy([Dense(8)], [RelativeMargin(0.02), NearDuplicate(0.5)]), Strategy([Dense(8)])):
+        mined = mine(few, f"{address}&reads=found", strategy, encoder=encode)
+        same(mine(few, corpus, strategy, encoder=encode), mined)
+    assert 8 < recipe_of(mined).corpus.rows < len(corpus)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "match"),
+    [
+        ("hybrid", {}, r"BM25\(\) searches the texts of all documents"),
+        ("random", {}, r"Random\(\) "),
+        ("dense+disagreement", {}, r"Disagreement\(\) weighs words by all documents"),
+        (Strategy([Dense(8)], [], DistanceWeighted(dim="intrinsic")), {}, "looks at all documents"),
+        ("dense", {"on_shortage": "pad_random", "safeguards": False}, "draws from all documents"),
+    ],
+)
+def test_what_needs_all_documents_is_refused_before_any_is_searched(
+    address, rows, monkeypatch, strategy, options, match
+):
+    monkeypatch.setattr(type(document_store(address)), "search", lambda *_, **__: pytest.fail("it was searched"))
+    with pytest.raises(ConfigError, match=match):
+        mine(rows[1], f"{address}&reads=found", strategy, encoder=encode, **options)
+
+
+def test_a_miner_that_knows_no_job_reads_all(address):
+    with pytest.raises(ConfigError, match=r"knows no job\. Call mine"):
+        HardNegatives(f"{address}&reads=found", encoder=encode)
+
+
 NAMED = ("positive_aware", "dense", "hybrid", "bm25", "bm25+disagreement", "simans")
 
 
-@pytest.mark.parametrize("place, strategy", over_places(*NAMED), indirect=["place"])
+@pytest.mark.parametrize("place, strategy", by_turns(*NAMED), indirect=["place"])
 def test_named_strategies_search_the_store_that_is_the_corpus(place, address, rows, strategy):
     corpus, pairs = rows
     corpus = corpus.select(np.argsort(corpus["_id"][:])) if place.sorts_by_id else corpus
@@ -180,12 +232,6 @@ def test_vectors_that_cannot_be_searched_never_reach_the_store(place, address, r
         mine(pairs, corpus, Strategy([document_store(address)]), encoder=model)
 
 
-def test_a_missing_collection_is_an_error(place, address, rows):
-    gone = address.replace(NAME, "gone")
-    with pytest.raises((ConfigError, DocumentStoreError), match="gone.* Give "):
-        mine(rows[1], gone, encoder=encode)
-
-
 def test_other_documents_are_an_error(place, address, rows):
     corpus, pairs = rows
     with pytest.raises(DocumentStoreError, match=r"holds 80 documents, the corpus has 79"):
@@ -217,6 +263,7 @@ def test_short_answers_are_an_error(place, address, rows, monkeypatch):
         mine(rows[1], rows[0], Strategy([driver(address, depth=20)]), encoder=encode)
 
 
+@EVERY
 def test_a_collection_that_changed_is_an_error(place, address, rows):
     if not place.can_change:
         pytest.skip("nobody else opens it meanwhile")
@@ -231,10 +278,14 @@ def test_a_collection_that_changed_is_an_error(place, address, rows):
     assert recipe_of(grown).corpus.rows == 81 and before["negative_ids"]
 
 
-def test_workers_and_forks_find_the_same(place, address, rows):
+@EVERY
+def test_workers_forks_and_copies_find_the_same(place, address, rows):
     pairs = rows[1]
     miner = HardNegatives(address, encoder=encode, known_positives=[pairs])
     alone = pairs.map(miner, batched=True)
+    pickled = pickle.dumps(miner)
+    assert len(pickled) < 32_000
+    assert pickle.loads(pickled)(pairs[:5])["negative_ids"] == alone[:5]["negative_ids"]
     if place.in_one_process or place.forks_may_die:
         document_store(address).disconnect()
         return
@@ -250,14 +301,6 @@ def test_workers_and_forks_find_the_same(place, address, rows):
     with os.fdopen(read, "rb") as stream:
         assert pickle.loads(stream.read()) == miner(pairs[:4])["negative_ids"]
     os.waitpid(child, 0)
-
-
-def test_what_is_pickled_is_small_and_opens_elsewhere(place, address, rows):
-    miner = HardNegatives(address, encoder=encode)
-    pickled = pickle.dumps(miner)
-    assert len(pickled) < 32_000
-    again = pickle.loads(pickled)
-    assert again(rows[1][:5])["negative_ids"] == miner(rows[1][:5])["negative_ids"]
 
 
 def test_plans_ask_the_store_itself(place, address, rows):
@@ -281,6 +324,7 @@ def test_recipes_name_the_store_and_no_place(place, address, rows):
         recipe.rebuilt()
 
 
+@EVERY
 def test_a_server_that_is_gone_and_comes_back(place, address, rows):
     if not place.can_stop:
         pytest.skip("there is no server")
@@ -295,27 +339,25 @@ def test_a_server_that_is_gone_and_comes_back(place, address, rows):
     assert miner(pairs[:4]) == before
 
 
-@pytest.mark.parametrize("secret", ["user:hunter2@", "hunter2@"])
-def test_addresses_with_secrets_are_refused_and_not_quoted(place, address, secret):
-    if ":" not in secret and type(document_store(address)).has_users:
-        pytest.skip("a name alone is no secret here")
-    with pytest.raises(ConfigError, match="secrets come from the environment alone") as refused:
-        document_store(address.replace("://", f"://{secret}"))
-    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
-    for option in ("password", "api_key", "access_token"):
-        with pytest.raises(ConfigError, match=f"holds the option '{option}'") as refused:
-            document_store(f"{address}&{option}=hunter2")
-        assert "hunter2" not in str(refused.value)
-
-
-def test_options_that_no_store_has_are_refused(address):
-    options = ("vector", "tenant", "text")
-    option = next(name for name in options if hasattr(document_store(address), name))
-    match = rf"Unknown option of an address .*'{option}s'; known are .* Did you mean '{option}'"
-    with pytest.raises(ConfigError, match=match):
-        document_store(f"{address}&{option}s=x")
-
-
 def test_addresses_of_the_documents_are_told_from_everything_else(rows):
     with pytest.raises(ConfigError, match="Unknown scheme of a document store 'qdrnt'.*Did you mean 'qdrant'"):
         mine(rows[1], "qdrnt://host:6333/docs")
+
+
+@EVERY
+def test_addresses_that_name_no_collection_or_hold_a_secret_are_refused(place, address, rows):
+    with pytest.raises((ConfigError, DocumentStoreError), match="gone.* Give "):
+        mine(rows[1], address.replace(NAME, "gone"), encoder=encode)
+    store = document_store(address)
+    wrong = [f"{address}&{option}=hunter2" for option in ("password", "api_key", "access_token")]
+    wrong += [
+        address.replace("://", f"://{name}") for name in ("user:hunter2@", *([] if store.has_users else ["hunter2@"]))
+    ]
+    for text in wrong:
+        with pytest.raises(ConfigError, match="holds .* secrets come from the environment alone") as refused:
+            document_store(text)
+        assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+    option = next(name for name in ("vector", "tenant", "text") if hasattr(store, name))
+    match = rf"Unknown option of an address .*'{option}s'; known are .* Did you mean '{option}'"
+    with pytest.raises(ConfigError, match=match):
+        document_store(f"{address}&{option}s=x")

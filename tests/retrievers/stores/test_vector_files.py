@@ -179,6 +179,7 @@ def test_a_file_that_is_replaced_while_it_is_mined_is_an_error(store, tmp_path):
 
 @pytest.mark.parametrize("store", SAVED)
 def test_what_is_no_file_of_the_library_is_said(store, tmp_path):
+    pytest.importorskip(store)
     options = "?space=ip" if store == "hnswlib" else ""
     with pytest.raises(DocumentStoreError, match="which is no file; an index that .* saved is allowed. Give the path"):
         searched(f"{store}://{tmp_path}/nothing{options}", documents(), tmp_path)
