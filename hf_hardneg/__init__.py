@@ -12,6 +12,7 @@
     - filters by rank and score: `RankWindow`, `AbsoluteMargin`, `RelativeMargin`, `ScoreBounds`, `SemiHard`
     - filters of likely positives: `NearQuery`, `TooSimilar`, `Disagreement`, `NearDuplicate`, `ContainsAnswer`,
       `SameParent`, `Denoised` (`hf_hardneg.models.load_cross_encoder`, `hf_hardneg.training.train_denoiser`)
+    - rows that are probably noise: `ConsistentPositive`
     - samplers: `Top`, `Uniform`, `RankZone`, `SimANS`, `Importance`, `Stratified`, `DistanceWeighted`,
       `TopicNegatives`, `UnReMix`; with random documents among them: `Mixture`
     - of your own: a `Filter`, a `Sampler`, a `Signal` for either, a `Retriever`; they see `Candidates`, and

@@ -4,6 +4,7 @@ from hf_hardneg.audits.verdicts import Verdicts as Verdicts
 from hf_hardneg.candidates import Candidates as Candidates
 from hf_hardneg.corpus.columns import Columns as Columns
 from hf_hardneg.filters import AbsoluteMargin as AbsoluteMargin
+from hf_hardneg.filters import ConsistentPositive as ConsistentPositive
 from hf_hardneg.filters import ContainsAnswer as ContainsAnswer
 from hf_hardneg.filters import Denoised as Denoised
 from hf_hardneg.filters import Disagreement as Disagreement

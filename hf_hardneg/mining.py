@@ -178,6 +178,8 @@ class MiningRun:
         warn_of_negatives(mined.values(), self.miner.retrieval.reader.columns.positive)
         if self.miner.on_shortage == "keep_fewer":
             _say_what_is_short(mined.values(), self.miner.num_negatives)
+        if self.miner.selection.drops_rows:
+            _say_what_is_left_out(*(sum(map(len, splits.values())) for splits in (self.rows, mined)))
         return mined
 
 
@@ -212,6 +214,12 @@ def _say_what_is_short(splits: Collection[Dataset], wanted: int) -> None:
             f"{short:,} of {total:,} rows have fewer than {wanted} negatives, {empty:,} of them none: report() of the "
             "rows says which stage took how many. A deeper search, another strategy or on_shortage= gives more."
         )
+
+
+def _say_what_is_left_out(before: int, after: int) -> None:
+    """Say on one line how many rows are left out by their rules, where some are."""
+    if after < before:
+        show(f"{before - after:,} of {before:,} rows are left out, as a rule with 'drop_row' says.")
 
 
 def _mining(rows: Dataset) -> Iterable[Any]:

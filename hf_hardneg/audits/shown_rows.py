@@ -27,7 +27,7 @@ LOOKED_AT = 64
 MOST_POSITIVES = 20
 """Positives that a row shows, of all it lists."""
 BESIDE = ("negative_ids", "negative_scores", "negative_ranks", "negative_sources")
-NOT_STEPS = ("retrieved", "kept", "short", "search_recall")
+NOT_STEPS = ("retrieved", "kept", "short", "search_recall", "inconsistent")
 """Fields of the column `mining` that count no candidates of a stage."""
 
 

@@ -7,6 +7,7 @@ table.
 from __future__ import annotations
 
 from hf_hardneg.filters.base import Filter, ScoringFilter, of_positive, share_of
+from hf_hardneg.filters.consistent_positive import ConsistentPositive
 from hf_hardneg.filters.denoised import Denoised
 from hf_hardneg.filters.likely_positives import (
     ContainsAnswer,
@@ -20,6 +21,7 @@ from hf_hardneg.filters.rank_and_score import AbsoluteMargin, RankWindow, Relati
 
 __all__ = [
     "AbsoluteMargin",
+    "ConsistentPositive",
     "ContainsAnswer",
     "Denoised",
     "Disagreement",
@@ -38,7 +40,7 @@ __all__ = [
     "share_of",
 ]
 
-_OF_RANK_AND_SCORE = (RankWindow, AbsoluteMargin, RelativeMargin, ScoreBounds, SemiHard)
+_OF_RANK_AND_SCORE = (RankWindow, AbsoluteMargin, RelativeMargin, ScoreBounds, SemiHard, ConsistentPositive)
 _OF_LIKELY_POSITIVES = (TooSimilar, Disagreement, NearQuery, NearDuplicate, ContainsAnswer, SameParent, Denoised)
 FILTERS: dict[str, type[Filter]] = {each.name: each for each in (*_OF_RANK_AND_SCORE, *_OF_LIKELY_POSITIVES)}
 """Every filter by its name."""

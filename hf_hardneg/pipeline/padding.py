@@ -37,6 +37,7 @@ class Chosen:
         stays (`np.ndarray`): (queries,) whether the row stays in the output.
         promoted (`Candidates`, *optional*): what comes out as pseudo-positives, where that was asked for.
         drawn (`int` or `np.ndarray`): (queries,) how many of those are random documents that the sampler asked for.
+        inconsistent (`np.ndarray`, *optional*): (queries,) whether the row's positives score too low, where asked.
     """
 
     counts: np.ndarray
@@ -50,6 +51,7 @@ class Chosen:
     stays: np.ndarray
     promoted: Candidates | None = None
     drawn: int | np.ndarray = 0
+    inconsistent: np.ndarray | None = None
 
     @classmethod
     def of(cls, candidates: Candidates, removed: dict[str, np.ndarray], promoted: Candidates | None = None) -> Chosen:

@@ -17,7 +17,7 @@ from hf_hardneg.corpus.columns import DRAWN, VERDICTS
 from hf_hardneg.corpus.queries import Names, Reader
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ColumnError
-from hf_hardneg.filters import Filter, ScoringFilter
+from hf_hardneg.filters import ConsistentPositive, Filter, ScoringFilter
 from hf_hardneg.identity import identify
 from hf_hardneg.pipeline.filtering import Filtering
 from hf_hardneg.pipeline.found import COUNTS, Found
@@ -42,6 +42,8 @@ WRITTEN = (
     "mining",
 )
 """Columns that every strategy writes."""
+INCONSISTENT = "inconsistent"
+"""The count of `mining`, 0 or 1, that says whether a row's positives score too low, where a filter judges rows."""
 ROW = "row of the pairs"
 """Beside what is selected where rows may be dropped: which row each was."""
 _SCORED = re.compile("negative_(.+)_scores")
@@ -78,7 +80,13 @@ class Selection:
     @property
     def drops_rows(self) -> bool:
         """Whether a rule may leave rows out."""
-        return "drop_row" in (self.on_shortage, self.filtering.on_missing_positive_score)
+        rules = (self.on_shortage, self.filtering.on_missing_positive_score)
+        return "drop_row" in (*rules, *(stage.on_inconsistent for stage in self._of_rows))
+
+    @property
+    def _of_rows(self) -> list[ConsistentPositive]:
+        """The filters that judge rows."""
+        return [stage for stage in self.filtering.filters if isinstance(stage, ConsistentPositive)]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -130,6 +138,9 @@ class Selection:
             removed_at[candidates.rows_in(everything)] = False
             chosen = self._padding.mixed(chosen, drawn, everything.take(removed_at), queries)
         chosen = self._padding.relieve(chosen, spare, queries, uniforms)
+        for rule in self._of_rows:
+            rows = rule.inconsistent(everything, retrieved.listed, retrieved.listed_counts)
+            chosen = replace(chosen, inconsistent=rows if chosen.inconsistent is None else rows | chosen.inconsistent)
         return replace(chosen, stays=self._staying(chosen, np.isnan(candidates.positive)))
 
     def _uniforms(self, queries: Names) -> Uniforms:
@@ -166,6 +177,8 @@ class Selection:
             stays &= ~unscored
         if self.on_shortage == "drop_row":
             stays &= chosen.counts >= self.num_negatives
+        if chosen.inconsistent is not None and any(rule.on_inconsistent == "drop_row" for rule in self._of_rows):
+            stays &= ~chosen.inconsistent
         return stays
 
     def emit(self, rows: Batch, retrieved: Found, chosen: Chosen) -> Any:
@@ -202,11 +215,13 @@ class Selection:
             docs, sizes = chosen.promoted.doc, chosen.promoted.counts()
             added["pseudo_positives"] = ragged(self.reader.corpus.texts(docs), sizes)
             added["pseudo_positive_ids"] = ragged(self.reader.corpus.ids(docs), sizes)
+        if chosen.inconsistent is not None:
+            counts[INCONSISTENT] = chosen.inconsistent
         added["mining"] = self._mining(counts)
         return added
 
     def _mining(self, counts: dict[str, np.ndarray]) -> pa.StructArray:
-        fields = {name: pa.array(values, pa.int32()) for name, values in counts.items()}
+        fields = {name: pa.array(values.astype(np.int32)) for name, values in counts.items()}
         if self.search_recall is not None:
             fields["search_recall"] = pa.array(np.full(len(counts["kept"]), self.search_recall, np.float32))
         return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))

@@ -34,7 +34,7 @@ BINS = 20
 MANY, OUTER = 1_000, 0.005
 """Scores from which the outermost shares of them are joined in a bin, so that a few do not widen all others."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-RECALL = "search_recall"
+RECALL, INCONSISTENT = "search_recall", "inconsistent"
 SYNTHESIS = "synthesis"
 TEMPERATURE = 0.05
 SCORES = ("negative_scores", "positive_scores")
@@ -48,10 +48,12 @@ class Pictured:
     Args:
         scores (`Histogram`, *optional*): of the negatives' scores, with the middle half of the positives' shaded.
         examples (`tuple[LayerExample, ...]`): the first few negatives of each layer of hardness.
+        inconsistent_rows (`int`, *optional*): rows whose positives many documents outscore, where that was counted.
     """
 
     scores: Histogram | None = None
     examples: tuple[LayerExample, ...] = ()
+    inconsistent_rows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +117,22 @@ class Report:
         lines.append(f"  short rows {self.short_rows:,}, of which empty {self.empty_rows:,}")
         if self.repeated_negatives:
             lines.append(f"  rows with a repeated negative {self.repeated_negatives:,}")
+        if self.inconsistent_rows is not None:
+            lines.append(f"  rows whose positives are probably noise {self.inconsistent_rows:,}")
         if self.search_recall is not None:
             lines.append(f"  recall of approximate search {self.search_recall:.4f}")
         if self.synthesis:
             listed = ", ".join(f"{name}: {count:,}" for name, count in self.synthesis.items() if count)
             lines.append(f"  {SYNTHESIS:<20} {listed}")
         return shown("\n".join(lines))
+
+    @property
+    def inconsistent_rows(self) -> int | None:
+        """How many rows have positives that many documents outscore; `None` where `ConsistentPositive` counted none.
+
+        Rows that it left out are not among them.
+        """
+        return self.pictured.inconsistent_rows
 
     @property
     def scores(self) -> Histogram | None:
@@ -266,6 +278,7 @@ class _BatchFigures:
     hardness: HardnessHistogram
     places: Places
     repeated: int
+    inconsistent: int | None
     synthesis: dict[str, int]
 
 
@@ -273,6 +286,7 @@ def _figures(table: pa.Table) -> _BatchFigures:
     columns = {name: combined(table.column(name)) for name in table.column_names}
     counts = _fields(columns["mining"])
     recalls = counts.pop(RECALL, pa.nulls(0, pa.float32()))
+    inconsistent = counts.pop(INCONSISTENT, None)
     sources = pc.value_counts(columns["negative_sources"].flatten()).to_pylist()
     (row, anchors), (owner, scores) = (_flat(columns[f"{side}_scores"]) for side in ("positive", "negative"))
     compared = compare(best_scores(table.num_rows, row, anchors), owner, scores)
@@ -292,6 +306,7 @@ def _figures(table: pa.Table) -> _BatchFigures:
         hardness=HardnessHistogram.of(compared.relative),
         places=first_places(compared, np.append(0, np.cumsum(per_row))),
         repeated=_repeated(columns["negatives"]),
+        inconsistent=None if inconsistent is None else _total(inconsistent),
         synthesis={name: _total(values) for name, values in _fields(columns.get(SYNTHESIS)).items()},
     )
 
@@ -311,6 +326,7 @@ def _joined(parts: list[_BatchFigures], temperature: float | None) -> Report:
     per_row, short = (np.concatenate([getattr(part, name) for part in parts]) for name in ("per_row", "short"))
     numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers}
     sources = sum((part.sources for part in parts), Counter[str]())
+    counted = [part.inconsistent for part in parts if part.inconsistent is not None]
     compared = np.concatenate([part.compared for part in parts])
     margin, recalls = numbers["margins"], numbers.pop(RECALL)
     if temperature is None and all((np.abs(numbers[side]) < 1.001).all() for side in SCORES):
@@ -331,7 +347,10 @@ def _joined(parts: list[_BatchFigures], temperature: float | None) -> Report:
         repeated_negatives=sum(part.repeated for part in parts),
         search_recall=float(recalls.mean()) if len(recalls) else None,
         synthesis={name: sum(part.synthesis[name] for part in parts) for name in parts[0].synthesis},
-        pictured=Pictured(scores=_scores(numbers["negative_scores"], quantiles_of["positive_scores"])),
+        pictured=Pictured(
+            scores=_scores(numbers["negative_scores"], quantiles_of["positive_scores"]),
+            inconsistent_rows=sum(counted) if len(counted) == len(parts) else None,
+        ),
     )
 
 
