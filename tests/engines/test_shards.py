@@ -58,8 +58,10 @@ def with_vectors(pairs, corpus):
     )
 
 
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("name", ["bm25", "dense", "denoised", "simans", "hybrid"])
+@pytest.mark.parametrize(
+    "name, shared",
+    [("bm25", True), ("bm25", False), ("dense", False), ("denoised", True), ("simans", False), ("hybrid", True)],
+)
 def test_seven_shards_are_one_run_to_the_byte(name, shared, tmp_path):
     pairs, corpus = world(1)
     strategy = SMALL[name]
@@ -281,8 +283,8 @@ def test_a_killed_shard_is_run_again_alone(tmp_path, capsys):
 def test_shards_that_begin_together_share_a_cache(tmp_path):
     arguments = saved(tmp_path, "-q")
     command = [sys.executable, "-W", "ignore", "-m", "hf_hardneg.cli", *arguments]
-    started = [subprocess.Popen([*command, f"--shard={number}/3"]) for number in (1, 2, 3, 3)]
-    assert [process.wait(timeout=WITHIN) for process in started] == [0, 0, 0, 0]
+    started = [subprocess.Popen([*command, f"--shard={number}/2"]) for number in (1, 2, 2)]
+    assert [process.wait(timeout=WITHIN) for process in started] == [0, 0, 0]
     assert merged_by_command(tmp_path) == 0
     assert columns_of(load_from_disk(f"{tmp_path}/merged")) == whole_run(tmp_path, arguments)
     kinds = [path.name.partition("-")[0] for path in (tmp_path / "cache").iterdir() if not path.name.startswith(".")]
