@@ -13,6 +13,7 @@ import pytest
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import StoreError
 from hf_hardneg.store import directories, kinds
+from hf_hardneg.store.inventory import SHARDED
 from tests.faults.disks import (
     BIND,
     READ_ONLY,
@@ -83,7 +84,7 @@ def test_a_build_killed_at_any_point_is_built_again(tmp_path, strategy):
         child.start()
         child.join()
         killed += child.exitcode == -signal.SIGKILL
-        published = [path for path in cache.glob("[!.]*") if not path.name.startswith("vectors-")]
+        published = [path for path in cache.glob("[!.]*") if path.name.partition("-")[0] not in SHARDED]
         for directory in published:
             directories.check(directory)
         assert _mine(cache, strategy) == expected
