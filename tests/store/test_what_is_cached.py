@@ -197,6 +197,7 @@ KINDS_OF = {
     "bm25": {"corpus", "keys", "positives", "parents", "bm25", "candidates", "signals", "negatives"},
     "dense": {"corpus", "keys", "positives", "vectors", "dense", "uncertainty", "candidates", "signals", "negatives"},
     "bm25 in parts": {"bm25parts"},
+    "splade": {"sparsevectors", "sparse"},
     "approximate": {"approximate", "recall"},
     "topics": {"topics"},
     "judged": {"scores"},
