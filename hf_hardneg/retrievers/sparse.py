@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -52,6 +53,15 @@ class Sparse(Checked, Retriever):
     score_kind: ClassVar[str] = "sparse"
     can_score: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        may_encode = callable(self.encoder) or hasattr(self.encoder, "encode_sparse")
+        if not (self.encoder is None or isinstance(self.encoder, str | os.PathLike) or may_encode):
+            raise ConfigError(
+                f"Sparse(encoder=) got a {type(self.encoder).__name__}; allowed are a SparseEncoder, a Hub id or path, "
+                "or a callable that gives sparse rows. Give one of those."
+            )
 
     @property
     def uses_vectors(self) -> bool:
