@@ -29,7 +29,7 @@ OUTPUT = Path(__file__).parents[2] / "benchmarks/interrupts.json"
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 LIMIT = 1800.0
 QUERIES = 60_000
-VECTORS, WIDTH = 200_000, 256
+VECTORS, ASKED, WIDTH = 100_000, 30_000, 128
 OPTIONS = {
     "bm25": ["--strategy=bm25", "--num-proc=2", "--confirm-cost"],
     "dense": ["--strategy=margin", "--columns", "vector=vector", "query_vector=vector", "--confirm-cost"],
@@ -56,9 +56,9 @@ def dense_files(data: Path, folder: Path) -> None:
         return pa.FixedSizeListArray.from_arrays(pa.array(values), WIDTH)
 
     texts = [f"document {row}" for row in range(VECTORS)]
-    asked = {"query": [f"query {row}" for row in range(QUERIES)], "positive": texts[:QUERIES]}
+    asked = {"query": [f"query {row}" for row in range(ASKED)], "positive": texts[:ASKED]}
     pq.write_table(pa.table({"text": texts, "vector": drawn(0, VECTORS)}), folder / "corpus.parquet")
-    pq.write_table(pa.table({**asked, "vector": drawn(1, QUERIES)}), folder / "pairs.parquet")
+    pq.write_table(pa.table({**asked, "vector": drawn(1, ASKED)}), folder / "pairs.parquet")
 
 
 FILES = {"bm25": bm25_files, "dense": dense_files}
@@ -86,7 +86,7 @@ def stopped(name: str, data: str, moment: float, end: signal.Signals, whole: tup
         again = Command(data, OPTIONS[name], folder, "again")
         finished = again.ends_within(LIMIT) and again.code == 0
         return {
-            "seconds": moment,
+            "seconds": float(moment),
             "signal": end.name,
             "ended": ended,
             "traceback": "Traceback" in said,
