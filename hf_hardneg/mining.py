@@ -6,8 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arrays.lists import combined, lengths, listed
+from hf_hardneg.corpus.ids import named_columns
+from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.corpus.sides import warn_of_negatives
 from hf_hardneg.errors import ConfigError, check_keywords
 from hf_hardneg.formats.loaded import JobInputs
@@ -175,7 +180,9 @@ class MiningRun:
         recipe = Recipe.of(self.miner, pairs=self.job.pairs, corpus=self.job.corpus, versions=versions)
         for split in mined.values():
             attach(split, recipe)
-        warn_of_negatives(mined.values(), self.miner.retrieval.reader.columns.positive)
+        columns = self.miner.retrieval.reader.columns
+        warn_of_negatives(mined.values(), columns.positive)
+        _say_what_has_no_positive(self.rows.values(), columns)
         if self.miner.on_shortage == "keep_fewer":
             _say_what_is_short(mined.values(), self.miner.num_negatives)
         if self.miner.selection.drops_rows:
@@ -214,6 +221,29 @@ def _say_what_is_short(splits: Collection[Dataset], wanted: int) -> None:
             f"{short:,} of {total:,} rows have fewer than {wanted} negatives, {empty:,} of them none: report() of the "
             "rows says which stage took how many. A deeper search, another strategy or on_shortage= gives more."
         )
+
+
+def _say_what_has_no_positive(splits: Collection[Dataset], columns: PairColumns) -> None:
+    """Say on one line how many rows name no positive, where some do not."""
+    without = 0
+    for rows in splits:
+        names = [name for name in columns.digested(rows) if name in (columns.positive, columns.positive_ids)]
+        for batch in rows.with_format("arrow", columns=names).iter(10 * BATCH) if names and len(rows) else ():
+            counts = [_values_of(column) for column in named_columns(batch).values()]
+            without += int((np.sum(counts, axis=0) == 0).sum())
+    if without:
+        show(
+            f"{without:,} of {sum(map(len, splits)):,} rows name no positive: unless another row of their query does, "
+            "what answers them can come out as their negative. Give their positives, or leave them out."
+        )
+
+
+def _values_of(column: Any) -> np.ndarray:
+    """Count the values of each row of a column of lists or of values, (n,)."""
+    array = combined(column)
+    if pa.types.is_nested(array.type):
+        return lengths(listed(array))
+    return array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _say_what_is_left_out(before: int, after: int) -> None:

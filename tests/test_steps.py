@@ -278,3 +278,23 @@ def test_rows_that_are_short_are_counted_aloud_unless_they_are_filled(tmp_path, 
         assert "rows have fewer" not in capsys.readouterr().err
     finally:
         disable_progress_bars()
+
+
+def test_rows_that_name_no_positive_are_counted_aloud(tmp_path, capsys):
+    corpus = {"a": "red rock", "b": "striped horse", "c": "red chalk"}
+    pairs = [
+        {"query": "rock", "positive_ids": []},
+        {"query": "horse", "positive_ids": []},
+        {"query": "chalk", "positive_ids": ["c"]},
+    ]
+    enable_progress_bars()
+    try:
+        mine(pairs, corpus, num_negatives=1, cache_dir=str(tmp_path))
+        assert "2 of 3 rows name no positive" in capsys.readouterr().err
+        texts = Dataset.from_dict({"query": ["rock", "chalk"], "positive": [[], ["red chalk"]]})
+        mine(texts, corpus, num_negatives=1, cache_dir=str(tmp_path))
+        assert "1 of 2 rows name no positive" in capsys.readouterr().err
+        mine(pairs[2:], corpus, num_negatives=1, cache_dir=str(tmp_path))
+        assert "name no positive" not in capsys.readouterr().err
+    finally:
+        disable_progress_bars()

@@ -83,6 +83,8 @@ def _replaced(stage: Any, called: str, options: Sequence[str], value: Any) -> An
     """Replace an option of a dataclass, or of what it holds."""
     name, *deeper = options
     taken = {option.name for option in fields(stage) if option.init}
+    if not taken:
+        raise ConfigError(f"--set {called}.{name}: {called} has no options. Leave it out.")
     if name not in taken:
         raise unknown_name(f"option of {called} in --set", name, taken)
     if deeper:

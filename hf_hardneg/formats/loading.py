@@ -289,6 +289,8 @@ def opened(
     _check_split(function, loaded.rows, split)
     if single and isinstance(loaded.rows, Mapping):
         loaded = replace(loaded, rows=_single_split(loaded.rows, f"{function}(pairs=)", split or "train"))
+    if options.get("symmetric") is not None:
+        loaded = replace(loaded, symmetric=options["symmetric"])
     if corpus is None and loaded.documents is None:
         loaded, documents = corpus_of_positives(loaded, function)
     elif corpus is None:
@@ -300,13 +302,12 @@ def opened(
         documents = load_corpus(corpus, told, what=f"{function}(corpus=)", cache_dir=cache_dir, split=split)
     loaded = with_ids(loaded, documents)
     columns = in_order({**loaded.columns, **documents.columns})
-    symmetric = options.get("symmetric")
     return JobInputs(
         pairs=loaded.rows,
         corpus=documents.rows,
         strategy=strategy,
         columns=columns or options.get("columns"),
-        symmetric=True if symmetric is None and loaded.symmetric else symmetric,
+        symmetric=True if loaded.symmetric else options.get("symmetric"),
         words=" · ".join(filter(None, [loaded.words, documents.words])),
         store=documents.store if options.get("index") is None and collection and collection.uses_vectors else None,
     )

@@ -37,7 +37,8 @@ SHARE = 0.3
 """The share of a query's best candidates that is removed by default, as by each of the other safeguards."""
 PAIRS_AT_ONCE = 256
 REMEMBERED_BYTES = 1 << 29
-RIDGE, STEPS = 1.0, 25
+RIDGE, STEPS, SMALLEST = 1.0, 200, 1e-10
+"""Of the fit: its ridge, the most steps, and the step that is its last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,9 @@ def _remembered(encoder: TransformersEncoder, texts: Sequence[str], kind: Kind) 
 def fit(features: np.ndarray, labels: np.ndarray, *, candidates: int) -> tuple[np.ndarray, float]:
     """Fit the coefficients, (3,), and intercept of the logistic model with the least loss and ridge.
 
+    Newton's steps, each halved until the loss falls, so that they end also where the ridge alone bounds the
+    coefficients, as for pairs that a line parts.
+
     Negatives count so much that there is one positive among as many candidates as a query will have, whatever the share
     in training: the probability is that of being the one known positive.
 
@@ -136,12 +140,22 @@ def fit(features: np.ndarray, labels: np.ndarray, *, candidates: int) -> tuple[n
     positives = labels.sum()
     weights = np.where(labels == 1, 1.0, (candidates - 1) * positives / (len(labels) - positives))
     ridge = np.diag([RIDGE] * features.shape[1] + [0.0])
+
+    def loss(solution: np.ndarray) -> float:
+        odds = inputs @ solution
+        return float(weights @ (np.logaddexp(0, odds) - labels * odds) + solution @ ridge @ solution / 2)
+
     solution = np.append(np.zeros(features.shape[1]), -np.log(candidates - 1))
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-inputs @ solution))
+        chance = np.exp(-np.logaddexp(0, -inputs @ solution))
         slope = inputs.T @ (weights * (chance - labels)) + ridge @ solution
         curve = (inputs.T * (weights * chance * (1 - chance))) @ inputs + ridge
-        solution -= np.linalg.solve(curve, slope)
+        step = np.linalg.lstsq(curve, slope, rcond=None)[0]
+        while loss(solution - step) > loss(solution) and np.abs(step).max() > SMALLEST:
+            step /= 2
+        solution -= step
+        if np.abs(step).max() <= SMALLEST:
+            break
     coefficients = solution[:-1] / scale
     return coefficients, float(solution[-1] - coefficients @ mean)
 

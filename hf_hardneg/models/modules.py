@@ -100,8 +100,8 @@ class SentenceTransformerEncoder:
 
 
 @functools.lru_cache(maxsize=2)
-def loaded_modules(folder: str, digest: str, device: str, own_code: bool, kind: str = "SentenceTransformer") -> Any:
-    """The model in a folder, loaded once by the class of sentence-transformers that is called `kind`.
+def loaded_modules(folder: str, digest: str, device: str, own_code: bool, is_sparse: bool = False) -> Any:
+    """The model in a folder, loaded once by sentence-transformers: a `SparseEncoder`, or a `SentenceTransformer`.
 
     Raises:
         ModelError: it cannot be loaded, or its files have another digest.
@@ -110,7 +110,9 @@ def loaded_modules(folder: str, digest: str, device: str, own_code: bool, kind: 
     if not own_code and modules_digest(folder) != digest:
         raise changed(folder)
     with loading(folder, otherwise=OTHERWISE):
-        return getattr(module, kind)(folder, device=device, trust_remote_code=own_code)
+        if is_sparse:
+            return module.SparseEncoder(folder, device=device, trust_remote_code=own_code)
+        return module.SentenceTransformer(folder, device=device, trust_remote_code=own_code)
 
 
 def forget_modules() -> None:

@@ -303,7 +303,7 @@ class SparseModulesEncoder:
         import torch
 
         device = device_here(self.device, instead=AHEAD)
-        model = loaded_modules(self.folder, self._files_digest(), device, self.own_code, "SparseEncoder")
+        model = loaded_modules(self.folder, self._files_digest(), device, self.own_code, is_sparse=True)
         options = {"show_progress_bar": False, "save_to_cpu": True, **({"batch_size": 1} if device == "cpu" else {})}
 
         def encode(part: Sequence[str]) -> SparseRows:

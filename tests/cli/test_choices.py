@@ -78,6 +78,7 @@ def test_settings_change_what_they_name_and_nothing_else(before, settings, after
         ("rank_window.frist=5", UnknownNameError, "Did you mean 'first'"),
         ("rank_window.first=soon", ConfigError, r"--set rank_window.first: RankWindow\(first='soon'\)"),
         ("rank_window.first.x=5", ConfigError, "which has no options of its own"),
+        ("top.first=5", ConfigError, "top has no options. Leave it out"),
         ("rank_window.first=&a [1, *a]", ConfigError, "anchor or alias"),
         ("rank_window.first=!!python/name:os.system", ConfigError, "is no value"),
         ("simans.a=1", ConfigError, r"known are .*Add it to the strategy, as in --strategy NAME\+simans"),

@@ -569,3 +569,16 @@ def test_a_dry_run_says_what_the_data_are_and_prints_three_rows(tmp_path, capsys
 def test_the_page_says_what_the_table_of_layouts_says():
     """Where it does not: `python -m tests.formats.layouts_page`."""
     assert PAGE.read_text() == with_table(PAGE.read_text())
+
+
+def test_duplicates_are_the_same_under_any_names_of_columns(tmp_path):
+    pairs = {"question1": ["boil an egg", "fry some rice"], "question2": ["egg, how to boil", "rice, how to fry"]}
+    named = Dataset.from_dict({"a": pairs["question1"], "b": pairs["question2"]})
+    options = {"num_negatives": 3, "cache_dir": str(tmp_path)}
+    by_name = mine(Dataset.from_dict(pairs), **options)
+    by_columns = mine(named, columns={"query": "a", "positive": "b"}, symmetric=True, **options)
+    assert by_columns["negatives"][:] == by_name["negatives"][:] and max(map(len, by_name["negatives"])) == 0
+    wide = {"columns": {"query": "a", "positive": "b"}, "strategy": "random", **options}
+    for symmetric, texts in ((True, {*pairs["question1"], *pairs["question2"]}), (False, set(pairs["question2"]))):
+        mined = mine(named, symmetric=symmetric, **wide)
+        assert {text for row in mined["negatives"] for text in row} == texts

@@ -96,6 +96,19 @@ def test_the_fit_is_the_minimum_and_as_sure_as_one_among_so_many_candidates():
     assert 0.15 < coefficients[1] < 0.3 and abs(coefficients[2]) < 0.3
 
 
+@pytest.mark.parametrize("apart", [20, 1000])
+def test_the_fit_ends_where_a_feature_tells_positives_exactly(apart):
+    rng = np.random.default_rng(1)
+    labels = (np.arange(30) % 5 == 0).astype(float)
+    features = rng.normal(size=(30, 3)) + labels[:, None] * [apart, 0, 0]
+    coefficients, intercept = fit(features, labels, candidates=50)
+    weights = np.where(labels == 1, 1, 49 * 6 / 24)
+    chance = 1 / (1 + np.exp(-features @ coefficients - intercept))
+    slope = features.T @ (weights * (chance - labels)) + coefficients * features.var(0)
+    assert abs(weights @ (chance - labels)) < 1e-6 and np.abs(slope / features.std(0)).max() < 1e-6
+    assert chance[labels == 1].min() > 0.5 > chance[labels == 0].max()
+
+
 def test_a_score_does_not_depend_on_what_is_scored_with_it_or_remembered(trained, tmp_path, monkeypatch):
     scorer = load_cross_encoder(trained, cache_dir=tmp_path, device="cpu")
     queries, texts = map(list, zip(*PAIRS, strict=True))

@@ -26,7 +26,7 @@ def loads():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                of_a_client = ast.unparse(node.func).startswith("self.client.")  # as Redis' pipeline of commands
+                of_a_client = ast.unparse(node.func).endswith("client.pipeline")  # Redis' pipeline of commands
                 if name in LOADERS and not of_a_client:
                     said = {one.arg: ast.unparse(one.value) for one in node.keywords}
                     yield f"{path.relative_to(PACKAGE)}:{node.lineno}", name, said.get("trust_remote_code")
