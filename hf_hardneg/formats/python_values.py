@@ -132,12 +132,13 @@ def of_mapping(values: Mapping[Any, Any], kind: Kind, what: str) -> Any:
                 return Dataset.from_dict({"query": columns, "positive": list(map(list, lists))})
     except CANNOT as error:
         raise DataError(f"{what} cannot be read as a table ({error}). Give entries of one kind.") from error
+    strange = next((place for place, entry in enumerate(entries) if not isinstance(entry, (str, Mapping, list))), 0)
     wanted = (
         "from ids to texts, or to mappings with a text" if kind == "documents" else "from queries to their positives"
     )
     raise ConfigError(
-        f"{what} is a mapping with the entry {str(columns[0])[:40]!r}: {type(entries[0]).__name__}; read are mappings "
-        f"{wanted}, and from names of columns to lists. Give one of those."
+        f"{what} is a mapping with the entry {str(columns[strange])[:40]!r}: {type(entries[strange]).__name__}; read "
+        f"are mappings {wanted}, and from names of columns to lists. Give one of those."
     )
 
 

@@ -63,10 +63,12 @@ def check_texts(collection: DocumentStore, state: Description) -> None:
         ConfigError: it holds none.
     """
     if not state.has_texts:
+        text = getattr(collection, "text", "")
+        looked_for = f" called {text!r}" if text else ""
         raise ConfigError(
-            f"{collection.address} holds vectors and no texts, which mining needs to tell documents apart. Give the "
-            "texts as the corpus, under the same ids, and the store as index= or as a part of a Strategy; or name "
-            "the column of texts with ?text= in the address."
+            f"{collection.address} holds vectors and no texts{looked_for}, which mining needs to tell documents apart. "
+            "Name the column of texts with ?text= in the address; or give the texts as the corpus, under the same ids, "
+            "and the store as index= or as a part of a Strategy."
         )
 
 
