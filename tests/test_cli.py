@@ -11,6 +11,8 @@ from hf_hardneg.cli import main
 from hf_hardneg.demo import standard_library
 from tests.worlds import world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
 def test_mine(suffix, tmp_path, capsys):

@@ -27,6 +27,8 @@ from hf_hardneg.audits.verdict_log import HumanVerdict
 from hf_hardneg.training import Refresher, cross_batch_loss
 from tests.models.test_encoder import tiny
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(hf_hardneg.__file__).parent
 DOCUMENTS = {
     "rayleigh": "The sky is blue because air scatters the short waves of sunlight more than the long ones.",

@@ -24,6 +24,8 @@ from hf_hardneg.retrievers import BM25
 from tests.cli.test_stopping import SLOW, WITHIN, rows_searched
 from tests.worlds import SMALL, encode, needed, world
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 OF = 7
 

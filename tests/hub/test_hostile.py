@@ -19,6 +19,8 @@ from tests.hub.hostile import PATHS, SECRETS, TEXTS
 from tests.hub.mined import RECIPE, ROWS
 from tests.worlds import world
 
+pytestmark = pytest.mark.slow
+
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 INSIDE = {"text", "code_inline", "softbreak", "image", "text_special"}
 

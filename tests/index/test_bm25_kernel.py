@@ -21,6 +21,8 @@ from hf_hardneg.index.bm25.weights import BM25Config, Variant
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.text.analysis import Analyzer
 
+pytestmark = pytest.mark.slow
+
 PLAIN = Analyzer(language=None)
 LETTERS = "abcdefgh"
 WINDOWS = (64, 128, kernel.WINDOW)

@@ -16,6 +16,8 @@ from hf_hardneg.filters import AbsoluteMargin
 from hf_hardneg.index.dense.adoption import adopt_faiss
 from hf_hardneg.retrievers import Sources
 
+pytestmark = pytest.mark.slow
+
 SECTION = (Path(__file__).parents[2] / "docs/own_index.md").read_text()
 TABLE = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|$", SECTION, re.MULTILINE)
 ROWS, WIDTH, QUERIES, DEPTH, MARGIN = 300, 32, 6, 20, 0.05

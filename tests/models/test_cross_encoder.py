@@ -17,6 +17,8 @@ from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.scorers import TransformersScorer, probabilities
 from tests.cross_encoders import MINILM, cross_encoder
 
+pytestmark = pytest.mark.slow
+
 IDENTITY = torch.nn.Identity()
 rng = np.random.default_rng(0)
 WORDS = ["mouse", "of", "protein", "x1", "immunohistochemistry", "東京", "wing"]

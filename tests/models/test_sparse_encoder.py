@@ -21,6 +21,8 @@ from tests.models.test_model_identity import TEXTS, small, small_body
 from tests.retrievers.stores.servers import fetched
 from tests.worlds import encode, weigh, world
 
+pytestmark = pytest.mark.slow
+
 CPU = {"device": "cpu"}
 
 

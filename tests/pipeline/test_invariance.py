@@ -14,6 +14,8 @@ from datasets.fingerprint import Hasher
 from hf_hardneg import HardNegatives, mine, plan, recipe_of, sweep
 from tests.worlds import SMALL, encode, needed, world
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["bm25", "positive_aware", "rank_zone", "random", "safe splade"]
 COLUMNS = (
     "negatives",

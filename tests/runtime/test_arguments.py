@@ -28,6 +28,8 @@ from hf_hardneg.training import CrossBatchLoss, MoCHi, Schedule
 from hf_hardneg.training.denoiser import Training
 from tests.calls import CALLS, Given
 
+pytestmark = pytest.mark.slow
+
 ODD = (None, True, -1, 0, 1.5, float("nan"), float("inf"), 10**12, 10**30, "", "no such", [], {}, object())
 PARTS = (BM25Config, Training, CrossBatchLoss, MoCHi, Schedule, Validation)
 NEEDED = {"ScoreBounds": {"min_score": 0.1}}

@@ -18,6 +18,8 @@ from hf_hardneg.store.elsewhere import Work, map_elsewhere, on
 from hf_hardneg.store.mirrors import Mirror, packed
 from tests.worlds import world
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Processes:

@@ -19,6 +19,8 @@ from hf_hardneg.store.arrow_files import stored_rows
 from hf_hardneg.store.inventory import inventory, prune
 from hf_hardneg.store.row_parts import FEWEST, PARTS, map_rows
 
+pytestmark = pytest.mark.slow
+
 ROWS = 1000
 PARAMETERS = {"a": 1}
 
