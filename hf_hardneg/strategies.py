@@ -128,7 +128,7 @@ class Strategy:
     @property
     def is_ours(self) -> bool:
         """Whether no part is a class of the user's, of which nobody knows what it reads."""
-        parts = (*self.retriever.parts, *self.filters, self.sampler, self._chooser, *self.signals)
+        parts = (*self.retriever.parts, *self.filters, self.sampler, self.chooser, *self.signals)
         return all(type(part).__module__.startswith(f"{__package__}.") for part in parts)
 
     @property
@@ -160,10 +160,10 @@ class Strategy:
         """Whether candidates beyond the best that pass the last filter cannot be chosen."""
         if not self.scoring or any(stage.exhaustive for stage in self.scoring):
             return False
-        return self.filters[-1] is self.scoring[-1] and isinstance(self._chooser, Top)
+        return self.filters[-1] is self.scoring[-1] and isinstance(self.chooser, Top)
 
     @property
-    def _chooser(self) -> Sampler:
+    def chooser(self) -> Sampler:
         """What chooses among candidates, whatever a `Mixture` adds."""
         return self.sampler.of if isinstance(self.sampler, Mixture) else self.sampler
 

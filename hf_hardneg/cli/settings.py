@@ -9,7 +9,7 @@ from typing import Any
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import FILTERS
 from hf_hardneg.recipes.plain_yaml import plain_values
-from hf_hardneg.samplers import SAMPLERS
+from hf_hardneg.samplers import SAMPLERS, Mixture
 from hf_hardneg.strategies import Strategy
 
 
@@ -66,7 +66,7 @@ def _with_setting(strategy: Strategy, part: str, options: Sequence[str], value: 
         members = getattr(stage, "members", ())
         if any(member.name == part for member in members):
             return replace(stage, members=tuple(map(changed, members)))
-        return stage
+        return replace(stage, of=changed(stage.of)) if isinstance(stage, Mixture) else stage
 
     return Strategy(
         tuple(map(changed, strategy.retrievers)), tuple(map(changed, strategy.filters)), changed(strategy.sampler)
@@ -74,8 +74,8 @@ def _with_setting(strategy: Strategy, part: str, options: Sequence[str], value: 
 
 
 def part_names(strategy: Strategy) -> list[str]:
-    """Name the parts of a strategy, and of the members of a union."""
-    stages: Any = (strategy.retriever, *strategy.retriever.parts, *strategy.filters, strategy.sampler)
+    """Name the parts of a strategy, the members of a union, and what a mixture mixes."""
+    stages: Any = (strategy.retriever, *strategy.retriever.parts, *strategy.filters, strategy.sampler, strategy.chooser)
     return list(dict.fromkeys(stage.name for stage in stages))
 
 

@@ -26,7 +26,7 @@ from hf_hardneg.strategies import Strategy, resolve
 if TYPE_CHECKING:
     from datasets import Dataset
 
-BATCH, FETCHED = 1000, 1000
+BATCH, FETCHED, NEGATIVES = 1000, 1000, 4
 MORE = 2
 """How many times as many documents as mining asks for at first: some repeat, or are known positives."""
 
@@ -53,7 +53,7 @@ def documents_found(
     cache, columns = directories.cache_root(options.get("cache_dir")), PairColumns.of(options.get("columns"))
     index: Any = StoreIndex(collection=collection, state=state, corpus=None, keys=None)  # type: ignore[arg-type]
     encoder = _encoder(collection, options, cache)
-    depth = chosen.depth(options.get("num_negatives", 4))
+    depth = chosen.depth(options.get("num_negatives", NEGATIVES))
 
     def build(directory: Path) -> None:
         names = sorted(set().union(*_names(index, pairs, columns, encoder, MORE * depth)))
@@ -79,12 +79,14 @@ def documents_found(
 
 def _check(collection: DocumentStore, strategy: Strategy, options: Mapping[str, Any], *, is_exact: bool) -> None:
     """Raise for what documents that queries find cannot serve."""
+    size = options.get("num_negatives", NEGATIVES)
     parts = [part for part in strategy.retriever.parts if not (part.searches_elsewhere or part.name == "dense")]
     wrong: dict[str, bool] = {f"{type(part).__name__}() searches the texts of all": True for part in parts} | {
         "Disagreement() weighs words by all": any(
             signal.name.startswith("second_score") for signal in strategy.signals
         ),
-        "DistanceWeighted(dim='intrinsic') looks at all": getattr(strategy.sampler, "dim", None) == "intrinsic",
+        "DistanceWeighted(dim='intrinsic') looks at all": getattr(strategy.chooser, "dim", None) == "intrinsic",
+        f"{type(strategy.sampler).__name__}() adds random ones, drawn from all": strategy.sampler.drawn(size) > 0,
         "on_shortage='pad_random' draws from all": options.get("on_shortage") == "pad_random",
         "the recall of an approximate search is measured over all": not is_exact,
     }

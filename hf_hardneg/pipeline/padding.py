@@ -148,12 +148,17 @@ class Padding:
         return replace(chosen.padded(more), kept=chosen.kept + more.counts, drawn=more.counts)
 
     def _free(self, candidates: Candidates, chosen: Chosen) -> Candidates:
-        """The candidates that may fill up."""
-        taken = [chosen.owner() * len(self.reader.corpus) + chosen.doc]
+        """The candidates that may fill up: none says again what a query has, unless repeats are wanted."""
+        taken = [self._numbered(chosen.owner(), chosen.doc)]
         if chosen.promoted is not None:
-            taken.append(chosen.promoted.query * len(self.reader.corpus) + chosen.promoted.doc)
-        free = ~np.isin(candidates.query * len(self.reader.corpus) + candidates.doc, np.concatenate(taken))
+            taken.append(self._numbered(chosen.promoted.query, chosen.promoted.doc))
+        free = ~np.isin(self._numbered(candidates.query, candidates.doc), np.concatenate(taken))
         return candidates.take(free & self._allowed(candidates))
+
+    def _numbered(self, query: np.ndarray, doc: np.ndarray) -> np.ndarray:
+        """Number pairs of a query and a document (n,), alike where the documents are the same to `dedupe`."""
+        keys = self.reader.keys
+        return query * len(self.reader.corpus) + (doc if keys.dedupe == "off" else keys.groups()[0][doc])
 
     def _allowed(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) of what the strict filters leave."""

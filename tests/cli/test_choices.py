@@ -14,7 +14,7 @@ from hf_hardneg.errors import ConfigError, UnknownNameError
 from hf_hardneg.filters import FILTERS
 from hf_hardneg.recipes.recipe import recipe_of
 from hf_hardneg.recipes.recipe_files import read_recipe, save_recipe
-from hf_hardneg.samplers import SAMPLERS
+from hf_hardneg.samplers import SAMPLERS, Importance, Mixture
 from hf_hardneg.strategies import STRATEGIES, resolve
 from tests.test_cli import saved
 
@@ -50,6 +50,11 @@ def test_every_option_of_every_part_is_reached(name):
         ("margin", ["rank_window.first=5"], {"filters": [RankWindow(5, 200), STRATEGIES["margin"].filters[1]]}),
         ("bm25+rank_zone", ["rank_zone.start=2", "rank_zone.end=9"], {"sampler": RankZone(2, 9)}),
         ("bm25", ["bm25.depth=7", "bm25.config.k1=0.9"], {}),
+        (
+            "importance+mixture",
+            ["importance.temperature=.5", "mixture.share=.5"],
+            {"sampler": Mixture(0.5, Importance(0.5))},
+        ),
         ("hybrid", ["dense.depth=20"], {"retrievers": [BM25(100), Dense(20)]}),
         ("hybrid", ["hybrid.quotas=[2, 1]"], {"retrievers": [Hybrid([BM25(100), Dense(100)], quotas=(2, 1))]}),
         (

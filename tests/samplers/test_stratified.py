@@ -6,11 +6,24 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_hardneg import Candidates, HardNegatives, Mixture, Random, Strategy, Stratified, Top, Uniform, mine, report
+from hf_hardneg import (
+    BM25,
+    Candidates,
+    HardNegatives,
+    Mixture,
+    Random,
+    Strategy,
+    Stratified,
+    Top,
+    Uniform,
+    mine,
+    report,
+)
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.filters import Denoised
 from hf_hardneg.filters.base import of_positive
+from hf_hardneg.samplers import RankZone
 from hf_hardneg.strategies import resolve
 from tests.worlds import encode, shared_words, world
 
@@ -135,6 +148,15 @@ def test_random_documents_are_none_that_filters_removed():
     last_only.kind, last_only.digest = "ce_logit", "last only"
     strategy = Strategy(resolve("bm25").retrievers, [Denoised(last_only)], Mixture(0.5))
     assert mine(pairs, corpus, strategy, num_negatives=4)[0]["negative_ids"] == ["f"]
+
+
+def test_no_text_fills_up_beside_a_random_copy():
+    texts = [f"word1 word{number}" for number in range(2, 10)]
+    corpus = Dataset.from_dict({"text": [*texts, *map(str.upper, texts), *map(str.title, texts)]})
+    pairs = Dataset.from_dict({"query": [f"word1 word{n} word{n + 1}" for n in range(2, 8)], "positive": texts[:6]})
+    strategy = Strategy([BM25(20)], [], Mixture(0.5, RankZone(0, 2)))
+    for row in mine(pairs, corpus, strategy, num_negatives=6, on_shortage="pad_next"):
+        assert len({text.lower() for text in row["negatives"]}) == len(row["negatives"]) == 6
 
 
 def test_a_mixture_is_what_it_mixes_otherwise():

@@ -16,7 +16,7 @@ from hf_hardneg.filters import Denoised, NearDuplicate
 from hf_hardneg.recipes.recipe import Recipe
 from hf_hardneg.retrievers import Sources
 from hf_hardneg.retrievers.stores.drivers import document_store
-from hf_hardneg.samplers import DistanceWeighted, TopicNegatives, UnReMix
+from hf_hardneg.samplers import DistanceWeighted, Mixture, TopicNegatives, UnReMix
 from hf_hardneg.strategies import resolve
 from tests.retrievers.stores.contract import METRICS, PLACES, SLOW_PLACES
 from tests.retrievers.stores.servers import ALONE
@@ -142,6 +142,8 @@ def test_documents_that_queries_find_are_enough(place, address, rows, monkeypatc
         ("random", {}, r"Random\(\) "),
         ("dense+disagreement", {}, r"Disagreement\(\) weighs words by all documents"),
         (Strategy([Dense(8)], [], DistanceWeighted(dim="intrinsic")), {}, "looks at all documents"),
+        (Strategy([Dense(8)], [], Mixture(0.1, DistanceWeighted(dim="intrinsic"))), {}, "looks at all documents"),
+        ("dense+mixture", {"safeguards": False}, r"Mixture\(\) adds random ones, drawn from all documents"),
         ("dense", {"on_shortage": "pad_random", "safeguards": False}, "draws from all documents"),
     ],
 )
