@@ -152,7 +152,7 @@ class MiningRun:
         from datasets import DatasetDict
 
         check_options("HardNegatives", HardNegatives, options)
-        job = opened(caller, *sources, options)
+        job = opened(caller, *sources, {**options, "known_positives": known_positives})
         if job.words:
             show(job.words)
         options.update(job.options)

@@ -331,7 +331,8 @@ def _found(
 ) -> LoadedCorpus:
     """Load the documents of a document store that the queries of a job find."""
     splits = list(loaded.rows.values()) if isinstance(loaded.rows, Mapping) else [loaded.rows]
-    rows = documents_found(collection, splits, strategy, {**options, "columns": in_order({**loaded.columns, **told})})
+    options = {**options, "columns": in_order({**loaded.columns, **told}), "symmetric": loaded.symmetric}
+    rows = documents_found(collection, splits, strategy, options)
     words = f"{collection.place.collection}, a document store: {len(rows):,} documents that queries find"
     return LoadedCorpus(rows=rows, columns=told, words=words, store=collection)
 

@@ -8,6 +8,19 @@ import numpy as np
 
 from hf_hardneg.arrays.grouping import position_in_group
 
+EXCLUSION_STEP, SPARE = 8, 16
+
+
+def asked_first(depth: int, known: np.ndarray) -> np.ndarray:
+    """How many hits a search asks for at first, so that `depth` are left of each query; (queries,) int64.
+
+    Args:
+        depth (`int`): candidates to keep.
+        known (`np.ndarray`): (queries,) int64, how many documents are excluded.
+    """
+    wanted: np.ndarray = depth + depth // SPARE + -(-known // EXCLUSION_STEP) * EXCLUSION_STEP
+    return wanted
+
 
 class Hits(NamedTuple):
     """Search results of a batch, flat, sorted by (query, -score, document).

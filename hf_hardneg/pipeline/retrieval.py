@@ -13,7 +13,7 @@ from hf_hardneg.arrays.grouping import position_in_group
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.queries import Queries, Reader
-from hf_hardneg.index.hits import Fused, Hits
+from hf_hardneg.index.hits import Fused, Hits, asked_first
 from hf_hardneg.pipeline.exclusion import ALLOWED, BLANK, EXCLUDED, REPEATED, UNSCORED, best_positive_rank, judged
 from hf_hardneg.pipeline.found import Found
 from hf_hardneg.retrievers import Searcher, rows_of
@@ -22,8 +22,6 @@ from hf_hardneg.store.mapped_memory import release
 logger = logging.getLogger(__name__)
 
 Aggregate = Literal["min", "max", "mean", "random", "per_positive"]
-EXCLUSION_STEP = 8
-SPARE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +65,7 @@ class Retrieval:
         """
         prepared = self.searcher.prepare(queries)
         known = np.bincount(queries.excluded_query, minlength=len(queries))
-        wanted = self.depth + self.depth // SPARE + -(-known // EXCLUSION_STEP) * EXCLUSION_STEP
+        wanted = asked_first(self.depth, known)
         open_rows = np.arange(len(queries))
         parts = []
         while len(open_rows):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arrays.grouping import position_in_group
 from hf_hardneg.arrays.vectors import checked_vectors
 from hf_hardneg.corpus.batches import matrix
 from hf_hardneg.corpus.documents import Corpus
@@ -135,13 +136,8 @@ class StoreIndex:
         """
         k = np.minimum(k, self.state.count)
         parts = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
-        order = np.argsort(k, kind="stable")
-        order = order[k[order] > 0]
-        size = min(self.state.max_batch or CHUNK, CHUNK)
         self.check_unchanged()
-        for start in range(0, len(order), size):
-            asked = order[start : start + size]
-            query, ids, scores = self._asked(queries, asked, int(k[asked].max()))
+        for query, ids, scores in self._chunks(queries, k):
             parts.append(self._levelled(Hits(query, self.rows(ids), scores)))
         self.check_unchanged()
         return best_first(Hits(*(np.concatenate(part) for part in zip(*parts, strict=True))), k)
@@ -163,11 +159,26 @@ class StoreIndex:
 
     def ids(self, queries: np.ndarray | Sequence[str], k: np.ndarray) -> list[str]:
         """What the collection calls the best documents of queries, and some that are nearly as good; see `search`."""
-        size, names = min(self.state.max_batch or CHUNK, CHUNK), list[str]()
-        for start in range(0, len(k), size):
-            asked = np.arange(start, min(start + size, len(k)))
-            names += self._asked(queries, asked, int(min(k[asked].max(), self.state.count)))[1]
-        return names
+        chunks = self._chunks(queries, np.minimum(k, self.state.count))
+        return [name for _, names, _ in chunks for name in names]
+
+    def _chunks(self, queries: Any, k: np.ndarray) -> Iterator[tuple[np.ndarray, list[str], np.ndarray]]:
+        """The query (m,), id and score (m,) of the `k` (n,) best documents of each query, and of a few more.
+
+        Queries are asked beside others that ask for more. Where the corpus has what queries find, those more are left
+        out: which they are depends on the others.
+        """
+        order = np.argsort(k, kind="stable")
+        order = order[k[order] > 0]
+        size = min(self.state.max_batch or CHUNK, CHUNK)
+        for start in range(0, len(order), size):
+            asked = order[start : start + size]
+            query, ids, scores = self._asked(queries, asked, int(k[asked].max()))
+            if self.is_in_part:
+                best = np.lexsort((-scores, query))
+                best = best[position_in_group(query[best]) < k[query[best]] + TIE_SLACK]
+                query, ids, scores = query[best], [ids[place] for place in best], scores[best]
+            yield query, ids, scores
 
     def _asked(self, queries: Any, asked: np.ndarray, k: int) -> tuple[np.ndarray, list[str], np.ndarray]:
         """The query (m,), id and score (m,) of the `k` best documents of some queries, and of a few more."""

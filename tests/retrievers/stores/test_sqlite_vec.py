@@ -4,7 +4,9 @@ import apsw
 import numpy as np
 import pytest
 import sqlite_vec
+from datasets import Dataset
 
+from hf_hardneg import Dense, Strategy, mine
 from hf_hardneg.errors import ConfigError, DocumentStoreError
 from hf_hardneg.retrievers.stores import SqliteVec
 
@@ -112,6 +114,38 @@ def test_of_several_columns_of_vectors_the_named_is_searched(tmp_path):
     connection.execute("insert into docs(rowid, a, b) values (1, '[1, 2]', '[1, 2, 3]')")
     told = SqliteVec(f"sqlite-vec://{tmp_path}/docs.db?table=docs&vector=b").describe()
     assert (told.width, told.score_kind, told.count) == (3, "cosine", 1)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    names = [str(row) for row in range(ROWS)]
+    address = filled(tmp_path_factory.mktemp("job") / "docs.db", TEXT_KEY, names) + "&text=body&reads=found"
+    corpus = Dataset.from_dict({"id": names, "text": [f"text {row}" for row in range(ROWS)], "v": VECTORS.tolist()})
+    pairs = Dataset.from_dict(
+        {"query": list("abcdefg"), "asked": ASKED.tolist(), "positive_ids": [[n] for n in names[:7]]}
+    )
+    return address, corpus, pairs, [names[row] for row in np.argsort(-(ASKED @ VECTORS.T)[0])]
+
+
+@pytest.mark.parametrize("depth", [2, 8])
+def test_of_documents_that_queries_find_rows_are_as_of_all(depth, job):
+    address, corpus, pairs, nearest = job
+    columns = {"query_vector": "asked"}
+    names = pairs["positive_ids"][:]
+    many = pairs.remove_columns("positive_ids").add_column("positive_ids", [nearest[:30], *names[1:]])
+    cases = [
+        (pairs, columns, ()),
+        (many, columns, ()),
+        (pairs, columns, [many]),
+        (pairs.add_column("never", many["positive_ids"][:]), {**columns, "exclude_ids": "never"}, ()),
+    ]
+    for rows, roles, known in cases:
+        options = {"num_negatives": 2, "known_positives": known}
+        strategy = Strategy([Dense(depth)])
+        expected = mine(rows, corpus, strategy, columns={**roles, "vector": "v"}, **options)
+        mined = mine(rows, address, strategy, columns=roles, **options)
+        assert mined["negative_ids"][:] == expected["negative_ids"][:]
+        assert not {*nearest[:30]} & {*mined[0]["negative_ids"]} or (rows is pairs and not known)
 
 
 def test_the_mark_changes_with_the_table(tmp_path):
