@@ -351,6 +351,7 @@ CALLS = {
     "training.FreshNegatives": lambda given: (FreshNegatives, {"size": 1}),
     "training.FreshNegatives()": lambda given: (FreshNegatives(1).__call__, {"batch": given.mined[:3]}),
     "training.FreshNegatives.set_epoch": lambda given: (FreshNegatives(1).set_epoch, {"epoch": 1}),
+    "training.FreshNegatives.reading": lambda given: (FreshNegatives(1).reading, {"columns": None}),
     "training.FreshNegatives.of_rows": lambda given: (
         FreshNegatives(1).of_rows,
         {"rows": given.mined.select(range(2)).to_list()},

@@ -99,6 +99,7 @@ class Padding:
         filters (`tuple[Filter, ...]`): of the strategy.
         signals (`Mapping[str, BoundSignal]`): what strict ones read, for documents that were not retrieved.
         reader (`Reader`), seed (`int`): for random documents.
+        generation (`int`, *optional*): of refreshed negatives; each has other random documents.
     """
 
     rule: Shortage
@@ -107,6 +108,7 @@ class Padding:
     signals: Mapping[str, BoundSignal]
     reader: Reader
     seed: int
+    generation: int | None = None
 
     def relieve(self, chosen: Chosen, spare: Candidates, queries: Names, uniforms: Uniforms) -> Chosen:
         """The negatives with what the rule adds; for `"pad_random"` `queries` must be `Queries`.
@@ -204,7 +206,8 @@ class Padding:
 
     def _documents(self, queries: Queries, query: int, banned: np.ndarray, missing: int) -> np.ndarray:
         """Rows (n,) of random documents for a query, at most `missing`, each text once and none of the banned keys."""
-        searcher, size = RandomSearcher(self.reader.corpus, self.seed), missing + 2 * len(banned) + SPARE
+        searcher = RandomSearcher(self.reader.corpus, self.seed, self.generation)
+        size = missing + 2 * len(banned) + SPARE
         while True:
             drawn = searcher.search([queries.identity[query]], np.array([size])).doc
             keys = self.reader.keys.of_rows(drawn)

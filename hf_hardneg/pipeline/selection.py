@@ -168,6 +168,7 @@ class Selection:
             signals=self.strict,
             reader=self.reader,
             seed=self.seed,
+            generation=self.generation,
         )
 
     def _staying(self, chosen: Chosen, unscored: np.ndarray) -> np.ndarray:

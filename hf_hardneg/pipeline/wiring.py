@@ -10,7 +10,7 @@ from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.documents import id_column_of, open_corpus
 from hf_hardneg.corpus.positives import corpus_keys
 from hf_hardneg.corpus.queries import PairColumns, Reader, known_positives_of, no_ids
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.filters import ContainsAnswer, Disagreement, Filter, SameParent, ScoringFilter
 from hf_hardneg.identity import identify, is_of_user
 from hf_hardneg.models.scorers import PairScorer
@@ -23,6 +23,7 @@ from hf_hardneg.retrievers import Searcher, Sources, bound
 from hf_hardneg.retrievers.attach import missing_vectors
 from hf_hardneg.retrievers.stores.attached import attached_words
 from hf_hardneg.retrievers.stores.drivers import is_document_store
+from hf_hardneg.samplers import Mixture
 from hf_hardneg.signals import Context
 from hf_hardneg.strategies import Strategy
 from hf_hardneg.text.keys import Dedupe
@@ -132,8 +133,14 @@ def _with_column_filters(strategy: Strategy, columns: Columns) -> Strategy:
 
 
 def _check(strategy: Strategy, inputs: Inputs, rules: Rules) -> None:
-    """Raise for inputs that are missing or without use, and for a padding that has nothing to draw from."""
+    """Raise for inputs that are missing or without use, and a padding that draws from nothing; warn of no mixture."""
     check_vectors(strategy, vars(inputs))
+    drawn = strategy.sampler.drawn(rules.num_negatives)
+    if isinstance(strategy.sampler, Mixture) and drawn in (0, rules.num_negatives):
+        warn(
+            f"{strategy.sampler!r} rounds to {drawn} random documents of num_negatives={rules.num_negatives}, so "
+            f"nothing is mixed: {'all' if drawn else 'none'} are random. Give more negatives, or another share=."
+        )
     depth = strategy.depth(rules.num_negatives)
     if rules.on_shortage == "pad_tail" and not any(stage.scored_depth < depth for stage in strategy.scoring):
         raise ConfigError(

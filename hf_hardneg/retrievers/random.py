@@ -36,10 +36,16 @@ class Random(Checked, Retriever):
 
 @dataclass(frozen=True)
 class RandomSearcher(Searcher):
-    """Draws documents by keyed uniforms of the query alone, so any batch draws the same."""
+    """Draws documents by keyed uniforms of the query alone, so any batch draws the same.
+
+    Args:
+        corpus (`Corpus`), seed (`int`): what is drawn from, and by what.
+        generation (`int`, *optional*): of refreshed negatives; each draws others.
+    """
 
     corpus: Corpus
     seed: int
+    generation: int | None = None
     name: ClassVar[str] = "random"
     score_kind: ClassVar[str] = "none"
 
@@ -68,15 +74,18 @@ class RandomSearcher(Searcher):
 
     def _best(self, query: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """All rows, in the order of the draws of their ids."""
-        return np.argsort(uniforms_of_keys(self.seed, "random", query, ids), kind="stable")
+        return np.argsort(uniforms_of_keys(self.seed, self._salt("random"), query, ids), kind="stable")
 
     def _first(self, query: np.ndarray, size: int) -> np.ndarray:
         """The first `size` different rows of the query's own stream of rows."""
         number = 2 * size + 8
         while True:
             places = np.arange(number, dtype=np.uint64)
-            stream = uniforms_of_keys(self.seed, "random#stream", query, places) * len(self.corpus)
+            stream = uniforms_of_keys(self.seed, self._salt("random#stream"), query, places) * len(self.corpus)
             rows, first = np.unique(stream.astype(np.int64), return_index=True)
             if len(rows) >= size:
                 return rows[np.argsort(first)[:size]]
             number *= 2
+
+    def _salt(self, draw: str) -> str:
+        return draw if self.generation is None else f"{draw}@{self.generation}"

@@ -80,6 +80,14 @@ class CrossBatchCollator:
                 f"CrossBatchCollator(tokenizer=) got a {type(self.tokenizer).__name__}, which cannot be called; a "
                 "tokenizer of transformers is allowed. Give AutoTokenizer.from_pretrained(name)."
             )
+        if isinstance(self.num_negatives, FreshNegatives):
+            named: Any = self.num_negatives.columns or {}
+            if any(self._column(role) != name for role, name in named.items()):
+                raise ConfigError(
+                    f"FreshNegatives(columns={named!r}) reads other columns than CrossBatchCollator(columns="
+                    f"{self.columns!r}); it must cut those that the collator takes. Name all in columns= of the "
+                    "collator, by which it goes."
+                )
 
     @checked
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
@@ -98,7 +106,8 @@ class CrossBatchCollator:
         if not len(rows):
             raise DataError("CrossBatchCollator got a batch of 0 rows; it needs one at least. Give the loader rows.")
         if isinstance(self.num_negatives, FreshNegatives):
-            rows = self.num_negatives.of_rows(rows)
+            beside = () if self.score_columns is None else self.score_columns[1:]
+            rows = self.num_negatives.reading(self.columns, beside).of_rows(rows)
         queries = [text for row in rows for text in self._texts(row, "query", at_most=1)]
         positives = [self._texts(row, "positive", at_least=1) for row in rows]
         first = [texts[0] for texts in positives]

@@ -124,3 +124,17 @@ def weights_as_logits(weights: Tensor, mined: Tensor) -> Tensor:
             "minus the probability that it is false, as the collator does."
         )
     return weights.detach().log()
+
+
+def check_row_weights(weights: Tensor, rows: int) -> None:
+    """Raise for weights of rows, by which a mean is weighted, that cannot be.
+
+    Raises:
+        DataError: another shape than (rows,), or weights that are below 0 or not finite.
+    """
+    check_shape("weights", weights, (rows,))
+    if not bool(((weights >= 0) & weights.isfinite()).all()):
+        raise DataError(
+            "weights holds numbers that are below 0 or not finite; each says how much a row counts. Give numbers of at "
+            "least 0, as the collator does, and 0 for a row that is left out."
+        )

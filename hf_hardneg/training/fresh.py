@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +18,8 @@ from hf_hardneg.arrays.lists import lengths, listed, ragged
 from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.columns import missing_column
 from hf_hardneg.draws import uniforms_of_keys
-from hf_hardneg.errors import DataError
-from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, check_fields, checked
+from hf_hardneg.errors import ColumnError, DataError
+from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Name, check_fields, checked
 from hf_hardneg.training.batch_columns import BatchColumns
 
 OF_ROW = ("query", "query_id", "positive", "positive_ids")
@@ -47,6 +48,10 @@ class FreshNegatives:
         size (`int`): k, how many negatives of a row an epoch has; a row with fewer has all of them.
         seed (`int`, defaults to 42): of the permutations.
         columns (`BatchColumns`, *optional*): names of columns.
+        beside (`tuple[str, ...]`, defaults to `()`): more columns with a value for each negative, such as a teacher's
+            scores, which are cut alike; those called `negative_…` are anyway.
+
+    A `CrossBatchCollator` that has it goes by its own `columns` and `score_columns`. Copies share the epoch.
 
     Example:
         >>> fresh = FreshNegatives(2)
@@ -59,10 +64,23 @@ class FreshNegatives:
     size: AtLeastOne
     seed: int = 42
     columns: BatchColumns | None = None
+    beside: tuple[Name, ...] = ()
     epoch_number: Tensor = field(default_factory=_shared, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FreshNegatives:
+        """Return itself: `datasets` copies transforms, and a copy that had its own epoch would stay at it."""
+        return self
+
+    @checked
+    def reading(self, columns: BatchColumns | None, beside: Sequence[str] = ()) -> FreshNegatives:
+        """Return the same, of the same epoch whenever that changes, for columns of other names and more of them."""
+        view = copy.copy(self)
+        object.__setattr__(view, "columns", columns)
+        object.__setattr__(view, "beside", (*self.beside, *beside))
+        return view
 
     @property
     def epoch(self) -> int:
@@ -79,16 +97,13 @@ class FreshNegatives:
         """Return the batch in the form it came, its columns of negatives cut: those called `negatives` or `negative_…`.
 
         Raises:
-            ColumnError: there is no column of negatives.
+            ColumnError: there is no column of negatives, or none of those in `beside`.
             DataError: columns of negatives whose lists are of different lengths.
         """
         rows = Batch.of(batch, self._column("query"))
-        negatives = self._column("negatives")
-        if negatives not in rows.columns:
-            raise missing_column(negatives, list(rows.columns), "batch", "negatives")
-        counts = lengths(listed(rows.columns[negatives]))
+        counts = lengths(listed(rows.columns[self._negatives_in(rows.columns)]))
         told = [rows.columns[name].to_pylist() for name in self._telling(rows.columns)]
-        places = self._places([repr(values) for values in zip(*told, strict=True)] or [""] * len(counts), counts)
+        places = self._places([repr(values) for values in zip(*told, strict=True)] or ["()"] * len(counts), counts)
         lists = {name: rows.columns[name] for name in rows.columns if self._is_of_negatives(name)}
         lists = {name: column for name, column in lists.items() if _holds_lists(column)}
         return rows.with_columns({name: _cut(name, column, counts, places) for name, column in lists.items()})
@@ -98,12 +113,11 @@ class FreshNegatives:
         """Return rows, as a collator gets them, with fewer negatives.
 
         Raises:
+            ColumnError: a row has no column of negatives, or none of those in `beside`.
             DataError: columns of negatives whose lists are of different lengths.
         """
-        negatives, identities = self._column("negatives"), []
-        for row in rows:
-            identities.append(repr(tuple(row[name] for name in self._telling(row))))
-        counts = np.array([_length(row.get(negatives)) for row in rows], np.int64)
+        identities = [repr(tuple(_plain(row[name]) for name in self._telling(row))) for row in rows]
+        counts = np.array([_length(row[self._negatives_in(row)]) for row in rows], np.int64)
         chosen = []
         for row, count, places in zip(rows, counts.tolist(), self._places(identities, counts), strict=True):
             cut = {name: row[name] for name in row if self._is_of_negatives(name)}
@@ -130,16 +144,43 @@ class FreshNegatives:
         named: Any = self.columns or {}
         return str(named.get(role, role))
 
+    def _negatives_in(self, present: Mapping[str, Any]) -> str:
+        """Return the column of negatives.
+
+        Raises:
+            ColumnError: it is missing, or a column is that has a value for each.
+        """
+        name = self._column("negatives")
+        if name not in present:
+            raise missing_column(name, list(present), "batch", "negatives")
+        for more in self.beside:
+            if more not in present:
+                raise ColumnError(
+                    f"The batch has no column {more!r}; it has {', '.join(map(repr, present))}. "
+                    "Name the right one with beside=, or with score_columns= of the collator."
+                )
+        return name
+
     def _telling(self, present: Mapping[str, Any]) -> list[str]:
         """List the columns that tell a row from others."""
         return [name for name in map(self._column, OF_ROW) if name in present]
 
     def _is_of_negatives(self, name: str) -> bool:
-        return name in (self._column("negatives"), self._column("false_negative")) or name.startswith("negative_")
+        of_each = (self._column("negatives"), self._column("false_negative"), *self.beside)
+        return name in of_each or name.startswith("negative_")
 
 
 def _length(value: Any) -> int:
-    return 0 if value is None or isinstance(value, str) else len(value)
+    """Return how many negatives a row has, of which one may stand alone."""
+    if isinstance(value, str):
+        return 1
+    return 0 if value is None else len(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return Python's own numbers, strings and lists, in whatever format rows come."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _holds_lists(column: pa.ChunkedArray) -> bool:
@@ -167,6 +208,7 @@ def _cut(name: str, column: pa.ChunkedArray, counts: np.ndarray, places: Sequenc
 def _check_length(name: str, values: int, negatives: int) -> None:
     if values != negatives:
         raise DataError(
-            f"Column {name!r} has a list of {values} beside {negatives} negatives; columns that begin with 'negative_' "
-            "need a value for each negative. Rename it, or leave it out with remove_columns()."
+            f"Column {name!r} has a list of {values} beside {negatives} negatives; columns that begin with "
+            "'negative_', and those of chances and beside=, need a value for each negative. Rename it, or leave it out "
+            "with remove_columns()."
         )

@@ -49,7 +49,7 @@ class GraphBatchSampler(Sampler[list[int]]):
         batch_size (`int`, defaults to 32): rows of a batch, of all ranks where batches are split.
         candidates (`Sequence[Sequence]`, *optional*): (n,) mined negatives of each row, best first, named as positives
             are: `mined["negative_ids"]` beside `mined["positive_ids"]`, twenty or more of each. Without, batches are
-            drawn at random.
+            drawn at random; where none of them is any row's positive too, which it warns of.
         queries (`Sequence`, *optional*): (n,) the query of each row, an id or text; by default each row is one.
         groups (`Sequence`, *optional*): (n,) what all rows of a batch share, such as their language or source. What is
             left of groups after their last full batch goes into batches together.
@@ -100,10 +100,13 @@ class GraphBatchSampler(Sampler[list[int]]):
         row, names = _flat("positives", positives)
         number = {name: place for place, name in enumerate(dict.fromkeys(names))}
         brings = Lists.of(row, np.array([number[name] for name in names], np.int64), count)
-        known = Lists.of(query[row], brings.values, int(query.max(initial=-1)) + 1)
+        known = Lists.of(query[brings.owners], brings.values, int(query.max(initial=-1)) + 1)
         self._check(brings, query)
         owner, texts = _flat("candidates", [] if candidates is None else candidates)
-        leads = _leads(owner, np.array([number.get(name, -1) for name in texts], np.int64), skip, skip + neighbours)
+        documents = np.array([number.get(name, -1) for name in texts], np.int64)
+        if (documents < 0).all() and names and texts:
+            _warn_of_no_links(names[0], texts[0])
+        leads = _leads(owner, documents, skip, skip + neighbours)
         self._graph = _graph(leads, brings, known, query, seed)
         self._size = min(COMMUNITY, batch_size) if community_size is None else min(community_size, batch_size)
         self._rows = Sharing(group, query, known.starts, known.values, brings.starts, brings.values)
@@ -240,6 +243,15 @@ def _warn_of_short(short: int, size: int) -> None:
     )
 
 
+def _warn_of_no_links(positive: object, candidate: object) -> None:
+    warn(
+        f"No candidate is a positive of any row, so batches are drawn at random: candidates hold such as "
+        f"{str(candidate)[:60]!r} ({type(candidate).__name__}), positives {str(positive)[:60]!r} "
+        f"({type(positive).__name__}). Give both as ids, mined['positive_ids'] and mined['negative_ids'], or both as "
+        "texts, mined['positive'] and mined['negatives']; numbers are no strings. If they are named alike, mine deeper."
+    )
+
+
 @dataclass(frozen=True)
 class Lists:
     """Lists of numbers: where each begins, (n + 1,), and the values, one after the other."""
@@ -253,6 +265,11 @@ class Lists:
         width = int(values.max(initial=0)) + 1
         owners, different = np.divmod(np.unique(owner * width + values), width)
         return cls(np.searchsorted(owners, np.arange(count + 1)), different)
+
+    @property
+    def owners(self) -> np.ndarray:
+        """Return whose each value is, (m,)."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
     def split(self) -> list[np.ndarray]:
         """Return each list."""
@@ -291,10 +308,9 @@ def _graph(leads: tuple[np.ndarray, np.ndarray], brings: Lists, known: Lists, qu
     """Link rows to the rows whose positives are their candidates, where the query is not known to have those."""
     count, documents = len(query), int(brings.values.max(initial=-1)) + 1
     row, document = leads
-    queries = np.repeat(np.arange(len(known.starts) - 1), np.diff(known.starts))
-    fresh = ~np.isin(query[row] * documents + document, queries * documents + known.values)
+    fresh = ~np.isin(query[row] * documents + document, known.owners * documents + known.values)
     row, document = row[fresh], document[fresh]
-    owners = Lists.of(brings.values, np.repeat(np.arange(count), np.diff(brings.starts)), documents)
+    owners = Lists.of(brings.values, brings.owners, documents)
     sizes = np.diff(owners.starts)[document]
     lead, step = spread(np.minimum(sizes, ROWS_OF_DOCUMENT))
     start = uniforms_of_keys(seed, "graph#lead", row.astype(np.uint64), document.astype(np.uint64)) * sizes

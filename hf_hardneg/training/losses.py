@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.runtime.arguments import AboveZero, AtLeastZero, ZeroOrMore, check_fields, checked
-from hf_hardneg.training.compared import ComparedDocuments, Keys, check_shape
-from hf_hardneg.training.contrast import Contrast, Others, weights_as_logits
+from hf_hardneg.training.compared import ComparedDocuments, Keys
+from hf_hardneg.training.contrast import Contrast, Others, check_row_weights, weights_as_logits
 from hf_hardneg.training.gather import joined_mean
 from hf_hardneg.training.guidance import Guide, OwnScores, own_guide
 from hf_hardneg.training.mixing import MoCHi
@@ -116,8 +116,10 @@ class CrossBatchLoss:
             weights (`Tensor`, *optional*): (B,) of the rows, of at least 0, by which the mean is weighted.
 
         Raises:
-            DataError: shapes that do not fit, within this rank or between ranks.
+            DataError: shapes that do not fit, within this rank or between ranks; weights below 0 or not finite.
         """
+        if weights is not None:
+            check_row_weights(weights, len(queries))
         losses = self.rows(
             queries,
             positives,
@@ -130,7 +132,6 @@ class CrossBatchLoss:
         )
         if weights is None:
             return joined_mean(losses.sum(), len(losses))
-        check_shape("weights", weights, (len(losses),))
         return joined_mean((weights * losses).sum(), weights.sum())
 
     @checked
@@ -198,7 +199,7 @@ class CrossBatchLoss:
         scores = all_scores(batch.queries, everything.vectors, self.similarity)
         logits = self._logits(scores, everything.lighter & ~positive, batch.log_weight)
         if self.hardness_mode is not None:
-            logits = logits + self._hardness(documents, scores, self.hardness_mode)
+            logits = logits + self._hardness(documents, scores, self.hardness_mode).masked_fill(positive, 0.0)
         if negative_weights is not None:
             added = documents.at_mined(weights_as_logits(negative_weights, documents.mined)).to(logits)
             logits = logits + added.masked_fill(positive, 0.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.ids import named_columns
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keywords, silenced
+from hf_hardneg.filters import ConsistentPositive
 from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.models.encoder import CallableEncoder, Encoder, unload_models
@@ -55,6 +57,7 @@ BLOCK = 512
 LINGERS = 10.0
 """Seconds to wait for a directory: so long a run that was killed may take to end."""
 FIXED = ("index", "known_positives", "cache_dir")
+RULES = ("on_shortage", "on_missing_positive_score")
 VECTORS = ("vector", "query_vector")
 """Options of `HardNegatives` and roles of columns that mean nothing where vectors are made again."""
 
@@ -122,6 +125,7 @@ class Refresher:
         self._lock: Lock | None = None
         check_encoder(encoder, sparse=self._takes_sparse)
         self._check(warm_start)
+        self._check_rows_stay([self.strategy, *([] if warm_start is None else [warm_start])])
         first = HardNegatives(self.corpus, warm_start or "random", **self._mining(self._cache))
         reader = first.selection.reader
         self.negatives = GenerationNegatives(
@@ -357,6 +361,22 @@ class Refresher:
         for path in self._cache.iterdir():
             if path.is_dir() and path.name.partition("-")[0] not in lasting:
                 shutil.rmtree(path)
+
+    def _check_rows_stay(self, strategies: Sequence[str | Strategy]) -> None:
+        """Raise for rules that leave rows out: a loader goes over the same rows whatever generation serves."""
+        rules = [f"{name}='drop_row'" for name in RULES if self.options.get(name) == "drop_row"]
+        stages = [stage for strategy in strategies for stage in resolve(strategy).filters]
+        rules += [
+            repr(stage)
+            for stage in stages
+            if isinstance(stage, ConsistentPositive) and stage.on_inconsistent == "drop_row"
+        ]
+        if rules:
+            raise ConfigError(
+                f"Refresher got {', '.join(rules)}, which leaves rows out, and a refresh keeps all rows of its pairs, "
+                "since a loader goes over the same in each generation; rules that keep rows are allowed. Leave it "
+                "out, or mine() the pairs with it once and refresh what is left."
+            )
 
     def _check(self, warm_start: str | Strategy | None) -> None:
         strategy = resolve(self.strategy)

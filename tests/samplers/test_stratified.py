@@ -1,5 +1,6 @@
 """Negatives spread over a teacher's scores, and lists with a share of random documents."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -19,8 +20,9 @@ from hf_hardneg import (
     mine,
     report,
 )
+from hf_hardneg.corpus.ids import named_columns
 from hf_hardneg.draws import keyed_uniforms
-from hf_hardneg.errors import ConfigError
+from hf_hardneg.errors import ConfigError, HardNegWarning
 from hf_hardneg.filters import Denoised
 from hf_hardneg.filters.base import of_positive
 from hf_hardneg.samplers import RankZone
@@ -136,6 +138,27 @@ def test_a_share_of_each_list_is_random():
     assert len(drawn) > 12
     assert "random" in str(report(mined))
     assert [Mixture(0.25).drawn(size) for size in (1, 2, 4, 5, 6)] == [0, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("share", "size", "text"), [(0.25, 1, "0 random .*none are"), (0.9, 4, "4 random .*all are")])
+def test_a_share_that_rounds_to_none_or_all_is_told_of(share, size, text):
+    strategy = Strategy(resolve("bm25").retrievers, [], Mixture(share))
+    with pytest.warns(HardNegWarning, match=f"Mixture.share={share}.* rounds to {text}"):
+        HardNegatives(world(4)[1], strategy, num_negatives=size)
+
+
+@pytest.mark.parametrize("options", [{}, {"on_shortage": "pad_random"}])
+def test_each_generation_has_other_random_documents(options):
+    pairs, corpus = world(4, documents=200)
+    strategy = Strategy(resolve("bm25").retrievers, [], Top() if options else Mixture(0.5))
+    miner = HardNegatives(corpus, strategy, num_negatives=150 if options else 8, known_positives=[pairs], **options)
+    queries = miner.retrieval.reader.read(named_columns(pairs.with_format("arrow")[:]))
+    retrieved = miner.rescoring.add(miner.retrieval.search(queries), queries)
+    drawn = []
+    for number in (None, 1, 2, 1):
+        chosen = replace(miner.selection, generation=number).choose(retrieved, queries)
+        drawn.append(chosen.doc[np.char.endswith(chosen.source.astype(str), "random")].tolist())
+    assert drawn[0] != drawn[1] != drawn[2] and drawn[1] == drawn[3]
 
 
 def test_random_documents_are_none_that_filters_removed():

@@ -126,6 +126,62 @@ def test_the_collator_takes_it_with_scores_and_weights():
     assert "weights" not in CrossBatchCollator(tokenizer)(rows.to_list())
 
 
+def test_the_collator_cuts_by_its_own_columns():
+    """What it reads is cut at the same places, whatever it is called, and `FreshNegatives` alone names nothing."""
+    rows = rows_of().rename_columns({"negatives": "hard", "query": "asked"})
+    rows = rows.add_column("taught", [[9.0]] * ROWS).add_column("teacher", rows["negative_scores"][:]).to_list()
+    fresh = FreshNegatives(2)
+    names = {"query": "asked", "negatives": "hard", "false_negative": "chance"}
+    collate = CrossBatchCollator(
+        lambda texts, **_: texts, num_negatives=fresh, columns=names, score_columns=("taught", "teacher")
+    )
+    expected = list(seen(rows_of(), FreshNegatives(2), 3))
+    for epoch in range(3):
+        fresh.set_epoch(epoch)
+        batch = collate(rows)
+        assert batch["negatives"] == [name for names in expected[epoch] for name in names]
+        places = [[int(name.split()[1]) for name in names] for names in expected[epoch]]
+        assert batch["scores"][:, 1:].tolist() == places
+        np.testing.assert_allclose(batch["negative_weights"], 1 - np.array(places) / 10, rtol=1e-6)
+    with pytest.raises(ConfigError, match="'hard'.* reads other columns than CrossBatchCollator"):
+        CrossBatchCollator(print, num_negatives=FreshNegatives(2, columns={"negatives": "hard"}))
+    with pytest.raises(ColumnError, match="no column 'negatives'"):
+        CrossBatchCollator(lambda texts, **_: texts, num_negatives=fresh)(
+            rows_of().remove_columns("negatives").to_list()
+        )
+    with pytest.raises(ColumnError, match="no column 'absent'.* beside="):
+        FreshNegatives(2, beside=("absent",))(rows_of()[:])
+
+
+def test_views_of_rows_follow_the_epoch():
+    """`datasets` copies the transform of each of them."""
+    fresh = FreshNegatives(2)
+    rows = rows_of().with_transform(fresh)
+    views = [
+        rows.remove_columns("chance"),
+        rows.rename_column("chance", "likelihood"),
+        rows.select_columns(["query", "positive", "negatives"]),
+        rows.shuffle(seed=1).select(range(3)),
+    ]
+    shown = []
+    for epoch in range(2):
+        fresh.set_epoch(epoch)
+        shown.append([view[0]["negatives"] for view in views])
+    assert all(not set(first) & set(second) for first, second in zip(*shown, strict=True))
+
+
+def test_rows_of_any_format_have_the_same_negatives():
+    rows, fresh = rows_of().add_column("query_id", list(range(ROWS))), FreshNegatives(2)
+    expected = [row["negatives"] for row in rows.with_transform(fresh)]
+    for name in (None, "numpy", "torch"):
+        assert [row["negatives"] for row in fresh.of_rows(list(rows.with_format(name)))] == expected
+
+
+def test_one_negative_alone_stays():
+    rows = [{"query": "a", "negatives": "x", "negative_ids": ["X"]}]
+    assert FreshNegatives(2).of_rows(rows) == rows
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

@@ -166,6 +166,24 @@ def test_rows_that_share_many_positives_make_short_batches_and_say_so():
     assert sorted(row for batch in batches for row in batch) == list(range(6)) and len(sampler) == len(batches) == 4
 
 
+def test_a_positive_that_a_row_lists_twice_is_one():
+    sampler = GraphBatchSampler([["a", "a"], ["b"], ["c"]], 2, candidates=[["b"], ["a"], []], queries=["q", "r", "r"])
+    once = GraphBatchSampler(["a", "b", "c"], 2, candidates=[["b"], ["a"], []], queries=["q", "r", "r"])
+    assert list(sampler) == list(once)
+
+
+@pytest.mark.parametrize(
+    ("positives", "candidates", "held"),
+    [
+        (["text a", "text b"], [["1"], ["0"]], "'1' .str., positives 'text a' .str."),
+        ([0, 1], [["1"], ["0"]], "'1' .str., positives '0' .int."),
+    ],
+)
+def test_candidates_that_are_named_otherwise_are_told_of(positives, candidates, held):
+    with pytest.warns(HardNegWarning, match=f"No candidate is a positive of any row.*{held}.* both as ids"):
+        GraphBatchSampler(positives, 2, candidates=candidates)
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [

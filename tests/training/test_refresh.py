@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from hf_hardneg import HardNegatives, Strategy, mine
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
+from hf_hardneg.filters import ConsistentPositive
 from hf_hardneg.filters.denoised import Denoised
 from hf_hardneg.retrievers import Dense
 from hf_hardneg.samplers import Uniform
@@ -341,6 +342,9 @@ def test_a_callable_over_a_live_model(tmp_path):
     ("options", "text"),
     [
         ({"warm_start": "dense"}, "warm_start='dense' needs vectors; allowed are 'bm25', 'random' and None"),
+        ({"on_shortage": "drop_row"}, "got on_shortage='drop_row', which leaves rows out"),
+        ({"on_missing_positive_score": "drop_row"}, "got on_missing_positive_score='drop_row', which leaves rows out"),
+        ({"warm_start": "bm25+consistent_positive"}, "got ConsistentPositive.*, which leaves rows out"),
         ({"columns": {"vector": "v"}}, "got columns=.'vector'.*; it encodes with encoder="),
         ({"corpus_fraction": 0.0}, r"corpus_fraction=0.0\) .* a number above 0 and up to 1"),
         ({"query_chunks": 0}, r"query_chunks=0\) .* a whole number of at least 1"),
@@ -350,6 +354,14 @@ def test_what_cannot_be_refreshed_is_refused_before_anything_is_built(tmp_path, 
     with pytest.raises(ConfigError, match=text):
         refresher(tmp_path / "run", live_model(), **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_strategy_that_leaves_rows_out_is_refused(tmp_path):
+    pairs, corpus = world(1)
+    with pytest.raises(ConfigError, match="got ConsistentPositive.consistency_depth=20.*mine.. the pairs with it once"):
+        Refresher(pairs, corpus, "dense+consistent_positive", encoder=encode, directory=tmp_path / "run")
+    kept = Strategy([Dense()], [ConsistentPositive(on_inconsistent="keep")])
+    Refresher(pairs, corpus, kept, encoder=encode, directory=tmp_path / "run", warm_start=None)
 
 
 def test_a_bare_module_is_refused(tmp_path):

@@ -97,6 +97,26 @@ def test_one_random_positive_is_drawn_alike_everywhere_and_each_as_often():
     assert min(drawn.values()) > 70
 
 
+@pytest.mark.parametrize("multi_positive", ["mask", "sum", "pairs", "random"])
+@pytest.mark.parametrize("mode", ["in_batch_negatives", "hard_negatives", "all_negatives"])
+def test_hardness_raises_negatives_alone(multi_positive, mode):
+    """Rows of one query with two positives; row 0 has three negatives of its own, row 1 has the same in the batch."""
+    loss = CrossBatchLoss(
+        similarity="dot", temperature=0.1, multi_positive=multi_positive, hardness_mode=mode, hardness_strength=2.0
+    )
+    for row, losses in enumerate(loss.rows(**SEVERAL, keys=SEVERAL_KEYS)):
+        is_hard = mode == "all_negatives" or (mode == "hard_negatives") == (row == 0)
+        low = [negative / 0.1 + 2 * negative * is_hard for negative in (0.7, 0.5, 0.2)]
+        high = [9.0, 6.0] if multi_positive != "mask" else [9.0 if row == 0 else 6.0]
+        below = sum(map(math.exp, low))
+        single = [math.log1p(below / math.exp(positive)) for positive in high]
+        if multi_positive == "sum":
+            single = [math.log1p(below / sum(map(math.exp, high)))]
+        if multi_positive == "pairs":
+            single = [math.log1p(sum(below / math.exp(positive) for positive in high))]
+        assert min(abs(losses.item() - value) for value in single) < 1e-9
+
+
 def test_pairs_without_a_negative_have_no_loss_and_a_finite_gradient():
     queries = torch.ones(1, 1, requires_grad=True)
     keys = Keys(queries=tensor([1]), positives=tensor([2]), known=tensor([[2]]), negatives=tensor([[2]]))
@@ -180,6 +200,9 @@ def test_what_cannot_be_weighed_says_so():
     queries, positives, negatives = torch.randn(3, 4), torch.randn(3, 4), torch.randn(3, 2, 4)
     with pytest.raises(DataError, match="weights has shape \\(2,\\)"):
         cross_batch_loss(queries, positives, weights=torch.ones(2))
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(DataError, match="weights holds numbers that are below 0 or not finite"):
+            cross_batch_loss(queries, positives, weights=tensor([1.0, wrong, 1.0]))
     with pytest.raises(DataError, match="negative_weights has shape \\(3, 1\\); this batch needs \\(3, 2\\)"):
         cross_batch_loss(queries, positives, negatives, negative_weights=torch.ones(3, 1))
     with pytest.raises(DataError, match="not from 0 to 1"):
