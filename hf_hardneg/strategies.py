@@ -11,6 +11,7 @@ from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.filters import (
     FILTERS,
     AbsoluteMargin,
+    ConsistentPositive,
     Denoised,
     Disagreement,
     Filter,
@@ -143,6 +144,11 @@ class Strategy:
                     "both the same view=, or drop one."
                 )
         return tuple(signals.values())
+
+    @property
+    def drops_rows(self) -> bool:
+        """Whether a filter leaves rows out."""
+        return any(isinstance(stage, ConsistentPositive) and stage.drops_rows for stage in self.filters)
 
     @property
     def scoring(self) -> tuple[ScoringFilter, ...]:

@@ -9,7 +9,7 @@ A term is a whole number, such as a token's id, or a text, which becomes a negat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +138,7 @@ def sparse_rows(values: Any, *, what: str, count: int | None = None, start: int 
 
 def _converted(values: Any, what: str, start: int) -> SparseRows:
     if isinstance(values, SparseRows):
+        _check_weights(values.weights, lambda place: values.owners[place], what, start)
         return values
     if hasattr(values, "detach") and str(getattr(values, "layout", "")) == "torch.sparse_csr":
         values = values.to_sparse_coo()
@@ -208,17 +209,21 @@ def _numbers(terms: Iterable[Any], what: str) -> np.ndarray:
 
 
 def _checked(owners: Any, terms: Any, weights: Any, count: int, what: str, start: int) -> SparseRows:
-    """Raise for weights that no search by bounds takes; leave weights of zero out."""
+    """Put vectors in order, leaving weights of zero out; raise for weights that no search by bounds takes."""
     weights = np.asarray(weights, np.float32)
-    wrong = np.flatnonzero(~(weights >= 0) | ~np.isfinite(weights))
-    if len(wrong):
-        row = start + int(owners[wrong[0]])
-        raise DataError(
-            f"The {what} have the weight {weights[wrong[0]]} in row {row}; finite weights of at least 0 are allowed, "
-            "as SPLADE's are. Look at that text and at the model; vectors with signs are for Dense()."
-        )
+    _check_weights(weights, lambda place: owners[place], what, start)
     above = weights > 0
     return _in_order(np.asarray(owners)[above], np.asarray(terms, np.int64)[above], weights[above], count)
+
+
+def _check_weights(weights: np.ndarray, owner: Callable[[int], int], what: str, start: int) -> None:
+    wrong = np.flatnonzero(~(weights >= 0) | ~np.isfinite(weights))
+    if len(wrong):
+        raise DataError(
+            f"The {what} have the weight {weights[wrong[0]]} in row {start + int(owner(wrong[0]))}; finite weights of "
+            "at least 0 are allowed, as SPLADE's are. Look at that text and at the model; vectors with signs are for "
+            "Dense()."
+        )
 
 
 def _in_order(owners: np.ndarray, terms: np.ndarray, weights: np.ndarray, count: int) -> SparseRows:

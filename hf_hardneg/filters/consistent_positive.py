@@ -34,6 +34,11 @@ class ConsistentPositive(Checked, Filter):
     name: ClassVar[str] = "consistent_positive"
     needs_positive: ClassVar[bool] = True
 
+    @property
+    def drops_rows(self) -> bool:
+        """Whether it leaves rows out."""
+        return self.on_inconsistent == "drop_row"
+
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Mask (n,) that keeps all."""
         return np.ones(len(candidates), bool)

@@ -109,7 +109,7 @@ def reproduce(
         corpus (`Dataset`, *optional*): the documents, where the recipe cannot say where they are.
         pairs (`Dataset` or `DatasetDict`, *optional*): what was mined, where rows were dropped.
         encoder, cross_encoder (*optional*): as in `HardNegatives`; needed where the recipe has one.
-        strategy (`Strategy`, *optional*): where it has classes of your own.
+        strategy (`Strategy`, *optional*): where it has classes of your own, or parts that name a model.
         known_positives (`Sequence[Dataset]`, *optional*): what `mine` was given beside the pairs.
         **options: `num_proc`, `batch_size`, `confirm_cost` and `cache_dir` of `mine`.
 

@@ -81,7 +81,7 @@ class Selection:
     def drops_rows(self) -> bool:
         """Whether a rule may leave rows out."""
         rules = (self.on_shortage, self.filtering.on_missing_positive_score)
-        return "drop_row" in (*rules, *(stage.on_inconsistent for stage in self._of_rows))
+        return "drop_row" in rules or any(stage.drops_rows for stage in self._of_rows)
 
     @property
     def _of_rows(self) -> list[ConsistentPositive]:
@@ -178,7 +178,7 @@ class Selection:
             stays &= ~unscored
         if self.on_shortage == "drop_row":
             stays &= chosen.counts >= self.num_negatives
-        if chosen.inconsistent is not None and any(rule.on_inconsistent == "drop_row" for rule in self._of_rows):
+        if chosen.inconsistent is not None and any(rule.drops_rows for rule in self._of_rows):
             stays &= ~chosen.inconsistent
         return stays
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hf_hardneg.corpus.documents import dataset_digest
 from hf_hardneg.corpus.loaded_from import origin_of
 from hf_hardneg.corpus.queries import PairColumns
+from hf_hardneg.filters import Disagreement
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.models.model_names import model_name, unwrapped
 from hf_hardneg.recipes.serialization import plain
+from hf_hardneg.retrievers.base import Retriever
+from hf_hardneg.retrievers.sparse import SparseSearcher
 from hf_hardneg.runtime.arguments import Checked
+from hf_hardneg.strategies import resolve
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,6 +75,36 @@ def searchers_of(miner: HardNegatives) -> list[Any]:
     views = (signal.searcher for signal in signals if hasattr(signal, "searcher"))
     parts = [part for searcher in (miner.retrieval.searcher, *views) for part in searcher.parts]
     return list({part.identity: part for part in parts}.values())
+
+
+def models_of_parts(miner: HardNegatives) -> dict[int, dict[str, Any]]:
+    """Describe the encoders that parts of a strategy name, by the `id` of the part; nothing where one `encoder=` would
+    serve the same strategy without those names."""
+    strategy, signals = resolve(miner.strategy or ""), miner.rescoring.signals
+    parts = [*_bound(strategy.retriever, miner.retrieval.searcher)]
+    for stage in strategy.filters:
+        if isinstance(stage, Disagreement) and stage.view is not None:
+            signal: Any = signals[stage.signals[0].name]
+            parts += _bound(stage.view, getattr(signal, "signal", signal).searcher)
+    named = {id(part): model_of(searcher.encoder) for part, searcher in parts if names_encoder(searcher)}
+    models = {part: asdict(model) for part, model in named.items() if model is not None}
+    by_column = {"vector", "query_vector"} & set(miner.columns or ())
+    alone = len({model["digest"] for model in models.values()}) == 1 and not strategy.uses_vectors and not by_column
+    return {} if alone else models
+
+
+def names_encoder(searcher: Any) -> bool:
+    """Tell whether a searcher's encoder is one that its part names, rather than `encoder=`."""
+    return isinstance(searcher, SparseSearcher) and not searcher.by_column
+
+
+def _bound(retriever: Retriever, searcher: Any) -> Iterator[tuple[Retriever, Any]]:
+    """Yield the parts of a retriever, each with what searches for it."""
+    for part, bound in zip(retriever.parts, searcher.parts, strict=True):
+        if part.parts == (part,):
+            yield part, bound
+        else:
+            yield from _bound(part, bound)
 
 
 def source_of(split: Dataset, columns: PairColumns) -> Source:

@@ -19,8 +19,29 @@ from hf_hardneg.corpus.columns import Columns, in_order
 from hf_hardneg.corpus.loaded_from import origin_of
 from hf_hardneg.errors import DataError
 from hf_hardneg.hard_negatives import HardNegatives
-from hf_hardneg.recipes.provenance import Model, Source, index_of, model_of, read_source, searchers_of, source_of
-from hf_hardneg.recipes.serialization import CLASSES, CUSTOM, STORES, expression, literal, names, plain, rebuilt
+from hf_hardneg.recipes.provenance import (
+    Model,
+    Source,
+    index_of,
+    model_of,
+    models_of_parts,
+    names_encoder,
+    read_source,
+    searchers_of,
+    source_of,
+)
+from hf_hardneg.recipes.serialization import (
+    CLASSES,
+    CUSTOM,
+    STORES,
+    expression,
+    literal,
+    model_expression,
+    models_in,
+    names,
+    plain,
+    rebuilt,
+)
 from hf_hardneg.retrievers.stores.store_index import STORED
 from hf_hardneg.runtime.arguments import Checked, Range, checked, fit
 from hf_hardneg.runtime.versions import installed
@@ -55,7 +76,7 @@ class Recipe(Checked):
         corpus (`Source`): the documents.
         pairs (`dict[str, Source]`): by split, `""` where there are none; empty where not known.
         known (`tuple[str, ...]`): digests of the datasets whose positives were excluded beyond each row's own.
-        encoder, cross_encoder (`Model`, *optional*): the models.
+        encoder, cross_encoder (`Model`, *optional*): the models; one that a part names beside it stands in `strategy`.
         indexes (`tuple[dict, ...]`): kind, identity, and the measured recall where search is approximate.
 
     Example:
@@ -98,14 +119,18 @@ class Recipe(Checked):
         scorers += [scorer for scorer in [getattr(miner.retrieval.searcher, "cross_encoder", None)] if scorer]
         splits = pairs if isinstance(pairs, Mapping) else {} if pairs is None else {"": pairs}
         known = () if reader.known is None else directories.parameters_of(reader.known.directory)["pairs"]
+        models = models_of_parts(miner)
+        encoders = [
+            each.encoder for each in searchers if not (models and names_encoder(each)) if hasattr(each, "encoder")
+        ]
         recipe = cls(
             versions=dict(versions or installed()),
-            strategy=plain(miner.strategy),
+            strategy=plain(miner.strategy, models),
             options=_options(miner),
             corpus=Source(rows=len(documents), digest=documents.digest, columns=documents.columns, **origin_of(corpus)),
             pairs={name: source_of(split, reader.columns) for name, split in splits.items()},
             known=tuple(known),
-            encoder=next((model_of(each.encoder) for each in searchers if getattr(each, "encoder", None)), None),
+            encoder=next((model_of(encoder) for encoder in encoders if encoder), None),
             cross_encoder=model_of(scorers[0]) if scorers else None,
             indexes=tuple(map(index_of, searchers)),
         )
@@ -159,7 +184,7 @@ class Recipe(Checked):
         """Rebuild the strategy from the classes in `serialization.CLASSES`.
 
         Raises:
-            ConfigError: it holds a class of the user's own, or arguments that this version does not know.
+            ConfigError: it holds a class or a model of the user's own, or arguments that this version does not know.
         """
         return rebuilt(self.strategy)
 
@@ -174,6 +199,12 @@ class Recipe(Checked):
     def columns(self) -> Columns:
         """Names of the columns that mining read, by role."""
         return self.options.get("columns") or Columns()
+
+    @property
+    def encoders_of_parts(self) -> list[Model]:
+        """The models that parts of the strategy name for themselves."""
+        parts = [part.name for part in fields(Model)]
+        return [Model(**{part: model.get(part) for part in parts}) for model in models_in(self.strategy)]
 
     @property
     def uses_own_index(self) -> bool:
@@ -287,7 +318,7 @@ def option_names() -> list[str]:
 
 
 def _code(recipe: Recipe, loading: Mapping[str, str]) -> str:
-    parts = [f"{name}={expression(recipe.strategy[name])}," for name in ("retrievers", "filters", "sampler")]
+    parts = [_part(name, recipe.strategy[name]) for name in ("retrievers", "filters", "sampler")]
     note = "  # put classes of your own where dots are" if CUSTOM in names(recipe.strategy) else ""
     strategy = [f"strategy = Strategy({note}", *(f"    {part}" for part in parts), ")"]
     arguments = ["    corpus,", "    strategy,", *(f"    {argument}" for argument in _arguments(recipe)), ")"]
@@ -299,6 +330,11 @@ def _code(recipe: Recipe, loading: Mapping[str, str]) -> str:
     code = "\n".join([f"corpus = {corpus}", *_pairs(recipe.pairs, loading), *strategy, *mining])
     classes = {name for name in names(recipe.strategy) if name in CLASSES and re.search(rf"\b{name}\(", code)}
     return f"{_imports({entry, *classes}, code)}\n\n{code}\n"
+
+
+def _part(name: str, value: Any) -> str:
+    copies = "; ".join(map(_copy, models_in(value)))
+    return f"{name}={expression(value)},{f'  # {copies}' if copies else ''}"
 
 
 def _imports(ours: Iterable[str], code: str) -> str:
@@ -350,7 +386,11 @@ def _arguments(recipe: Recipe) -> list[str]:
 
 
 def _model_argument(name: str, model: Model) -> str:
-    called, digest = literal(model.name), literal(model.digest)
-    if model.kind == "hub" and model.revision:
-        return f"{name}=snapshot_download({called}, revision={literal(model.revision)}),  # digest {digest}"
-    return f"{name}={'...' if model.kind == 'live' else called},  # your copy of {called}, digest {digest}"
+    return f"{name}={model_expression(asdict(model))},  # {_copy(asdict(model))}"
+
+
+def _copy(model: Mapping[str, Any]) -> str:
+    """Say which model it must be."""
+    digest = f"digest {literal(model.get('digest'))}"
+    at_commit = model.get("kind") == "hub" and model.get("revision")
+    return digest if at_commit else f"your copy of {literal(model.get('name'))}, {digest}"

@@ -34,13 +34,18 @@ LEFT_OUT = {
     **{name: tuple({part.name for part in fields(driver)} - {"depth", "recall"}) for name, driver in STORES.items()},
 }
 """Arguments that are no plain values, or name what lies on this machine: no recipe writes or chooses them."""
-CUSTOM, FLOAT = "custom", "float"
+CUSTOM, FLOAT, MODEL = "custom", "float", "model"
 MOST_PARTS, LONGEST_NUMBER = 100, 7
 """Classes in a strategy, and digits of a number in a FAISS factory string, that are rebuilt."""
 
 
-def plain(value: Any) -> Any:
-    """Turn a value into JSON: known classes into `class` and all arguments, any other object into its name alone."""
+def plain(value: Any, models: Mapping[int, Mapping[str, Any]] | None = None) -> Any:
+    """Turn a value into JSON: known classes into `class` and all arguments, any other object into its name alone.
+
+    Args:
+        value: what is turned.
+        models (`Mapping`, *optional*): by the `id` of parts that name an encoder, what is written of that.
+    """
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -48,13 +53,16 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
+        return {str(name): plain(inner, models) for name, inner in value.items()}
     if isinstance(value, Sequence):
-        return [plain(inner) for inner in value]
+        return [plain(inner, models) for inner in value]
     name = type(value).__name__
     if CLASSES.get(name) is not type(value):
         return {"class": CUSTOM, "name": getattr(value, "__qualname__", type(value).__qualname__)}
-    return {"class": name, **{argument: plain(getattr(value, argument)) for argument in _arguments(name)}}
+    arguments = {argument: plain(getattr(value, argument), models) for argument in _arguments(name)}
+    if models and id(value) in models:
+        arguments["encoder"] = {"class": MODEL, **models[id(value)]}
+    return {"class": name, **arguments}
 
 
 def rebuilt(value: Any) -> Any:
@@ -77,8 +85,14 @@ def _rebuilt(value: Any) -> Any:
         return tuple(map(_rebuilt, value))
     if not isinstance(value, dict):
         return value
-    arguments = {name: _rebuilt(inner) for name, inner in value.items() if name != "class"}
     kind = str(value.get("class"))
+    if kind == MODEL:
+        raise ConfigError(
+            f"The recipe names the encoder {str(value.get('name'))[:200]!r} of one part, digest "
+            f"{str(value.get('digest'))[:200]!r}, and chooses no model. Where you trust that model, mine with a "
+            "Strategy of your own that holds it, such as Sparse(encoder=...)."
+        )
+    arguments = {name: _rebuilt(inner) for name, inner in value.items() if name != "class"}
     if kind == CUSTOM:
         raise ConfigError(
             f"The recipe names {arguments.get('name')!r}, which is not of hf_hardneg; only what is can be rebuilt. "
@@ -130,12 +144,35 @@ def expression(value: Any) -> str:
     name = str(value["class"])
     if name == FLOAT:
         return f"float({literal(value.get('value'))})"
+    if name == MODEL:
+        return model_expression(value)
     if name == CUSTOM or name not in CLASSES:
         return "..."
     defaults = {argument: plain(default) for argument, default in _arguments(name).items()}
     unsaid = ["..."] if name in STORES else []
-    shown = {key: inner for key, inner in value.items() if key in defaults and inner != defaults[key]}
+    shown = {
+        key: inner
+        for key, inner in value.items()
+        if (key in defaults and inner != defaults[key]) or next(names(inner), None) == MODEL
+    }
     return f"{name}({', '.join([*unsaid, *(f'{key}={expression(inner)}' for key, inner in shown.items())])})"
+
+
+def model_expression(model: Mapping[str, Any]) -> str:
+    """Write what loads a model: of one from the Hub its commit, dots for what only a running process holds."""
+    called = literal(model.get("name"))
+    if model.get("kind") == "hub" and model.get("revision"):
+        return f"snapshot_download({called}, revision={literal(model['revision'])})"
+    return "..." if model.get("kind") == "live" else called
+
+
+def models_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield what a plain value says of the models that its parts name."""
+    if isinstance(value, dict) and value.get("class") == MODEL:
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from models_in(inner)
 
 
 def literal(value: Any) -> str:

@@ -182,6 +182,17 @@ def test_models_of_other_families_are_refused_in_both_slots_before_any_work(mode
     assert not [*(tmp_path / "cache").glob("*vectors-*"), *(tmp_path / "cache").glob("sparse-*")]
 
 
+def test_weights_of_a_model_that_are_no_numbers_are_told_by_row(tmp_path):
+    folder = small_body(tmp_path / "broken", BertForMaskedLM)
+    model = BertForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.cls.predictions.decoder.bias[7] = float("nan")
+    model.save_pretrained(folder)
+    encoder = load_sparse_encoder(folder, cache_dir=tmp_path, device="cpu")
+    with pytest.raises(DataError, match="encoded texts have the weight nan in row 0; finite weights"):
+        encoder.encode_sparse(TEXTS[:2], kind="query")
+
+
 def test_a_model_by_distances_is_refused(models, tmp_path):
     shutil.copytree(models["splade"], tmp_path / "model")
     path = tmp_path / "model" / "config_sentence_transformers.json"

@@ -8,11 +8,15 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_from_disk
 from hf_hardneg import (
     BM25,
     Dense,
+    Disagreement,
     HardNegatives,
+    Hybrid,
     RankWindow,
     Recipe,
     RelativeMargin,
+    Reranked,
     ScoreBounds,
+    Sparse,
     Strategy,
     attach_dense,
     mine,
@@ -22,9 +26,9 @@ from hf_hardneg import (
 from hf_hardneg.errors import ConfigError, DataError, UnknownNameError
 from hf_hardneg.filters import Filter
 from hf_hardneg.recipes.recipe import attach
-from hf_hardneg.recipes.serialization import plain, rebuilt
+from hf_hardneg.recipes.serialization import expression, models_in, plain, rebuilt
 from hf_hardneg.runtime.versions import installed
-from tests.worlds import SMALL, encode, needed, world
+from tests.worlds import SMALL, encode, needed, shared_words, weigh, world
 
 FOREIGN = "hf_hardneg recipe: {}"
 
@@ -71,6 +75,51 @@ def test_models_and_every_index_are_named():
     assert second.encoder == recipe.encoder and second.indexes == recipe.indexes
     scored = recipe_of(mine(pairs, corpus, SMALL["denoised"])).cross_encoder
     assert (scored.name, scored.kind) == ("shared_words", "live")
+
+
+NAMED = {
+    "union": Strategy([Dense(20), Sparse(20, encoder=weigh)]),
+    "first": Strategy([Sparse(20, encoder=weigh), Dense(20)]),
+    "view": Strategy([Dense(20)], [Disagreement(view=Sparse(encoder=weigh))]),
+    "reranked": Strategy([Reranked(Hybrid([BM25(20), Dense(20), Sparse(20, encoder=weigh)]), model=shared_words)]),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_sparse_model_beside_a_dense_one_is_named_and_never_chosen(name):
+    made = mine(*world(1), NAMED[name], encoder=encode)
+    recipe = recipe_of(made)
+    assert Recipe.from_json(recipe.to_json()) == recipe and recipe.encoder.name == "encode"
+    (model,) = models_in(recipe.strategy)
+    assert (model["name"], model["digest"], model["kind"]) == ("weigh", weigh.digest, "live")
+    assert [each.digest for each in recipe.encoders_of_parts] == [weigh.digest]
+    with pytest.raises(ConfigError, match=f"the encoder 'weigh' of one part, digest '{weigh.digest}', and chooses no"):
+        recipe.rebuilt()
+    assert "encoder=...)" in recipe.code() and f'# your copy of "weigh", digest "{weigh.digest}"' in recipe.code()
+    assert recipe_of(mine(*world(1), NAMED[name], encoder=encode)) == recipe
+
+
+def test_a_sparse_model_alone_is_the_encoder_unless_a_column_would_be_read_instead():
+    pairs, corpus = world(1)
+    alone = Strategy([BM25(20)], [Disagreement(view=Sparse(encoder=weigh))])
+    made = mine(pairs, corpus, alone)
+    recipe = recipe_of(made)
+    assert recipe.encoder.name == "weigh" and not [*models_in(recipe.strategy)]
+    assert mine(pairs, corpus, recipe.rebuilt(), encoder=weigh, **recipe.options).to_dict() == made.to_dict()
+    vectors = corpus.add_column("v", [{"a": 1.0}] * len(corpus)), pairs.add_column("w", [{"a": 1.0}] * len(pairs))
+    columns = {"vector": "v", "query_vector": "w"}
+    told = recipe_of(mine(vectors[1], vectors[0], Strategy([Sparse(20, encoder=weigh)]), columns=columns))
+    assert told.encoder is None and [model["name"] for model in models_in(told.strategy)] == ["weigh"]
+
+
+def test_a_part_with_a_model_of_the_hub_is_written_with_its_commit():
+    at_commit = {"class": "model", "kind": "hub", "name": "org/splade", "revision": "c0ffee"}
+    assert expression({"class": "Sparse", "depth": 9, "encoder": at_commit}) == (
+        'Sparse(depth=9, encoder=snapshot_download("org/splade", revision="c0ffee"))'
+    )
+    for chosen, said in ((at_commit, "names the encoder 'org/splade'"), ("org/splade", "gives Sparse the encoder")):
+        with pytest.raises(ConfigError, match=said):
+            rebuilt({"class": "Sparse", "depth": 9, "encoder": chosen})
 
 
 def test_an_approximate_index_brings_its_recall():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,11 @@ def compare(
     check_options("compare", HardNegatives, options)
     settings: dict[str, Any] = {**options, "num_negatives": options.get("num_negatives", 4)}
     named = _named(strategies, settings)
-    _check(settings, [resolve(strategy) for strategy in named.values()], model)
+    _check(
+        settings,
+        {name: resolve(each, safeguards=settings.get("safeguards", True)) for name, each in named.items()},
+        model,
+    )
     asked = judge if judge is None or isinstance(judge, Judge) else Judge(judge)
     said = None if verdicts is None else Verdicts(verdicts)
     if model is not None and settings.get("encoder") is None:
@@ -135,6 +139,7 @@ def compare(
     with one_run(), directories.verifying(settings.get("verify") is True):
         job = _opened(pairs, corpus, named, settings)
         contest = Contest.of(job, how, model, settings, confirm_cost, known_positives)
+        contest.guard(named.values(), confirm_cost)
         return contest.result(named)
 
 
@@ -171,7 +176,7 @@ def _named(strategies: Any, options: Mapping[str, Any]) -> dict[str, str | Strat
     return dict(labelled)
 
 
-def _check(options: Mapping[str, Any], resolved: Sequence[Strategy], model: Any) -> None:
+def _check(options: Mapping[str, Any], resolved: Mapping[str, Strategy], model: Any) -> None:
     """Raise for options with which strategies cannot be compared, and for models that nothing would use."""
     for name in ("on_shortage", "on_missing_positive_score"):
         if options.get(name) == "drop_row":
@@ -179,9 +184,15 @@ def _check(options: Mapping[str, Any], resolved: Sequence[Strategy], model: Any)
                 f"compare({name}='drop_row') would train each strategy on other rows, and a comparison trains all on "
                 "the same. Leave it out: rows without negatives are trained on with the documents of their batch."
             )
+    if dropping := [name for name, strategy in resolved.items() if strategy.drops_rows]:
+        raise ConfigError(
+            f"compare(strategies=) has {dropping[0]!r}, which leaves rows out, and a comparison trains all strategies "
+            'on the same ones. Give it ConsistentPositive(on_inconsistent="keep"), or leave such rows out of the pairs.'
+        )
+    _check_kinds(options, resolved, model)
     used = {
-        "encoder": model is None or any(strategy.uses_vectors for strategy in resolved),
-        "cross_encoder": any(map(_is_judged, resolved)),
+        "encoder": model is None or any(strategy.uses_vectors for strategy in resolved.values()),
+        "cross_encoder": any(map(_is_judged, resolved.values())),
     }
     for name, is_used in used.items():
         if options.get(name) is not None and not is_used:
@@ -189,6 +200,20 @@ def _check(options: Mapping[str, Any], resolved: Sequence[Strategy], model: Any)
                 f"compare({name}=) would change nothing: no strategy that is compared uses it. Leave it out, or add "
                 "one that does, such as 'dense' or 'dense+denoised'."
             )
+
+
+def _check_kinds(options: Mapping[str, Any], resolved: Mapping[str, Strategy], model: Any) -> None:
+    """Raise where a model of dense vectors would be one of sparse vectors too."""
+    sparse = [name for name, strategy in resolved.items() if strategy.takes_sparse]
+    dense = [repr(name) for name, strategy in resolved.items() if strategy.takes_dense]
+    if model is None or options.get("encoder") is None:
+        dense = ["the training", *dense]
+    if sparse and dense:
+        raise ConfigError(
+            f"compare(strategies=) has {sparse[0]!r}, which reads sparse vectors, and {dense[0]} would read dense ones "
+            "of the same model or columns; one of both is allowed. Name the sparse model in its strategy: {'splade': "
+            "Strategy([Sparse(encoder=...)])}."
+        )
 
 
 def _is_judged(strategy: Strategy) -> bool:
@@ -309,6 +334,18 @@ class Contest:
             hidden=hidden,
         )
 
+    def guard(self, strategies: Iterable[str | Strategy], confirm_cost: bool) -> None:
+        """Stop before a strategy that costs more than nobody confirmed, the vectors of the model being there; see
+        `guard` of plans."""
+        for strategy in strategies:
+            options = {**self._options_of(strategy), "known_positives": self.known}
+            how: Any = {"num_proc": self.how.num_proc, "confirm_cost": confirm_cost}
+            guard([self.pairs], self.job.corpus, strategy, options, **how)
+
+    def _options_of(self, strategy: str | Strategy) -> dict[str, Any]:
+        """The options that a strategy uses."""
+        return usable(strategy, self.options if _is_judged(resolve(strategy)) else _unjudged(self.options))
+
     def result(self, named: Mapping[str, str | Strategy]) -> StrategyComparison:
         """Mine and train with every strategy."""
         untrained = self.runner.untrained()
@@ -330,8 +367,7 @@ class Contest:
         if strategy is None:
             by_seed, training = self._trained(None, None)
             return Contender(name=name, by_seed=by_seed, training=training)
-        is_judged = _is_judged(resolve(strategy))
-        options = usable(strategy, self.options if is_judged else _unjudged(self.options))
+        options = self._options_of(strategy)
         with silenced():
             miner = HardNegatives(self.job.corpus, strategy, **{**options, "known_positives": self.known})
             steps, began = Steps.of(miner, num_proc=self.how.num_proc, batch_size=BATCH), time.perf_counter()

@@ -120,17 +120,15 @@ class StrategyComparison:
     def recommendation(self) -> str:
         """What to mine with, and how sure that is, in sentences."""
         names = [line.name for line in self.equals]
-        mined = [line for line in self.equals if line.name != NO_NEGATIVES]
         if len(self.lines) == 1:
             said = f"Only {self.best.name} was tried."
         elif len(names) == 1:
             said = f"Take {self.best.name}: better than every other. {self._beside(self.lines[1], 1)}"
         else:
-            quickest = min(mined or self.equals, key=lambda line: line.seconds).name
             said = (
                 f"No difference that the data can show between {', '.join(names[:-1])} and {names[-1]}: with "
                 f"{len(self.untrained):,} held-out queries, means must differ by {self.tests.detectable:.4f}. "
-                f"{self.best.name} has the highest mean; of these {quickest} was mined the quickest."
+                f"{self.best.name} has the highest mean."
             )
             if NO_NEGATIVES in names:
                 said += " So the data do not show that mined negatives help here."

@@ -7,12 +7,14 @@ import pytest
 import pytrec_eval
 from datasets import Dataset
 
-from hf_hardneg import BM25, Dense, HardNegatives, Strategy, compare, mine, report
+from hf_hardneg import BM25, ConsistentPositive, Dense, HardNegatives, Sparse, Strategy, compare, mine, report
 from hf_hardneg.audits.judging import Share
-from hf_hardneg.errors import ConfigError, DataError, UnknownNameError
+from hf_hardneg.errors import ConfigError, CostError, DataError, UnknownNameError
+from hf_hardneg.planning import plans
 from hf_hardneg.store.manifests import MANIFEST
 from hf_hardneg.text.keys import normalized
 from hf_hardneg.training import Trials
+from hf_hardneg.training.comparison import comparing
 from hf_hardneg.training.comparison.hidden_positives import HiddenPositives
 from hf_hardneg.training.comparison.ranking_task import RankingTask
 from hf_hardneg.training.comparison.strategy_comparison import NO_NEGATIVES, Contender, StrategyComparison
@@ -20,7 +22,7 @@ from hf_hardneg.training.comparison.trials import orders
 from tests.cli.test_printing import of_json
 from tests.models.test_encoder import tiny
 from tests.training.comparison import PAIRS, QUICK, WORLD
-from tests.worlds import encode, shared_words, world
+from tests.worlds import encode, shared_words, weigh, world
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +200,8 @@ def test_what_is_recommended_and_how_sure_it_is():
     assert tied.recommendation.startswith("No difference that the data can show between ")
     assert "means must differ by 0.0" in tied.recommendation and "do not show that mined" not in tied.recommendation
     assert f"above {NO_NEGATIVES} by 0." in tied.recommendation
+    cached = replace(tied, lines=tuple(replace(line, seconds=-line.seconds) for line in tied.lines))
+    assert cached.recommendation == tied.recommendation
     useless = result_of({"a": 0.001, NO_NEGATIVES: 0.0})
     assert "the data do not show that mined negatives help here" in useless.recommendation
     assert "Beware: training with" in useless.recommendation
@@ -233,6 +237,28 @@ def test_all_layers_of_a_model_are_trained(cache, tmp_path):
         compare(*WORLD, strategies=["random"], model=encode, trials=trials, cache_dir=cache)
 
 
+def test_dense_and_sparse_models_are_compared_where_each_is_named(cache):
+    strategies = {"weighed": Strategy([Sparse(20, encoder=weigh)]), "near": Strategy([Dense(20)])}
+    result = compare(*WORLD, strategies=strategies, model=encode, trials=QUICK, cache_dir=cache)
+    assert {line.name for line in result.lines} == {"weighed", "near", NO_NEGATIVES}
+    kept = {"kept": Strategy([BM25(20)], [ConsistentPositive(2, on_inconsistent="keep")]), "splade": "splade"}
+    result = compare(*WORLD, strategies=kept, model=encode, encoder=weigh, trials=QUICK, cache_dir=cache)
+    assert {line.name for line in result.lines} == {"kept", "splade", NO_NEGATIVES}
+
+
+def test_each_strategy_is_guarded_before_anything_is_trained(tmp_path, monkeypatch):
+    def strict_with_words(splits, corpus, strategy, options, **how):
+        if strategy == "bm25":
+            monkeypatch.setattr(plans, "SHOWN_ABOVE", 0.0)
+            monkeypatch.setattr(plans, "BUDGET", 1e-3)
+        plans.guard(splits, corpus, strategy, options, **how)
+
+    monkeypatch.setattr(comparing, "guard", strict_with_words)
+    with pytest.raises(CostError, match="confirm_cost=True"):
+        compare(*WORLD, strategies=["dense", "bm25"], model=encode, trials=QUICK, cache_dir=str(tmp_path))
+    assert not trials_in(tmp_path)
+
+
 def test_what_cannot_work_is_refused_before_any_work(tmp_path):
     options = {"model": encode, "cache_dir": str(tmp_path / "cache")}
     refused = [
@@ -244,6 +270,12 @@ def test_what_cannot_work_is_refused_before_any_work(tmp_path):
         ({"encoder": encode}, ConfigError, r"encoder=\) would change nothing"),
         ({"cross_encoder": shared_words}, ConfigError, r"cross_encoder=\) would change nothing"),
         ({"on_shortage": "drop_row"}, ConfigError, "would train each strategy on other rows"),
+        ({"strategies": {"c": Strategy([BM25()], [ConsistentPositive(2)])}}, ConfigError, "'c', which leaves rows out"),
+        ({"strategies": ["bm25", "bm25+consistent_positive"]}, ConfigError, "positive', which leaves rows out"),
+        ({"strategies": ["splade", "bm25"]}, ConfigError, "the training would read dense ones"),
+        ({"strategies": ["splade", "dense"]}, ConfigError, "'splade', which reads sparse vectors"),
+        ({"strategies": ["splade", "dense"], "encoder": weigh}, ConfigError, "and 'dense' would read dense ones"),
+        ({"strategies": ["splade"], "model": None, "encoder": weigh}, ConfigError, "the training would read dense"),
         ({"num_negative": 3}, UnknownNameError, "num_negative"),
         ({"corpus": "bm25"}, ConfigError, r"strategies=\['bm25'\]"),
         ({"model": None}, ConfigError, "needs vectors and got none"),
