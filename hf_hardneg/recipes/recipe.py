@@ -203,8 +203,10 @@ class Recipe(Checked):
     @property
     def encoders_of_parts(self) -> list[Model]:
         """The models that parts of the strategy name for themselves."""
-        parts = [part.name for part in fields(Model)]
-        return [Model(**{part: model.get(part) for part in parts}) for model in models_in(self.strategy)]
+        said: list[dict[str, Any]] = [
+            {part.name: model.get(part.name) for part in fields(Model)} for model in models_in(self.strategy)
+        ]
+        return [Model(**values) for values in said]
 
     @property
     def uses_own_index(self) -> bool:
