@@ -307,7 +307,7 @@ def opened(
         corpus=documents.rows,
         strategy=strategy,
         columns=columns or options.get("columns"),
-        symmetric=True if loaded.symmetric else options.get("symmetric"),
+        symmetric=loaded.symmetric or options.get("symmetric"),
         words=" · ".join(filter(None, [loaded.words, documents.words])),
         store=documents.store if options.get("index") is None and collection and collection.uses_vectors else None,
     )
