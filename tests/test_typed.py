@@ -117,7 +117,11 @@ def test_mypy_accepts_a_script_and_refuses_what_is_wrong_in_it(installed, tmp_pa
         ("HardNegatives(corpus, ", {"num_negatives=", "columns=", "on_shortage=", "index=", "cache_dir="}),
     ],
 )
-def test_editors_complete_names_and_arguments(installed, call, arguments):
+def test_editors_complete_names_and_arguments(installed, call, arguments, tmp_path_factory, monkeypatch):
+    parsed = (
+        tmp_path_factory.getbasetemp() / "parsed"
+    )  # two processes break one cache
+    monkeypatch.setattr(jedi.settings, "cache_directory", str(parsed))
     project = jedi.Project(installed, sys_path=[str(installed), *sys.path], load_unsafe_extensions=False)
     script = jedi.Script("import hf_hardneg\nhf_hardneg.", project=project)
     assert set(hf_hardneg.__all__) <= {name.name for name in script.complete()}
