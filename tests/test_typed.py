@@ -118,9 +118,7 @@ def test_mypy_accepts_a_script_and_refuses_what_is_wrong_in_it(installed, tmp_pa
     ],
 )
 def test_editors_complete_names_and_arguments(installed, call, arguments, tmp_path_factory, monkeypatch):
-    parsed = (
-        tmp_path_factory.getbasetemp() / "parsed"
-    )  # two processes break one cache
+    parsed = tmp_path_factory.getbasetemp() / "parsed"  # two processes break one cache
     monkeypatch.setattr(jedi.settings, "cache_directory", str(parsed))
     project = jedi.Project(installed, sys_path=[str(installed), *sys.path], load_unsafe_extensions=False)
     script = jedi.Script("import hf_hardneg\nhf_hardneg.", project=project)
