@@ -221,14 +221,14 @@ in_graph_batches.batches = graph_batches
 
 
 def refreshed(bench, trainee, epoch):
-    """The default's negatives, mined again by the weights that each epoch begins with."""
+    """The default's negatives, mined again by the weights that each epoch begins with; texts cut as at the start."""
     if epoch == 0:
         return bench.mined(DEFAULT)
     names = ("pooling", "normalize", "query_prompt", "document_prompt")
     live = LiveModel(
         model=trainee.module.model,
         tokenizer=AutoTokenizer.from_pretrained(MODEL),
-        max_length=LENGTH,
+        max_length=bench.files.max_length,
         **{name: getattr(bench.files, name) for name in names},
     )
     with tempfile.TemporaryDirectory() as folder:

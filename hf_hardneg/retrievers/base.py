@@ -115,6 +115,10 @@ class Searcher(ABC):
         """Whether it has vectors of documents; `prepare` then returns vectors of queries, (n, d)."""
         return type(self).vectors is not Searcher.vectors
 
+    def at(self, generation: int) -> Searcher:
+        """The searcher of a generation of refreshed negatives; another one only where it draws at random."""
+        return self
+
     def prepare(self, queries: Queries) -> Any:
         """What `search` and `score` take for n queries, computed once: a list or an array of n; by default their texts.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -144,6 +144,10 @@ class HybridSearcher(Searcher):
     def recall(self) -> float | None:
         """That of the least exact part."""
         return min((part.recall for part in self.parts if part.recall is not None), default=None)
+
+    def at(self, generation: int) -> HybridSearcher:
+        """The same with the parts of a generation."""
+        return replace(self, members=tuple(part.at(generation) for part in self.parts))
 
     def prepare(self, queries: Queries) -> tuple[Any, ...]:
         """What each part takes."""

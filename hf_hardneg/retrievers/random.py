@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -51,8 +51,12 @@ class RandomSearcher(Searcher):
 
     @property
     def identity(self) -> str:
-        """The documents' ids and texts, and the seed."""
-        return f"random {self.corpus.digest} {self.seed}"
+        """The documents' ids and texts, and what draws are keyed by."""
+        return f"{self._salt('random')} {self.corpus.digest} {self.seed}"
+
+    def at(self, generation: int) -> RandomSearcher:
+        """The same with the draws of a generation."""
+        return replace(self, generation=generation)
 
     def prepare(self, queries: Queries) -> list[str]:
         """The identities of the queries."""

@@ -152,6 +152,10 @@ class RerankedSearcher(Searcher):
         """That of what finds."""
         return self.inner.recall
 
+    def at(self, generation: int) -> RerankedSearcher:
+        """The same with what finds in a generation."""
+        return replace(self, inner=self.inner.at(generation))
+
     def prepare(self, queries: Queries) -> Any:
         """What the inner searcher takes, and the texts."""
         return self.inner.prepare(queries), queries.texts

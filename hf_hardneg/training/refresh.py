@@ -266,7 +266,8 @@ class Refresher:
     def _mined(self, miner: HardNegatives, number: int, block: range, rows: np.ndarray | None) -> Generation:
         table = self.pairs.with_format("arrow")[block.start : block.stop]
         queries = miner.retrieval.reader.read(named_columns(table))
-        candidates = miner.rescoring.add(miner.retrieval.search(queries), queries)
+        retrieval = replace(miner.retrieval, searcher=miner.retrieval.searcher.at(number))
+        candidates = miner.rescoring.add(retrieval.search(queries), queries)
         chosen = replace(miner.selection, generation=number).choose(candidates, queries)
         if rows is not None:
             chosen = replace(chosen, doc=rows[chosen.doc])

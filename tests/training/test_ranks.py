@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import PartialState
 from accelerate.utils import set_seed
+from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from hf_hardneg.errors import RanksError
@@ -24,7 +25,7 @@ from hf_hardneg.models import embeddings
 from hf_hardneg.models.embeddings import Shards
 from hf_hardneg.models.encoder import TransformersEncoder
 from hf_hardneg.store import directories, disk
-from hf_hardneg.training import Generations, HardNegativePlugin, Schedule, refresh
+from hf_hardneg.training import FreshNegatives, Generations, HardNegativePlugin, Schedule, refresh
 from hf_hardneg.training.refresh import Refresher
 from tests.training.job import STEPS
 from tests.training.loop import EVERY, FIRST, Run
@@ -253,6 +254,43 @@ def test_a_resumed_run_on_fewer_ranks_takes_the_rows_that_remain(tmp_path):
     before = [row for rank in results(tmp_path, "two") for step in "012" for row in rank[step]]
     after = [row for rows in json.loads((tmp_path / "one-0.json").read_text()).values() for row in rows]
     assert sorted(before + after) == list(range(42))
+
+
+def fresh_rows(rank, folder, name, start=(0, 0), workers=0):
+    """The negatives of every row in each epoch, from an epoch's batch on: a keyed part of six, other ones each time."""
+    set_seed(5)
+    accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True))
+    mined = Dataset.from_dict(
+        {
+            "query": [f"q{row}" for row in range(24)],
+            "negatives": [[f"{row} {n}" for n in range(6)] for row in range(24)],
+        }
+    )
+    fresh = FreshNegatives(2)
+    options = {"num_workers": workers, "persistent_workers": workers > 0, "collate_fn": fresh.of_rows}
+    loader = accelerator.prepare(DataLoader(mined, batch_size=4, shuffle=True, **options))
+    shown = []
+    for epoch in range(start[0], 3):
+        fresh.set_epoch(epoch)
+        loader.set_epoch(epoch)
+        skipped = start[1] if epoch == start[0] else 0
+        for batch in accelerator.skip_first_batches(loader, skipped) if skipped else loader:
+            shown += [[epoch, row["query"], row["negatives"]] for row in batch]
+    (folder / f"{name}-{rank}.json").write_text(json.dumps(shown))
+
+
+def test_fresh_negatives_are_equal_over_ranks_workers_and_resumption(tmp_path):
+    fresh_rows(0, tmp_path, "one")
+    alone = json.loads((tmp_path / "one-0.json").read_text())
+    for row in range(24):
+        of_row = [negatives for _, query, negatives in alone if query == f"q{row}"]
+        assert sorted(name for negatives in of_row for name in negatives) == [f"{row} {n}" for n in range(6)]
+    assert launch(tmp_path / "log", fresh_rows, tmp_path, "two")[0] == [0, 0]
+    whole = results(tmp_path, "two")
+    assert sorted(whole[0] + whole[1]) == sorted(alone)
+    assert launch(tmp_path / "log", fresh_rows, tmp_path, "again", (1, 2), 2)[0] == [0, 0]
+    for unbroken, resumed in zip(whole, results(tmp_path, "again"), strict=True):
+        assert resumed == unbroken[12 + 2 * 4 :]
 
 
 def dispatched(rank, folder):

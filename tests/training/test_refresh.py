@@ -21,8 +21,8 @@ from hf_hardneg import HardNegatives, Strategy, mine
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, ModelError, StoreError
 from hf_hardneg.filters import ConsistentPositive
 from hf_hardneg.filters.denoised import Denoised
-from hf_hardneg.retrievers import Dense
-from hf_hardneg.samplers import Uniform
+from hf_hardneg.retrievers import Dense, Hybrid, Random, Reranked
+from hf_hardneg.samplers import Top, Uniform
 from hf_hardneg.store import directories
 from hf_hardneg.training import Refresher, Schedule, refresh
 from hf_hardneg.training.negative_arrays import ADDED
@@ -127,6 +127,32 @@ def test_draws_change_with_the_generation_even_where_weights_do_not(made):
     first = seen(made)["negative_ids"]
     made.at(20, EVERY)
     assert seen(made)["negative_ids"] != first
+
+
+@pytest.mark.parametrize(
+    "retrievers",
+    [
+        [Dense(6), Random()],
+        [Hybrid([Random(), Dense(6)], quotas=(2, 1))],
+        [Reranked(Hybrid([Dense(6), Random()]), depth=12)],
+    ],
+)
+def test_random_documents_are_others_in_each_generation(tmp_path, retrievers):
+    """The weights stay, and `Top` draws nothing."""
+    pairs, corpus = world(3, documents=70, queries=14)
+    model = {} if isinstance(retrievers[0], Dense | Hybrid) else {"cross_encoder": shared_words}
+    strategy = Strategy(retrievers, [], Top())
+    made = Refresher(
+        pairs, corpus, strategy, encoder=live_model(), directory=tmp_path / "run", num_negatives=10, **model
+    )
+    drawn = []
+    for step in (10, 20):
+        made.at(step, EVERY)
+        rows = seen(made)
+        found = zip(rows["negative_ids"], rows["negative_sources"], strict=True)
+        drawn.append([[each for each, source in zip(*row, strict=True) if source != "dense"] for row in found])
+    assert sum(map(len, drawn[0])) > len(pairs)
+    assert sum(first != second for first, second in zip(*drawn, strict=True)) > len(pairs) / 2
 
 
 def test_nothing_of_the_model_or_of_what_is_drawn_next_changes(made):
