@@ -6,8 +6,9 @@
 DATA holds folders: `scifact` with `corpus`, `train` and `test` `.parquet`, `cranfield` with `corpus` and `queries`,
 which are parted by query. All layers of MiniLM are trained, from the same weights, on the same positives in the same
 order; only the negatives differ. `of_new_answers` is nDCG@10 of the test queries none of whose answers is that of a
-training query. The learning rate is chosen once for a data set: the one with which BM25's negatives
-give the best nDCG@10 on a third of the training queries, after training on the others.
+training query. The learning rate is chosen once for all, on SciFact: the one with which BM25's negatives give the best
+nDCG@10 on a third of the training queries, after training on the others. Weights are float32; `--precision bfloat16`,
+which the committed runs have, multiplies in bfloat16, and a JSON holds runs of one precision.
 
 Every run is written to the JSON as it ends, and one that is there is not run again, so a campaign may be stopped, and
 several processes may share it. `--only SOURCE --seed N --data scifact` is a single run. Sources that this version of
@@ -47,6 +48,7 @@ LENGTH, BATCH, EPOCHS, NEGATIVES, POOL, NEIGHBOURS = 128, 16, 2, 2, 8, 20
 RATES = (2e-5, 5e-5, 1e-4)
 TEXT = ["title", "text"]
 COLUMNS = {"text": TEXT}
+RATED = "scifact"
 CRANFIELD_TRAIN = 150
 STRATEGIES = ("random", "bm25", "dense", "hybrid", "positive_aware", "simans", "ance_offline")
 DEFAULT, PEER = "dense", "sentence-transformers"
@@ -59,8 +61,9 @@ PEERS = {
 class Bench:
     """The data, and what all runs share."""
 
-    def __init__(self, folder, data, held_part=None):
+    def __init__(self, folder, data, precision, held_part=None):
         """`held_part` takes a part of the training queries as the test."""
+        self.precision = precision
         self.corpus, self.train, self.test = self.read(folder / data, data)
         self.texts = [
             f"{title} {text}".strip() for title, text in zip(self.corpus["title"], self.corpus["text"], strict=True)
@@ -118,7 +121,11 @@ class Bench:
 
     def start(self):
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return whole_model_of(self.files, self.asked.queries, self.asked.documents, max_length=LENGTH, device=device)
+        texts = self.asked.queries, self.asked.documents
+        trainee = whole_model_of(self.files, *texts, max_length=LENGTH, device=device)
+        if self.precision == "bfloat16":
+            trainee.module.forward = mixed(trainee.module.forward, device)
+        return trainee
 
     def ndcg(self, trainee):
         chosen = np.arange(len(self.asked.first))
@@ -169,6 +176,17 @@ class Bench:
             "seconds": time.perf_counter() - began,
             "by_query": np.round(by_query, 5).tolist(),
         }
+
+
+def mixed(forward, device):
+    """Multiply in bfloat16; what comes out is float32, as the weights are."""
+
+    def in_bfloat16(tokens):
+        with torch.autocast(device, dtype=torch.bfloat16):
+            vectors = forward(tokens)
+        return vectors.float()
+
+    return in_bfloat16
 
 
 def fixed(make):
@@ -272,12 +290,17 @@ def summary(runs):
 class Campaign:
     """The JSON that runs are written to."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, precision):
+        self.path, self.precision = path, precision
+        if self.stored() and self.whole().get("precision") != precision:
+            raise SystemExit(f"{path} holds runs of {self.whole().get('precision')}, not of {precision}. Give --out.")
+
+    def whole(self):
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def stored(self):
         """What is there, by data set; a file of another form counts as empty."""
-        return (json.loads(self.path.read_text()) if self.path.exists() else {}).get("data", {})
+        return self.whole().get("data", {})
 
     def read(self, data):
         return self.stored().get(data, {"rates": {}, "runs": {}})
@@ -290,20 +313,22 @@ class Campaign:
             change(of_data)
             of_data["summary"] = summary(of_data["runs"])
             model = f"MiniLM, all layers, {LENGTH} tokens, {EPOCHS} epochs of batches of {BATCH}"
-            whole = {"model": model, "negatives": NEGATIVES, "data": stored}
+            whole = {"model": model, "precision": self.precision, "negatives": NEGATIVES, "data": stored}
             with written(self.path) as partial:
                 partial.write_text(json.dumps(whole, indent=1) + "\n")
 
-    def rate(self, folder, data, steps):
-        """The learning rate of a data set, chosen once."""
+    def rate(self, folder, steps):
+        """The learning rate, chosen once."""
         bench = None
         for rate in RATES:
-            if str(rate) not in self.read(data)["rates"]:
-                bench = bench or Bench(folder, data, held_part=0)
+            if str(rate) not in self.read(RATED)["rates"]:
+                bench = bench or Bench(folder, RATED, self.precision, held_part=0)
                 found = bench.run(sources()["bm25"], 0, rate, steps)
-                self.keep(data, lambda of, rate=rate, found=found: of["rates"].update({str(rate): found["ndcg_at_10"]}))
-                print(f"{data} rate {rate}: {found['ndcg_at_10']:.4f} in {found['seconds']:.0f} s", flush=True)
-        tried = self.read(data)["rates"]
+                self.keep(
+                    RATED, lambda of, rate=rate, found=found: of["rates"].update({str(rate): found["ndcg_at_10"]})
+                )
+                print(f"rate {rate}: {found['ndcg_at_10']:.4f} in {found['seconds']:.0f} s", flush=True)
+        tried = self.read(RATED)["rates"]
         return float(max(tried, key=tried.get))
 
 
@@ -316,6 +341,7 @@ def main():
     parser.add_argument("--rate", type=float, help="of learning, instead of the chosen one")
     parser.add_argument("--steps", type=int, help="stop after so many, to see that it runs")
     parser.add_argument("--list", action="store_true", help="name the sources")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
@@ -324,14 +350,15 @@ def main():
         return
     disable_progress_bars()
     torch.set_num_threads(options.threads)
-    campaign = Campaign(options.out)
+    campaign = Campaign(options.out, options.precision)
+    rate = options.rate or campaign.rate(options.folder, options.steps)
     for data in options.data:
-        rate, bench = options.rate or campaign.rate(options.folder, data, options.steps), None
+        bench = None
         for seed in options.seed:
             for name in options.only:
                 if str(seed) in campaign.read(data)["runs"].get(name, {}):
                     continue
-                bench = bench or Bench(options.folder, data)
+                bench = bench or Bench(options.folder, data, options.precision)
                 run = bench.run(sources()[name], seed, rate, options.steps)
                 campaign.keep(
                     data,
