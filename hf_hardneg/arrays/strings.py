@@ -38,18 +38,27 @@ class Strings(NamedTuple):
         Raises:
             StoreError: a row is beyond the column, so that what named it is of another corpus, or altered.
         """
-        if len(rows) and not 0 <= rows.min() <= rows.max() < self.starts[-1]:
-            raise StoreError(
-                f"Row {rows[rows.argmin() if rows.min() < 0 else rows.argmax()]:,} was asked of a column of "
-                f"{self.starts[-1]:,} rows: what is stored of it was altered, or is of another corpus. Find it with "
-                "verify=True or `hf-hardneg cache verify`, and delete it."
-            )
+        check_rows(rows, int(self.starts[-1]))
         begins, ends = _bounds(self.memory, self.starts, self.offsets, self.data, self.width, rows)
         characters = _copied(self.memory, begins, ends)
         small = ends[-1] < 2**31 if len(rows) else True
         kind, array = (np.int32, pa.StringArray) if small else (np.int64, pa.LargeStringArray)
         offsets = np.append(0, ends).astype(kind)
         return array.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(characters))
+
+
+def check_rows(rows: np.ndarray, count: int) -> None:
+    """Raise for rows (n,) that a column, or an index, of `count` rows does not have.
+
+    Raises:
+        StoreError: what named them is of another corpus, or altered.
+    """
+    if len(rows) and not 0 <= rows.min() <= rows.max() < count:
+        raise StoreError(
+            f"Row {rows[rows.argmin() if rows.min() < 0 else rows.argmax()]:,} was asked of a column of "
+            f"{count:,} rows: what is stored of it was altered, or is of another corpus. Find it with "
+            "verify=True or `hf-hardneg cache verify`, and delete it."
+        )
 
 
 def strings_of(column: pa.ChunkedArray) -> Strings | None:

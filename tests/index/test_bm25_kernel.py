@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_hardneg.corpus.documents import open_corpus
-from hf_hardneg.index.bm25 import bm25_index, building, counting, kernel
+from hf_hardneg.index.bm25 import bm25_index, building, chosen_pairs, counting, kernel
 from hf_hardneg.index.bm25.building import write_index
 from hf_hardneg.index.bm25.vocabulary import open_vocabulary, save_vocabulary
 from hf_hardneg.index.bm25.weights import BM25Config, Variant
@@ -105,7 +105,13 @@ def test_search_equals_summing_everything(world):
     expected = oracle(matrix, queries, limits)
     assert list(zip(*(part.tolist() for part in found), strict=True)) == [(q, d, float(s)) for q, d, s in expected]
     query, rows = found[0], found[1]
-    assert kernel.score_rows(terms, query, rows, postings).tolist() == found[2].tolist()
+    assert chosen_pairs.score_rows(terms, query, rows, postings).tolist() == found[2].tolist()
+    every, scores = np.divmod(np.arange(len(queries) * len(matrix)), len(matrix)), np.zeros((len(queries), len(matrix)))
+    for number, row, score in oracle(matrix, queries, [len(matrix)] * len(queries)):
+        scores[number, row] = score
+    shuffled = np.random.default_rng(window).choice(len(every[0]), 2 * len(every[0]) // 3 + 7 * bool(queries))
+    query, rows = every[0][shuffled], every[1][shuffled]
+    assert chosen_pairs.score_rows(terms, query, rows, postings).tolist() == scores[query, rows].tolist()
 
 
 def test_terms_are_ordered_by_bitmap_then_what_they_add_then_number():

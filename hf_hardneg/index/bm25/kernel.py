@@ -109,9 +109,9 @@ def _best_first(scores, docs, size):
 
 
 @njit(cache=True, nogil=True)
-def _first_at_least(rows, low, high, row):
-    """The first place of ascending `rows[low:high]` that is not below `row`; fast where that is near `low`."""
-    step = 1
+def first_at_least(rows, low, high, row, step):
+    """The first place of ascending `rows[low:high]` that is not below `row`; fast where that is near `low + step`."""
+    step = max(step, 1)
     while low + step < high and rows[low + step] < row:
         low += step
         step *= 2
@@ -126,7 +126,7 @@ def _first_at_least(rows, low, high, row):
 
 
 @njit(cache=True, nogil=True)
-def _place_in_bitmap(bits, before, doc):
+def place_in_bitmap(bits, before, doc):
     """How many documents of a bitmap come before one of them; -1 where it is not one of them."""
     word, bit = bits[doc >> 6], np.uint64(1) << np.uint64(doc & 63)
     if not word & bit:
@@ -203,7 +203,7 @@ class Scratch(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _plan(terms, factors, postings):
-    slots = _slots(terms, postings.common)
+    slots = slots_of(terms, postings.common)
     largest = np.empty(len(terms))
     for t in range(len(terms)):
         largest[t] = factors[t] * postings.largest[terms[t], 0]
@@ -215,7 +215,7 @@ def _plan(terms, factors, postings):
 
 
 @njit(cache=True, nogil=True)
-def _slots(terms, common):
+def slots_of(terms, common):
     """The rows of the bitmaps of terms, -1 where they have none."""
     slots = np.searchsorted(common, terms)
     for t in range(len(terms)):
@@ -253,7 +253,7 @@ def _enter(query, postings, needed, stop):
         if stop >= postings.documents:
             query.high[t] = last
         elif t < query.rare:
-            query.high[t] = _first_at_least(postings.rows, query.low[t], last, stop)
+            query.high[t] = first_at_least(postings.rows, query.low[t], last, stop, 1)
         else:
             query.high[t] = first + postings.before[query.slots[t], stop >> 6]
 
@@ -342,7 +342,7 @@ def _add_common(postings, slot, first, factor, start, scratch, count):
     """Add a common term's weights, which begin at `first`, by its factor to the candidates that have it."""
     bits, before = postings.bits[slot], postings.before[slot]
     for i in range(count):
-        place = _place_in_bitmap(bits, before, np.int64(start + scratch.touched[i]))
+        place = place_in_bitmap(bits, before, np.int64(start + scratch.touched[i]))
         if place >= 0:
             scratch.partial[i] += factor * postings.weights[first + place]
 
@@ -434,25 +434,3 @@ def search_above(terms, k, least, postings, window, reach):
             out_query[filled : filled + size] = q
             filled += size
     return out_query[:filled], out_doc[:filled], out_score[:filled]
-
-
-@njit(cache=True, nogil=True)
-def score_rows(terms, query, rows, postings):
-    """Scores (query, document) pairs as `search` does, (m,) float32.
-
-    Args:
-        terms (`Terms`): see `search_above`.
-        query (`np.ndarray`): (m,) int64 positions of queries.
-        rows (`np.ndarray`): (m,) int64 documents.
-        postings (`Postings`): the index.
-    """
-    flat, factors, pointers = terms
-    scores = np.zeros(len(rows), np.float32)
-    for i in range(len(rows)):
-        for position in range(pointers[query[i]], pointers[query[i] + 1]):
-            term = flat[position]
-            low, high = postings.starts[term], postings.starts[term + 1]
-            place = low + np.searchsorted(postings.rows[low:high], rows[i])
-            if place < high and postings.rows[place] == rows[i]:
-                scores[i] += factors[position] * postings.weights[place]
-    return scores

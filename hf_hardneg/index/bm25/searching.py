@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from hf_hardneg.index.bm25 import kernel
+from hf_hardneg.arrays.strings import check_rows
+from hf_hardneg.index.bm25 import chosen_pairs, kernel
 from hf_hardneg.index.bm25.kernel import Postings, Terms
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.runtime.process import in_threads, threads
@@ -47,9 +48,14 @@ def best_of(
 
 
 def scores_of(postings: Postings, terms: Terms, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scores of chosen (query, document) pairs, (n,) float32, equal to what `best_of` gives."""
+    """Scores of chosen (query, document) pairs, (n,) float32, equal to what `best_of` gives.
+
+    Raises:
+        StoreError: the index has no such document.
+    """
+    check_rows(rows, postings.documents)
 
     def part(pairs: slice) -> np.ndarray:
-        return kernel.score_rows(terms, query[pairs], rows[pairs], postings)
+        return chosen_pairs.score_rows(terms, query[pairs], rows[pairs], postings)
 
     return np.concatenate(in_threads(part, len(rows), at_least=PAIRS))
