@@ -23,6 +23,7 @@ from hf_hardneg.filters import (
     TooSimilar,
 )
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever, Sparse, check_retrievers
+from hf_hardneg.retrievers.base import NAMING, TAKEN, Takes
 from hf_hardneg.runtime.arguments import AtLeastOne, check_parts, checked
 from hf_hardneg.samplers import (
     SAMPLERS,
@@ -86,16 +87,21 @@ class Strategy:
             )
 
     def _check_encoder(self, retriever: Retriever) -> None:
-        """Raise where parts would take one `encoder=` for a model of dense vectors and for one of sparse ones."""
-        takers = {part.name: part.takes_sparse for part in retriever.parts if part.uses_vectors}
-        takers |= {part.name: part.takes_sparse() for part in self.signals if part.uses_vectors(retriever)}
+        """Raise where parts would take one `encoder=` for models of different vectors."""
+        takers = self._takers(retriever)
         if len(set(takers.values())) > 1:
-            dense, sparse = ([name for name in takers if takers[name] == kind] for kind in (False, True))
-            raise ConfigError(
-                f"{', '.join(dense)} would read the encoder= of this strategy as a model of dense vectors, "
-                f"{', '.join(sparse)} as one of sparse vectors; one of both is allowed. Name the other: "
-                "Sparse(encoder=...)."
+            (name, takes), (other, others) = next(
+                (first, second) for first in takers.items() for second in takers.items() if first[1] < second[1]
             )
+            raise ConfigError(
+                f"{name} would read the encoder= of this strategy as a model of {TAKEN[takes]}, {other} as one of "
+                f"{TAKEN[others]}; one of both is allowed. Name the other: {NAMING[others]}."
+            )
+
+    def _takers(self, retriever: Retriever) -> dict[str, Takes]:
+        """Which vectors each part takes of `encoder=` or columns."""
+        takers = {part.name: part.takes for part in retriever.parts if part.uses_vectors}
+        return takers | {part.name: part.takes() for part in self.signals if part.uses_vectors(retriever)}
 
     def __repr__(self) -> str:
         return (
@@ -115,16 +121,14 @@ class Strategy:
         return retriever.uses_vectors or any(signal.uses_vectors(retriever) for signal in self.signals)
 
     @property
-    def takes_dense(self) -> bool:
-        """Whether documents and queries must have dense vectors."""
-        return self.uses_vectors and not self.takes_sparse
+    def takes(self) -> Takes:
+        """Which vectors documents and queries must have, and `encoder=` gives; `"dense"` where none are used."""
+        return next(iter(self._takers(self.retriever).values()), "dense")
 
     @property
-    def takes_sparse(self) -> bool:
-        """Whether the vectors that are given are sparse, and `encoder=` is a sparse encoder."""
-        retriever = self.retriever
-        parts = any(part.takes_sparse and part.uses_vectors for part in retriever.parts)
-        return parts or any(part.takes_sparse() and part.uses_vectors(retriever) for part in self.signals)
+    def takes_dense(self) -> bool:
+        """Whether documents and queries must have dense vectors."""
+        return self.uses_vectors and self.takes == "dense"
 
     @property
     def is_ours(self) -> bool:

@@ -118,5 +118,5 @@ def world(seed, documents=60, queries=12):
 def needed(strategy, **options):
     """Options with the encoder, where a strategy looks at one."""
     resolved = resolve(strategy)
-    encoder = weigh if resolved.takes_sparse else encode
+    encoder = {"sparse": weigh, "dense": encode}[resolved.takes]
     return {"encoder": encoder, **options} if resolved.uses_vectors else options

@@ -14,10 +14,10 @@ from hf_hardneg.identity import identify
 from hf_hardneg.models import model_files, scorers
 from hf_hardneg.models.families import FOLDS, LATE_INTERACTION, check_family, family_of_folder, family_of_live
 from hf_hardneg.models.forward import check_device
-from hf_hardneg.models.late_interaction import open_late_interaction
 from hf_hardneg.models.live import check_same, same_modes, saved
 from hf_hardneg.models.model_files import modules_of, read_json
 from hf_hardneg.models.modules import OURS
+from hf_hardneg.models.pair_features import open_feature_scorer
 from hf_hardneg.models.scorers import PairScorer, ScoreKind
 from hf_hardneg.runtime.arguments import Folder, Name, Range, checked
 from hf_hardneg.store import kinds
@@ -122,7 +122,7 @@ def _from_folder(
                 f"{name!r} is a denoiser by late interaction, and activation={activation!r}, max_length={max_length} "
                 "were given; it returns logits and has its encoder's length. Leave both out."
             )
-        return open_late_interaction(folder, device=device)
+        return open_feature_scorer(folder, device=device)
     model_files.check_complete(folder, name)
     config = read_json(folder / "config.json")
     if activation == "auto":

@@ -33,10 +33,10 @@ from hf_hardneg.models.families import (
     refuse,
 )
 from hf_hardneg.models.forward import check_device, device_here, in_order, load_model, passes
+from hf_hardneg.models.functions import TextFunction
 from hf_hardneg.models.live import check_same, same_modes, saved
 from hf_hardneg.models.model_files import ModelFiles, NotCovered, Precision, read_json, read_model_files, tell_prompts
 from hf_hardneg.models.modules import AHEAD, KINDS, OTHERWISE, Kind, SentenceTransformerEncoder, forget_modules
-from hf_hardneg.runtime.process import single_thread_in_child
 from hf_hardneg.store import kinds
 
 if TYPE_CHECKING:
@@ -290,22 +290,8 @@ def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
     return load_model(files.folder, "AutoModelForTextEncoding" if half else "AutoModel", device, otherwise=OTHERWISE)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CallableEncoder:
-    """Any function from texts to vectors; queries and documents are encoded alike.
-
-    Args:
-        function (`Callable[[list[str]], array (n, d)]`): must be picklable to be used with `num_proc`.
-        digest (`str`): its identity.
-    """
-
-    function: Callable[[list[str]], Any]
-    digest: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The function's name."""
-        return {"function": getattr(self.function, "__qualname__", type(self.function).__qualname__)}
+class CallableEncoder(TextFunction):
+    """Any function from texts to vectors, (n, d)."""
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
         """Encode texts to vectors, (n, d) float32.
@@ -313,9 +299,7 @@ class CallableEncoder:
         Raises:
             DataError: the function returns something else than one finite vector per text.
         """
-        single_thread_in_child()
-        vectors = self.function(list(texts))
-        matrix = checked_vectors(vectors, what="vectors returned by the encoder")
+        matrix = checked_vectors(self.called(texts), what="vectors returned by the encoder")
         if len(matrix) != len(texts):
             raise DataError(
                 f"The encoder returned {len(matrix)} vectors for {len(texts)} texts; return one per text, in order."

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -17,7 +17,11 @@ from hf_hardneg.identity import identify
 from hf_hardneg.models.forward import device_here, loading
 from hf_hardneg.models.model_files import changed, has_code, module_digests, modules_within
 from hf_hardneg.runtime.optional import require
+from hf_hardneg.runtime.process import torch_threads
 from hf_hardneg.store.directories import digest_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Kind = Literal["query", "document"]
 KINDS: dict[Kind, str] = {"query": "encode_query", "document": "encode_document"}
@@ -25,6 +29,8 @@ KINDS: dict[Kind, str] = {"query": "encode_query", "document": "encode_document"
 AHEAD = "encode the queries first and pass columns={'query_vector': ...}"
 OTHERWISE = "a complete model folder, a Hub id, a SentenceTransformer, or a callable list[str] -> (n, d)"
 OURS = "sentence_transformers."
+AT_ONCE = 16
+"""Texts that a thread encodes before another part is begun."""
 
 
 def modules_digest(folder: str, *, own_code: bool = False) -> str:
@@ -58,8 +64,8 @@ def _class(name: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentenceTransformerEncoder:
-    """A model of several or other modules, run by sentence-transformers; in any process it travels as a path.
+class ModulesEncoder:
+    """A model that sentence-transformers runs; in any process it travels as a path.
 
     Args:
         folder (`str`): of the model.
@@ -72,26 +78,66 @@ class SentenceTransformerEncoder:
     digest: str
     device: str = "auto"
     own_code: bool = False
+    model_class: ClassVar[str]
 
     @classmethod
-    def of(cls, folder: Path, *, device: str, own_code: bool = False) -> SentenceTransformerEncoder:
+    def of(cls, folder: Path, *, device: str, own_code: bool = False, **said: Any) -> Self:
         """Make the encoder of a folder, whose files are read and no more.
 
         Raises:
             ModelError: it has modules of its own, and `own_code` is not wanted.
         """
-        digest = modules_digest(str(folder), own_code=own_code)
-        return cls(folder=str(folder), digest=digest, device=device, own_code=own_code)
+        encoder = cls(folder=str(folder), digest="", device=device, own_code=own_code, **said)
+        return replace(encoder, digest=encoder._digest(modules_digest(str(folder), own_code=own_code)))
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What changes a vector besides the modules, and where they are read."""
+        return {}
 
     @property
     def settings(self) -> dict[str, Any]:
         """Where what changes a vector can be read."""
         return {"model": self.folder}
 
+    def _digest(self, modules: str) -> str:
+        return digest_of({"modules": modules, **self.said}) if self.said else modules
+
+    def loaded(self, device: str) -> Any:
+        """Load the model, whose files must still be those that the digest was made of."""
+        modules = modules_digest(self.folder, own_code=self.own_code)
+        if not self.own_code and self._digest(modules) != self.digest:
+            raise changed(self.folder)
+        return loaded_modules(self.folder, modules, device, self.own_code, self.model_class)
+
+    def text_by_text(self, texts: Sequence[str], kind: Kind, **options: Any) -> list[Any]:
+        """Encode texts, each alone and by one thread on a CPU, so that no vector depends on its neighbours.
+
+        Returns:
+            What `encode_query` or `encode_document` returns for each part of the texts.
+        """
+        import torch
+
+        device = device_here(self.device, instead=AHEAD)
+        encode = getattr(self.loaded(device), KINDS[kind])
+        options |= {"show_progress_bar": False, **({"batch_size": 1} if device == "cpu" else {})}
+        parts = [list(texts[start : start + AT_ONCE]) for start in range(0, len(texts), AT_ONCE)]
+        run = functools.partial(encode, **options)
+        count = torch.get_num_threads() if device == "cpu" else 1
+        if count == 1:
+            return list(map(run, parts))
+        with torch_threads(count) as pool:
+            return list(pool.map(run, parts))
+
+
+class SentenceTransformerEncoder(ModulesEncoder):
+    """A model of several or other modules than one Transformer, Pooling and Normalize."""
+
+    model_class: ClassVar[str] = "SentenceTransformer"
+
     def encode(self, texts: Sequence[str], *, kind: Kind, prompt: str | None = None) -> np.ndarray:
         """Encode texts to vectors, (n, d) float32, by `encode_query` or `encode_document`, which may take a prompt."""
-        device = device_here(self.device, instead=AHEAD)
-        model = loaded_modules(self.folder, self.digest, device, self.own_code)
+        model = self.loaded(device_here(self.device, instead=AHEAD))
         if not texts:
             return np.zeros_like(self.encode([""], kind=kind)[:0])
         encode = getattr(model, KINDS[kind])
@@ -100,19 +146,22 @@ class SentenceTransformerEncoder:
 
 
 @functools.lru_cache(maxsize=2)
-def loaded_modules(folder: str, digest: str, device: str, own_code: bool, is_sparse: bool = False) -> Any:
-    """The model in a folder, loaded once by sentence-transformers: a `SparseEncoder`, or a `SentenceTransformer`.
+def loaded_modules(folder: str, digest: str, device: str, own_code: bool, model_class: str) -> Any:
+    """The model in a folder, loaded once by sentence-transformers, of a class such as `"SparseEncoder"`.
 
     Raises:
-        ModelError: it cannot be loaded, or its files have another digest.
+        ModelError: it cannot be loaded, its files have another digest, or sentence-transformers is too old.
     """
     module = require("sentence_transformers", extra="sentence-transformers", needed_by=f"the model at {folder}")
     if not own_code and modules_digest(folder) != digest:
         raise changed(folder)
+    if not hasattr(module, model_class):
+        raise ModelError(
+            f"The model {folder} is a {model_class}, which sentence-transformers {module.__version__} does not know; "
+            "newer versions do. Install one: pip install -U sentence-transformers."
+        )
     with loading(folder, otherwise=OTHERWISE):
-        if is_sparse:
-            return module.SparseEncoder(folder, device=device, trust_remote_code=own_code)
-        return module.SentenceTransformer(folder, device=device, trust_remote_code=own_code)
+        return getattr(module, model_class)(folder, device=device, trust_remote_code=own_code)
 
 
 def forget_modules() -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,10 +23,10 @@ from hf_hardneg.models import model_files
 from hf_hardneg.models.encoder import PROBES, Encoder, tokenized
 from hf_hardneg.models.families import UNKNOWN, check_family, family_of_folder, family_of_live
 from hf_hardneg.models.forward import check_device, device_here, in_order, load_model, passes
+from hf_hardneg.models.functions import TextFunction
 from hf_hardneg.models.live import check_same, same_modes, saved
 from hf_hardneg.models.model_files import LIMITS, READ, ModelFiles, NotCovered, content_digests, read_json
-from hf_hardneg.models.modules import AHEAD, KINDS, Kind, loaded_modules, modules_digest
-from hf_hardneg.runtime.process import single_thread_in_child, torch_threads
+from hf_hardneg.models.modules import AHEAD, KINDS, Kind, ModulesEncoder, forget_modules
 from hf_hardneg.store import kinds
 from hf_hardneg.store.directories import digest_of
 
@@ -102,8 +102,7 @@ def _opened(folder: Path, device: str, name: str, *, own_code: bool = False) -> 
     except NotCovered:
         if importlib.util.find_spec("sentence_transformers") is None:
             raise
-    digest = digest_of({"modules": modules_digest(str(folder), own_code=own_code), "cosine": cosine})
-    return SparseModulesEncoder(folder=str(folder), digest=digest, device=device, own_code=own_code, cosine=cosine)
+    return SparseModulesEncoder.of(folder, device=device, own_code=own_code, cosine=cosine)
 
 
 def _is_cosine(settings: dict[str, Any], name: str) -> bool:
@@ -267,31 +266,25 @@ def _loaded(encoder: SpladeEncoder, device: str) -> tuple[Any, Any]:
 def unload_sparse() -> None:
     """Forget the models that this process has loaded here, so that their memory is free."""
     _loaded.cache_clear()
-    loaded_modules.cache_clear()
+    forget_modules()
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseModulesEncoder:
+class SparseModulesEncoder(ModulesEncoder):
     """A sparse model of other modules, such as an inference-free one, run by sentence-transformers.
 
     Args:
-        folder (`str`): of the model.
-        digest (`str`): of the content of its files; checked again when the weights are loaded.
-        device (`str`, defaults to `"auto"`): where it runs; a GPU if there is one.
-        own_code (`bool`, defaults to `False`): whether modules of the user's own are loaded, whose code runs.
+        folder, digest, device, own_code: see `ModulesEncoder`.
         cosine (`bool`, defaults to `False`): whether vectors are scaled to unit length.
     """
 
-    folder: str
-    digest: str
-    device: str = "auto"
-    own_code: bool = False
     cosine: bool = False
+    model_class: ClassVar[str] = "SparseEncoder"
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """Where what changes a vector can be read."""
-        return {"model": self.folder}
+    def said(self) -> dict[str, Any]:
+        """See `ModulesEncoder`."""
+        return {"cosine": self.cosine}
 
     def encode_sparse(self, texts: Sequence[str], *, kind: Kind) -> SparseRows:
         """Encode texts to sparse vectors, by `encode_query` or `encode_document`; each alone and by one thread on CPU.
@@ -300,49 +293,13 @@ class SparseModulesEncoder:
             DataError: a weight is below zero, or not finite.
             ModelError, ConfigError: as `SpladeEncoder.encode_sparse`.
         """
-        import torch
-
-        device = device_here(self.device, instead=AHEAD)
-        model = loaded_modules(self.folder, self._files_digest(), device, self.own_code, is_sparse=True)
-        options = {"show_progress_bar": False, "save_to_cpu": True, **({"batch_size": 1} if device == "cpu" else {})}
-
-        def encode(part: Sequence[str]) -> SparseRows:
-            return sparse_rows(getattr(model, KINDS[kind])(list(part), **options), what="encoded texts")
-
-        count = torch.get_num_threads() if device == "cpu" else 1
-        parts = [texts[start : start + AT_ONCE // 8] for start in range(0, len(texts), AT_ONCE // 8)]
-        if count == 1:
-            encoded = list(map(encode, parts))
-        else:
-            with torch_threads(count) as pool:
-                encoded = list(pool.map(encode, parts))
-        rows = SparseRows.joined(encoded)
+        encoded = self.text_by_text(texts, kind, save_to_cpu=True)
+        rows = SparseRows.joined([sparse_rows(each, what="encoded texts") for each in encoded])
         return rows.of_unit_length() if self.cosine else rows
 
-    def _files_digest(self) -> str:
-        """The digest of the folder's files, which must still be what the encoder's was made of."""
-        digest = modules_digest(self.folder, own_code=self.own_code)
-        if not self.own_code and digest_of({"modules": digest, "cosine": self.cosine}) != self.digest:
-            raise model_files.changed(self.folder)
-        return digest
 
-
-@dataclass(frozen=True, kw_only=True)
-class SparseCallable:
-    """Any function from texts to sparse rows; queries and documents are encoded alike.
-
-    Args:
-        function (`Callable[[list[str]], sparse rows]`): must be picklable to be used with `num_proc`.
-        digest (`str`): its identity.
-    """
-
-    function: Callable[[list[str]], Any]
-    digest: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The function's name."""
-        return {"function": getattr(self.function, "__qualname__", type(self.function).__qualname__)}
+class SparseCallable(TextFunction):
+    """Any function from texts to sparse rows."""
 
     def encode_sparse(self, texts: Sequence[str], *, kind: Kind) -> SparseRows:
         """Encode texts to sparse vectors.
@@ -350,8 +307,7 @@ class SparseCallable:
         Raises:
             DataError: the function returns something else than one sparse vector per text.
         """
-        single_thread_in_child()
         if not texts:
             return sparse_rows([], what="sparse vectors")
         what = "sparse vectors returned by the encoder"
-        return sparse_rows(self.function(list(texts)), what=what, count=len(texts))
+        return sparse_rows(self.called(texts), what=what, count=len(texts))

@@ -21,6 +21,7 @@ from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import Selection
 from hf_hardneg.retrievers import Searcher, Sources, bound
 from hf_hardneg.retrievers.attach import missing_vectors
+from hf_hardneg.retrievers.base import TAKEN
 from hf_hardneg.retrievers.stores.attached import attached_words
 from hf_hardneg.retrievers.stores.drivers import is_document_store
 from hf_hardneg.samplers import Mixture
@@ -161,10 +162,10 @@ def check_vectors(strategy: Strategy, options: Mapping[str, Any]) -> None:
         has_vectors = bool(of_vectors) or "vector" in columns
     if strategy.uses_vectors and not has_vectors:
         raise missing_vectors(repr(strategy))
-    if strategy.takes_sparse and options.get("index") is not None:
+    if strategy.takes != "dense" and options.get("index") is not None:
         raise ConfigError(
-            f"index= brings dense vectors or words, and {strategy!r} reads sparse vectors; encoder= or columns="
-            "{'vector': ...} are allowed. Drop index=, or choose 'dense'."
+            f"index= brings dense vectors or words, and {strategy!r} reads {TAKEN[strategy.takes]}; encoder= or "
+            "columns={'vector': ...} are allowed. Drop index=, or choose 'dense'."
         )
     if of_vectors and not strategy.uses_vectors and strategy.is_ours and not _searches_attached(strategy, options):
         raise ConfigError(

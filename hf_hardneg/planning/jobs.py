@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.documents import Corpus, open_corpus, text_columns_of
@@ -18,9 +19,9 @@ from hf_hardneg.planning.costs import Law, Stage, over_documents, over_rows, pro
 from hf_hardneg.planning.probes import (
     FEW,
     QUERIES,
+    STANDS,
     EncodeRate,
     Sample,
-    SparseStand,
     Stand,
     encode_rate,
     measured,
@@ -30,7 +31,8 @@ from hf_hardneg.planning.probes import (
     spread,
 )
 from hf_hardneg.retrievers import BM25, Dense, Hybrid, Retriever, Searcher, Sources, Sparse, bound, dense_part
-from hf_hardneg.retrievers.attach import load, load_sparse
+from hf_hardneg.retrievers.attach import load
+from hf_hardneg.retrievers.base import Takes
 from hf_hardneg.retrievers.stores.drivers import document_store_of
 from hf_hardneg.store import directories
 from hf_hardneg.strategies import Strategy, resolve
@@ -38,8 +40,6 @@ from hf_hardneg.strategies import Strategy, resolve
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_hardneg.models.encoder import Encoder
-    from hf_hardneg.models.sparse_encoder import SparseTextEncoder
 
 T = TypeVar("T")
 
@@ -62,6 +62,8 @@ CEILING = {
     "asked": 0.05,  # a query that a document store answers
 }
 """Seconds that a unit of work hardly exceeds; they only tell which jobs are too short to be worth measuring."""
+TAKING: dict[Takes, type[Retriever]] = {"dense": Dense, "sparse": Sparse}
+"""The retriever that takes each kind of vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ class MiningJob:
         dataset (`Dataset`), corpus (`Corpus`): the documents, as the user has them and opened.
         strategy (`Strategy`): resolved.
         options (`Mapping`): further arguments of `HardNegatives`.
-        encoder (`Encoder` or `SparseTextEncoder`, *optional*): of a strategy with vectors.
+        encoder (`Encoder` or the like, *optional*): of a strategy with vectors.
         reading, loading (`float`): seconds it took to open the corpus, and to load the model.
     """
 
@@ -96,7 +98,7 @@ class MiningJob:
     corpus: Corpus
     strategy: Strategy
     options: Mapping[str, Any]
-    encoder: Encoder | SparseTextEncoder | None
+    encoder: Any
     reading: float
     loading: float
 
@@ -108,8 +110,8 @@ class MiningJob:
         recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
         check_vectors(recipe, options)
         recipe, options = _with_one_encoder(recipe, options)
-        opening = load_sparse if recipe.takes_sparse else load
-        encoder, loading = measured(lambda: opening(options.get("encoder"), corpus) if recipe.uses_vectors else None)
+        opening = functools.partial(load, options.get("encoder"), corpus, recipe.takes)
+        encoder, loading = measured(lambda: opening() if recipe.uses_vectors else None)
         return cls(
             dataset=dataset,
             corpus=corpus,
@@ -134,7 +136,7 @@ class MiningJob:
         with contextlib.nullcontext() if opens else directories.without_building():
             searcher = _there(lambda: bound(self.strategy.unscored.retriever, sources))
             beside = self.strategy.uses_vectors and searcher is not None and not searcher.has_vectors
-            other: Retriever = Sparse() if self.strategy.takes_sparse else Dense()
+            other = TAKING[self.strategy.takes]()
             second = _there(lambda: other.bind(sources)) if beside else searcher
         miner = None
         if keys is not None and searcher is not None:
@@ -144,11 +146,10 @@ class MiningJob:
                 miner = _there(lambda: HardNegatives(self.dataset, self.strategy, **options))
         encoded = 1.0
         if second is None and vectors is None and self.encoder is not None:
-            from hf_hardneg.models.embeddings import CorpusVectors
-            from hf_hardneg.models.sparse_vectors import CorpusSparseVectors
+            from hf_hardneg.models.vector_models import VECTOR_MODELS
 
-            vectors_of = CorpusSparseVectors if self.strategy.takes_sparse else CorpusVectors
-            encoded = min(1.0, vectors_of(self.corpus, self.encoder).finished() / len(self.corpus))
+            of_corpus = VECTOR_MODELS[self.strategy.takes].of_corpus
+            encoded = min(1.0, of_corpus(self.corpus, self.encoder).finished() / len(self.corpus))
         return Cached(keys=keys is not None, positives=miner is not None, searcher=searcher, vectors=encoded)
 
     def _sources(self) -> Sources:
@@ -232,17 +233,15 @@ class MiningJob:
         return texts
 
     def _rate(self, kind: Literal["query", "document"], texts: list[str]) -> EncodeRate:
-        return encode_rate(cast("Encoder | SparseTextEncoder", self.encoder), texts, kind=kind)
+        return encode_rate(self.encoder, texts, kind=kind)
 
     def _stand_in(self, cached: Cached, encoded: EncodeRate | None) -> dict[str, Any]:
         """Return options for samples, with vectors that are as wide as the real ones and take no time."""
         options = {name: value for name, value in self.options.items() if name not in NOT_ON_SAMPLES}
         if not self.strategy.uses_vectors:
             return options
-        if encoded is not None and self.strategy.takes_sparse:
-            return {**options, "encoder": SparseStand(rows=encoded.vectors)}
         if encoded is not None:
-            return {**options, "encoder": Stand(width=encoded.vectors.shape[1])}
+            return {**options, "encoder": STANDS[self.strategy.takes](encoded.vectors)}
         part = None if cached.searcher is None else dense_part(cached.searcher)
         return options if part is None else {**options, "encoder": Stand(width=part.index.query_width)}
 
@@ -321,12 +320,14 @@ def ceiling(
 
 
 def _with_one_encoder(strategy: Strategy, options: Mapping[str, Any]) -> tuple[Strategy, Mapping[str, Any]]:
-    """The strategy and options with the only model, where a sparse part names it, as `encoder=`, which is measured."""
-    named = [part for part in strategy.retrievers if isinstance(part, Sparse) and part.encoder is not None]
+    """The strategy and options with the only model, where a part names it, as `encoder=`, which is measured."""
+    kinds = tuple(TAKING.values())
+    named = [part for part in strategy.retrievers if isinstance(part, kinds) and getattr(part, "encoder", None)]
     if strategy.uses_vectors or len(named) != 1:
         return strategy, options
-    parts = [replace(part, encoder=None) if part is named[0] else part for part in strategy.retrievers]
-    return replace(strategy, retrievers=parts), {**options, "encoder": named[0].encoder}
+    alone: Any = named[0]
+    parts = [replace(part, encoder=None) if part is alone else part for part in strategy.retrievers]
+    return replace(strategy, retrievers=parts), {**options, "encoder": alone.encoder}
 
 
 def _on_samples(strategy: Strategy) -> Strategy:

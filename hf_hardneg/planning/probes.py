@@ -37,10 +37,8 @@ from hf_hardneg.strategies import resolve
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_hardneg.models.encoder import Encoder
     from hf_hardneg.models.modules import Kind
     from hf_hardneg.models.scorers import PairScorer
-    from hf_hardneg.models.sparse_encoder import SparseTextEncoder
 
 T = TypeVar("T")
 
@@ -195,6 +193,13 @@ class SparseStand:
         return self.rows[np.random.default_rng(len(texts)).integers(len(self.rows), size=len(texts))]
 
 
+STANDS: dict[str, Callable[[Any], Any]] = {
+    "dense": lambda vectors: Stand(width=vectors.shape[1]),
+    "sparse": lambda rows: SparseStand(rows=rows),
+}
+"""What stands in for a model in samples, made of some of its vectors, by which vectors these are."""
+
+
 @dataclass
 class _Peak:
     """The most memory this process held, watched from a thread."""
@@ -284,18 +289,18 @@ def stratified(sizes: np.ndarray, strata: int, each: int) -> np.ndarray:
     return np.concatenate([order[start : min(start + each, end)] for start, end in zip(starts, edges[1:], strict=True)])
 
 
-def encode_rate(
-    encoder: Encoder | SparseTextEncoder, texts: Sequence[str], *, kind: Kind, seconds: float = ENCODE_SECONDS
-) -> EncodeRate:
+def encode_rate(encoder: Any, texts: Sequence[str], *, kind: Kind, seconds: float = ENCODE_SECONDS) -> EncodeRate:
     """Measure how fast an encoder is on texts like these.
 
     Args:
-        encoder (`Encoder` or `SparseTextEncoder`): the model.
+        encoder (`Encoder` or the like): the model.
         texts (`Sequence[str]`): a sample of what is to be encoded.
         kind (`str`): `"query"` or `"document"`.
         seconds (`float`): about how long to encode.
     """
-    encode: Any = getattr(encoder, "encode_sparse", None) or getattr(encoder, "encode")  # noqa: B009
+    from hf_hardneg.models.vector_models import encoding_of
+
+    encode = encoding_of(encoder)
     sizes = np.array([len(text.encode()) for text in texts])
     middle = [texts[row] for row in np.argsort(sizes, kind="stable")[len(sizes) // 2 :][:2]]
     _, first = measured(lambda: encode(middle, kind=kind))

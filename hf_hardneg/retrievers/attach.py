@@ -15,6 +15,7 @@ from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.dense.dense_index import DenseIndex, Similarity, build_dense, dense_parameters
 from hf_hardneg.index.dense.partitioned import PartitionedDense
 from hf_hardneg.index.hits import shares
+from hf_hardneg.retrievers.base import Takes
 from hf_hardneg.runtime.arguments import Folder, Name, checked
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.mapped_memory import release
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_hardneg.models.encoder import Encoder
-    from hf_hardneg.models.sparse_encoder import SparseTextEncoder
 
 ENCODE_BLOCK = 1024
 
@@ -93,22 +93,18 @@ def attach_dense(
     return attached
 
 
-def load(encoder: Any, corpus: Corpus) -> Encoder | None:
-    """The encoder behind a Hub id, path, model or callable; `None` for none."""
+def load(encoder: Any, corpus: Corpus, takes: Takes = "dense") -> Any:
+    """The encoder behind a Hub id, path, model or callable; `None` for none.
+
+    Args:
+        encoder, corpus: the model, and the documents in whose cache a live one is saved.
+        takes (`str`, defaults to `"dense"`): which vectors it is to give, see `Retriever`.
+    """
     if encoder is None:
         return None
-    from hf_hardneg.models.encoder import load_encoder
+    from hf_hardneg.models.vector_models import VECTOR_MODELS
 
-    return load_encoder(encoder, cache_dir=corpus.cache)
-
-
-def load_sparse(encoder: Any, corpus: Corpus) -> SparseTextEncoder | None:
-    """The sparse encoder behind a Hub id, path, model or callable; `None` for none."""
-    if encoder is None:
-        return None
-    from hf_hardneg.models.sparse_encoder import load_sparse_encoder
-
-    return load_sparse_encoder(encoder, cache_dir=corpus.cache)
+    return VECTOR_MODELS[takes].load(encoder, cache_dir=corpus.cache)
 
 
 def index_corpus(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_hardneg.models.scorers import PairScorer
+
+Takes = Literal["dense", "sparse", "tokens"]
+TAKEN: dict[Takes, str] = {"dense": "dense vectors", "sparse": "sparse vectors", "tokens": "token vectors"}
+"""Which vectors a retriever takes, in words."""
+NAMING: dict[Takes, str] = {
+    "dense": "Dense()",
+    "sparse": "Sparse(encoder=...)",
+    "tokens": "LateInteraction(encoder=...)",
+}
+"""The parts that take them, and name a model of their own where they can."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +190,8 @@ class Retriever(ABC):
         has_vectors (`bool`, defaults to `False`): whether its searcher has vectors of documents.
         uses_vectors (`bool`, defaults to `False`): whether it is built from what `encoder=`, `vector_column=` or
             `index=` give.
-        takes_sparse (`bool`, defaults to `False`): whether those are sparse vectors, and `encoder=` a sparse encoder.
+        takes (`str`, defaults to `"dense"`): which vectors those are, and which model `encoder=` is: `"dense"`,
+            `"sparse"`, or `"tokens"` of late interaction.
         scored_depth (`int`, defaults to 0): how many documents of a query it scores with a cross-encoder.
         searches_elsewhere (`bool`, defaults to `False`): whether what it searches is there already and holds this very
             corpus, so that it cannot be tried on a part of it.
@@ -210,8 +221,8 @@ class Retriever(ABC):
             """Whether it is built from vectors that are given."""
 
         @property
-        def takes_sparse(self) -> bool:
-            """Whether those are sparse."""
+        def takes(self) -> Takes:
+            """Which vectors those are."""
 
         @property
         def scored_depth(self) -> int:
@@ -223,7 +234,7 @@ class Retriever(ABC):
 
     else:
         depth, can_score, has_vectors, uses_vectors, scored_depth = None, False, False, False, 0
-        searches_elsewhere, takes_sparse = False, False
+        searches_elsewhere, takes = False, "dense"
 
     @property
     def parts(self) -> tuple[Retriever, ...]:

@@ -17,8 +17,8 @@ from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.index.sparse.sparse_index import SparseIndex, build_sparse
-from hf_hardneg.retrievers.attach import ENCODE_BLOCK, load_sparse
-from hf_hardneg.retrievers.base import Retriever, Searcher, Sources
+from hf_hardneg.retrievers.attach import ENCODE_BLOCK, load
+from hf_hardneg.retrievers.base import Retriever, Searcher, Sources, Takes
 from hf_hardneg.runtime.arguments import AtLeastOne, Checked
 from hf_hardneg.store.mapped_memory import release
 
@@ -52,7 +52,7 @@ class Sparse(Checked, Retriever):
     name: ClassVar[str] = "sparse"
     score_kind: ClassVar[str] = "sparse"
     can_score: ClassVar[bool] = True
-    takes_sparse: ClassVar[bool] = True
+    takes: ClassVar[Takes] = "sparse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,7 +81,7 @@ class Sparse(Checked, Retriever):
             ColumnError: the column is missing.
         """
         named = self.encoder is not None
-        encoder = load_sparse(self.encoder if named else sources.encoder, sources.corpus)
+        encoder = load(self.encoder if named else sources.encoder, sources.corpus, "sparse")
         column = None if named else sources.vector_column
         return SparseSearcher(_indexed(sources.dataset, sources.corpus, encoder, column), encoder, by_column=not named)
 

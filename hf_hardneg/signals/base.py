@@ -11,6 +11,7 @@ import numpy as np
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries, Reader
 from hf_hardneg.retrievers import Dense, Retriever, Searcher, Sources, vector_part
+from hf_hardneg.retrievers.base import Takes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,9 +64,9 @@ class Signal(Protocol):
         """Whether it reads vectors that `encoder=` or the like give, beside the vectors of a strategy's retriever."""
         return False
 
-    def takes_sparse(self) -> bool:
-        """Whether those vectors are sparse, and `encoder=` a sparse encoder."""
-        return False
+    def takes(self) -> Takes:
+        """Which vectors those are, see `Retriever`."""
+        return "dense"
 
     def check(self, retriever: Retriever) -> None:
         """Raise where a strategy's retriever cannot do what the signal asks of it.

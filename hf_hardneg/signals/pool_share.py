@@ -10,6 +10,7 @@ from numba import njit
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.retrievers import Retriever
+from hf_hardneg.retrievers.base import Takes
 from hf_hardneg.signals.base import BoundSignal, Context, Signal
 
 POOL = 50
@@ -40,9 +41,9 @@ class PoolShare(Signal):
         """Whether the ranked signal does."""
         return self.signal.uses_vectors(retriever)
 
-    def takes_sparse(self) -> bool:
-        """Whether the ranked signal does."""
-        return self.signal.takes_sparse()
+    def takes(self) -> Takes:
+        """Which vectors the ranked signal takes."""
+        return self.signal.takes()
 
     def check(self, retriever: Retriever) -> None:
         """See `Signal`."""

@@ -10,6 +10,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.retrievers import BM25, Dense, Retriever, Searcher, bound, check_retrievers
+from hf_hardneg.retrievers.base import Takes
 from hf_hardneg.signals.base import BoundSignal, Context, Signal
 
 
@@ -42,9 +43,9 @@ class SecondScore(Signal):
         """Whether the other view is by vectors that are given."""
         return retriever.score_kind == "bm25" if self.view is None else self.view.uses_vectors
 
-    def takes_sparse(self) -> bool:
-        """Whether those are sparse."""
-        return self.view is not None and self.view.takes_sparse
+    def takes(self) -> Takes:
+        """Which vectors those are."""
+        return "dense" if self.view is None else self.view.takes
 
     def check(self, retriever: Retriever) -> None:
         """Raise where candidates are in no order that a second could contradict."""

@@ -24,8 +24,8 @@ from hf_hardneg.mining import KEYWORDS, mine
 from hf_hardneg.models.encoder import TransformersEncoder
 from hf_hardneg.models.families import FOLDS, check_family, family_of_folder
 from hf_hardneg.models.forward import LENGTH_STEP, loading, quiet_transformers, resolved_device
-from hf_hardneg.models.late_interaction import LateInteraction, copy_encoder, fit, save
 from hf_hardneg.models.model_files import model_folder, read_model_files
+from hf_hardneg.models.pair_features import PairFeatures, copy_encoder, fit, save
 from hf_hardneg.models.scorers import folds_of
 from hf_hardneg.runtime.arguments import (
     AboveZero,
@@ -160,10 +160,10 @@ def train_denoiser(
             copied = copy_encoder(files, partial / "encoder")
             tokens = TransformersEncoder(files=copied, digest=copied.digest(), device=device)
             documents = open_corpus(job.corpus, columns=options.get("columns"), cache_dir=options.get("cache_dir"))
-            model = LateInteraction.of_corpus(tokens, (batch.to_pylist() for batch in documents.batches()))
+            model = PairFeatures.of_corpus(tokens, (batch.to_pylist() for batch in documents.batches()))
         for name, part in parts.items():
             if architecture == "late-interaction":
-                _fit_late_interaction(model, part, partial / name)
+                _fit_features(model, part, partial / name)
             else:
                 _train(part, files.folder, partial / name, training, device)
         if folds > 1:
@@ -241,7 +241,7 @@ def _epoch(rows: Sequence[_TrainingRow], epoch: int, epochs: int) -> Pairs:
     return labelled
 
 
-def _fit_late_interaction(model: LateInteraction, rows: Sequence[_TrainingRow], folder: Path) -> None:
+def _fit_features(model: PairFeatures, rows: Sequence[_TrainingRow], folder: Path) -> None:
     labelled = _epoch(rows, 0, 1)
     features = model.features(labelled.queries, labelled.documents)
     coefficients, intercept = fit(features, np.array(labelled.labels), candidates=POOL)

@@ -25,11 +25,12 @@ from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keyword
 from hf_hardneg.filters import ConsistentPositive
 from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
-from hf_hardneg.models.encoder import CallableEncoder, Encoder, unload_models
 from hf_hardneg.models.forward import quiet_transformers
-from hf_hardneg.models.sparse_encoder import SparseCallable, SparseTextEncoder, unload_sparse
+from hf_hardneg.models.functions import TextFunction
+from hf_hardneg.models.vector_models import VECTOR_MODELS
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.retrievers import dense_index
+from hf_hardneg.retrievers.base import Takes
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked, fit
 from hf_hardneg.runtime.ranks import Ranks, launched_ranks
 from hf_hardneg.store import directories
@@ -123,7 +124,7 @@ class Refresher:
         self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
         self.options: Any = {**options, **replace(job, store=None).options}
         self._lock: Lock | None = None
-        check_encoder(encoder, sparse=self._takes_sparse)
+        check_encoder(encoder, takes=self._takes)
         self._check(warm_start)
         self._check_rows_stay([self.strategy, *([] if warm_start is None else [warm_start])])
         first = HardNegatives(self.corpus, warm_start or "random", **self._mining(self._cache))
@@ -212,12 +213,12 @@ class Refresher:
         Random states are left as they were, and so is the model.
         """
         with same_draws(), quiet_transformers():
-            encoder = snapshot(self.encoder, self._cache, sparse=self._takes_sparse)
+            encoder = snapshot(self.encoder, self._cache, takes=self._takes)
             self.ranks.agree(encoder.digest, "weights")
         self.mine(number, step=step, encoder=encoder)
 
     @checked
-    def mine(self, number: AtLeastOne, *, step: AtLeastZero, encoder: Encoder | SparseTextEncoder) -> None:
+    def mine(self, number: AtLeastOne, *, step: AtLeastZero, encoder: Any) -> None:
         """Mine and publish a generation with an encoder of the weights after a step, as `refresh` does."""
         with same_draws(), quiet_transformers(), writing(self.generations.directory, other="directory="):
             parameters = self._parameters(number, step, encoder)
@@ -226,8 +227,8 @@ class Refresher:
                 self._mine(number, parameters, encoder)
             self.ranks.wait()
         directories.check(self.generations.place(number))
-        unload_models()
-        unload_sparse()
+        for model in VECTOR_MODELS.values():
+            model.unload()
 
     @checked
     def switch(self, number: AtLeastZero) -> bool:
@@ -239,7 +240,7 @@ class Refresher:
             self.ranks.wait()
         return changes
 
-    def _mine(self, number: int, parameters: dict[str, Any], encoder: Encoder | SparseTextEncoder) -> None:
+    def _mine(self, number: int, parameters: dict[str, Any], encoder: Any) -> None:
         work = self.generations.directory / f".work-{number:06d}"
         work.mkdir(parents=True, exist_ok=True)
         rows = self._rows_of_corpus(number)
@@ -305,7 +306,7 @@ class Refresher:
             "none" if np.isnan(overlap) else f"{overlap:.0%}",
         )
 
-    def _parameters(self, number: int, step: int, encoder: Encoder | SparseTextEncoder) -> dict[str, Any]:
+    def _parameters(self, number: int, step: int, encoder: Any) -> dict[str, Any]:
         rows = chunk(len(self.pairs), self.query_chunks, number)
         return {
             "number": number,
@@ -319,9 +320,9 @@ class Refresher:
             "options": {name: repr(value) for name, value in sorted(self.options.items()) if name != "verify"},
         }
 
-    def _refuse_unchanged(self, number: int, step: int, encoder: Encoder | SparseTextEncoder) -> None:
+    def _refuse_unchanged(self, number: int, step: int, encoder: Any) -> None:
         """Raise for a callable whose digest stays the same while the model is trained: its vectors would be old."""
-        if number < 2 or not isinstance(encoder, CallableEncoder | SparseCallable):
+        if number < 2 or not isinstance(encoder, TextFunction):
             return
         before = directories.read_manifest(self.generations.place(number - 1)).parameters
         if before.get("encoder") == encoder.digest:
@@ -348,8 +349,8 @@ class Refresher:
         return {**self.options, "known_positives": [self.pairs], "cache_dir": str(cache)}
 
     @property
-    def _takes_sparse(self) -> bool:
-        return resolve(self.strategy).takes_sparse
+    def _takes(self) -> Takes:
+        return resolve(self.strategy).takes
 
     @property
     def _cache(self) -> Path:

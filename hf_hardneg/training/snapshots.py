@@ -15,24 +15,12 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 
 from hf_hardneg.errors import ConfigError
-from hf_hardneg.models.encoder import Encoder, TransformersEncoder, load_encoder, open_saved, save_live
-from hf_hardneg.models.families import (
-    BARE,
-    ENCODER,
-    SPARSE_ENCODER,
-    UNKNOWN,
-    check_family,
-    family_of_folder,
-    family_of_live,
-)
+from hf_hardneg.models.encoder import TransformersEncoder
+from hf_hardneg.models.families import BARE, ENCODER, UNKNOWN, Family, check_family, family_of_folder, family_of_live
 from hf_hardneg.models.live import saved
 from hf_hardneg.models.model_files import ModelFiles, Pooling
-from hf_hardneg.models.sparse_encoder import (
-    SparseTextEncoder,
-    load_sparse_encoder,
-    open_saved_sparse,
-    save_live_sparse,
-)
+from hf_hardneg.models.vector_models import VECTOR_MODELS, VectorModel
+from hf_hardneg.retrievers.base import Takes
 from hf_hardneg.runtime.arguments import AtLeastOne, check_fields
 from hf_hardneg.store import kinds
 from hf_hardneg.store.directories import check, parameters_of, refuse_unlisted
@@ -89,25 +77,25 @@ class LiveModel:
         return saved(bare(self.model), cache, kinds.ENCODER, tokenizer=self.tokenizer, options=options)
 
 
-def snapshot(model: Any, cache: Path, *, sparse: bool = False) -> Encoder | SparseTextEncoder:
+def snapshot(model: Any, cache: Path, *, takes: Takes = "dense") -> Any:
     """Make an encoder of the weights that a model has now.
 
     Args:
         model (`LiveModel`, `SentenceTransformer`, `str`, `Encoder` or callable): what is trained. A callable
             `list[str] -> (n, d)` must be picklable, or have a `digest` that changes whenever its vectors do.
         cache (`Path`): where weights are saved, so that every process can load them.
-        sparse (`bool`, defaults to `False`): whether its vectors are sparse.
+        takes (`str`, defaults to `"dense"`): which vectors it is to give.
 
     Raises:
         ConfigError: a bare torch module, which says neither how to tokenize nor how to pool.
     """
-    check_encoder(model, sparse=sparse)
+    check_encoder(model, takes=takes)
     if is_live(model):
         return saved_encoder(save_weights(model, cache), device_of(model))
-    return (load_sparse_encoder if sparse else load_encoder)(model, cache_dir=cache)
+    return VECTOR_MODELS[takes].load(model, cache_dir=cache)
 
 
-def check_encoder(model: Any, *, sparse: bool = False) -> None:
+def check_encoder(model: Any, *, takes: Takes = "dense") -> None:
     """Raise for a model that `snapshot` cannot read.
 
     Raises:
@@ -115,9 +103,10 @@ def check_encoder(model: Any, *, sparse: bool = False) -> None:
     """
     if is_live(model):
         family = ENCODER if isinstance(model, LiveModel) else family_of_live(bare(model)) or UNKNOWN
-        check_family(family, "sparse" if sparse else "encoder", f"a {type(model).__name__}", live=True)
+        check_family(family, VECTOR_MODELS[takes].slot, f"a {type(model).__name__}", live=True)
         return
-    is_named = isinstance(model, str | os.PathLike | Encoder | SparseTextEncoder)
+    loaded = tuple(kind.protocol for kind in VECTOR_MODELS.values())
+    is_named = isinstance(model, (str, os.PathLike, *loaded))
     if isinstance(model, torch.nn.Module) or not (is_named or callable(model)):
         raise ConfigError(
             f"encoder= got a {type(model).__name__}; allowed are a SentenceTransformer, LiveModel(model=, tokenizer=, "
@@ -147,10 +136,16 @@ def save_weights(model: Any, cache: Path) -> Path:
     if isinstance(model, LiveModel):
         return model.save(cache)
     inner = bare(model)
-    return (save_live_sparse if family_of_live(inner) is SPARSE_ENCODER else save_live)(inner, cache)
+    return _model_of(family_of_live(inner)).save(inner, cache)
 
 
-def saved_encoder(folder: Path, device: str) -> Encoder | SparseTextEncoder:
+def _model_of(family: Family | None) -> VectorModel:
+    """What is done with a family of models; with any that has none of its own, what is done with dense ones."""
+    others = (kind for kind in VECTOR_MODELS.values() if family is not None and family.slots == (kind.slot,))
+    return next(others, VECTOR_MODELS["dense"])
+
+
+def saved_encoder(folder: Path, device: str) -> Any:
     """Open the encoder that `save_weights` saved: read as any model's files where we know its modules.
 
     Raises:
@@ -160,8 +155,7 @@ def saved_encoder(folder: Path, device: str) -> Encoder | SparseTextEncoder:
     refuse_unlisted(folder)
     parameters = parameters_of(folder)
     if not parameters.keys() >= set(OPTIONS):
-        is_sparse = family_of_folder(folder / "model") is SPARSE_ENCODER
-        return (open_saved_sparse if is_sparse else open_saved)(folder, device)
+        return _model_of(family_of_folder(folder / "model")).open_saved(folder, device)
     files = ModelFiles(folder=str(folder / "model"), **{name: parameters[name] for name in OPTIONS})
     return TransformersEncoder(files=files, digest=files.digest(), device=device)
 

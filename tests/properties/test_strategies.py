@@ -87,7 +87,7 @@ def test_equal_scores_and_missing_numbers(name):
         return np.ones((len(texts), 4), np.float32)
 
     model = needed(SMALL[name])
-    if "encoder" in model and not SMALL[name].takes_sparse:
+    if "encoder" in model and SMALL[name].takes == "dense":
         model = {"encoder": constant}
     row = mine(pairs, corpus, SMALL[name], **model)[0]
     assert "a" not in row["negative_ids"]

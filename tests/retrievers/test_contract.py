@@ -87,7 +87,8 @@ def retriever(request):
 
 @pytest.fixture
 def sources(retriever, rows, tmp_path):
-    encoder = weigh if any(part.takes_sparse and part.uses_vectors for part in retriever.parts) else encode
+    takes = {part.takes for part in retriever.parts if part.uses_vectors} or {"dense"}
+    encoder = {"sparse": weigh, "dense": encode}[takes.pop()]
     return Sources(dataset=rows[1], corpus=open_corpus(rows[1], cache_dir=tmp_path), encoder=encoder)
 
 

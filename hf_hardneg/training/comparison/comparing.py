@@ -28,7 +28,7 @@ from hf_hardneg.planning.plans import guard
 from hf_hardneg.recipes.recipe import Recipe, attach
 from hf_hardneg.reports.estimates import numbers
 from hf_hardneg.retrievers import Dense
-from hf_hardneg.retrievers.base import Searcher, vector_part
+from hf_hardneg.retrievers.base import NAMING, TAKEN, Searcher, vector_part
 from hf_hardneg.runtime.arguments import Folder, Processes, check_options, checked
 from hf_hardneg.runtime.progress import bar, show
 from hf_hardneg.steps import BATCH, Steps
@@ -203,16 +203,17 @@ def _check(options: Mapping[str, Any], resolved: Mapping[str, Strategy], model: 
 
 
 def _check_kinds(options: Mapping[str, Any], resolved: Mapping[str, Strategy], model: Any) -> None:
-    """Raise where a model of dense vectors would be one of sparse vectors too."""
-    sparse = [name for name, strategy in resolved.items() if strategy.takes_sparse]
+    """Raise where a model of dense vectors would be one of other vectors too."""
+    others = [name for name, strategy in resolved.items() if strategy.takes != "dense"]
     dense = [repr(name) for name, strategy in resolved.items() if strategy.takes_dense]
     if model is None or options.get("encoder") is None:
         dense = ["the training", *dense]
-    if sparse and dense:
+    if others and dense:
+        takes = resolved[others[0]].takes
         raise ConfigError(
-            f"compare(strategies=) has {sparse[0]!r}, which reads sparse vectors, and {dense[0]} would read dense ones "
-            "of the same model or columns; one of both is allowed. Name the sparse model in its strategy: {'splade': "
-            "Strategy([Sparse(encoder=...)])}."
+            f"compare(strategies=) has {others[0]!r}, which reads {TAKEN[takes]}, and {dense[0]} would read dense "
+            "ones of the same model or columns; one of both is allowed. Name the other model in its strategy: "
+            f"{{{others[0]!r}: Strategy([{NAMING[takes]}])}}."
         )
 
 

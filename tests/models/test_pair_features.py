@@ -11,11 +11,11 @@ from transformers import AutoModel, AutoTokenizer
 
 from hf_hardneg import mine
 from hf_hardneg.errors import ConfigError, ModelError, UnknownNameError
-from hf_hardneg.models import late_interaction
+from hf_hardneg.models import pair_features
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.encoder import load_encoder
-from hf_hardneg.models.late_interaction import LateInteraction, LateInteractionScorer, fit
 from hf_hardneg.models.model_names import unwrapped
+from hf_hardneg.models.pair_features import FeatureScorer, PairFeatures, fit
 from hf_hardneg.models.scorers import CrossFitted, folds_of
 from hf_hardneg.training.denoiser import Training, train_denoiser
 from tests.training.test_denoiser import data, encoder  # noqa: F401
@@ -30,7 +30,7 @@ PAIRS = [(query, text) for query in QUERIES for text in TEXTS]
 @pytest.fixture(scope="module")
 def model(encoder, tmp_path_factory):  # noqa: F811
     loaded = load_encoder(encoder, cache_dir=tmp_path_factory.mktemp("cache"), device="cpu")
-    return LateInteraction.of_corpus(loaded, [TEXTS[:2], TEXTS[2:]])
+    return PairFeatures.of_corpus(loaded, [TEXTS[:2], TEXTS[2:]])
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +115,11 @@ def test_a_score_does_not_depend_on_what_is_scored_with_it_or_remembered(trained
     whole = scorer.score(queries, texts)
     assert whole.dtype == np.float32 and whole.std() > 0.05
     assert np.array_equal(scorer.score(queries[::-1], texts[::-1])[::-1], whole)
-    monkeypatch.setattr(late_interaction, "PAIRS_AT_ONCE", 2)
-    monkeypatch.setattr(late_interaction, "REMEMBERED_BYTES", 5000)
-    monkeypatch.setattr(late_interaction, "_recent", type(late_interaction._recent)())
+    monkeypatch.setattr(pair_features, "PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr(pair_features, "REMEMBERED_BYTES", 5000)
+    monkeypatch.setattr(pair_features, "_recent", type(pair_features._recent)())
     assert np.array_equal(scorer.score(queries, texts), whole)
-    assert 0 < sum(one.vectors.nbytes for one in late_interaction._recent.values()) <= 5000
+    assert 0 < sum(one.vectors.nbytes for one in pair_features._recent.values()) <= 5000
     assert np.array_equal(np.concatenate([scorer.score([q], [d]) for q, d in PAIRS]), whole)
     assert scorer.score([], []).shape == (0,)
 
@@ -127,7 +127,7 @@ def test_a_score_does_not_depend_on_what_is_scored_with_it_or_remembered(trained
 def test_it_learns_what_it_is_shown_and_mining_takes_it_by_its_share(trained, data, encoder, tmp_path):  # noqa: F811
     pairs, corpus = data
     scorer = load_cross_encoder(trained, cache_dir=tmp_path)
-    assert type(scorer) is LateInteractionScorer and len(pickle.dumps(scorer)) < 2048
+    assert type(scorer) is FeatureScorer and len(pickle.dumps(scorer)) < 2048
     queries = pairs["query"][:]
     positives = [corpus[int(ids[0])]["text"] for ids in pairs["positive_ids"]]
     others = [corpus[(int(ids[0]) + 8) % len(corpus)]["text"] for ids in pairs["positive_ids"]]

@@ -42,7 +42,7 @@ RIDGE, STEPS, SMALLEST = 1.0, 200, 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
-class LateInteraction:
+class PairFeatures:
     """The features of pairs.
 
     Args:
@@ -56,7 +56,7 @@ class LateInteraction:
     mean_length: float
 
     @classmethod
-    def of_corpus(cls, encoder: TransformersEncoder, batches: Iterable[Sequence[str]]) -> LateInteraction:
+    def of_corpus(cls, encoder: TransformersEncoder, batches: Iterable[Sequence[str]]) -> PairFeatures:
         """Count the document frequencies of a corpus.
 
         Args:
@@ -161,7 +161,7 @@ def fit(features: np.ndarray, labels: np.ndarray, *, candidates: int) -> tuple[n
 
 
 @dataclass(frozen=True, kw_only=True)
-class LateInteractionScorer:
+class FeatureScorer:
     """Log-odds of relevance by late interaction, from a folder that `train_denoiser` wrote.
 
     Args:
@@ -192,13 +192,13 @@ class LateInteractionScorer:
         return ((model.features(queries, documents) * coefficients).sum(1) + intercept).astype(np.float32)
 
 
-def open_late_interaction(folder: Path, *, device: str) -> LateInteractionScorer:
+def open_feature_scorer(folder: Path, *, device: str) -> FeatureScorer:
     """Open the scorer in a folder; its files are read and no more.
 
     Raises:
         ModelError: a file is missing or cannot be read.
     """
-    return LateInteractionScorer(folder=str(folder), digest=_digest(folder), device=device)
+    return FeatureScorer(folder=str(folder), digest=_digest(folder), device=device)
 
 
 def _encoder(folder: Path, device: str) -> TransformersEncoder:
@@ -215,7 +215,7 @@ def _digest(folder: Path) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _loaded(folder: str, digest: str, device: str) -> tuple[LateInteraction, np.ndarray, float]:
+def _loaded(folder: str, digest: str, device: str) -> tuple[PairFeatures, np.ndarray, float]:
     place = Path(folder)
     if _digest(place) != digest:
         raise ModelError(
@@ -227,15 +227,15 @@ def _loaded(folder: str, digest: str, device: str) -> tuple[LateInteraction, np.
         idf = mapped_array(place / IDF, np.float32, follow=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"{place / IDF} cannot be read: {error}. Fetch the model again, or train it again.") from error
-    model = LateInteraction(encoder=_encoder(place, device), idf=idf, mean_length=said["mean_length"])
+    model = PairFeatures(encoder=_encoder(place, device), idf=idf, mean_length=said["mean_length"])
     return model, np.array([said["coefficients"][name] for name in FEATURES]), said["intercept"]
 
 
-def save(model: LateInteraction, coefficients: np.ndarray, intercept: float, folder: Path) -> None:
+def save(model: PairFeatures, coefficients: np.ndarray, intercept: float, folder: Path) -> None:
     """Write a model into a folder, which must exist; the folder names its encoder by a relative path.
 
     Args:
-        model (`LateInteraction`): computes the features.
+        model (`PairFeatures`): computes the features.
         coefficients (`np.ndarray`): (3,).
         intercept (`float`): of the logistic model.
         folder (`Path`): where the model is written.
