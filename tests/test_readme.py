@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 import typer
 
+from hf_hardneg.cli import main
 from hf_hardneg.cli.application import application
 from hf_hardneg.formats import layouts
 from hf_hardneg.strategies import table
+from tests.cross_encoders import MINILM
 from tests.worlds import encode
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.pin_memory. argument is set as true:UserWarning"),
     pytest.mark.filterwarnings("ignore:.* left out of the layout:hf_hardneg.errors.HardNegWarning"),
 ]
 
@@ -21,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 GUIDES = sorted(file for file in (ROOT / "docs").glob("*.md") if "```python" in file.read_text())
 FILE = re.compile(r"<!-- (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
+COMMAND = re.compile(r"```bash\n(hf-hardneg [^\n]*)\n```\n\n```text\n(.*?)```", re.DOTALL)
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 
 
@@ -30,17 +34,36 @@ def same_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+def _lay_out(folder, text):
+    """Write the files that a page shows, and the model that it names by its Hub id."""
+    for name, content in FILE.findall(text):
+        (folder / name).write_text(content)
+    (folder / "sentence-transformers").mkdir()
+    (folder / "sentence-transformers/all-MiniLM-L6-v2").symlink_to(MINILM)
+
+
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=lambda page: page.stem)
 def test_the_blocks_run_and_print_what_stands_below_them(page, capsys, tmp_path, monkeypatch, same_cache):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", same_cache)
     text, names = page.read_text(), {"model": encode}
-    for name, content in FILE.findall(text):
-        (tmp_path / name).write_text(content)
+    _lay_out(tmp_path, text)
     for block, expected in BLOCK.findall(text):
         exec(block, names)
         shown = capsys.readouterr().out
         assert not expected or shown == expected
+
+
+def test_the_first_command_prints_what_stands_below_it(capsys, tmp_path, monkeypatch, same_cache):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", same_cache)
+    text = README.read_text()
+    _lay_out(tmp_path, text)
+    [(line, expected)] = COMMAND.findall(text)
+    assert main(shlex.split(line)[1:]) == 0
+    printed = capsys.readouterr()
+    for part in expected.split("…\n"):
+        assert part in printed.err + printed.out
 
 
 COMMANDS = [
