@@ -16,6 +16,7 @@ from hf_hardneg.formats.scanned import check_searchable, strategy_of_store
 from hf_hardneg.identity import identify, one_run
 from hf_hardneg.pipeline.filtering import Aggregate, MissingPositive
 from hf_hardneg.pipeline.padding import Shortage
+from hf_hardneg.pipeline.readable import images_in, without_words
 from hf_hardneg.pipeline.rescoring import Rescoring
 from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import Selection, check_own, written
@@ -137,6 +138,8 @@ class HardNegatives:
             known_positives=known_positives,
             cache_dir=self.cache_dir,
         )
+        images = images_in(inputs.corpus, known_positives, inputs.columns)
+        strategy = without_words(strategy, cast("str | Strategy", self.strategy), images)
         rules = Rules(**{rule.name: getattr(self, rule.name) for rule in fields(Rules)})
         with one_run(), directories.verifying(verify):
             stages = stages_of(strategy, inputs, rules)

@@ -1,4 +1,4 @@
-"""The corpus as mining sees it: ids and texts, memory-mapped, identified by its content."""
+"""The corpus as mining sees it: ids and texts, memory-mapped, identified by its content; images by their names."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_hardneg.arrays.lists import combined
 from hf_hardneg.arrays.strings import Strings, strings_of
 from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.ids import (
@@ -29,10 +30,12 @@ from hf_hardneg.corpus.ids import (
     usual_names,
 )
 from hf_hardneg.corpus.loaded_from import in_words
+from hf_hardneg.corpus.pictures import READ, are_pictures, file_states, names_of, with_pixels
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError
 from hf_hardneg.runtime.arguments import Folder, checked
 from hf_hardneg.store import directories, kinds
-from hf_hardneg.store.arrow_files import check_arrow, located, mapped_from
+from hf_hardneg.store.arrow_files import check_arrow, located, mapped_from, read_arrow
+from hf_hardneg.store.mapped_memory import release
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 BATCH = 10_000
 ROWS = "corpus.arrow"
 ID, TITLE, TEXT = "_id", "title", "text"
+IMAGE = "image"
 CONTENT = 2
 """Goes up when the same columns are read as other texts."""
 
@@ -61,6 +65,7 @@ class Corpus:
             anybody's is taken for; `"row_number"` without such a column stands for `0`, `1`, ….
         digest (`str`): of ids and texts; the same texts have the same digest wherever they come from.
         cache (`Path`): where indexes of this corpus live.
+        images (`datasets.table.Table`, *optional*): the column of images, as they are stored, whose names `table` has.
         words (`str`): what it is called, where that is known, and how large it is; no part of what is pickled.
     """
 
@@ -69,6 +74,7 @@ class Corpus:
     id_column: str | None
     digest: str
     cache: Path
+    images: Any = None
     words: str = field(default="", compare=False)
 
     def __len__(self) -> int:
@@ -77,6 +83,19 @@ class Corpus:
     def texts(self, rows: np.ndarray) -> pa.Array:
         """Texts of the given rows, a string array of the same length."""
         return joined([self._take(name, rows) for name in self.text_columns])
+
+    def contents(self, rows: np.ndarray) -> list[str]:
+        """What encoders get of the given rows: texts, and images as each a `Picture`."""
+        return contents_of(self.contents_table(rows))
+
+    def contents_table(self, rows: np.ndarray) -> pa.Table:
+        """The same as a table that travels, see `contents_of`."""
+        columns: dict[str, Any] = {TEXT: self.texts(rows)}
+        if self.images is not None:
+            stored = self.images.fast_gather(rows) if len(rows) else self.images.slice(0, 0)
+            columns[IMAGE] = combined(stored.column(0))
+            release(self.images.columns)
+        return pa.table(columns)
 
     def ids(self, rows: np.ndarray) -> pa.Array:
         """Ids of the given rows, a string array of the same length."""
@@ -111,10 +130,12 @@ class Corpus:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "words"}
-        return {**state, "table": located(self.table)}
+        images = {} if self.images is None else {"images": located(self.images)}
+        return {**state, "table": located(self.table), **images}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in {**state, "table": mapped_from(state["table"])}.items():
+        tables = {name: mapped_from(state[name]) for name in ("table", "images") if state.get(name) is not None}
+        for name, value in {**state, **tables}.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -126,12 +147,20 @@ class Corpus:
         """Consecutive documents of it, as a corpus of their own."""
         digest = directories.digest_of({"corpus": self.digest, "rows": [rows.start, rows.stop]})
         words = f"{self.words}, rows {rows.start:,} to {rows.stop - 1:,}" if self.words else ""
-        return replace(self, table=self.table.slice(rows.start, len(rows)), digest=digest, words=words)
+        images = None if self.images is None else self.images.slice(rows.start, len(rows))
+        table = self.table.slice(rows.start, len(rows))
+        return replace(self, table=table, images=images, digest=digest, words=words)
 
     def batches(self, size: int = BATCH) -> Iterator[pa.Array]:
         """All texts in row order, as string arrays of up to `size`."""
         for start in range(0, len(self), size):
             yield self.texts(np.arange(start, min(start + size, len(self))))
+
+
+def contents_of(table: pa.Table) -> list[str]:
+    """The texts and images in a table of `Corpus.contents_table`."""
+    texts: list[str] = table.column(TEXT).to_pylist()
+    return with_pixels(texts, combined(table.column(IMAGE))) if IMAGE in table.column_names else texts
 
 
 @checked
@@ -163,15 +192,21 @@ def open_corpus(dataset: Dataset, *, columns: Columns | None = None, cache_dir: 
     ids = [] if id_column is None or id_column not in dataset.column_names else [id_column]
     covered = [*ids, *text_columns]
     stored = list(dict.fromkeys(covered))
+    cache, words = directories.cache_root(cache_dir), in_words([dataset], "documents")
+    images, pictured = None, image_columns(dataset, text_columns)
+    if pictured:
+        images = _stored_images(dataset, pictured, cache, words)
+        dataset = _with_names(dataset, stored, images, cache, words)
+        _refuse_both(dataset, text_columns, pictured[0])
     plain = dataset.with_format("arrow", columns=stored)
     digest = dataset_digest(dataset, covered, nullable=text_columns if len(text_columns) > 1 else ())
-    cache, words = directories.cache_root(cache_dir), in_words([dataset], "documents")
     return Corpus(
         table=_mapped_table(dataset, plain, stored, digest, cache, words),
         text_columns=text_columns,
         id_column=id_column,
         digest=digest,
         cache=cache,
+        images=images,
         words=words,
     )
 
@@ -226,7 +261,7 @@ def _repeats(dataset: Dataset, name: str) -> bool:
 
 def _check_text(dataset: Dataset, name: str) -> None:
     kind = dataset.features.arrow_schema.field(name).type
-    if not (is_text(kind) or pa.types.is_integer(kind)):
+    if not (is_text(kind) or pa.types.is_integer(kind) or are_pictures(kind)):
         raise ColumnError(
             f"Column {name!r} is of type {kind} and was given where text is needed; cast it to string first, or name "
             "another with columns={'text': ...}."
@@ -239,11 +274,14 @@ def text_columns_of(dataset: Dataset, text: str | Sequence[str] | None = None) -
     Args:
         dataset (`Dataset`): the documents.
         text (`str` or `Sequence[str]`, *optional*): these; by default `text`, with `title` before it where both
-            hold strings, as BEIR reads them.
+            hold strings, as BEIR reads them; where there is no `text`, the only column of images.
 
     Raises:
         ConfigError: it is an empty list.
     """
+    pictured = image_columns(dataset, dataset.column_names) if text is None and TEXT not in dataset.column_names else []
+    if len(pictured) == 1:
+        return (pictured[0],)
     if text is None:
         held = [getattr(dataset.features.get(name), "dtype", None) for name in (TITLE, TEXT)]
         return (TITLE, TEXT) if set(held) <= {"string", "large_string"} else (TEXT,)
@@ -254,6 +292,70 @@ def text_columns_of(dataset: Dataset, text: str | Sequence[str] | None = None) -
             "'title' and 'text'."
         )
     return names
+
+
+def image_columns(dataset: Dataset, names: Sequence[str]) -> list[str]:
+    """Picks the columns of images from some names; those that are not there are left to others to miss."""
+    schema = dataset.features.arrow_schema
+    return [name for name in names if name in schema.names and are_pictures(schema.field(name).type)]
+
+
+def _stored_images(dataset: Dataset, names: Sequence[str], cache: Path, words: str) -> Any:
+    """The column of images of a corpus, memory-mapped.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    if len(names) > 1:
+        raise ConfigError(
+            f"columns={{'text': ...}} names the columns {', '.join(map(repr, names))}, which hold images; one of them "
+            "is allowed, beside texts. Name one."
+        )
+    plain, digest = dataset.with_format("arrow", columns=[names[0]]), rows_digest(dataset, names)
+    digest = directories.digest_of({"images": digest})
+    return _mapped_table(dataset, plain, [names[0]], digest, cache, f"images of {words}", READ)
+
+
+def _with_names(dataset: Dataset, stored: Sequence[str], images: Any, cache: Path, words: str) -> Dataset:
+    """The columns of ids and texts of a corpus, its images by their names, which are made once."""
+    from datasets import Dataset
+
+    column = images.column_names[0]
+
+    def write(directory: Path) -> None:
+        schema = pa.schema([(column, pa.string())])
+        with pa.OSFile(str(directory / ROWS), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            for start in range(0, images.num_rows, READ):
+                names = names_of(combined(images.slice(start, READ).column(0)))
+                writer.write_table(pa.table([names], schema=schema))
+                release(images.columns)
+
+    parameters = {"images": rows_digest(dataset, [column]), "layout": CONTENT}
+    directory = directories.obtain(cache, kinds.CORPUS, parameters, write, {"corpus": f"names of images of {words}"})
+    names = read_arrow(directory, ROWS).column(column)
+    others = [name for name in stored if name != column]
+    rows = dataset.with_format("arrow", columns=others)[:] if others else pa.table({})
+    beside = {name: values for name, values in named_columns(rows).items() if name in others}
+    table = pa.table({**beside, column: combined(names)})
+    if table.num_rows != len(dataset):
+        raise directories.altered(directory, ROWS, f"it does not hold the {len(dataset):,} images of the corpus")
+    return Dataset(table.select(list(stored)))
+
+
+def _refuse_both(dataset: Dataset, text_columns: Sequence[str], image: str) -> None:
+    """Raise for a document that is a text and an image."""
+    others = [name for name in text_columns if name != image]
+    if not others:
+        return
+    table = dataset.with_format("arrow")[:]
+    texts = joined([combined(table.column(name)) for name in others])
+    both = pc.and_(combined(table.column(image)).is_valid(), pc.invert(_blank(pc.fill_null(texts, ""))))
+    if rows := np.flatnonzero(both.to_numpy(zero_copy_only=False)).tolist():
+        raise DataError(
+            f"{len(rows):,} documents have both an image and a text in {', '.join(map(repr, others))}, first in row "
+            f"{rows[0]}; a document is one of both. Name one column with columns={{'text': ...}}, or leave the other "
+            "empty in each row."
+        )
 
 
 def joined(columns: Sequence[pa.Array]) -> pa.Array:
@@ -293,9 +395,14 @@ def rows_digest(dataset: Dataset, columns: Sequence[str]) -> str:
     known, key = _digests.setdefault(dataset, {}), ("rows", *columns)
     if key not in known:
         digest = blake2b(repr([(name, dataset.features[name]) for name in columns]).encode(), digest_size=16)
-        for table in dataset.with_format("arrow", columns=columns).iter(batch_size=BATCH):
+        pictured = image_columns(dataset, columns)
+        for table in dataset.with_format("arrow", columns=columns).iter(batch_size=READ if pictured else BATCH):
             for batch in table.select(columns).combine_chunks().to_batches():
                 digest.update(batch.replace_schema_metadata(None).serialize())
+                for name in pictured:
+                    digest.update(file_states(batch.column(name)).encode())
+            if pictured:
+                release(table.columns)
         known[key] = digest.hexdigest()
     return known[key]
 
@@ -313,8 +420,8 @@ def content_digest(dataset: Dataset, columns: Sequence[str], *, nullable: Collec
         DataError: a value is null.
     """
     hashers = {name: (blake2b(digest_size=16), blake2b(digest_size=16)) for name in columns}
-    start = 0
-    for table in dataset.iter(batch_size=BATCH):
+    start, size = 0, READ if image_columns(dataset, columns) else BATCH
+    for table in dataset.iter(batch_size=size):
         texts_of = named_columns(table)
         for name, (sizes, contents) in hashers.items():
             texts = as_text(texts_of[name], name)
@@ -338,7 +445,9 @@ def _update(sizes: Any, contents: Any, array: pa.Array) -> None:
         contents.update(memoryview(array.buffers()[2])[offsets[0] : offsets[-1]])
 
 
-def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: str, cache: Path, words: str) -> Any:
+def _mapped_table(
+    dataset: Dataset, plain: Dataset, columns: list[str], digest: str, cache: Path, words: str, size: int = BATCH
+) -> Any:
     from datasets.table import ConcatenationTable, MemoryMappedTable
 
     def mapped(table: Any) -> bool:
@@ -352,7 +461,7 @@ def _mapped_table(dataset: Dataset, plain: Dataset, columns: list[str], digest: 
     def write(directory: Path) -> None:
         with pa.OSFile(str(directory / ROWS), "wb") as sink:
             writer = None
-            for table in plain.iter(batch_size=BATCH):
+            for table in plain.iter(batch_size=size):
                 table = pa.table(named_columns(table.select(columns))).combine_chunks()
                 writer = writer or pa.ipc.new_stream(sink, table.schema)
                 writer.write_table(table)

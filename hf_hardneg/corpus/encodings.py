@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.corpus.pictures import as_stored
 from hf_hardneg.errors import ColumnError
 
 CANNOT = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -54,7 +55,7 @@ def _of_python(values: Any) -> Any:
     if isinstance(values, np.ndarray):
         return values if values.ndim == 1 and values.dtype.kind != "T" else list(values)
     if isinstance(values, Sequence) and not isinstance(values, str):
-        return [_of_python(value) if hasattr(value, "detach") else value for value in values]
+        return as_stored([_of_python(value) if hasattr(value, "detach") else value for value in values])
     return values
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.corpus.encodings import plain
+from hf_hardneg.corpus.pictures import are_pictures, names_of
 from hf_hardneg.errors import ColumnError, DataError
 
 ROW_NUMBER = "row_number"
@@ -96,8 +97,9 @@ def lists_of(values: pa.Array, lists: pa.Array) -> pa.LargeListArray:
 def as_text(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
     """The values of a column of ids as strings, in lists where it holds lists; null stays null.
 
-    Strings stay as they are, and whole numbers are written in digits, also where a column that had holes made floats of
-    them. Columns of mixed values, which `datasets` holds as JSON, are read value by value.
+    Strings stay as they are, images are named by their pixels, and whole numbers are written in digits, also where a
+    column that had holes made floats of them. Columns of mixed values, which `datasets` holds as JSON, are read value
+    by value.
 
     Args:
         column (`pa.Array` or `pa.ChunkedArray`): (n,) values, or lists of values.
@@ -115,6 +117,8 @@ def as_text(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
         return lists_of(as_text(array.flatten(), name), array)
     if isinstance(kind, pa.BaseExtensionType):
         return _of_extension(array, name)
+    if are_pictures(kind):
+        return names_of(array)
     if pa.types.is_floating(kind):
         array = _whole(array, name)
     whole = pa.types.is_decimal(kind) and kind.scale == 0

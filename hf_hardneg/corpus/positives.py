@@ -19,6 +19,7 @@ from numba import njit
 from hf_hardneg.arrays.grouping import isin_sorted, spread
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.corpus.ids import ROW_NUMBER
+from hf_hardneg.corpus.pictures import Picture
 from hf_hardneg.errors import DataError
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.arrow_files import read_arrow
@@ -28,7 +29,7 @@ from hf_hardneg.text.keys import KEY, Dedupe, is_blank, text_keys
 
 LAYOUT = 3
 """Of the key tables."""
-TABLE = 2
+TABLE = 3
 """Layout of the tables of known positives."""
 
 
@@ -218,7 +219,7 @@ class PositiveList:
         return self.take(np.arange(*np.searchsorted(self.query, [first, last])))
 
     def texts(self, corpus: Corpus) -> list[str]:
-        """The text of each, n."""
+        """The text of each, n; of images their names."""
         inside = iter(corpus.texts(self.row[self.row >= 0]).to_pylist())
         return [next(inside) if text is None else text for text in self.text]
 
@@ -267,7 +268,7 @@ class KnownPositives:
             raise directories.altered(
                 self.directory, "rows.npy", f"it names rows beyond the {documents:,} of the corpus"
             )
-        text = [texts[int(place)].as_py() if place >= 0 else None for place in outside]
+        text = [_outside(texts, int(place)) if place >= 0 else None for place in outside]
         return owner, arrays["keys"][members], rows, text
 
 
@@ -351,7 +352,10 @@ def _save_positives(directory: Path, groups: np.ndarray, positives: PositiveList
     }
     for name, values in arrays.items():
         save_array(directory / f"{name}.npy", values)
-    batch = pa.record_batch([pa.array(texts, pa.large_string())], names=["text"])
+    images = [text.stored if isinstance(text, Picture) else None for text in texts]
+    held = pa.array([image and image["bytes"] for image in images], pa.large_binary())
+    paths = pa.array([image and image["path"] for image in images], pa.large_string())
+    batch = pa.record_batch([pa.array(texts, pa.large_string()), held, paths], names=["text", "bytes", "path"])
     with pa.OSFile(str(directory / TEXTS), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
@@ -377,11 +381,16 @@ def _linked(first, second, nodes):  # type: ignore[no-untyped-def]  # noqa: ANN0
     return roots
 
 
+def _outside(texts: pa.Table, place: int) -> str:
+    """A text or an image of those outside the corpus."""
+    text, content, path = (texts.column(name)[place].as_py() for name in ("text", "bytes", "path"))
+    return text if content is None and path is None else Picture(text, {"bytes": content, "path": path})
+
+
 @functools.lru_cache(maxsize=64)
-def _positives(directory: Path) -> tuple[dict[str, np.ndarray], pa.Array]:
-    """The arrays of a table of known positives, and the texts of those outside the corpus."""
-    table = read_arrow(directory, TEXTS, stream=False)
-    texts = table.column("text").combine_chunks() if table.num_rows else pa.array([], pa.large_string())
+def _positives(directory: Path) -> tuple[dict[str, np.ndarray], pa.Table]:
+    """The arrays of a table of known positives, and the texts and images of those outside the corpus."""
+    texts = read_arrow(directory, TEXTS, stream=False)
     arrays = POSITIVES.opened(directory, texts=len(texts))
     if ((arrays["rows"] < 0) != (arrays["outside"] >= 0)).any():
         raise directories.altered(

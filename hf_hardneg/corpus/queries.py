@@ -18,6 +18,7 @@ from hf_hardneg.corpus.documents import Corpus, dataset_digest
 from hf_hardneg.corpus.encodings import plain
 from hf_hardneg.corpus.ids import ROW_NUMBER, flat_texts, id_texts, is_listed, is_text, named_columns, refuse_nulls
 from hf_hardneg.corpus.loaded_from import in_words
+from hf_hardneg.corpus.pictures import are_pictures, has_pictures, pictures_of, refuse_pictures
 from hf_hardneg.corpus.positives import CorpusKeys, KnownPositives, Listing, PositiveList, obtain_positives
 from hf_hardneg.errors import ColumnError, warn
 from hf_hardneg.text.analysis import Analyzer
@@ -157,6 +158,7 @@ class Reader:
         corpus (`Corpus`), keys (`CorpusKeys`): the documents.
         columns (`PairColumns`): names in the pairs.
         known (`KnownPositives`, *optional*): the positives of all rows of the dataset.
+        words_of_queries (`str`, defaults to `""`): what reads words of queries, which then cannot be images.
         symmetric (`bool`, defaults to `False`): whether pairs hold in both directions, and so over others.
     """
 
@@ -165,6 +167,7 @@ class Reader:
     columns: PairColumns
     known: KnownPositives | None = None
     symmetric: bool = False
+    words_of_queries: str = ""
 
     @property
     def identity(self) -> str:
@@ -183,6 +186,8 @@ class Reader:
         self.columns.check_table(table)
         names = self.names(table)
         texts = names.texts
+        if self.words_of_queries and has_pictures(texts):
+            raise refuse_pictures(self.words_of_queries)
         of_rows = self.listed_positives(table)
         keys = text_keys(texts, self.keys.dedupe)
         ids = names.identity if self.columns.query_id in table else None
@@ -416,8 +421,15 @@ def _check_texts(column: pa.ChunkedArray, name: str) -> None:
 def strings(
     column: pa.ChunkedArray, name: str, first_row: int | None = None, owner: np.ndarray | None = None
 ) -> list[str]:
-    """Values of a column of strings or integers, without nulls; rows of messages as in `refuse_nulls`."""
+    """Values of a column of strings or integers, or of images, each a `Picture`, without nulls.
+
+    Rows of messages are as in `refuse_nulls`.
+    """
     array = plain(column)
+    if are_pictures(array.type):
+        images = pictures_of(array)
+        refuse_nulls(pa.array(images, pa.string()), name, first_row, owner)
+        return [image for image in images if image is not None]
     if not (is_text(array.type) or pa.types.is_integer(array.type)):
         raise ColumnError(f"Column {name!r} holds {_held(array.type)}; it must hold strings. Cast or join it first.")
     refuse_nulls(array, name, first_row, owner)

@@ -9,6 +9,7 @@ import numpy as np
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.models.scorers import PairScorer
 from hf_hardneg.retrievers import Sources
+from hf_hardneg.retrievers.base import BOTH
 from hf_hardneg.signals import Signal
 
 
@@ -24,6 +25,11 @@ class Filter(Protocol):
     def signals(self) -> tuple[Signal, ...]:
         """What `keep` reads of `Candidates.signals`."""
         return ()
+
+    @property
+    def needs_words(self) -> tuple[str, ...]:
+        """Of which sides, `"query"` and `"document"`, it reads the words; those cannot be images."""
+        return tuple(side for signal in self.signals for side in signal.needs_words)
 
     def keep(self, candidates: Candidates) -> np.ndarray:
         """Boolean mask (n,) of the candidates that stay."""
@@ -42,6 +48,11 @@ class ScoringFilter(Filter, Protocol):
     finds them in `Candidates.signals` under `name`, NaN where nothing was scored, and the lowest score of the row's
     positives under `of_positive(name)`.
     """
+
+    @property
+    def needs_words(self) -> tuple[str, ...]:
+        """Both sides: models of pairs read texts."""
+        return BOTH
 
     @property
     def scored_depth(self) -> int:

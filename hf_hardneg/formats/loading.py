@@ -15,7 +15,7 @@ import numpy as np
 
 from hf_hardneg.arrays.lists import combined
 from hf_hardneg.corpus.columns import Columns, in_order
-from hf_hardneg.corpus.documents import id_column_of, text_columns_of
+from hf_hardneg.corpus.documents import id_column_of, image_columns, text_columns_of
 from hf_hardneg.corpus.ids import is_text
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, UnknownNameError, warn
@@ -236,6 +236,7 @@ def _text_role(rows: Any) -> dict[str, Any]:
     name = next((cases[name] for name in TEXT_NAMES if name in cases), None)
     if name is None:
         others = [each for each in texts if each == title or not is_usual_name(each)]
+        others += image_columns(rows, present)
         if len(others) > 1:
             raise ColumnError(
                 f"The corpus has the columns {', '.join(map(repr, present))}, and several may hold its texts: "

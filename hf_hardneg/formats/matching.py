@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined, listed
 from hf_hardneg.corpus.columns import Columns
-from hf_hardneg.corpus.documents import id_column_of
+from hf_hardneg.corpus.documents import IMAGE, id_column_of, image_columns
 from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
+from hf_hardneg.corpus.pictures import are_pictures, names_of
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
 from hf_hardneg.formats.loaded import LoadedCorpus, LoadedPairs
@@ -41,7 +42,8 @@ def corpus_of_positives(pairs: LoadedPairs, function: str) -> tuple[LoadedPairs,
     key = pairs.ids or names.positive_ids
     columns = [names.positive, *([key] if all(key in rows.column_names for rows in splits) else [])]
     texts: Any = None
-    if len(columns) == 2 and not pairs.symmetric:
+    pictured = any(image_columns(rows, [names.positive]) for rows in splits)
+    if len(columns) == 2 and not pairs.symmetric and not pictured:
         try:
             parts = [rows.select_columns(columns).with_format("arrow") for rows in splits]
             texts = texts_of_rows(concatenate_datasets(parts), [(key, names.positive)], "document")
@@ -50,13 +52,40 @@ def corpus_of_positives(pairs: LoadedPairs, function: str) -> tuple[LoadedPairs,
             texts = None
     if texts is None:
         sides = (names.positive, *([names.query] if pairs.symmetric else []))
-        flat = [listed(_column(rows, side)).flatten().cast(pa.string()) for rows in splits for side in sides]
-        texts = Dataset(pa.table({"text": pc.unique(pa.concat_arrays(flat).drop_null())}))
+        flat = [listed(_column(rows, side)).flatten() for rows in splits for side in sides]
+        texts = _distinct(flat, function)
         pairs = replace(pairs, ids=None).mapped(lambda rows: _without(rows, names.positive_ids, pairs.columns))
     elif pairs.ids not in (None, PairColumns.positive_ids):
         pairs = replace(pairs, columns=cast("Columns", {**pairs.columns, "positive_ids": key}), ids=None)
     words = f"corpus: the {len(texts):,} distinct positives"
     return replace(pairs, ids=None), LoadedCorpus(rows=texts, columns=Columns(), words=words)
+
+
+def _distinct(values: list[Any], function: str) -> Any:
+    """Make a table of the different texts among some, or of the different images.
+
+    Raises:
+        ConfigError: there are both.
+    """
+    from datasets import Dataset, Features, Image
+
+    kinds = {are_pictures(part.type) for part in values}
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"{function}() got pairs that hold in both directions, of texts and images; without a corpus, both sides "
+            "are documents and must be of one kind. Give corpus=, or symmetric=False."
+        )
+    if kinds == {False}:
+        texts = pa.concat_arrays([part.cast(pa.string()) for part in values])
+        return Dataset(pa.table({"text": pc.unique(texts.drop_null())}))
+    seen, parts = set[str](), []
+    for part in values:
+        names = names_of(part).to_pylist()
+        new = [row for row, name in enumerate(names) if name is not None and name not in seen]
+        first = {names[row]: row for row in reversed(new)}
+        seen |= first.keys()
+        parts.append(part.cast(Image().pa_type).take(pa.array(sorted(first.values()), pa.int64())))
+    return Dataset(pa.table({IMAGE: pa.chunked_array(parts)})).cast(Features({IMAGE: Image()}))
 
 
 def _column(rows: Any, name: str) -> Any:

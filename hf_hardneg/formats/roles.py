@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined
 from hf_hardneg.corpus.ids import is_text
+from hf_hardneg.corpus.pictures import are_pictures
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, warn
 
 LABELS = ("label", "labels", "score", "scores")
@@ -214,7 +215,7 @@ def _label(labels: Sequence[str], has_negatives: bool, schema: pa.Schema) -> str
 
 def _holds_texts(kind: pa.DataType) -> bool:
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
-    return is_text(inner) or pa.types.is_null(inner)
+    return is_text(inner) or pa.types.is_null(inner) or are_pictures(inner)
 
 
 def tell(schema: pa.Schema) -> None:

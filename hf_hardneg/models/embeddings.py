@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from hf_hardneg.arrays.vectors import checked_vectors
 from hf_hardneg.corpus.batches import matrix
-from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.documents import Corpus, contents_of
 from hf_hardneg.errors import ConfigError, StoreError
 from hf_hardneg.identity import UNIDENTIFIED
 from hf_hardneg.models.model_names import model_name
@@ -173,14 +173,15 @@ class CorpusVectors:
 
     def _encoded(self, numbers: list[int]) -> Iterator[tuple[int, Any]]:
         """Yield the vectors of some shards, on the workers of an engine in any order."""
-        texts = (self.corpus.texts(self._texts.first[self._shards.positions(number)]) for number in numbers)
+        rows = (self._texts.first[self._shards.positions(number)] for number in numbers)
+        tables = (self.corpus.contents_table(each) for each in rows)
         if workers_elsewhere():
-            encode, tables = functools.partial(self._table, self.encoder), (pa.table({"text": each}) for each in texts)
+            encode = functools.partial(self._table, self.encoder)
             for place, table in map_elsewhere(encode, tables, desc="Encoding corpus"):
                 yield numbers[place], self._of_table(table)
         else:
-            for number, each in zip(numbers, texts, strict=True):
-                yield number, self._encode_texts(self.encoder, each.to_pylist())
+            for number, each in zip(numbers, tables, strict=True):
+                yield number, self._encode_texts(self.encoder, contents_of(each))
 
     @staticmethod
     def _encode_texts(encoder: Any, texts: list[str]) -> Any:
@@ -189,8 +190,8 @@ class CorpusVectors:
 
     @classmethod
     def _table(cls, encoder: Any, texts: pa.Table) -> pa.Table:
-        """Encode the documents in a table of texts, to a table of vectors."""
-        vectors = np.ascontiguousarray(cls._encode_texts(encoder, texts["text"].to_pylist()), np.float32)
+        """Encode the documents in a table of their contents, to a table of vectors."""
+        vectors = np.ascontiguousarray(cls._encode_texts(encoder, contents_of(texts)), np.float32)
         return pa.table({"vector": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), vectors.shape[1])})
 
     @staticmethod

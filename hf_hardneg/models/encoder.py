@@ -15,14 +15,16 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
 from hf_hardneg.arrays.vectors import checked_vectors
+from hf_hardneg.corpus.pictures import has_pictures, refuse_pictures
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.identity import identify
 from hf_hardneg.models import model_files
+from hf_hardneg.models.each_kind import each_kind_apart
 from hf_hardneg.models.families import (
     SPARSE_ENCODER,
     TEXT_ENCODERS_OF_PAIRS,
@@ -198,6 +200,8 @@ class TransformersEncoder:
             ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
             ConfigError: half precision on a CPU, or a GPU in a worker.
         """
+        if has_pictures(texts):
+            raise refuse_pictures(f"The encoder {self.files.folder}")
         if not texts:
             model, _, _ = self._opened()
             return np.zeros((0, model.config.hidden_size), np.float32)[:, : self.files.truncate_dim]
@@ -291,7 +295,9 @@ def _loaded(files: ModelFiles, digest: str, device: str) -> tuple[Any, Any]:
 
 
 class CallableEncoder(TextFunction):
-    """Any function from texts to vectors, (n, d)."""
+    """Any function from texts to vectors, (n, d), or from images of PIL; it gets texts alone or images alone."""
+
+    takes_images: ClassVar[bool] = True
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
         """Encode texts to vectors, (n, d) float32.
@@ -299,9 +305,13 @@ class CallableEncoder(TextFunction):
         Raises:
             DataError: the function returns something else than one finite vector per text.
         """
-        matrix = checked_vectors(self.called(texts), what="vectors returned by the encoder")
-        if len(matrix) != len(texts):
+        return each_kind_apart(texts, self._vectors)
+
+    def _vectors(self, contents: Sequence[Any]) -> np.ndarray:
+        """Vectors of texts alone, or of images alone."""
+        matrix = checked_vectors(self.called(contents), what="vectors returned by the encoder")
+        if len(matrix) != len(contents):
             raise DataError(
-                f"The encoder returned {len(matrix)} vectors for {len(texts)} texts; return one per text, in order."
+                f"The encoder returned {len(matrix)} vectors for {len(contents)} texts; return one per text, in order."
             )
         return matrix

@@ -16,6 +16,7 @@ from hf_hardneg.identity import identify, is_of_user
 from hf_hardneg.models.scorers import PairScorer
 from hf_hardneg.pipeline.filtering import Aggregate, Filtering, MissingPositive
 from hf_hardneg.pipeline.padding import Shortage
+from hf_hardneg.pipeline.readable import check_words, images_in
 from hf_hardneg.pipeline.rescoring import Rescoring
 from hf_hardneg.pipeline.retrieval import Retrieval
 from hf_hardneg.pipeline.selection import Selection
@@ -135,6 +136,7 @@ def _with_column_filters(strategy: Strategy, columns: Columns) -> Strategy:
 
 def _check(strategy: Strategy, inputs: Inputs, rules: Rules) -> None:
     """Raise for inputs that are missing or without use, and a padding that draws from nothing; warn of no mixture."""
+    check_words(strategy, images_in(inputs.corpus, inputs.known_positives, inputs.columns))
     check_vectors(strategy, vars(inputs))
     drawn = strategy.sampler.drawn(rules.num_negatives)
     if isinstance(strategy.sampler, Mixture) and drawn in (0, rules.num_negatives):
@@ -196,7 +198,9 @@ def _reader(strategy: Strategy, inputs: Inputs, rules: Rules) -> Reader:
     strategy.sampler.check_known(inputs.known_positives, columns, rules.dedupe)
     corpus = open_corpus(inputs.corpus, columns=inputs.columns, cache_dir=inputs.cache_dir)
     keys = corpus_keys(corpus, rules.dedupe)
-    reader = Reader(corpus=corpus, keys=keys, columns=columns, symmetric=bool(rules.symmetric))
+    parts: Any = (strategy.retriever, *strategy.filters)
+    words = next((part.name for part in parts if "query" in getattr(part, "needs_words", ())), "")
+    reader = Reader(corpus=corpus, keys=keys, columns=columns, symmetric=bool(rules.symmetric), words_of_queries=words)
     if not inputs.known_positives:
         return reader
     return replace(reader, known=known_positives_of(inputs.known_positives, reader))

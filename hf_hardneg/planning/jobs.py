@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.documents import Corpus, open_corpus, text_columns_of
+from hf_hardneg.corpus.pictures import are_pictures
 from hf_hardneg.corpus.positives import corpus_keys
+from hf_hardneg.corpus.queries import strings
 from hf_hardneg.errors import silenced
 from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.models.score_store import ENTRY
+from hf_hardneg.pipeline.readable import check_words, images_in, without_words
 from hf_hardneg.pipeline.wiring import check_vectors
 from hf_hardneg.planning.costs import Law, Stage, over_documents, over_rows, proportional, sorting
 from hf_hardneg.planning.probes import (
@@ -108,6 +111,9 @@ class MiningJob:
         described = {name: options[name] for name in CORPUS_OPTIONS if name in options}
         corpus, reading = measured(lambda: open_corpus(dataset, **described))
         recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
+        images = images_in(dataset, options.get("known_positives") or (), options.get("columns") or Columns())
+        recipe = without_words(recipe, strategy, images)
+        check_words(recipe, images)
         check_vectors(recipe, options)
         recipe, options = _with_one_encoder(recipe, options)
         opening = functools.partial(load, options.get("encoder"), corpus, recipe.takes)
@@ -225,12 +231,11 @@ class MiningJob:
         name = self._columns.get("query", "query")
         if name not in pairs.column_names:
             raise missing_column(name, pairs.column_names, "dataset", "query")
-        texts: list[str] = pairs.with_format("arrow", columns=[name])[spread(len(pairs), QUERIES)][name].to_pylist()
-        return texts
+        column = pairs.with_format("arrow", columns=[name])[spread(len(pairs), QUERIES)][name]
+        return strings(column, name) if are_pictures(column.type) else column.to_pylist()
 
     def _documents(self) -> list[str]:
-        texts: list[str] = self.corpus.texts(spread(len(self.corpus), TEXTS)).to_pylist()
-        return texts
+        return self.corpus.contents(spread(len(self.corpus), TEXTS))
 
     def _rate(self, kind: Literal["query", "document"], texts: list[str]) -> EncodeRate:
         return encode_rate(self.encoder, texts, kind=kind)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -171,6 +171,7 @@ class Stand:
 
     width: int
     digest: str = "stands in for a model in a sample"
+    takes_images: ClassVar[bool] = True
 
     def encode(self, texts: Sequence[str], *, kind: Kind) -> np.ndarray:
         """Draw vectors of texts at random, (n, d) float32."""

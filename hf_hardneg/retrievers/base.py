@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.documents import Corpus, image_columns
 from hf_hardneg.corpus.positives import PositiveList
-from hf_hardneg.corpus.queries import Queries
+from hf_hardneg.corpus.queries import PairColumns, Queries
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.index.hits import Fused, Hits
 from hf_hardneg.runtime.arguments import check_parts
@@ -30,6 +30,10 @@ NAMING: dict[Takes, str] = {
     "tokens": "LateInteraction(encoder=...)",
 }
 """The parts that take them, and name a model of their own where they can."""
+
+
+BOTH = ("query", "document")
+"""The sides whose words may be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,13 @@ class Sources:
     seed: int = 42
     pairs: Sequence[Dataset] = ()
     columns: Any = None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether documents, queries or positives are images."""
+        names = PairColumns.of(self.columns)
+        pairs = (image_columns(rows, [names.query, names.positive]) for rows in self.pairs)
+        return self.corpus.images is not None or any(pairs)
 
     @classmethod
     def of(cls, dataset: Dataset, corpus: Corpus, options: Mapping[str, Any]) -> Sources:
@@ -195,6 +206,8 @@ class Retriever(ABC):
         scored_depth (`int`, defaults to 0): how many documents of a query it scores with a cross-encoder.
         searches_elsewhere (`bool`, defaults to `False`): whether what it searches is there already and holds this very
             corpus, so that it cannot be tried on a part of it.
+        needs_words (`tuple[str, ...]`, defaults to both): of which sides, `"query"` and `"document"`, it reads the
+            words, so that those cannot be images.
     """
 
     name: ClassVar[str]
@@ -232,9 +245,13 @@ class Retriever(ABC):
         def searches_elsewhere(self) -> bool:
             """Whether what it searches is there already."""
 
+        @property
+        def needs_words(self) -> tuple[str, ...]:
+            """Of which sides it reads the words."""
+
     else:
         depth, can_score, has_vectors, uses_vectors, scored_depth = None, False, False, False, 0
-        searches_elsewhere, takes = False, "dense"
+        searches_elsewhere, takes, needs_words = False, "dense", BOTH
 
     @property
     def parts(self) -> tuple[Retriever, ...]:

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hf_hardneg.corpus.pictures import refuse_pictures
 from hf_hardneg.errors import ConfigError, unknown_name
 from hf_hardneg.index.dense.adoption import adopt_faiss
 from hf_hardneg.index.dense.approximate import SAMPLE, build_approximate, checked_factory, chosen_factory
@@ -63,6 +64,7 @@ class Dense(Retriever):
     can_score: ClassVar[bool] = True
     has_vectors: ClassVar[bool] = True
     uses_vectors: ClassVar[bool] = True
+    needs_words: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -104,6 +106,8 @@ class Dense(Retriever):
                 "of both."
             )
         encoder = load(sources.encoder, sources.corpus)
+        if sources.has_images and encoder is not None and not getattr(encoder, "takes_images", False):
+            raise refuse_pictures("encoder=")
         collection = document_store_of(sources.index)
         if collection is not None:
             return self._stored(collection, sources, encoder)

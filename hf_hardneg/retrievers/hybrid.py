@@ -94,6 +94,11 @@ class Hybrid(Retriever):
         """Whether a member is built from them."""
         return any(member.uses_vectors for member in self.members)
 
+    @property
+    def needs_words(self) -> tuple[str, ...]:
+        """The sides whose words a member reads."""
+        return tuple(dict.fromkeys(side for member in self.members for side in member.needs_words))
+
     def bind(self, sources: Sources) -> Searcher:
         """The searchers of all members over a corpus."""
         return HybridSearcher(tuple(bound(member, sources) for member in self.members), self.quotas)

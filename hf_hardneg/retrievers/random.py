@@ -28,6 +28,7 @@ class Random(Checked, Retriever):
     depth: AtLeastOne | None = None
     name: ClassVar[str] = "random"
     score_kind: ClassVar[str] = "none"
+    needs_words: ClassVar[tuple[str, ...]] = ()
 
     def bind(self, sources: Sources) -> Searcher:
         """The random searcher over a corpus."""

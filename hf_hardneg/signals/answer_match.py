@@ -20,6 +20,7 @@ class AnswerMatch(Signal):
     """1 where a candidate's text contains an answer of the row, word for word, else 0."""
 
     name: ClassVar[str] = "contains_answer"
+    needs_words: ClassVar[tuple[str, ...]] = ("document",)  # type: ignore[misc, assignment, unused-ignore]
 
     def bind(self, context: Context) -> BoundSignal:
         """See `Signal`."""

@@ -68,6 +68,11 @@ class Signal(Protocol):
         """Which vectors those are, see `Retriever`."""
         return "dense"
 
+    @property
+    def needs_words(self) -> tuple[str, ...]:
+        """Of which sides, `"query"` and `"document"`, it reads the words; those cannot be images."""
+        return ()
+
     def check(self, retriever: Retriever) -> None:
         """Raise where a strategy's retriever cannot do what the signal asks of it.
 

@@ -24,6 +24,7 @@ class Overlap(Signal):
     """Largest Jaccard similarity of a candidate's word 3-grams with the 3-grams of a known positive, 0 to 1."""
 
     name: ClassVar[str] = "overlap"
+    needs_words: ClassVar[tuple[str, ...]] = ("document",)  # type: ignore[misc, assignment, unused-ignore]
 
     def bind(self, context: Context) -> BoundSignal:
         """See `Signal`."""

@@ -45,6 +45,11 @@ class PoolShare(Signal):
         """Which vectors the ranked signal takes."""
         return self.signal.takes()
 
+    @property
+    def needs_words(self) -> tuple[str, ...]:
+        """The sides whose words the ranked signal reads."""
+        return self.signal.needs_words
+
     def check(self, retriever: Retriever) -> None:
         """See `Signal`."""
         self.signal.check(retriever)

@@ -22,6 +22,7 @@ class QueryMatch(Signal):
     """
 
     name: ClassVar[str] = "near_query"
+    needs_words: ClassVar[tuple[str, ...]] = ("query",)  # type: ignore[misc, assignment, unused-ignore]
 
     def bind(self, context: Context) -> BoundSignal:
         """See `Signal`."""

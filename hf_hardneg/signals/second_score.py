@@ -10,7 +10,7 @@ from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError
 from hf_hardneg.retrievers import BM25, Dense, Retriever, Searcher, bound, check_retrievers
-from hf_hardneg.retrievers.base import Takes
+from hf_hardneg.retrievers.base import BOTH, Takes
 from hf_hardneg.signals.base import BoundSignal, Context, Signal
 
 
@@ -46,6 +46,11 @@ class SecondScore(Signal):
     def takes(self) -> Takes:
         """Which vectors those are."""
         return "dense" if self.view is None else self.view.takes
+
+    @property
+    def needs_words(self) -> tuple[str, ...]:
+        """See `Signal`: of both sides, unless another view reads none."""
+        return BOTH if self.view is None else self.view.needs_words
 
     def check(self, retriever: Retriever) -> None:
         """Raise where candidates are in no order that a second could contradict."""
