@@ -1,4 +1,6 @@
 from hf_hardneg.audits import audit as audit
+from hf_hardneg.audits.relabelling import demote as demote
+from hf_hardneg.audits.relabelling import relabel as relabel
 from hf_hardneg.audits.reviewing import review as review
 from hf_hardneg.audits.verdicts import Verdicts as Verdicts
 from hf_hardneg.candidates import Candidates as Candidates

@@ -28,10 +28,12 @@ from hf_hardneg import (
     attach_bm25,
     attach_dense,
     audit,
+    demote,
     from_format,
     mine,
     plan,
     recipe_of,
+    relabel,
     report,
     review,
     save_format,
@@ -41,6 +43,7 @@ from hf_hardneg.compat import mine_hard_negatives
 from hf_hardneg.demo import standard_library
 from hf_hardneg.generate import (
     EndpointGenerator,
+    ListwiseJudge,
     LocalGenerator,
     Prompt,
     RetrieverScorer,
@@ -201,6 +204,15 @@ def reply(prompts):
     return [json.dumps(dict.fromkeys(KEYS, text)) for _ in prompts]
 
 
+class Backwards:
+    """Finds the last document the most relevant."""
+
+    at_once = 20
+
+    def order(self, queries, documents):
+        return [range(len(texts))[::-1] for texts in documents]
+
+
 def part(name):
     """An entry of a class whose arguments all have defaults."""
     return lambda given: (getattr(hf_hardneg, name), {})
@@ -281,6 +293,13 @@ CALLS = {
     "review": lambda given: (
         review,
         {"mined": given.mined, "verdicts": verdicts(given), "browser": False, "opened": interrupt},
+    ),
+    "relabel": lambda given: (relabel, {"mined": given.mined, "judge": Backwards()}),
+    "demote": lambda given: (demote, {"rows": relabel(given.mined, Backwards(), promote="merge")}),
+    "ListwiseJudge": lambda given: (ListwiseJudge, {"generator": reply}),
+    "ListwiseJudge.order": lambda given: (
+        ListwiseJudge(reply).order,
+        {"queries": ["sky"], "documents": [["red", "blue"]]},
     ),
     "Report.html": lambda given: (report(given.mined).html, {"path": given.folder / "report.html"}),
     "Verdicts": lambda given: (Verdicts, {"path": verdicts(given)}),

@@ -12,6 +12,8 @@ from hf_hardneg.text.recipe_text import in_description, values_of
 OF_CORPUS = ("text", "id", "vector", "parent")
 """Roles of columns of the corpus; all others are of the pairs."""
 
+PSEUDO, PROMOTED = ("pseudo_positives", "pseudo_positive_ids"), ("promoted", "promoted_ids")
+"""Columns of documents that a judge found relevant: beside the positives, or among them."""
 VERDICTS, DRAWN = "negative_verdicts", "negative_drawn"
 """Columns of what people said of negatives: 1 for relevant, 0 for not, null where nobody judged; and whether it was
 drawn for their random sample."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
-from hf_hardneg.corpus.columns import DRAWN, VERDICTS, Columns, columns_of
+from hf_hardneg.corpus.columns import DRAWN, PROMOTED, PSEUDO, VERDICTS, Columns, columns_of
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.formats.fitting import Sizes, counted, fit
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 PER_NEGATIVE = ("negatives", "negative_ids", "negative_scores", "negative_ranks", "negative_sources", VERDICTS, DRAWN)
-MINED = (*PER_NEGATIVE, "query_id", "positive_ids", "mining", "pseudo_positives", "pseudo_positive_ids", "synthesis")
+MINED = (*PER_NEGATIVE, "query_id", "positive_ids", "mining", *PSEUDO, *PROMOTED, "synthesis")
 _SCORES = re.compile("(positive|negative)_(.+_)?scores")
 
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from hf_hardneg.errors import ConfigError, EndpointError, shown, warn
 from hf_hardneg.generate.generators import BUDGET, ENDPOINT, Answer, Ask
-from hf_hardneg.generate.prompts import SCHEMA
+from hf_hardneg.generate.prompts import SCHEMAS
 from hf_hardneg.generate.transport import Client, Left, Refused, Reply, checked_url, is_loopback, said_by
 from hf_hardneg.runtime.arguments import AboveZero, AtLeastOne, AtLeastZero, Name, Range, check_fields, fit
 from hf_hardneg.runtime.process import in_child
@@ -37,9 +37,6 @@ NO_COMPLETION = (AttributeError, IndexError, KeyError, RecursionError, TypeError
 SHORT = Annotated[float, Range(above=0, most=86_400, such_as=60)]
 """Seconds, up to a day."""
 
-STRUCTURED = {
-    "response_format": {"type": "json_schema", "json_schema": {"name": "negative", "schema": SCHEMA, "strict": True}}
-}
 CHAT = "/chat/completions"
 VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
 """The form of an environment variable's name, which a key has not."""
@@ -261,7 +258,7 @@ class _Connection:
         request = {name: getattr(self.settings, name) for name in ("model", "temperature", "max_tokens")}
         request |= {"messages": [{"role": "user", "content": ask.prompt}], "seed": ask.seed}
         try:
-            reply = self.client.post(self.path, request | (STRUCTURED if structured else {}), left)
+            reply = self.client.post(self.path, request | (_structured(ask.form) if structured else {}), left)
             if reply.status >= 400:
                 return Answer(failure=ENDPOINT), 0, self._refused(reply, structured)
             return (*_completion(reply.body), None)
@@ -279,7 +276,7 @@ class _Connection:
             what = f"sent no chat completion ({str(error)[:200]})"
         warn(
             f"{self.settings.base_url} {self._quoted(what)}. Check that base_url= is that of an OpenAI-compatible "
-            "endpoint; the row gets no written negative."
+            "endpoint; the row goes without."
         )
         return Answer(failure=ENDPOINT), None, None
 
@@ -291,13 +288,19 @@ class _Connection:
             return _Trouble("", again=False)
         if status in PROMPT_REFUSED:
             warn(
-                f"{self.settings.base_url} refused a prompt ({said}). Its row gets no written negative; shorten the "
+                f"{self.settings.base_url} refused a prompt ({said}). Its row goes without; shorten the "
                 "prompt or the texts if this happens often."
             )
             return None
         if status in TRY_AGAIN or status >= 500:
             return _Trouble(f"answered {status}", wait=_seconds(reply.retry_after), everybody=status == TOO_MANY)
         raise self.settings._error(f"answered {status}: {said}", "Check model=, base_url= and the key in api_key_env=.")
+
+
+def _structured(form: str) -> dict[str, Any]:
+    """Return the part of a request that asks for a reply of a form."""
+    schema = {"name": form, "schema": SCHEMAS[form], "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
 def _completion(body: bytes) -> tuple[Answer, int | None]:

@@ -27,10 +27,12 @@ class Ask:
     Args:
         prompt (`str`): the text that the model gets.
         draw (`int`): number of the draft: the same prompt is asked again under another number.
+        form (`str`, defaults to `"negative"`): a name in `SCHEMAS`, which the prompt asks for too.
     """
 
     prompt: str
     draw: int
+    form: str = "negative"
 
     @functools.cached_property
     def key(self) -> str:

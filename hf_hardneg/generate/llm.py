@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,15 +19,16 @@ from hf_hardneg.corpus.documents import content_digest
 from hf_hardneg.corpus.loaded_from import in_words
 from hf_hardneg.corpus.queries import PairColumns, flat_strings, strings
 from hf_hardneg.draws import keyed_uniforms
-from hf_hardneg.generate.generators import FAILURES, Answer, Ask, load_generator
+from hf_hardneg.generate.answering import answers_to
+from hf_hardneg.generate.generators import FAILURES, Ask, load_generator
 from hf_hardneg.generate.prompts import Prompt
-from hf_hardneg.generate.validation import LONGEST, REASONS, Draft, Validation, echoes_of
+from hf_hardneg.generate.validation import REASONS, Draft, Validation, echoes_of
 from hf_hardneg.identity import identify
 from hf_hardneg.runtime.arguments import Folder, Range, ShareAboveZero, check_fields
 from hf_hardneg.runtime.process import end_with_pool
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.disk import save_array
-from hf_hardneg.store.replies import Replies, keep, known
+from hf_hardneg.store.replies import Replies
 from hf_hardneg.store.stored_arrays import Schema, Stored
 from hf_hardneg.text.keys import KEY, text_keys
 
@@ -170,26 +170,12 @@ class SyntheticNegatives:
                 for row in wanting
             ]
             asks = [Ask(prompt, draw) for prompt in prompts]
-            answers = self._answers(asks)
+            answers = answers_to(asks, self.generator, self._replies)
             answered = [(row, answers[ask.key]) for row, ask in zip(wanting, asks, strict=True)]
             for row, answer in answered:
                 if answer.failure:
                     row.counts[answer.failure] += 1
             wanting = self._judge([(row, answer.text) for row, answer in answered if not answer.failure])
-
-    def _answers(self, asks: Sequence[Ask]) -> dict[str, Answer]:
-        """Return the answer under the key of each ask: from the store where it is there, else from the generator."""
-        wanted = {ask.key: ask for ask in asks}
-        with self._replies.opened() if self._replies else nullcontext() as store_of_replies:
-            stored = known(store_of_replies, list(wanted)) if store_of_replies else {}
-            answers = {key: Answer(text) for key, text in stored.items()}
-            new = [ask for key, ask in wanted.items() if key not in answers]
-            for place, answer in self.generator.generate(new) if new else ():
-                answer = Answer(answer.text[: LONGEST + 1], answer.failure)
-                if store_of_replies and not answer.failure:
-                    keep(store_of_replies, new[place].key, answer.text)
-                answers[new[place].key] = answer
-        return answers
 
     def _judge(self, replied: list[tuple[_Row, str]]) -> list[_Row]:
         """Accept the drafts that pass validation; return the rows whose draft did not."""

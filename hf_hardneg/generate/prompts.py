@@ -33,6 +33,17 @@ SCHEMA = {
     "additionalProperties": False,
 }
 """The form of a reply: reflection comes first, so that the passage is written after it."""
+ORDER = "order"
+SCHEMAS = {
+    "negative": SCHEMA,
+    ORDER: {
+        "type": "object",
+        "properties": {ORDER: {"type": "array", "items": {"type": "integer"}}},
+        "required": [ORDER],
+        "additionalProperties": False,
+    },
+}
+"""What a reply may be, by the name of its form."""
 
 _MARK = "\x00"
 

@@ -209,19 +209,27 @@ def _numbers(
     return numbers
 
 
-def parsed(reply: str) -> tuple[str, str | None]:
-    """Return the passage of a reply, and why it cannot be read, if so."""
-    if len(reply) > LONGEST or len(reply.encode(errors="surrogatepass")) > LONGEST:
-        return "", "size"
+def too_long(reply: str) -> bool:
+    """Say whether a reply is longer than is read."""
+    return len(reply) > LONGEST or len(reply.encode(errors="surrogatepass")) > LONGEST
+
+
+def content_of(reply: str) -> Any:
+    """Return the JSON of a reply, of which a code fence, thoughts and words around it are forgiven; else `None`."""
     reply = _THOUGHT.sub("", reply)
     fenced = _FENCED.search(reply)
     inner = reply[reply.find("{") : reply.rfind("}") + 1]
     for candidate in (reply, fenced[1] if fenced else "", inner):
         with contextlib.suppress(ValueError, RecursionError):  # no JSON: the next candidate may be
-            content = json.loads(candidate)
-            break
-    else:
-        return "", "parse"
+            return json.loads(candidate)
+    return None
+
+
+def parsed(reply: str) -> tuple[str, str | None]:
+    """Return the passage of a reply, and why it cannot be read, if so."""
+    if too_long(reply):
+        return "", "size"
+    content = content_of(reply)
     if not isinstance(content, dict) or {*content} != {*KEYS} or {*map(type, content.values())} != {str}:
         return "", "parse"
     text = content[PASSAGE].strip()

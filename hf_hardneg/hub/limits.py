@@ -44,6 +44,18 @@ def _of_rows(figures: Report) -> Iterator[str]:
         count = sum(count for source, count in figures.sources.items() if source.startswith(start))
         if count:
             yield f"{count:,} negatives were {what}; the column negative_sources says which."
+    if taken := figures.funnel.get("judged"):
+        yield f"A judge took {taken:,} negatives away after mining, which the recipe alone does not repeat."
+    if figures.marked:
+        yield (
+            f"{figures.marked:,} documents that a judge found relevant stand in the column pseudo_positives; nobody "
+            "labelled them."
+        )
+    if figures.merged:
+        yield (
+            f"{figures.merged:,} of the positives are documents that a judge found relevant and nobody labelled; the "
+            "column promoted says which, and demote() takes them out."
+        )
     if figures.repeated_negatives:
         yield f"In {figures.repeated_negatives:,} rows a text stands twice among the negatives."
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from hf_hardneg.arrays.lists import ragged
 from hf_hardneg.candidates import Candidates
 from hf_hardneg.corpus.batches import Batch
-from hf_hardneg.corpus.columns import DRAWN, VERDICTS
+from hf_hardneg.corpus.columns import DRAWN, PSEUDO, VERDICTS
 from hf_hardneg.corpus.queries import Names, Reader
 from hf_hardneg.draws import keyed_uniforms_of_pairs
 from hf_hardneg.errors import ColumnError
@@ -30,7 +30,6 @@ from hf_hardneg.store.mapped_memory import release
 DRAWS = 10_000
 OF_OTHER_STEPS = ("reader", "sources", "strict")
 """Fields that the identities of the steps before cover."""
-PSEUDO = ("pseudo_positives", "pseudo_positive_ids")
 OF_BEFORE = (*PSEUDO, "synthesis", VERDICTS, DRAWN)
 WRITTEN = (
     "negatives",

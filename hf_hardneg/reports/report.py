@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined
 from hf_hardneg.arrays.statistics import infonce
+from hf_hardneg.corpus.columns import PROMOTED, PSEUDO
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, DataError, shown
 from hf_hardneg.recipes.recipe import Recipe, recipe_of
@@ -49,11 +50,14 @@ class Pictured:
         scores (`Histogram`, *optional*): of the negatives' scores, with the middle half of the positives' shaded.
         examples (`tuple[LayerExample, ...]`): the first few negatives of each layer of hardness.
         inconsistent_rows (`int`, *optional*): rows whose positives many documents outscore, where that was counted.
+        marked, merged (`int`): documents that a judge found relevant, beside and among the positives.
     """
 
     scores: Histogram | None = None
     examples: tuple[LayerExample, ...] = ()
     inconsistent_rows: int | None = None
+    marked: int = 0
+    merged: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,8 @@ class Report:
             lines.append(f"  rows with a repeated negative {self.repeated_negatives:,}")
         if self.inconsistent_rows is not None:
             lines.append(f"  rows whose positives are probably noise {self.inconsistent_rows:,}")
+        if self.marked or self.merged:
+            lines.append(f"  found relevant by a judge {self.marked:,} marked, {self.merged:,} merged into positives")
         if self.search_recall is not None:
             lines.append(f"  recall of approximate search {self.search_recall:.4f}")
         if self.synthesis:
@@ -133,6 +139,16 @@ class Report:
         Rows that it left out are not among them.
         """
         return self.pictured.inconsistent_rows
+
+    @property
+    def marked(self) -> int:
+        """How many documents a judge found relevant that stand in the column `pseudo_positives`."""
+        return self.pictured.marked
+
+    @property
+    def merged(self) -> int:
+        """How many documents a judge found relevant that are among the positives, named in the column `promoted`."""
+        return self.pictured.merged
 
     @property
     def scores(self) -> Histogram | None:
@@ -226,8 +242,17 @@ def report(dataset: Dataset, *, temperature: AboveZero | None = None) -> Report:
     places = _first_places(parts)
     recipe = readable_recipe(dataset)
     examples = tuple(read_examples(dataset, places, PairColumns.of(None if recipe is None else recipe.columns)))
-    pictured = replace(figures.pictured, examples=examples)
+    marked, merged = (_documents(dataset, names[0]) for names in (PSEUDO, PROMOTED))
+    pictured = replace(figures.pictured, examples=examples, marked=marked, merged=merged)
     return replace(figures, false_negatives=false_negatives(dataset, recipe), pictured=pictured)
+
+
+def _documents(dataset: Dataset, name: str) -> int:
+    """Count the documents in a column of lists; 0 where there is none."""
+    if name not in dataset.column_names:
+        return 0
+    parts = dataset.with_format("arrow", columns=[name]).iter(BATCH)
+    return sum(len(combined(part.column(name)).flatten()) for part in parts)
 
 
 def check_mined(dataset: Dataset, what: str) -> None:
