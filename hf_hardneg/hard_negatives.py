@@ -51,7 +51,8 @@ class HardNegatives:
         strategy (`str` or `Strategy`, *optional*): a name, a chain such as `"margin+rank_zone"`, or parts; by default
             `"bm25"`, and over a document store its search.
         num_negatives (`int`, defaults to 4): at most so many for each query; fewer are counted, not filled up.
-        encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts;
+        encoder (`str`, `SentenceTransformer` or `Callable[[list[str]], array (n, d)]`, *optional*): for dense parts; of
+            images a model of images and texts, such as CLIP, or a callable that gets images of PIL;
             for `"splade"` and `Sparse()` a sparse encoder, see `Sparse`.
         cross_encoder (*optional*): the model of a denoiser, see `load_cross_encoder`; one that is given is always used:
             where the strategy has no `Denoised`, it is the last filter.

@@ -7,6 +7,7 @@ pixels stay where they are stored.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
@@ -54,6 +55,24 @@ class Picture(str):
     def opened(self) -> Image:
         """Decode the image; equal names give equal pixels, see `canonical`."""
         return canonical(decoded(self.stored))
+
+
+def picture_of(image: Image) -> Picture:
+    """Store an image of PIL as the bytes of a PNG."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    stored = {"bytes": file.getvalue(), "path": None}
+    return Picture(named(stored), stored)
+
+
+def probe_images() -> list[Picture]:
+    """Draw images that show another size, crop, mean or channel order: colours that run, upright and broad."""
+    require("PIL", extra="images", needed_by="a model of images")
+    from PIL.Image import fromarray
+
+    across, down = np.meshgrid(np.linspace(0, 255, 96), np.linspace(0, 255, 64))
+    colours = np.stack([across, down, 255 - across], axis=-1).astype(np.uint8)
+    return [picture_of(fromarray(colours)), picture_of(fromarray(np.ascontiguousarray(colours.transpose(1, 0, 2))))]
 
 
 def are_pictures(kind: pa.DataType) -> bool:

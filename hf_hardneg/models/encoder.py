@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, get_args,
 import numpy as np
 
 from hf_hardneg.arrays.vectors import checked_vectors
-from hf_hardneg.corpus.pictures import has_pictures, refuse_pictures
+from hf_hardneg.corpus.pictures import has_pictures, probe_images, refuse_pictures
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.identity import identify
 from hf_hardneg.models import model_files
 from hf_hardneg.models.each_kind import each_kind_apart
 from hf_hardneg.models.families import (
+    IMAGES,
     SPARSE_ENCODER,
     TEXT_ENCODERS_OF_PAIRS,
     UNKNOWN,
+    Family,
     check_family,
     family_of_folder,
     family_of_live,
@@ -37,8 +39,24 @@ from hf_hardneg.models.families import (
 from hf_hardneg.models.forward import check_device, device_here, in_order, load_model, passes
 from hf_hardneg.models.functions import TextFunction
 from hf_hardneg.models.live import check_same, same_modes, saved
-from hf_hardneg.models.model_files import ModelFiles, NotCovered, Precision, read_json, read_model_files, tell_prompts
-from hf_hardneg.models.modules import AHEAD, KINDS, OTHERWISE, Kind, SentenceTransformerEncoder, forget_modules
+from hf_hardneg.models.model_files import (
+    ModelFiles,
+    NotCovered,
+    Precision,
+    not_covered,
+    read_json,
+    read_model_files,
+    tell_prompts,
+)
+from hf_hardneg.models.modules import (
+    AHEAD,
+    KINDS,
+    OTHERWISE,
+    ImageEncoder,
+    Kind,
+    SentenceTransformerEncoder,
+    forget_modules,
+)
 from hf_hardneg.store import kinds
 
 if TYPE_CHECKING:
@@ -99,9 +117,12 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
 
 def _of_folder(name: str, device: str, precision: Precision) -> Encoder:
     folder = model_files.model_folder(name, otherwise="a SentenceTransformer, or a callable")
-    check_family(family_of_folder(folder), "encoder", repr(name))
+    family = family_of_folder(folder)
+    check_family(family, "encoder", repr(name))
     tell_prompts(read_json(folder / "config_sentence_transformers.json", default={}), repr(name))
     try:
+        if family is IMAGES:
+            raise not_covered(name, "a part for images")
         files = replace(read_model_files(str(folder)), precision=precision)
     except NotCovered:
         if importlib.util.find_spec("sentence_transformers") is None:
@@ -111,8 +132,13 @@ def _of_folder(name: str, device: str, precision: Precision) -> Encoder:
                 f"precision={precision!r} is for models of one Transformer, Pooling and Normalize; {name!r} has other "
                 "modules and is run by sentence-transformers. Leave precision= out."
             ) from None
-        return SentenceTransformerEncoder.of(folder, device=device)
+        return _run_by_modules(family).of(folder, device=device)
     return TransformersEncoder(files=files, digest=files.digest(), device=device)
+
+
+def _run_by_modules(family: Family) -> type[SentenceTransformerEncoder]:
+    """Return the class for a model that sentence-transformers runs."""
+    return ImageEncoder if family is IMAGES else SentenceTransformerEncoder
 
 
 def save_live(model: Any, cache: Path, *, check: bool = False) -> Path:
@@ -137,7 +163,7 @@ def open_saved(folder: Path, device: str) -> Encoder:
     try:
         files = replace(read_model_files(str(model)), precision=_precision(model, device))
     except NotCovered:
-        return SentenceTransformerEncoder.of(model, device=device, own_code=True)
+        return _run_by_modules(family_of_folder(model)).of(model, device=device, own_code=True)
     return TransformersEncoder(files=files, digest=files.digest(), device=device)
 
 
@@ -156,6 +182,12 @@ def _check_saved(model: Any, directory: Path) -> None:
             live = getattr(model, encode)(PROBES, show_progress_bar=False, convert_to_numpy=True)
         opened = encoder.encode(PROBES, kind=kind)
         check_same(model, live, opened, slot="encoder", results=f"vectors for a {kind}", instead=instead)
+        if isinstance(encoder, ImageEncoder):
+            images = probe_images()
+            with same_modes(model):
+                live = getattr(model, encode)([image.opened() for image in images], show_progress_bar=False)
+            opened = encoder.encode(images, kind=kind)
+            check_same(model, live, opened, slot="encoder", results="vectors for an image", instead=instead)
     unload_models()
 
 

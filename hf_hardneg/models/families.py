@@ -59,8 +59,12 @@ MULTI_VECTOR = Family(
     "weights_digest(model) of hf_hardneg.models.live.",
 )
 IMAGES = Family(
-    "a model of images and texts (CLIP)",
-    advice="Encode both sides with it yourself and pass columns={'vector': ..., 'query_vector': ...}.",
+    "a model of images and texts (CLIP)", ("encoder",), 'Pass it as encoder=, to mine images or texts with "dense".'
+)
+SEEING = Family(
+    "a model that writes texts about images",
+    advice="Give a model of one vector for images and texts, such as CLIP, SigLIP or a SentenceTransformer trained "
+    "from this one, or a callable over images of PIL.",
 )
 ADAPTER = Family(
     "an adapter (LoRA) without its base model",
@@ -133,8 +137,12 @@ class _Said:
             return SPARSE_ENCODER
         if names & set(MANY_VECTORS) or "pylate" in types or "colbert" in str(self.config.get("architectures")).lower():
             return MULTI_VECTOR
-        if "CLIPModel" in names or "vision_config" in self.config:
+        if "CLIPModel" in names or (names and "vision_config" in self.config):
             return IMAGES
+        if "vision_config" in self.config:
+            architectures = [str(name) for name in self.config.get("architectures") or ()]
+            compares = "text_config" in self.config and all(name.endswith("Model") for name in architectures)
+            return IMAGES if architectures and compares else SEEING
         if "LogitScore" in names:
             return CROSS_ENCODER
         return ENCODER if names - {"Transformer"} else self._by_architecture()

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from hf_hardneg.arrays.vectors import checked_vectors
+from hf_hardneg.corpus.pictures import has_pictures, refuse_pictures
 from hf_hardneg.errors import ModelError
 from hf_hardneg.identity import identify
+from hf_hardneg.models.each_kind import each_kind_apart
 from hf_hardneg.models.forward import device_here, loading
 from hf_hardneg.models.model_files import changed, has_code, module_digests, modules_within
 from hf_hardneg.runtime.optional import require
@@ -110,7 +112,7 @@ class ModulesEncoder:
             raise changed(self.folder)
         return loaded_modules(self.folder, modules, device, self.own_code, self.model_class)
 
-    def text_by_text(self, texts: Sequence[str], kind: Kind, **options: Any) -> list[Any]:
+    def text_by_text(self, texts: Sequence[Any], kind: Kind, **options: Any) -> list[Any]:
         """Encode texts, each alone and by one thread on a CPU, so that no vector depends on its neighbours.
 
         Returns:
@@ -137,12 +139,34 @@ class SentenceTransformerEncoder(ModulesEncoder):
 
     def encode(self, texts: Sequence[str], *, kind: Kind, prompt: str | None = None) -> np.ndarray:
         """Encode texts to vectors, (n, d) float32, by `encode_query` or `encode_document`, which may take a prompt."""
+        if has_pictures(texts):
+            raise refuse_pictures(f"The encoder {self.folder}")
         model = self.loaded(device_here(self.device, instead=AHEAD))
         if not texts:
             return np.zeros_like(self.encode([""], kind=kind)[:0])
         encode = getattr(model, KINDS[kind])
         vectors = encode(list(texts), prompt=prompt, show_progress_bar=False, convert_to_numpy=True)
         return checked_vectors(vectors, what="encoded texts")
+
+
+class ImageEncoder(SentenceTransformerEncoder):
+    """A model of images and texts, such as CLIP, with or without the files of sentence-transformers."""
+
+    takes_images: ClassVar[bool] = True
+
+    def encode(self, texts: Sequence[str], *, kind: Kind, prompt: str | None = None) -> np.ndarray:
+        """Encode texts, and images as each a `Picture`, to vectors, (n, d) float32.
+
+        On a CPU no vector depends on what else is encoded, to the last bit.
+        """
+        if not texts:
+            return np.zeros_like(self.encode([""], kind=kind)[:0])
+        options = {"prompt": prompt, "convert_to_numpy": True}
+
+        def encode(contents: Sequence[Any]) -> np.ndarray:
+            return np.concatenate(self.text_by_text(contents, kind, **options))
+
+        return checked_vectors(each_kind_apart(texts, encode), what="encoded texts and images")
 
 
 @functools.lru_cache(maxsize=2)

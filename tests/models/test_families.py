@@ -73,7 +73,6 @@ def models(tmp_path_factory):
         ("ColBERT", "artifact.metadata", {}),
         ("PyLate", "config_sentence_transformers.json", {"model_type": "ColBERT"}),
         ("MaxSim", "config_sentence_transformers.json", {"similarity_fn_name": "MaxSim"}),
-        ("CLIP", "modules.json", [{"path": "", "type": "sentence_transformers.models.CLIPModel"}]),
         ("own code", "modules.json", [{"path": "", "type": "my_models.Transformer"}]),
     ):
         found[name] = root / name
@@ -100,7 +99,6 @@ NOT_ENCODERS = {
     "PyLate": "a late-interaction model",
     "MaxSim": "a late-interaction model",
     "adapter": "an adapter .LoRA. without its base model.*Merge it",
-    "CLIP": "a model of images and texts.*pass columns=.'vector'",
     "tokens": "a model for token classification",
     "BART": "an encoder-decoder, of which no vector of a text comes",
     "own code": "has code of its own .my_models.Transformer.*trust_remote_code=True",
