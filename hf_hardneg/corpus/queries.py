@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from multiprocessing import parent_process
@@ -23,6 +24,7 @@ from hf_hardneg.corpus.positives import CorpusKeys, KnownPositives, Listing, Pos
 from hf_hardneg.errors import ColumnError, warn
 from hf_hardneg.text.analysis import Analyzer
 from hf_hardneg.text.keys import Dedupe, text_keys
+from hf_hardneg.text.numbered_words import NumberedWords
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -310,8 +312,14 @@ def group_keys(keys: np.ndarray, ids: list[str] | None) -> list[np.ndarray]:
 
 def word_keys(texts: list[str]) -> np.ndarray:
     """Keys that are equal for texts of the same words in any order, without stop words where there are others; (n,)."""
-    analyze = Analyzer(stem=False)
-    return text_keys([" ".join(sorted(set(analyze(text)))) or text for text in texts], "exact")
+    bags = (" ".join(sorted(set(terms))) for terms in _unstemmed().terms(texts))
+    return text_keys([bag or text for bag, text in zip(bags, texts, strict=True)], "exact")
+
+
+@functools.cache
+def _unstemmed() -> NumberedWords:
+    """What finds words without stop words; kept, since it remembers words."""
+    return NumberedWords(Analyzer(stem=False))
 
 
 def known_positives_of(

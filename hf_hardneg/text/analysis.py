@@ -73,12 +73,25 @@ class Analyzer:
 
     def __call__(self, text: str) -> list[str]:
         """The terms of a text, in order, repeated as often as they occur."""
+        terms = _terms(self)
+        return [term for word in self.words(text) if (term := terms[word])]
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text, in order, lower-cased, stop words among them."""
         if not isinstance(text, str):
             raise ConfigError(f"Analyzer() reads texts and got a {type(text).__name__}; a string is allowed. Give one.")
         if self.language == "turkish":
             text = text.replace("I", "\u0131")
-        terms = _terms(self)
-        return [term for word in (lucene_words if self.lucene else words)(text) if (term := terms[word])]
+        return (lucene_words if self.lucene else words)(text)
+
+    def terms(self, words: Sequence[str]) -> list[str]:
+        """The term of each word that `words` gives, "" for a stop word."""
+        return list(map(_terms(self).__getitem__, words))
+
+    @property
+    def keeps_ascii(self) -> bool:
+        """Whether texts of ASCII are cut into words by the rules for any language."""
+        return not self.lucene and self.language != "turkish"
 
     @property
     def identity(self) -> str:

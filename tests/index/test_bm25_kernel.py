@@ -194,7 +194,7 @@ def test_vocabulary_finds_what_is_there(tmp_path_factory, terms, others):
     vocabulary = open_vocabulary(directory, terms=len(terms))
     asked = [*others, *terms]
     expected = [terms.index(term) if term in terms else -1 for term in asked]
-    assert vocabulary.ids(asked).tolist() == expected
+    assert vocabulary.numbers(asked).tolist() == expected
 
 
 def test_documents_that_share_only_a_term_without_weight_come_last(tmp_path):

@@ -18,19 +18,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.arrays.string_tables import StringTable
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.identity import identify
 from hf_hardneg.index.bm25 import building, kernel
 from hf_hardneg.index.bm25.consistency import inconsistency
 from hf_hardneg.index.bm25.kernel import Postings, Terms
 from hf_hardneg.index.bm25.searching import best_of, scores_of
-from hf_hardneg.index.bm25.vocabulary import Vocabulary, open_vocabulary
+from hf_hardneg.index.bm25.vocabulary import open_vocabulary
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.store import directories, kinds
 from hf_hardneg.store.mapped_memory import drop
 from hf_hardneg.store.named_files import take_over
-from hf_hardneg.text.analysis import tokenizer_digest
+from hf_hardneg.text.analysis import Analyzer, tokenizer_digest
+from hf_hardneg.text.numbered_words import NumberedWords
 
 LAYOUT = 4
 """Of the files on disk, and of the order in which a score is summed."""
@@ -85,7 +87,10 @@ class BM25Index:
     def terms(self, texts: list[str]) -> Terms:
         """Known terms of texts, as ids, in the order in which their weights are summed, whatever that of the words."""
         postings, vocabulary, _ = _opened(self.directory)
-        return kernel.ordered(_known(vocabulary, [self.config.tokenizer(text) for text in texts]), postings)
+        if type(self.config.tokenizer) is not Analyzer:
+            return kernel.ordered(_known(vocabulary, [self.config.tokenizer(text) for text in texts]), postings)
+        flat, pointers = _numbered_words(self.directory, self.config.tokenizer).numbers(texts)
+        return kernel.ordered(Terms(flat, np.ones(len(flat), np.float32), pointers), postings)
 
     def search(self, texts: list[str], k: np.ndarray) -> Hits:
         """The best documents of each query that share at least one term with it.
@@ -117,8 +122,8 @@ class BM25Index:
         return scores
 
 
-def _known(vocabulary: Vocabulary, texts: list[Sequence[str]]) -> Terms:
-    ids = vocabulary.ids(list(chain.from_iterable(texts)))
+def _known(vocabulary: StringTable, texts: list[Sequence[str]]) -> Terms:
+    ids = vocabulary.numbers(list(chain.from_iterable(texts)))
     ends = np.cumsum([0, *map(len, texts)])
     known = ids >= 0
     flat = ids[known]
@@ -133,7 +138,7 @@ class Opened(NamedTuple):
     """The memory-mapped parts of an index, and the mean number of terms of a document."""
 
     postings: Postings
-    vocabulary: Vocabulary
+    vocabulary: StringTable
     mean_length: float
 
 
@@ -149,6 +154,12 @@ def _opened(directory: Path) -> Opened:
     for array in (postings.rows, postings.weights, postings.bits, postings.before):
         drop(array)
     return Opened(postings, vocabulary, mean_length)
+
+
+@functools.lru_cache(maxsize=4)
+def _numbered_words(directory: Path, analyzer: Analyzer) -> NumberedWords:
+    """The terms of texts by the vocabulary of an index; kept, since it remembers words."""
+    return NumberedWords(analyzer, _opened(directory).vocabulary.numbers)
 
 
 def _statistics(directory: Path) -> tuple[int, float]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
+from hf_hardneg.arrays.string_tables import StringTable
 from hf_hardneg.corpus.documents import Corpus
 from hf_hardneg.index.bm25 import building
 from hf_hardneg.index.bm25.bm25_index import bm25_parameters
@@ -20,7 +21,7 @@ from hf_hardneg.index.bm25.consistency import inconsistency
 from hf_hardneg.index.bm25.kernel import Postings, Terms
 from hf_hardneg.index.bm25.partitioning import FIRST, HAVING, HIGHEST, SCHEMA, prefix_of, write_parts
 from hf_hardneg.index.bm25.searching import best_of, scores_of
-from hf_hardneg.index.bm25.vocabulary import Vocabulary, open_vocabulary
+from hf_hardneg.index.bm25.vocabulary import open_vocabulary
 from hf_hardneg.index.bm25.weights import BM25Config
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.index.running_best import RunningBest
@@ -72,7 +73,7 @@ class OpenedPart(NamedTuple):
     """The memory-mapped files of a part: postings, vocabulary, and what is known of its terms over all parts."""
 
     postings: Postings
-    vocabulary: Vocabulary
+    vocabulary: StringTable
     joint: dict[str, np.ndarray]
 
 
@@ -144,7 +145,7 @@ class PartitionedBM25:
         bounds, strings, ids = _told(self.directory).bounds, pa.array(list(words), pa.large_string()), []
         for part in range(len(bounds) - 1):
             opened = _opened(self.directory, part)
-            ids.append(np.full(len(words), -1) if opened is None else opened.vocabulary.ids(strings))
+            ids.append(np.full(len(words), -1) if opened is None else opened.vocabulary.numbers(strings))
             if opened is not None:
                 new = np.flatnonzero((having == 0) & (ids[-1] >= 0))
                 for values, name in ((having, HAVING), (first, FIRST), (highest, HIGHEST)):
