@@ -152,6 +152,7 @@ def test_sample_is_ascending_and_total():
     assert len(sample_without_replacement(np.array([-np.inf, -np.inf]), uniforms[:2], 1)) == 1
 
 
+@pytest.mark.slow
 def test_frequencies_follow_the_softmax():
     scores = np.array([0.9, 0.84, 0.78, 0.72, 0.45])
     draws = [

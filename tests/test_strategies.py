@@ -22,11 +22,13 @@ def test_every_name_is_of_one_table():
     assert not set(ALIASES) & (set(STRATEGIES) | set(TRAINING_TIME)) and not set(STRATEGIES) & set(TRAINING_TIME)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OFFLINE)
 def test_an_alias_is_its_strategy(name):
     assert resolve(name, safeguards=False) == STRATEGIES[ALIASES[name]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINING)
 def test_training_names_refuse_and_name_what_comes_nearest(name):
     _, corpus = world(0)
@@ -58,6 +60,7 @@ def rows():
     return world(5, documents=150, queries=110)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_name_mines_as_it_is(name, rows):
     pairs, corpus = rows

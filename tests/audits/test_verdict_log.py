@@ -71,6 +71,7 @@ for number in range(10_000):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [1, 7, 40])
 def test_nothing_that_was_told_to_be_kept_is_lost_when_the_process_is_killed(wanted, tmp_path):
     path = tmp_path / "verdicts.jsonl"

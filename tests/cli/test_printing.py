@@ -32,6 +32,7 @@ def mined(tmp_path, capsys):
     return str(tmp_path / "mined")
 
 
+@pytest.mark.slow
 def test_results_as_json(mined, tmp_path, capsys):
     files, where = saved(tmp_path), f"--cache-dir={tmp_path}/indexes"
     said = of_json(capsys, "mine", *files, where, "--strategy=bm25", f"--out={tmp_path}/again")

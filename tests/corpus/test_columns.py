@@ -74,6 +74,7 @@ def check(rows, expected):
         assert np.allclose(np.concatenate(columns[name]), np.concatenate(expected[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("format", [None, "torch", "numpy", "arrow"])
 @pytest.mark.parametrize("batched", [True, False])
@@ -112,6 +113,7 @@ def test_what_a_frame_cannot_be_written_back_from_is_said():
         pairs_with("image").with_format("pandas").map(miner(), batched=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", [None, "torch", "numpy", "arrow", "pandas"])
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize("name", ["json", "grid", "answers", "nested", "candidates"])
@@ -133,6 +135,7 @@ def test_a_stream_of_images(expected):
     assert [np.asarray(row["image"]).max() for row in mined] == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_transforms_and_loaders(name, expected):
     rows = pairs_with(name).with_transform(miner())

@@ -72,6 +72,7 @@ def rows(request, tmp_path_factory):
         return load_table(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VALUES)
 def test_ids_are_right_or_refused_whatever_their_column_and_file(kind, rows, tmp_path):
     pairs = rows.select_columns([f"{kind}|positive_ids", "query"]).rename_column(f"{kind}|positive_ids", "positive_ids")

@@ -31,6 +31,7 @@ def mined_of(pairs, corpus, **options):
     return mine(pairs, corpus, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dedupe", ["normalized", "exact", "off"])
 @pytest.mark.parametrize("by_id", [False, True])
 @pytest.mark.parametrize("seed", range(4))

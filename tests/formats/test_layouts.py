@@ -171,6 +171,7 @@ def mined_rows(sizes):
 sizes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(sizes)
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -228,6 +229,7 @@ TIMES = [f"2021-01-01T00:00:{second:02}" for second in range(60)]
 LONG = [f"{number} " + "x y " * (400_000 if number == 5 else 1) for number in range(24)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", [ODD, TIMES, LONG], ids=["odd", "times", "long"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_odd_texts_and_ids_through_files(layout, texts, tmp_path):

@@ -68,6 +68,7 @@ CORPORA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", CORPORA)
 def test_a_corpus_in_every_form(form):
     assert negatives(mine(ROWS, CORPORA[form], safeguards=False)) == EXPECTED
@@ -89,6 +90,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", PAIRS)
 def test_pairs_in_every_form(form):
     mined = mine(PAIRS[form], TEXTS, safeguards=False)

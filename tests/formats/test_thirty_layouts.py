@@ -536,12 +536,14 @@ def _are_texts(value):
     return any(" " in text for text in ([value] if isinstance(value, str) else value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_python(name, tmp_path):
     pairs, documents = LAYOUTS[name](tmp_path)
     check(mine(pairs, documents, "bm25", num_negatives=3, safeguards=False), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_command(name, tmp_path, capsys):
     pairs, documents = LAYOUTS[name](tmp_path)

@@ -33,6 +33,7 @@ def test_a_config_and_a_split(hub, name):
         mine(f"{name}:pairs:train", f"{name}:documents")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("judged", ["default", "qrels", "apart"])
 def test_documents_queries_and_judgements(hub, name, judged):
     CORPUS.push_to_hub(name, "corpus", split="corpus", token=ADA)

@@ -29,6 +29,7 @@ def seen(tmp_path_factory):
     return dict(zip(edits, looked_at(folders), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", CHANGES)
 def test_what_changes_the_output_changes_the_identity(seen, edit):
     (digest, output), (edited_digest, edited_output) = seen["as it is"], seen[edit]

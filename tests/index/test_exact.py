@@ -104,6 +104,7 @@ def small(monkeypatch):
         monkeypatch.setattr(exact, name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", [1, 2, 17, 300])
 def test_nearest_is_the_scan(family, width, integers, small):
@@ -229,6 +230,7 @@ def test_codes_come_back_from_disk(tmp_path, small):
     assert again.doc.tolist() == scan(queries, documents, k)[0].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", ["dot", "l2"])
 @pytest.mark.parametrize("sizes", [[1], [7], [3, 1, 5], [0, 4, 0]])
 def test_faiss_reads_the_vectors_that_were_written(tmp_path, sizes, similarity):

@@ -90,6 +90,7 @@ def test_every_form_is_one():
     assert sparse_rows(['{"a": 2, "b": 0}'], what="JSON").weights.tolist() == [2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "text"),
     [

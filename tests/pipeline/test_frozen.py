@@ -9,6 +9,7 @@ from tests.worlds import SMALL
 FROZEN = json.loads(Path(__file__).with_name("frozen.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", WORLDS)
 @pytest.mark.parametrize("strategy", SMALL)
 def test_rows_are_those_that_were_mined_before(size, strategy, tmp_path):

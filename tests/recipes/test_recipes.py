@@ -38,6 +38,7 @@ def mined():
     return mine(*world(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_strategy_can_be_rebuilt_from_its_recipe(name):
     pairs, corpus = world(2)
@@ -145,6 +146,7 @@ VIEWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_it_stays_with_the_rows(mined, view, tmp_path):
     assert recipe_of(VIEWS[view](mined, str(tmp_path / "saved"))) == recipe_of(mined)
@@ -288,6 +290,7 @@ CRAFTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(CRAFTED)))
 def test_what_somebody_made_up_is_a_clear_error(mined, number):
     with pytest.raises(ConfigError):
@@ -313,6 +316,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", BROKEN)
 def test_what_is_no_recipe_is_refused(mined, broken):
     change = BROKEN[broken]
@@ -393,6 +397,7 @@ def nested(levels):
     return [nested(levels - 1)] if levels else 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['{"format": NaN}', '{"format": 1e999}', "[" * 100_000, "9" * 5000, None, b"\xff"])
 def test_json_of_others_is_plain_and_finite(text):
     with pytest.raises(DataError, match="no recipe that can be read"):

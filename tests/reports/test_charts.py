@@ -75,6 +75,7 @@ def test_many_bins_have_few_labels_and_none_is_drawn_where_nothing_was_counted()
 HOSTILE = ["</svg><script>alert(1)</script>", "a & b < c", '"><image href="x"/>', "nul\x00bell\x07", "\ud800", "]]>"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_becomes_markup(text):
     plain = drawn([0, 1], [1], marked=Marked(0, 1, "x"))

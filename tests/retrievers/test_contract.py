@@ -143,6 +143,7 @@ def served(name, toy, cache):
     return {"strategy": strategy, "cache_dir": cache}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("toy", TOYS)
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_it_runs_under_what_it_can_serve_and_is_refused_by_name_before_work(name, toy, rows, tmp_path):

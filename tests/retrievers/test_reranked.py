@@ -76,6 +76,7 @@ def test_what_cannot_be_reranked_is_refused():
     assert len(mine(PAIRS, CORPUS, Strategy([union]))) == len(PAIRS)
 
 
+@pytest.mark.slow
 def test_a_live_model_does_not_travel_and_is_named_in_the_recipe(tmp_path):
     from sentence_transformers import CrossEncoder
 

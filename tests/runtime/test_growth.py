@@ -48,6 +48,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", READERS)
 def test_reading_takes_time_as_the_text_is_long(what):
     read, unit = READERS[what]

@@ -66,6 +66,7 @@ def test_too_similar_counts_what_lies_above_the_quantile_of_similarity_to_the_ne
         assert after["mining"]["too_similar"] == sum(gone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_disagreement_compares_with_bm25_for_vectors_and_with_vectors_for_bm25(seed):
     pairs, corpus = world(seed)
@@ -257,6 +258,7 @@ def test_similarities_are_the_same_in_blocks_of_any_size(retriever, monkeypatch,
     assert mine(pairs, corpus, strategy, **needed(strategy), cache_dir=str(tmp_path / "blocks"))[:] == whole[:]
 
 
+@pytest.mark.slow
 def test_many_positives_of_one_query_are_held_in_parts():
     """Pairs of all rows at once would take gigabytes here."""
     vectors = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)

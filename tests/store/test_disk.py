@@ -224,6 +224,7 @@ RENAMES = {
 rows that are written again with the types of later ones, in a directory that is published when it is whole."""
 
 
+@pytest.mark.slow
 def test_only_one_function_writes_and_renames():
     """Others rename nothing but directories that are whole."""
     package, counted = Path(hf_hardneg.__file__).parent, Counter()

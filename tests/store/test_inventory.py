@@ -144,6 +144,7 @@ def _prune(root, going):
         prune(root, everything=True)
 
 
+@pytest.mark.slow
 def test_pruning_all_the_time_takes_nothing_from_who_mines(tmp_path):
     pairs, corpus = world(3)
     expected = filled(tmp_path / "quiet")[:]

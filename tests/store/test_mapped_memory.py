@@ -65,6 +65,7 @@ def test_what_only_memory_holds_stays(tmp_path):
     assert copied.to_numpy().sum() == 1 << 18
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_shortage", ["keep_fewer", "drop_row"])
 def test_mining_gives_back_what_it_read(tmp_path, on_shortage):
     rows, _ = written(tmp_path / "rows")

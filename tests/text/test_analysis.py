@@ -22,11 +22,13 @@ GERMAN = """Der schnelle Fuchs springt über den faulen Hund und läuft dann dur
 Stadt spielen gern auf der Straße, wenn das Wetter schön ist."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LUCENE, ids=lambda case: ascii(case["text"][:20]))
 def test_tokens_are_those_of_lucene(case):
     assert Analyzer(lucene=True)(case["text"]) == case["tokens"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "terms"),
     [
@@ -150,6 +152,7 @@ def test_texts_in_another_language_are_said(tmp_path):
         built(english, tmp_path, Analyzer(language="finnish"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("texts", "tokenizer"),
     [

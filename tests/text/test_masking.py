@@ -18,6 +18,7 @@ TOKENS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", TOKENS)
 def test_tokens_are_masked_wherever_they_stand(token):
     assert masked(f"key={token}") == "key=[masked]"
@@ -47,11 +48,13 @@ PLAIN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", PLAIN)
 def test_other_texts_stay(text):
     assert scrubbed(text) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "left"),
     [

@@ -56,6 +56,7 @@ def slow(queries, pairs, corpus, topk):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topk", [1, 3, 10, 1000])
 @pytest.mark.parametrize("seed", range(3))
 def test_it_equals_a_loop_over_all_documents(seed, topk):

@@ -17,6 +17,7 @@ from hf_hardneg.retrievers.stores.drivers import document_store
 from hf_hardneg.retrievers.stores.store_opening import opened_store
 from tests.worlds import encode, world
 
+pytestmark = pytest.mark.slow
 COUNT = 60
 PAIRS, CORPUS = world(7, documents=COUNT)
 TEXTS = CORPUS["text"][:]

@@ -12,6 +12,7 @@ from hf_hardneg.retrievers.stores.store_opening import _hits, _least, opened_sto
 from tests.retrievers.stores.contract import LancePlace, OpenSearchPlace
 from tests.worlds import encode, world
 
+pytestmark = pytest.mark.slow
 PAIRS, CORPUS = world(7, documents=80)
 TEXTS = CORPUS["text"][:]
 

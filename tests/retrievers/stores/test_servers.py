@@ -14,6 +14,7 @@ from hf_hardneg.errors import ConfigError, DocumentStoreError
 from hf_hardneg.retrievers.stores.drivers import document_store
 from tests.retrievers.stores.servers import ALONE, SERVERS, SLOW, exact, free_port, shared, slowed
 
+pytestmark = pytest.mark.slow
 COUNT, WIDTH, QUERIES = 400, 12, 30
 
 

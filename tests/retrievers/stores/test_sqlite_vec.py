@@ -127,6 +127,7 @@ def job(tmp_path_factory):
     return address, corpus, pairs, [names[row] for row in np.argsort(-(ASKED @ VECTORS.T)[0])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 8])
 def test_of_documents_that_queries_find_rows_are_as_of_all(depth, job):
     address, corpus, pairs, nearest = job
