@@ -8,8 +8,8 @@
 - Hand it to a trainer: `to_format`, `from_format`, `save_format`; negatives that keep up: `hf_hardneg.training`.
 - Publish it: `hf_hardneg.hub`. How it was made: `recipe_of`, `Recipe`.
 - Parts of a `Strategy`:
-    - retrievers: `BM25` (`BM25Config`, `Analyzer`), `Dense`, `Sparse`, `Hybrid`, `Random`, `Reranked` by a
-      cross-encoder; indexes of corpora: `attach_bm25`, `attach_dense`
+    - retrievers: `BM25` (`BM25Config`, `Analyzer`), `Dense`, `Sparse`, `LateInteraction`, `Hybrid`, `Random`,
+      `Reranked` by a cross-encoder; indexes of corpora: `attach_bm25`, `attach_dense`
     - filters by rank and score: `RankWindow`, `AbsoluteMargin`, `RelativeMargin`, `ScoreBounds`, `SemiHard`
     - filters of likely positives: `NearQuery`, `TooSimilar`, `Disagreement`, `NearDuplicate`, `ContainsAnswer`,
       `SameParent`, `Denoised` (`hf_hardneg.models.load_cross_encoder`, `hf_hardneg.training.train_denoiser`)

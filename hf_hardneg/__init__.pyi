@@ -33,6 +33,7 @@ from hf_hardneg.reports.sweeps import sweep as sweep
 from hf_hardneg.retrievers import BM25 as BM25
 from hf_hardneg.retrievers import Dense as Dense
 from hf_hardneg.retrievers import Hybrid as Hybrid
+from hf_hardneg.retrievers import LateInteraction as LateInteraction
 from hf_hardneg.retrievers import Random as Random
 from hf_hardneg.retrievers import Reranked as Reranked
 from hf_hardneg.retrievers import Retriever as Retriever

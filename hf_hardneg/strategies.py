@@ -22,7 +22,7 @@ from hf_hardneg.filters import (
     SemiHard,
     TooSimilar,
 )
-from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Retriever, Sparse, check_retrievers
+from hf_hardneg.retrievers import BM25, Dense, Hybrid, LateInteraction, Random, Retriever, Sparse, check_retrievers
 from hf_hardneg.retrievers.base import NAMING, TAKEN, Takes
 from hf_hardneg.runtime.arguments import AtLeastOne, check_parts, checked
 from hf_hardneg.samplers import (
@@ -248,6 +248,12 @@ NAMED: dict[str, NamedStrategy] = {
         "SPLADE, [2109.10086](https://arxiv.org/abs/2109.10086)",
         needs="sparse encoder or vectors",
     ),
+    "colbert": NamedStrategy(
+        Strategy([LateInteraction()]),
+        "the best by late interaction of token vectors, of 100",
+        "ColBERT, [2004.12832](https://arxiv.org/abs/2004.12832)",
+        needs="late-interaction model or vectors",
+    ),
     "margin": NamedStrategy(
         Strategy([Dense()], [RankWindow(10, 200), AbsoluteMargin(0.05)]),
         "the nearest of ranks 10 to 200 without `s + 0.05 > s+`",
@@ -331,6 +337,7 @@ _OTHER_NAMES = {
     "bm25": "static_bm25 lexical sparse_static",
     "dense": "topk naive_topk",
     "splade": "sparse learned_sparse",
+    "colbert": "late_interaction maxsim multi_vector",
     "denoised": "ce_denoise rocketqa",
     "positive_aware": "nv_retriever topk_percpos contrastors",
     "absolute_margin": "topk_marginpos",
@@ -439,7 +446,7 @@ def safeguards_of(retriever: Retriever) -> tuple[Filter, ...]:
     if retriever.score_kind == "none":
         return ()
     similar = (TooSimilar(),) if retriever.can_score else ()
-    learned = retriever.has_vectors or retriever.score_kind == "sparse"
+    learned = retriever.has_vectors or retriever.score_kind in ("sparse", "maxsim")
     return (NearQuery(), *similar, *((Disagreement(),) if learned else ()))
 
 

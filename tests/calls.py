@@ -221,7 +221,7 @@ def part(name):
 SCORES = Candidates.of([[0.9, 0.6, 0.5], [0.8]], positive=[0.7, 0.7])
 PARTS = ("AbsoluteMargin", "Analyzer", "ContainsAnswer", "BM25", "BM25Config", "Denoised", "Dense")
 PARTS += ("Disagreement", "DistanceWeighted", "Hybrid", "Importance", "NearDuplicate", "NearQuery", "Random")
-PARTS += ("ConsistentPositive", "Mixture", "Reranked", "Sparse")
+PARTS += ("ConsistentPositive", "LateInteraction", "Mixture", "Reranked", "Sparse")
 PARTS += (
     "SameParent",
     "RankWindow",

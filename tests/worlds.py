@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from hf_hardneg import RankWindow, RankZone, RelativeMargin, SemiHard, Strategy
 from hf_hardneg.filters import AbsoluteMargin, Denoised, Disagreement, NearDuplicate
-from hf_hardneg.retrievers import BM25, Dense, Hybrid, Random, Sparse
+from hf_hardneg.retrievers import BM25, Dense, Hybrid, LateInteraction, Random, Sparse
 from hf_hardneg.samplers import (
     DistanceWeighted,
     Importance,
@@ -49,6 +49,18 @@ def weigh(texts):
 weigh.digest = "weighted words"
 
 
+def split(texts):
+    """A vector for each word of each text, of unit length."""
+    return [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in map(_of_words, texts)]
+
+
+def _of_words(text):
+    return encode(re.findall(r"\w+", text.lower()) or ["nothing"])
+
+
+split.digest = "words"
+
+
 def shared_words(queries, documents):
     """Logits that grow with the words a query and a document share."""
     words = ([set(text.lower().split()) for text in texts] for texts in (queries, documents))
@@ -58,10 +70,14 @@ def shared_words(queries, documents):
 
 shared_words.kind, shared_words.digest = "ce_logit", "shared words"
 
+ENCODERS = {"dense": encode, "sparse": weigh, "tokens": split}
+"""By which vectors a strategy takes."""
+
 SMALL = {
     "bm25": Strategy([BM25(20)]),
     "dense": STRATEGIES["dense"],
     "splade": Strategy([Sparse(20)]),
+    "colbert": Strategy([LateInteraction(20)]),
     "margin": Strategy([Dense()], [RankWindow(1, 20), AbsoluteMargin(0.02)]),
     "positive_aware": Strategy([Dense()], [RelativeMargin(0.02)]),
     "semi_hard": Strategy([Dense(20)], [SemiHard(0.5)]),
@@ -83,6 +99,7 @@ SMALL = {
     "safe dense": resolve("dense"),
     "safe hybrid": resolve("hybrid"),
     "safe splade": resolve("splade"),
+    "safe colbert": resolve("colbert"),
     "bm25 and sparse vectors": Strategy([BM25(20), Sparse(20)]),
     "bm25 where sparse vectors disagree": Strategy([BM25(20)], [Disagreement(0.8, 10, view=Sparse())], Uniform()),
     "bm25 where vectors disagree": Strategy([BM25(20)], [Disagreement(0.8, 10), NearDuplicate(0.5)], Uniform()),
@@ -118,5 +135,5 @@ def world(seed, documents=60, queries=12):
 def needed(strategy, **options):
     """Options with the encoder, where a strategy looks at one."""
     resolved = resolve(strategy)
-    encoder = {"sparse": weigh, "dense": encode}[resolved.takes]
+    encoder = ENCODERS[resolved.takes]
     return {"encoder": encoder, **options} if resolved.uses_vectors else options

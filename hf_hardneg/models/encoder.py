@@ -27,6 +27,7 @@ from hf_hardneg.models import model_files
 from hf_hardneg.models.each_kind import each_kind_apart
 from hf_hardneg.models.families import (
     IMAGES,
+    MULTI_VECTOR,
     SPARSE_ENCODER,
     TEXT_ENCODERS_OF_PAIRS,
     UNKNOWN,
@@ -98,8 +99,9 @@ def load_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto", precisi
     """
     if isinstance(encoder, Encoder):
         return encoder
-    if hasattr(encoder, "encode_sparse"):
-        refuse(SPARSE_ENCODER, "encoder", f"a {type(encoder).__name__}", live=True)
+    for family, method in ((SPARSE_ENCODER, "encode_sparse"), (MULTI_VECTOR, "encode_each_token")):
+        if hasattr(encoder, method):
+            refuse(family, "encoder", f"a {type(encoder).__name__}", live=True)
     check_device(device)
     if isinstance(encoder, (str, os.PathLike)):
         with model_files.described(os.fspath(encoder)):

@@ -15,8 +15,9 @@ from typing import Any, Literal, NoReturn
 from hf_hardneg.errors import ConfigError, ModelError, warn
 from hf_hardneg.models.model_files import WEIGHTS, described, modules_of, read_json
 
-Slot = Literal["encoder", "sparse", "cross_encoder", "model"]
-"""The arguments that take a model: `sparse` is `encoder=` for sparse vectors, `model` that of `LocalGenerator`."""
+Slot = Literal["encoder", "sparse", "tokens", "cross_encoder", "model"]
+"""The arguments that take a model: `sparse` is `encoder=` for sparse vectors, `tokens` for token vectors, `model` that
+of `LocalGenerator`."""
 
 FOLDS, LATE_INTERACTION = "folds.json", "late_interaction.json"
 TEXT_ENCODERS_OF_PAIRS = ("t5", "mt5", "umt5")
@@ -54,9 +55,8 @@ SPARSE_ENCODER = Family(
 )
 MULTI_VECTOR = Family(
     "a late-interaction model (ColBERT), which has a vector for each token",
-    advice="Retrieval compares one vector of each text. Give a model of one vector, or a callable list[str] -> (n, d) "
-    "that takes the mean of each text's vectors and has a `digest` that changes with the weights, "
-    "weights_digest(model) of hf_hardneg.models.live.",
+    ("tokens",),
+    'Mine with "colbert", or take it as a part: LateInteraction(encoder=...).',
 )
 IMAGES = Family(
     "a model of images and texts (CLIP)", ("encoder",), 'Pass it as encoder=, to mine images or texts with "dense".'
@@ -109,12 +109,15 @@ MARKS = (
 TAKES = {
     "encoder": "a model of one vector for each text",
     "sparse": "a sparse encoder, such as SPLADE,",
+    "tokens": "a late-interaction model, such as ColBERT,",
     "cross_encoder": "a trained cross-encoder",
     "model": "a causal language model",
 }
 INSTEAD = {
     "encoder": "",
     "sparse": 'Mine with "dense", or give a SparseEncoder, a masked language model trained as one, or a callable.',
+    "tokens": 'Mine with "dense", or give a MultiVectorEncoder (MultiVectorEncoder(path) makes an untrained one), or a '
+    "callable.",
     "cross_encoder": "It has no trained head to score pairs; train one from it with `hf-hardneg train-denoiser`.",
     "model": "Give a text-generation model of transformers, or serve the model and use EndpointGenerator.",
 }
@@ -254,8 +257,11 @@ def check_family(family: Family, slot: Slot, what: str, *, live: bool = False) -
 
 def refuse(family: Family, slot: Slot, what: str, *, live: bool = False) -> NoReturn:
     """Raise the error of `check_family`."""
-    elsewhere = slot == "model" or (slot in ("cross_encoder", "sparse") and "encoder" in family.slots)
-    argument, advice = "encoder" if slot == "sparse" else slot, INSTEAD[slot] if elsewhere else family.advice
+    elsewhere = slot == "model" or (slot in ("cross_encoder", "sparse", "tokens") and "encoder" in family.slots)
+    argument, advice = (
+        "encoder" if slot in ("sparse", "tokens") else slot,
+        INSTEAD[slot] if elsewhere else family.advice,
+    )
     raise (ConfigError if live else ModelError)(
         f"{argument}= got {what}, {family.name}; {TAKES[slot]} is allowed. {advice}"
     )

@@ -31,6 +31,8 @@ KINDS: dict[Kind, str] = {"query": "encode_query", "document": "encode_document"
 AHEAD = "encode the queries first and pass columns={'query_vector': ...}"
 OTHERWISE = "a complete model folder, a Hub id, a SentenceTransformer, or a callable list[str] -> (n, d)"
 OURS = "sentence_transformers."
+REPLACED = ("pylate.models.Dense.Dense",)
+"""Modules in whose place sentence-transformers takes its own."""
 AT_ONCE = 16
 """Texts that a thread encodes before another part is begun."""
 
@@ -46,7 +48,7 @@ def modules_digest(folder: str, *, own_code: bool = False) -> str:
         ModelError: it has modules of its own, and they are not wanted.
     """
     types = [str(module["type"]) for module in modules_within(Path(folder))]
-    others = [name for name in types if not name.startswith(OURS)]
+    others = [name for name in types if not name.startswith(OURS) and name not in REPLACED]
     if (others or has_code(Path(folder))) and not own_code:
         raise ModelError(
             f"The model {folder!r} has code of its own ({', '.join(others) or 'auto_map'}), which is not run unasked. "

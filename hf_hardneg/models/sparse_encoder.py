@@ -73,7 +73,7 @@ def load_sparse_encoder(encoder: Any, *, cache_dir: Path, device: str = "auto") 
     """
     if isinstance(encoder, SparseTextEncoder):
         return encoder
-    if isinstance(encoder, Encoder):
+    if isinstance(encoder, Encoder) or hasattr(encoder, "encode_each_token"):
         raise ConfigError(
             f"encoder= got a {type(encoder).__name__}, whose vectors are dense; a sparse encoder is allowed, {FORMS}. "
             'Mine with "dense", or give one of those.'

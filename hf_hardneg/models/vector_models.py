@@ -18,6 +18,14 @@ from hf_hardneg.models.sparse_encoder import (
     unload_sparse,
 )
 from hf_hardneg.models.sparse_vectors import CorpusSparseVectors
+from hf_hardneg.models.token_encoder import (
+    TokenEncoder,
+    load_token_encoder,
+    open_saved_tokens,
+    save_live_tokens,
+    unload_tokens,
+)
+from hf_hardneg.models.token_vectors import CorpusTokenVectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +73,16 @@ VECTOR_MODELS = {
         open_saved=open_saved_sparse,
         unload=unload_sparse,
         of_corpus=CorpusSparseVectors,
+    ),
+    "tokens": VectorModel(
+        slot="tokens",
+        protocol=TokenEncoder,
+        method="encode_each_token",
+        load=load_token_encoder,
+        save=save_live_tokens,
+        open_saved=open_saved_tokens,
+        unload=unload_tokens,
+        of_corpus=CorpusTokenVectors,
     ),
 }
 """By what a retriever says that it `takes`."""

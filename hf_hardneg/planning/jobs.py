@@ -33,7 +33,18 @@ from hf_hardneg.planning.probes import (
     search_rate,
     spread,
 )
-from hf_hardneg.retrievers import BM25, Dense, Hybrid, Retriever, Searcher, Sources, Sparse, bound, dense_part
+from hf_hardneg.retrievers import (
+    BM25,
+    Dense,
+    Hybrid,
+    LateInteraction,
+    Retriever,
+    Searcher,
+    Sources,
+    Sparse,
+    bound,
+    dense_part,
+)
 from hf_hardneg.retrievers.attach import load
 from hf_hardneg.retrievers.base import Takes
 from hf_hardneg.retrievers.stores.drivers import document_store_of
@@ -61,11 +72,12 @@ CEILING = {
     "bm25": 5e-9,  # a document and a query
     "dense": 1e-7,
     "sparse": 5e-8,
+    "late_interaction": 2e-5,
     "random": 0.0,
     "asked": 0.05,  # a query that a document store answers
 }
 """Seconds that a unit of work hardly exceeds; they only tell which jobs are too short to be worth measuring."""
-TAKING: dict[Takes, type[Retriever]] = {"dense": Dense, "sparse": Sparse}
+TAKING: dict[Takes, type[Retriever]] = {"dense": Dense, "sparse": Sparse, "tokens": LateInteraction}
 """The retriever that takes each kind of vectors."""
 
 

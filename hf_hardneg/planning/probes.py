@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.arrays.sparse_rows import SparseRows
+from hf_hardneg.arrays.token_rows import TokenRows
 from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.documents import Corpus, open_corpus
 from hf_hardneg.corpus.ids import as_text, is_listed, named_columns
@@ -194,9 +195,26 @@ class SparseStand:
         return self.rows[np.random.default_rng(len(texts)).integers(len(self.rows), size=len(texts))]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokenStand:
+    """A late-interaction model for samples only: instant vectors, drawn from those that the model gave.
+
+    Args:
+        rows (`TokenRows`): of some texts.
+    """
+
+    rows: TokenRows
+    digest: str = "stands in for a late-interaction model in a sample"
+
+    def encode_each_token(self, texts: Sequence[str], *, kind: Kind) -> TokenRows:
+        """Draw vectors of texts at random."""
+        return self.rows[np.random.default_rng(len(texts)).integers(len(self.rows), size=len(texts))]
+
+
 STANDS: dict[str, Callable[[Any], Any]] = {
     "dense": lambda vectors: Stand(width=vectors.shape[1]),
     "sparse": lambda rows: SparseStand(rows=rows),
+    "tokens": lambda rows: TokenStand(rows=rows),
 }
 """What stands in for a model in samples, made of some of its vectors, by which vectors these are."""
 

@@ -14,7 +14,6 @@ from hf_hardneg.hard_negatives import HardNegatives
 from hf_hardneg.models.model_names import model_name, unwrapped
 from hf_hardneg.recipes.serialization import plain
 from hf_hardneg.retrievers.base import Retriever
-from hf_hardneg.retrievers.sparse import SparseSearcher
 from hf_hardneg.runtime.arguments import Checked
 from hf_hardneg.strategies import resolve
 
@@ -95,7 +94,7 @@ def models_of_parts(miner: HardNegatives) -> dict[int, dict[str, Any]]:
 
 def names_encoder(searcher: Any) -> bool:
     """Tell whether a searcher's encoder is one that its part names, rather than `encoder=`."""
-    return isinstance(searcher, SparseSearcher) and not searcher.by_column
+    return not getattr(searcher, "by_column", True)
 
 
 def _bound(retriever: Retriever, searcher: Any) -> Iterator[tuple[Retriever, Any]]:

@@ -30,7 +30,13 @@ CLASSES: dict[str, Any] = {
 """The only classes that are written and read."""
 STORES = {driver.__name__: driver for driver in DRIVERS.values()}
 LEFT_OUT = {
-    **{"Denoised": ("model", "device"), "Dense": ("sample", "device"), "Reranked": ("model",), "Sparse": ("encoder",)},
+    **{
+        "Denoised": ("model", "device"),
+        "Dense": ("sample", "device"),
+        "Reranked": ("model",),
+        "Sparse": ("encoder",),
+        "LateInteraction": ("encoder",),
+    },
     **{name: tuple({part.name for part in fields(driver)} - {"depth", "recall"}) for name, driver in STORES.items()},
 }
 """Arguments that are no plain values, or name what lies on this machine: no recipe writes or chooses them."""
@@ -90,7 +96,7 @@ def _rebuilt(value: Any) -> Any:
         raise ConfigError(
             f"The recipe names the encoder {str(value.get('name'))[:200]!r} of one part, digest "
             f"{str(value.get('digest'))[:200]!r}, and chooses no model. Where you trust that model, mine with a "
-            "Strategy of your own that holds it, such as Sparse(encoder=...)."
+            "Strategy of your own that holds it, such as Sparse(encoder=...) or LateInteraction(encoder=...)."
         )
     arguments = {name: _rebuilt(inner) for name, inner in value.items() if name != "class"}
     if kind == CUSTOM:

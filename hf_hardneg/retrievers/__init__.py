@@ -11,6 +11,7 @@ from hf_hardneg.retrievers.bm25 import BM25, BM25Searcher
 from hf_hardneg.retrievers.dense import Dense
 from hf_hardneg.retrievers.dense_searcher import DenseSearcher, dense_index, dense_part
 from hf_hardneg.retrievers.hybrid import Hybrid, HybridSearcher, fused
+from hf_hardneg.retrievers.late_interaction import LateInteraction, LateInteractionSearcher
 from hf_hardneg.retrievers.random import Random, RandomSearcher
 from hf_hardneg.retrievers.reranked import Reranked, RerankedSearcher
 from hf_hardneg.retrievers.sparse import Sparse, SparseSearcher
@@ -23,6 +24,8 @@ __all__ = [
     "Hits",
     "Hybrid",
     "HybridSearcher",
+    "LateInteraction",
+    "LateInteractionSearcher",
     "RETRIEVERS",
     "Random",
     "RandomSearcher",
@@ -46,6 +49,7 @@ RETRIEVERS: dict[str, type[Retriever]] = {
     "bm25": BM25,
     "dense": Dense,
     "sparse": Sparse,
+    "late_interaction": LateInteraction,
     "random": Random,
     "hybrid": Hybrid,
     "reranked": Reranked,

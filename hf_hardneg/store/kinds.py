@@ -129,6 +129,19 @@ SPARSE = Kind(
     depends_on="ids and texts of the documents, their sparse vectors",
     renewed_by=(*CORPUS_CHANGES, "encoder"),
 )
+TOKEN_VECTORS = Kind(
+    name="tokenvectors",
+    holds="token vectors of the distinct texts of a corpus, in shards that survive a kill",
+    depends_on="texts of the documents, the late-interaction model, `pool_factor`",
+    renewed_by=("text", "document", "encoder"),
+    sharded=True,
+)
+TOKENS = Kind(
+    name="tokens",
+    holds="the index of the token vectors of a corpus",
+    depends_on="ids and texts of the documents, their token vectors",
+    renewed_by=(*CORPUS_CHANGES, "encoder"),
+)
 APPROXIMATE = Kind(
     name="approximate",
     holds="an approximate index over an exact one",
@@ -240,7 +253,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         *(CORPUS, KEYS, POSITIVES, PARENTS),
-        *(BM25, BM25_PARTS, VECTORS, DENSE, SPARSE_VECTORS, SPARSE, APPROXIMATE, RECALL, FAISS),
+        *(BM25, BM25_PARTS, VECTORS, DENSE, SPARSE_VECTORS, SPARSE, TOKEN_VECTORS, TOKENS, APPROXIMATE, RECALL, FAISS),
         *(TOPICS, UNCERTAINTY, SCORES),
         *(CANDIDATES, SIGNALS, NEGATIVES),
         *(ENCODER, CROSS_ENCODER, ROWS, GENERATION),

@@ -81,7 +81,8 @@ WITH_WORKERS: dict[str, Callable[[Path], Dataset]] = {
 }
 JOBS: dict[str, Callable[[Path], Dataset]] = {
     **{
-        name: functools.partial(_mine, name, None) for name in ("bm25", "dense", "splade", "denoised", "positive_aware")
+        name: functools.partial(_mine, name, None)
+        for name in ("bm25", "dense", "splade", "colbert", "denoised", "positive_aware")
     },
     **WITH_WORKERS,
     "Dataset.map": functools.partial(_map, None),

@@ -66,7 +66,7 @@ def _die(cache, strategy, point):
     _mine(cache, strategy)
 
 
-@pytest.mark.parametrize("strategy", ["bm25", "dense", "splade"])
+@pytest.mark.parametrize("strategy", ["bm25", "dense", "splade", "colbert"])
 def test_a_build_killed_at_any_point_is_built_again(tmp_path, strategy):
     expected = _mine(tmp_path / "clean", strategy)
     context = multiprocessing.get_context("fork")
@@ -226,7 +226,9 @@ def test_a_whole_cache_is_used_where_nothing_can_be_written(tmp_path, work):
     assert said_in_child(again) == undisturbed(work)[0]
 
 
-@pytest.mark.parametrize(("strategy", "kind"), [("bm25", "bm25"), ("dense", "dense"), ("splade", "sparse")])
+@pytest.mark.parametrize(
+    ("strategy", "kind"), [("bm25", "bm25"), ("dense", "dense"), ("splade", "sparse"), ("colbert", "tokens")]
+)
 def test_a_worker_that_finds_its_index_gone_says_so(tmp_path, strategy, kind):
     """A miner unpickled in a fresh process, after somebody cleaned the cache."""
     pairs, corpus = world(4)

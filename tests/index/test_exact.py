@@ -94,7 +94,7 @@ FAMILIES = (
 
 @pytest.fixture(params=[True, False], ids=["integers", "floats"])
 def integers(request, monkeypatch):
-    monkeypatch.setattr(exact, "_integers_pay", lambda: request.param)
+    monkeypatch.setattr(exact, "integers_pay", lambda: request.param)
 
 
 @pytest.fixture

@@ -9,7 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_hardneg import BM25, HardNegatives, Hybrid, Random, RelativeMargin, Strategy, mine, plan, recipe_of
+from hf_hardneg import (
+    BM25,
+    HardNegatives,
+    Hybrid,
+    LateInteraction,
+    Random,
+    RelativeMargin,
+    Strategy,
+    mine,
+    plan,
+    recipe_of,
+)
 from hf_hardneg.corpus.documents import open_corpus
 from hf_hardneg.corpus.ids import named_columns
 from hf_hardneg.errors import ConfigError
@@ -18,7 +29,7 @@ from hf_hardneg.retrievers import RETRIEVERS, Dense, Reranked, Searcher, Sources
 from hf_hardneg.samplers import TopicNegatives
 from hf_hardneg.strategies import STRATEGIES, resolve
 from tests.retrievers.toy import Nearby, NearbySearcher
-from tests.worlds import encode, shared_words, weigh, world
+from tests.worlds import ENCODERS, encode, shared_words, split, weigh, world
 
 PAGE = Path(__file__).parents[2] / "docs/write_your_own_retriever.md"
 
@@ -66,6 +77,7 @@ EVERY = {**{name: kind() for name, kind in RETRIEVERS.items()}, **TOYS}
 EVERY["reranked"] = Reranked(BM25(20), shared_words, depth=20)
 EVERY["reranked vectors"] = Reranked(Dense(20), shared_words, depth=20, as_probabilities=False)
 EVERY["sparse beside dense"] = Hybrid([Dense(), Sparse(encoder=weigh)])
+EVERY["tokens beside dense"] = Hybrid([Dense(), LateInteraction(encoder=split)])
 EVERY["sparse beside words"] = Hybrid([BM25(), Sparse()])
 EVERY["reranked sparse"] = Reranked(Sparse(20), shared_words, depth=20)
 EVERY["a union with a toy"] = Hybrid([BM25(), Searching(embed)])
@@ -88,7 +100,7 @@ def retriever(request):
 @pytest.fixture
 def sources(retriever, rows, tmp_path):
     takes = {part.takes for part in retriever.parts if part.uses_vectors} or {"dense"}
-    encoder = {"sparse": weigh, "dense": encode}[takes.pop()]
+    encoder = ENCODERS[takes.pop()]
     return Sources(dataset=rows[1], corpus=open_corpus(rows[1], cache_dir=tmp_path), encoder=encoder)
 
 

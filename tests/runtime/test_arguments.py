@@ -98,7 +98,7 @@ def given(tmp_path_factory):
 
 
 ODD_ARGUMENTS = (None, True, -1, 0, 1.5, float("nan"), 10**12, "", "no such", [], {}, object(), b"x")
-UNREAD = {"Denoised.model", "Reranked.model", "Sparse.encoder"}
+UNREAD = {"Denoised.model", "Reranked.model", "Sparse.encoder", "LateInteraction.encoder"}
 """Arguments that may be any object: what they are is looked at when they are bound."""
 ON_THE_HUB = {"hub.push_mined_dataset", "hub.reproduce"}
 """Calls that need a Hub; `tests/hub/test_push.py` walks them."""

@@ -18,7 +18,7 @@ from hf_hardneg.engines import shards
 from hf_hardneg.filters import AbsoluteMargin, Denoised, NearDuplicate, RankWindow
 from hf_hardneg.generate import SyntheticNegatives
 from hf_hardneg.index.bm25.weights import BM25Config
-from hf_hardneg.retrievers import BM25, Dense, Sparse
+from hf_hardneg.retrievers import BM25, Dense, LateInteraction, Sparse
 from hf_hardneg.samplers import TopicNegatives, Uniform, UnReMix
 from hf_hardneg.store.kinds import CHANGES, KINDS
 from hf_hardneg.store.manifests import MANIFEST
@@ -26,7 +26,7 @@ from hf_hardneg.training import Refresher, Trials
 from tests.cross_encoders import cross_encoder
 from tests.endpoints import passage
 from tests.store.cache_page import PAGE, with_tables
-from tests.worlds import encode, shared_words, weigh, world
+from tests.worlds import encode, shared_words, split, weigh, world
 
 pytestmark = [
     pytest.mark.slow,
@@ -83,6 +83,10 @@ def by_vectors(depth=300, margin=0.02, **retriever):
 
 def by_sparse_vectors(depth=100, last=15):
     return {"strategy": Strategy([Sparse(depth)], [RankWindow(0, last)], Uniform(5))}
+
+
+def by_late_interaction(depth=100, last=15):
+    return {"strategy": Strategy([LateInteraction(depth)], [RankWindow(0, last)], Uniform(5))}
 
 
 def by_topics(topics=1):
@@ -142,6 +146,10 @@ JOBS = {
             "encoder": {"encoder": another(weigh, "other weights")},
         },
     ),
+    "colbert": (
+        {**by_late_interaction(), "encoder": split},
+        {**DATA_CHANGES, "depth": by_late_interaction(depth=120), "encoder": {"encoder": another(split, "other")}},
+    ),
     "topics": ({**by_topics(), **ENCODER}, {**DATA_CHANGES, "encoder": OTHER_ENCODER}),
     "judged": (
         {**by_judge(), "num_negatives": 1},
@@ -198,6 +206,7 @@ KINDS_OF = {
     "dense": {"corpus", "keys", "positives", "vectors", "dense", "uncertainty", "candidates", "signals", "negatives"},
     "bm25 in parts": {"bm25parts"},
     "splade": {"sparsevectors", "sparse"},
+    "colbert": {"tokenvectors", "tokens"},
     "approximate": {"approximate", "recall"},
     "topics": {"topics"},
     "judged": {"scores"},

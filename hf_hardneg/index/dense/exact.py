@@ -120,13 +120,14 @@ def quantized(vectors: np.ndarray) -> Codes:
 
 def save_codes(directory: Path, stored: np.ndarray) -> None:
     """Write the 8-bit codes of vectors (n, d), block by block, for `open_codes`."""
-    empty = quantized(stored[:0])
+    empty = quantized(np.asarray(stored[:0], np.float32))
     files = {
         name: reserved(directory / f"{name}.npy", values.dtype, (len(stored), *values.shape[1:]))
         for name, values in empty._asdict().items()
     }
     for start in range(0, len(stored), SAVED):
-        for name, values in quantized(stored[start : start + SAVED])._asdict().items():
+        block = np.asarray(stored[start : start + SAVED], np.float32)
+        for name, values in quantized(block)._asdict().items():
             files[name][start : start + SAVED] = values
     for file in files.values():
         file.flush()
@@ -172,7 +173,7 @@ def nearest(
     block = int(np.clip(POOL_BYTES // (12 * capacity), 16, QUERIES))
     starts = range(0, len(vectors), min(block, max(16, -(-len(vectors) // threads()))))
     bounds = [*starts, len(vectors)]
-    integers = WIDTHS[0] <= vectors.shape[1] <= WIDTHS[1] and _integers_pay()
+    integers = WIDTHS[0] <= vectors.shape[1] <= WIDTHS[1] and integers_pay()
 
     def run(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         part = slice(bounds[number], bounds[number + 1])
@@ -201,13 +202,13 @@ def _nearest_of_block(
     for start in range(0, len(stored), BLOCK):
         stop = min(start + BLOCK, len(stored))
         here = codes.rows(start, stop) if integers else unquantized(stored[start:stop], codes.norms[start:stop])
-        _admit(_products(queries.codes, here.codes, memory), start, here, queries, vectors, stored, pool)
+        _admit(products(queries.codes, here.codes, memory), start, here, queries, vectors, stored, pool)
     _finish(vectors, stored, pool)
     inside = np.arange(capacity) < pool.sizes[:, None]
     return pool.sizes, pool.docs[inside].astype(np.int64), pool.low[inside]
 
 
-def _products(queries: np.ndarray, documents: np.ndarray, memory: np.ndarray) -> np.ndarray:
+def products(queries: np.ndarray, documents: np.ndarray, memory: np.ndarray) -> np.ndarray:
     """Inner products of all rows, (n, m) int32 or float32, in flat `memory` of that type."""
     import torch
 
@@ -218,13 +219,13 @@ def _products(queries: np.ndarray, documents: np.ndarray, memory: np.ndarray) ->
 
 
 @functools.cache
-def _integers_pay() -> bool:
+def integers_pay() -> bool:
     """Whether 8-bit products are right on this machine, at their largest too, and faster than in float32."""
     shape = (256, 512)
     extreme = np.full(shape, LEVELS, np.int8)
     extreme[::2] = -LEVELS
     try:
-        right = _products(extreme, extreme, np.empty(shape[0] ** 2, np.int32))[0]
+        right = products(extreme, extreme, np.empty(shape[0] ** 2, np.int32))[0]
     except (RuntimeError, AttributeError):
         return False
     signs = np.where(np.arange(shape[0]) % 2, -1, 1)
@@ -237,7 +238,7 @@ def _seconds(matrix: np.ndarray) -> float:
     times, memory = [], np.empty(len(matrix) ** 2, np.int32 if matrix.dtype == np.int8 else np.float32)
     for _ in range(5):
         start = time.perf_counter()
-        _products(matrix, matrix, memory)
+        products(matrix, matrix, memory)
         times.append(time.perf_counter() - start)
     return min(times)
 
@@ -349,7 +350,7 @@ def _score(q, least, vectors, stored, pool):
     """Replace intervals that begin at `least` or above by the score itself."""
     for j in range(pool.sizes[q]):
         if pool.low[q, j] >= least and pool.low[q, j] < pool.high[q, j]:
-            pool.low[q, j] = pool.high[q, j] = _dot(vectors[q], stored[pool.docs[q, j]])
+            pool.low[q, j] = pool.high[q, j] = dot(vectors[q], stored[pool.docs[q, j]])
 
 
 @njit(cache=True, nogil=True)
@@ -383,7 +384,7 @@ def _finish(vectors, stored, pool):
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _dot(query, document):
+def dot(query, document):
     """Inner product, summed in float64 and rounded to float32."""
     total = 0.0
     for j in range(query.shape[0]):
@@ -396,7 +397,7 @@ def score_pairs(queries, documents, query, rows):
     """Scores chosen (query, document) pairs to the last bit as `nearest` does, (n,) float32."""
     scores = np.empty(len(rows), np.float32)
     for i in range(len(rows)):
-        scores[i] = _dot(queries[query[i]], documents[rows[i]])
+        scores[i] = dot(queries[query[i]], documents[rows[i]])
     return scores
 
 

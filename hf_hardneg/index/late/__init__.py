@@ -1,0 +1,1 @@
+"""Token vectors of documents, searched by late interaction."""

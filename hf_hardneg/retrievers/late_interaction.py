@@ -1,0 +1,211 @@
+"""Retrieval by late interaction, such as ColBERT's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+
+from hf_hardneg.arrays.token_rows import TokenRows, token_rows
+from hf_hardneg.corpus.columns import missing_column
+from hf_hardneg.corpus.documents import Corpus, rows_digest
+from hf_hardneg.corpus.positives import PositiveList
+from hf_hardneg.corpus.queries import Queries
+from hf_hardneg.errors import ConfigError, warn
+from hf_hardneg.index.dense.exact import quantized
+from hf_hardneg.index.hits import Hits
+from hf_hardneg.index.late.maxsim import Documents, maxsims
+from hf_hardneg.index.late.token_index import TokenIndex, build_tokens
+from hf_hardneg.retrievers.attach import ENCODE_BLOCK, load
+from hf_hardneg.retrievers.base import Retriever, Searcher, Sources, Takes
+from hf_hardneg.runtime.arguments import AtLeastOne, Checked
+from hf_hardneg.store.mapped_memory import release
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_hardneg.models.token_encoder import TokenEncoder
+
+
+@dataclass(frozen=True)
+class LateInteraction(Checked, Retriever):
+    """Documents of the largest MaxSim: the sum, over the query's tokens, of the nearest document token's product.
+
+    The vectors come from a sentence-transformers `MultiVectorEncoder` (PyLate's and ColBERT's checkpoints among them),
+    or a callable that gives a matrix (tokens, d) for each text; or from columns of such matrices. Documents' vectors
+    are stored as float16.
+
+    Args:
+        depth (`int`, defaults to 100): candidates for each query.
+        encoder (*optional*): the model, see `load_token_encoder`; by default the `encoder=` of `HardNegatives`, or the
+            columns that its `columns=` call `vector` and `query_vector`. Beside `Dense()` it must be named here.
+        pool_factor (`int`, defaults to 1): how many similar tokens of a document become one vector, in the mean, by
+            sentence-transformers' hierarchical pooling: as many times less disk, and some of the quality.
+
+    Example:
+        >>> Strategy([BM25(100), LateInteraction(100, encoder="org/colbert")])
+        Strategy(retrievers=(BM25(),LateInteraction(encoder='org/colbert'),), filters=(), sampler=Top())
+    """
+
+    depth: AtLeastOne = 100
+    _: KW_ONLY
+    encoder: Any = None
+    pool_factor: AtLeastOne = 1
+    name: ClassVar[str] = "late_interaction"
+    score_kind: ClassVar[str] = "maxsim"
+    can_score: ClassVar[bool] = True
+    takes: ClassVar[Takes] = "tokens"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        may_encode = callable(self.encoder) or hasattr(self.encoder, "encode_each_token")
+        if not (self.encoder is None or isinstance(self.encoder, str | os.PathLike) or may_encode):
+            raise ConfigError(
+                f"LateInteraction(encoder=) got a {type(self.encoder).__name__}; allowed are a MultiVectorEncoder, a "
+                "Hub id or path, or a callable that gives a matrix (tokens, d) for each text. Give one of those."
+            )
+
+    @property
+    def uses_vectors(self) -> bool:
+        """Whether it has no encoder of its own."""
+        return self.encoder is None
+
+    def fitted(self) -> LateInteraction:
+        """The same, its encoder only named."""
+        named = isinstance(self.encoder, str) or self.encoder is None
+        return self if named else replace(self, encoder=type(self.encoder).__qualname__)
+
+    def bind(self, sources: Sources) -> Searcher:
+        """The searcher over a corpus.
+
+        Raises:
+            ConfigError: nothing gives vectors, or an encoder of others does.
+            ColumnError: the column is missing.
+        """
+        named = self.encoder is not None
+        encoder = load(self.encoder if named else sources.encoder, sources.corpus, "tokens")
+        if encoder is not None and self.pool_factor > 1:
+            from hf_hardneg.models.token_encoder import PooledTokens
+
+            encoder = PooledTokens(encoder=encoder, factor=self.pool_factor)
+        column = None if named else sources.vector_column
+        if column is not None and self.pool_factor > 1:
+            raise ConfigError(
+                f"LateInteraction(pool_factor={self.pool_factor}) is for an encoder, and column {column!r} brings the "
+                "vectors. Pool them before, or drop pool_factor=."
+            )
+        index = _indexed(sources.dataset, sources.corpus, encoder, column)
+        return LateInteractionSearcher(index, encoder, by_column=not named)
+
+
+def _indexed(dataset: Dataset, corpus: Corpus, encoder: TokenEncoder | None, column: str | None) -> TokenIndex:
+    """The index of a corpus' token vectors, from a column or an encoder."""
+    if column is not None:
+        if column not in dataset.column_names:
+            raise missing_column(column, dataset.column_names, "corpus", "vector")
+        digest = rows_digest(dataset, [column])
+        return build_tokens(corpus, ColumnOfMatrices(dataset, column), digest=digest, vectors_from=f"column {column}")
+    if encoder is None:
+        raise ConfigError(
+            "LateInteraction() needs token vectors and got none. Pass encoder= (a MultiVectorEncoder, its Hub id or "
+            "path, a callable), or columns={'vector': ..., 'query_vector': ...}."
+        )
+    from hf_hardneg.models.model_names import model_name
+    from hf_hardneg.models.token_vectors import CorpusTokenVectors
+
+    with CorpusTokenVectors(corpus, encoder) as vectors:
+        return build_tokens(corpus, vectors, digest=encoder.digest, vectors_from=model_name(encoder).name)
+
+
+@dataclass(frozen=True)
+class ColumnOfMatrices:
+    """A column of matrices (tokens, d), read block by block, as often as it is asked for."""
+
+    dataset: Dataset
+    column: str
+
+    def __iter__(self) -> Iterator[TokenRows]:
+        row = 0
+        for table in self.dataset.with_format("arrow", columns=[self.column]).iter(ENCODE_BLOCK):
+            values = table[self.column].to_pylist()
+            yield token_rows(values, what=f"values of column {self.column!r} of the corpus", start=row)
+            row += len(values)
+            release(table.columns)
+
+
+@dataclass(frozen=True)
+class LateInteractionSearcher(Searcher):
+    """Searches an index of token vectors."""
+
+    index: TokenIndex
+    encoder: TokenEncoder | None
+    by_column: bool = True
+    name: ClassVar[str] = "late_interaction"
+    score_kind: ClassVar[str] = "maxsim"
+
+    @property
+    def identity(self) -> str:
+        """The index, the model of the queries, and whether that encodes all of them, whatever their columns hold."""
+        model = f" {self.encoder.digest}" if self.encoder is not None else ""
+        return f"{self.index.identity}{model}{'' if self.by_column else ' alone'}"
+
+    def prepare(self, queries: Queries) -> TokenRows:
+        """Token vectors of the queries: from their column, else encoded."""
+        width = self.index.width
+        if self.by_column and queries.vectors is not None:
+            rows = token_rows(list(queries.vectors), what="values of the column of query vectors", width=width)
+        elif self.encoder is not None:
+            encoded = self.encoder.encode_each_token(queries.texts, kind="query")
+            rows = token_rows(encoded, what="encoded queries", width=width)
+        else:
+            raise ConfigError(
+                "The queries have no token vectors. Pass encoder=, the model of the corpus, or "
+                "columns={'query_vector': ...}."
+            )
+        empty = np.flatnonzero(rows.sizes == 0)
+        if len(empty):
+            warn(
+                f"{len(empty)} of {len(rows)} queries have no token, such as {queries.texts[empty[0]]!r}: nothing is "
+                "retrieved for them by late interaction. Look at those texts (empty ones?) and at the model."
+            )
+        return rows
+
+    def search(self, queries: TokenRows, k: np.ndarray) -> Hits:
+        """See `Searcher`."""
+        return self.index.search(queries, k)
+
+    def score(self, queries: TokenRows, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """See `Searcher`; NaN where a text has no token."""
+        return self.index.score_rows(queries, query, rows)
+
+    def score_texts(self, queries: TokenRows, query: np.ndarray, texts: list[str]) -> np.ndarray:
+        """See `Searcher`."""
+        if self.encoder is None:
+            return super().score_texts(queries, query, texts)
+        halves = self._encoded(texts)
+        codes = quantized(halves.vectors.astype(np.float32))
+        return maxsims(queries, Documents(halves, codes), query, np.arange(len(texts)))
+
+    def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> TokenRows:
+        """Token vectors of the positives; none, and so no scores, where nothing encodes the text."""
+        inside = positives.row >= 0
+        texts = [text for text in positives.text if text is not None]
+        held = self.index.vectors(positives.row[inside])
+        if self.encoder is not None and texts:
+            outside = self._encoded(texts)
+        else:
+            outside = TokenRows(np.zeros(len(texts) + 1, np.int64), held.vectors[:0])
+        both = TokenRows.joined([held, outside])
+        place = np.empty(len(inside), np.int64)
+        place[inside], place[~inside] = np.arange(inside.sum()), inside.sum() + np.arange(len(texts))
+        return both[place]
+
+    def _encoded(self, texts: Sequence[str]) -> TokenRows:
+        """Texts as documents, rounded as those are."""
+        encoder = cast("TokenEncoder", self.encoder)
+        encoded = encoder.encode_each_token(texts, kind="document")
+        rows = token_rows(encoded, what="positives", width=self.index.width)
+        return TokenRows(rows.pointers, rows.vectors.astype(np.float16))
