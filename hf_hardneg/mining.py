@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined, lengths, listed
 from hf_hardneg.corpus.ids import named_columns
@@ -21,6 +20,7 @@ from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.identity import one_run
 from hf_hardneg.pipeline.options import with_options_of
 from hf_hardneg.pipeline.selection import check_own, written
+from hf_hardneg.pipeline.yields import Yields
 from hf_hardneg.planning.plans import guard
 from hf_hardneg.recipes.recipe import Recipe, attach
 from hf_hardneg.runtime.arguments import AtLeastOne, Processes, check_options, checked
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from hf_hardneg.pipeline.options import Documents, MinerOptions, PairRows
 
-WORTH_SAYING = 0.1
-"""The share of rows short of negatives above which `mine` says so."""
 KEYWORDS = {"num_proc", "batch_size", "confirm_cost"}
 """What `mine` takes beside the options of `HardNegatives`."""
 
@@ -183,11 +181,27 @@ class MiningRun:
         columns = self.miner.retrieval.reader.columns
         warn_of_negatives(mined.values(), columns.positive)
         _say_what_has_no_positive(self.rows.values(), columns)
-        if self.miner.on_shortage == "keep_fewer":
-            _say_what_is_short(mined.values(), self.miner.num_negatives)
+        self._say_what_is_lost(mined.values())
         if self.miner.selection.drops_rows:
             _say_what_is_left_out(*(sum(map(len, splits.values())) for splits in (self.rows, mined)))
         return mined
+
+    def _say_what_is_lost(self, splits: Iterable[Dataset]) -> None:
+        """Say in a line each why many rows are short, and what safeguards take of a small corpus, where it is so."""
+        miner, job = self.miner, self.job
+        batches = (combined(batch["mining"]) for rows in splits for batch in _mining(rows))
+        sizes = {"depth": miner.retrieval.depth, "documents": len(miner.retrieval.reader.corpus)}
+        yields = Yields.of(batches, wanted=miner.num_negatives, **sizes)
+        strategy = cast("Strategy", miner.strategy)
+        if miner.safeguards and isinstance(job.strategy, str):
+            _show(yields.what_safeguards_take(strategy))
+        if miner.on_shortage == "keep_fewer":
+            _show(yields.why_short(strategy))
+
+
+def _show(line: str) -> None:
+    if line:
+        show(line)
 
 
 def _of_share(split: Dataset, rows: range) -> Dataset:
@@ -209,18 +223,6 @@ def _opened(known: list[Dataset], job: JobInputs, options: Mapping[str, Any]) ->
             return HardNegatives(job.corpus, job.strategy, known_positives=known, **options)
     except directories.NotPublished:
         return None
-
-
-def _say_what_is_short(splits: Collection[Dataset], wanted: int) -> None:
-    """Say on one line how many rows lack negatives, where more than `WORTH_SAYING` of them do."""
-    missing = [pc.struct_field(batch["mining"], "short") for rows in splits for batch in _mining(rows)]
-    total = sum(map(len, missing))
-    short, empty = (sum(pc.sum(pc.greater_equal(each, least)).as_py() for each in missing) for least in (1, wanted))
-    if short > WORTH_SAYING * total:
-        show(
-            f"{short:,} of {total:,} rows have fewer than {wanted} negatives, {empty:,} of them none: report() of the "
-            "rows says which stage took how many. A deeper search, another strategy or on_shortage= gives more."
-        )
 
 
 def _say_what_has_no_positive(splits: Collection[Dataset], columns: PairColumns) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hf_hardneg.strategies import Strategy
 
 NUM_NEGATIVES, SEED = 4, 42
+NUMBERS = ("num_negatives", "seed", "on_shortage")
+"""Options of `HardNegatives` that are options of commands, and go before what a recipe says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,13 @@ class Choice:
     num_negatives: Annotated[int | None, Option(help=f"at most so many for each query (default: {NUM_NEGATIVES})")] = (
         None
     )
+    on_shortage: Annotated[
+        str | None,
+        Option(
+            metavar="RULE",
+            help="for queries with fewer: drop_row, pad_next, pad_tail, pad_random or error (default: keep_fewer)",
+        ),
+    ] = None
     num_proc: Annotated[int | None, Option(help=WORKERS)] = None
     seed: Annotated[int | None, Option(help=f"of all draws (default: {SEED})")] = None
     safeguards: Annotated[
@@ -71,7 +80,7 @@ class Choice:
         if self.recipe is not None:
             strategy, of_recipe = read_recipe(self.recipe)
             options |= of_recipe
-        options |= {name: getattr(self, name) for name in ("num_negatives", "seed") if getattr(self, name) is not None}
+        options |= {name: getattr(self, name) for name in NUMBERS if getattr(self, name) is not None}
         check_options("hf-hardneg", HardNegatives, options)
         resolved = resolve(strategy, safeguards=self.safeguards, cross_encoder=cross_encoder)
         if self.set:

@@ -112,8 +112,11 @@ def mine(
         choice, saving, sources.corpus, is_part=sharding.shard is not None, cross_encoder=judged.cross_encoder
     )
 
+    def options_of(columns: Columns) -> dict[str, Any]:
+        return {**chosen.with_inputs(inputs), "known_positives": said.known_positives(columns)}
+
     def mining() -> tuple[JobInputs, dict[str, Any]]:
-        job = pairs_and_corpus(sources, single=False, strategy=chosen.strategy)
+        job = pairs_and_corpus(sources, single=False, strategy=chosen.strategy, mining=options_of)
         how = {"num_proc": choice.num_proc, "confirm_cost": agreed.confirm_cost}
         return job, {**inputs, **job.options, **how, "known_positives": said.known_positives(job.columns)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from hf_hardneg.cli.option_groups import CorpusSource, PairsOfCorpus
+    from hf_hardneg.corpus.columns import Columns
     from hf_hardneg.formats.loaded import JobInputs, LoadedCorpus
     from hf_hardneg.strategies import Strategy
 
@@ -46,7 +48,11 @@ def optional_documents(source: str | None, *, split: str = "train") -> Dataset |
 
 
 def pairs_and_corpus(
-    options: PairsOfCorpus, *, single: bool = True, strategy: str | Strategy | None = None
+    options: PairsOfCorpus,
+    *,
+    single: bool = True,
+    strategy: str | Strategy | None = None,
+    mining: Callable[[Columns], Mapping[str, Any]] | None = None,
 ) -> JobInputs:
     """Read what mining needs, as `mine()` does, and say what was recognised.
 
@@ -55,26 +61,34 @@ def pairs_and_corpus(
         single (`bool`, defaults to `True`): whether one split of the pairs is wanted, or all of them, unless one is
             named.
         strategy (`str` or `Strategy`, *optional*): what is mined with, which decides whether a document store searches.
+        mining (`Callable`, *optional*): from the roles of columns to the options of `mine`, for a job that mines all
+            pairs, so that of a document store may be read what they find.
     """
-    from hf_hardneg.formats.loading import opened
+    from hf_hardneg.formats.loading import load_pairs, opened
     from hf_hardneg.formats.scanned import check_searchable
+    from hf_hardneg.retrievers.stores.document_store import FOUND
     from hf_hardneg.retrievers.stores.drivers import document_store_of
 
+    caller, told = "hf-hardneg", options.inputs
+    named: str | Strategy = ""
     collection = document_store_of(options.corpus)
     if collection is not None and strategy is not None:
-        check_searchable(collection, strategy, options.inputs)
+        check_searchable(collection, strategy, told)
+        if mining is not None and collection.reads == FOUND:
+            caller, named = "hf-hardneg mine", strategy
+            told = {**told, **mining(load_pairs(options.pairs, options.roles, what="--pairs").columns)}
 
     job = opened(
-        "hf-hardneg",
+        caller,
         options.pairs,
         options.corpus,
-        "",
-        options.inputs,
-        default="",
+        named,
+        {**told, "columns": options.roles},
+        default=named,
         single=single or options.split is not None,
         split=options.split,
     )
-    if job.strategy:
+    if job.strategy and not named:
         raise ConfigError(f"--corpus {options.corpus} is the name of a strategy, and no file. Give it as --strategy.")
     if job.words:
         note(job.words)

@@ -37,7 +37,7 @@ from hf_hardneg.strategies import Strategy, resolve
 
 TEXT_NAMES = ("text", *PASSAGES, *(name for name in POSITIVE if name not in PASSAGES), "abstract", "description")
 """Names of columns that hold the texts of documents, the likeliest first."""
-KNOWS_ITS_JOB = ("mine", "shards.mine")
+KNOWS_ITS_JOB = ("mine", "shards.mine", "hf-hardneg mine")
 """Functions that know every query of a job before any is searched."""
 CORPUS_SPLITS = ("corpus", "train")
 

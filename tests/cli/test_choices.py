@@ -1,6 +1,7 @@
 """`--set`, `--recipe` and `--save-recipe`: every option of every part is reached, and a file gives the same rows."""
 
 from dataclasses import fields
+from typing import get_args
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from hf_hardneg.cli.choices import default_strategy
 from hf_hardneg.cli.settings import with_settings
 from hf_hardneg.errors import ConfigError, UnknownNameError
 from hf_hardneg.filters import FILTERS
+from hf_hardneg.pipeline.padding import Shortage
 from hf_hardneg.recipes.recipe import recipe_of
 from hf_hardneg.recipes.recipe_files import read_recipe, save_recipe
 from hf_hardneg.samplers import SAMPLERS, Importance, Mixture
@@ -178,3 +180,22 @@ def test_choices_are_checked_before_anything_is_read(tmp_path, capsys):
         assert main(["mine", *nowhere, f"--out={tmp_path}/out", *arguments]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_every_rule_for_shortages_is_in_the_help_and_reaches_the_recipe(tmp_path, capsys):
+    assert main(["mine", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(rule in told for rule in get_args(Shortage))
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("query,positive\nred rock,red rock lava\nzebra,striped horse\n")
+    more = ["--on-shortage", "pad_random", "--num-negatives", "1", "--save-recipe", str(tmp_path / "recipe.yaml")]
+    assert main(["mine", "--pairs", str(pairs), "--out", str(tmp_path / "mined"), *more]) == 0
+    mined = load_from_disk(tmp_path / "mined")
+    assert [len(negatives) for negatives in mined["negatives"]] == [1, 1]
+    assert (
+        recipe_of(mined).options["on_shortage"]
+        == read_recipe(tmp_path / "recipe.yaml")[1]["on_shortage"]
+        == "pad_random"
+    )
+    assert main(["mine", "--pairs", str(pairs), "--out", str(tmp_path / "other"), "--on-shortage", "fill"]) == 2
+    assert "on_shortage" in capsys.readouterr().err

@@ -4,9 +4,10 @@ import apsw
 import numpy as np
 import pytest
 import sqlite_vec
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 
 from hf_hardneg import Dense, Strategy, mine
+from hf_hardneg.cli import main
 from hf_hardneg.errors import ConfigError, DocumentStoreError
 from hf_hardneg.retrievers.stores import SqliteVec
 
@@ -158,3 +159,16 @@ def test_the_mark_changes_with_the_table(tmp_path):
     connection.execute("update docs set embedding = ? where id = '3'", (VECTORS[4].tobytes(),))
     after = store.describe()
     assert after.count == before.count and after.mark != before.mark
+
+
+def test_the_command_line_reads_what_queries_find_as_python_does(job, tmp_path, monkeypatch):
+    address, _, pairs, _ = job
+    pairs.to_parquet(tmp_path / "pairs.parquet")
+    monkeypatch.setattr(SqliteVec, "scan", lambda *_, **__: pytest.fail("it was read"))
+    how = ["--strategy", "dense", "--no-safeguards", "--num-negatives", "3", "--columns", "query_vector=asked"]
+    told = ["--pairs", str(tmp_path / "pairs.parquet"), "--corpus", address, *how]
+    assert main(["mine", *told, "--out", str(tmp_path / "mined")]) == 0
+    columns = {"query_vector": "asked"}
+    same = mine(pairs, address, "dense", num_negatives=3, safeguards=False, columns=columns)
+    assert load_from_disk(tmp_path / "mined")["negative_ids"] == same["negative_ids"][:]
+    assert main(["plan", *told]) == 2
