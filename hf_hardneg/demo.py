@@ -109,6 +109,8 @@ def _signature(node: Any, name: str) -> str:
 
 def _inspected(owner: Any, name: str) -> Iterator[tuple[str, str, str]]:
     for attribute, value in sorted(vars(owner).items()):
+        if owner is sys:  # hooks, such as excepthook, may be replaced; the interpreter's are under __excepthook__
+            value = getattr(sys, f"__{attribute}__", value)
         documented = isinstance(value, type) or callable(value)
         docstring = inspect.getdoc(value) if documented else None
         if attribute.startswith("_") or not docstring or not _is_standard(value):

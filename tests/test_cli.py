@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset, load_from_disk
 
 from hf_hardneg.cli import main
-from hf_hardneg.demo import standard_library
+from hf_hardneg.demo import _inspected, standard_library
 from tests.worlds import world
 
 pytestmark = pytest.mark.slow
@@ -109,6 +109,13 @@ def test_demo(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert shown.count("\nquery      ") == 3 and "Next, " in shown
     assert len(load_from_disk(str(tmp_path / "mined"))) > 2000
+
+
+def test_the_standard_library_is_the_same_where_hooks_are_replaced_as_the_command_line_does(monkeypatch):
+    before = list(_inspected(sys, "sys"))
+    for hook in ("unraisablehook", "excepthook", "displayhook"):
+        monkeypatch.setattr(sys, hook, lambda *_: None)
+    assert list(_inspected(sys, "sys")) == before and "sys.unraisablehook" in {name for name, *_ in before}
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import glob
 import json
 import re
@@ -39,6 +40,8 @@ ALLOWED = (
 )
 SPLITS = ("train", "validation", "valid", "val", "dev", "test", "eval")
 """Words in the name of a file, or of its folder, that say which split it is of."""
+PATIENCE = 10.0
+"""Seconds that the Hub has to answer the first time."""
 WILD = re.compile(r"[*?\[]")
 
 
@@ -112,10 +115,13 @@ def load_splits(
         if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
             raise DataError(f"{source} has no rows, and one is needed at least. Give {ALLOWED}, with rows.") from error
         if isinstance(cause, UnicodeDecodeError):
+            line = _line_not_utf8(Path(source))
+            place = f" in line {line:,}" if line else ""
+            content, start = cause.object, cause.start
+            before, strange = content[max(0, start - 20) : start], content[start : cause.end]
             raise DataError(
-                f"{source} is not written in UTF-8: it holds {cause.object[cause.start : cause.end]!r} after "
-                f"{cause.object[max(0, cause.start - 20) : cause.start]!r}. Write it again in UTF-8, for instance with "
-                "iconv -f WINDOWS-1252 -t UTF-8."
+                f"{source} is not written in UTF-8{place}: it holds {strange!r} after {before!r}. Write it again in "
+                "UTF-8, for instance with iconv -f WINDOWS-1252 -t UTF-8."
             ) from error
         what = masked(f"{source} cannot be read ({type(cause).__name__}: {cause})")
         raise DataError(f"{what}. Give {ALLOWED}.") from error
@@ -134,11 +140,24 @@ def _load(source: str, split: str, kind: Kind, told: Collection[str]) -> Dataset
     if WILD.search(source):
         return load_files(sorted(map(Path, glob.glob(source, recursive=True))), split, kind, told, source)
     if _names_no_dataset(source) or loader_of(path):
-        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, beside, n=1)
-        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
-        raise DataError(f"There is no file or folder {masked(source)}.{hint} Give {ALLOWED}.")
+        raise DataError(f"There is no file or folder {masked(source)}.{_near(path)} Give {ALLOWED}.")
     return load_from_hub(source)
+
+
+def _line_not_utf8(path: Path) -> int | None:
+    """Return the number of the first line of a plain file that is not UTF-8; `None` for anything else."""
+    if not path.is_file() or path.suffix.lower() in COMPRESSED:
+        return None
+    with path.open("rb") as file:
+        return next((number for number, line in enumerate(file, start=1) if not _is_utf8(line)), None)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _names_no_dataset(source: str) -> bool:
@@ -147,10 +166,45 @@ def _names_no_dataset(source: str) -> bool:
     return source.startswith(("/", ".", "~")) or name.count("/") > 1 or ("/" not in name and "." in name)
 
 
+def _near(path: Path) -> str:
+    """Name a file beside a path that is not there, where one is called nearly so."""
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f" Did you mean {path.parent / near[0]}?" if near else ""
+
+
+@functools.cache
+def check_hub(source: str) -> None:
+    """Ask the Hub once for a data set, so that where it is out of reach nobody waits for others' retries.
+
+    Raises:
+        DataError: it does not answer within `PATIENCE`, and `datasets` has no copy of the data set.
+    """
+    from datasets import config
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    name = source.partition(":")[0]
+    copies = Path(config.HF_DATASETS_CACHE, name.replace("/", "___").lower())
+    if config.HF_HUB_OFFLINE or copies.exists():
+        return
+    try:
+        HfApi().dataset_info(name, timeout=PATIENCE)
+    except (HfHubHTTPError, HFValidationError):
+        return  # it answers; what is wrong is said by loading it
+    except Exception as error:
+        raise DataError(
+            f"There is no file or folder {masked(source)}, and the Hub, where it may be the id of a data set, cannot "
+            f"be reached ({type(error).__name__}: {masked(str(error))}).{_near(Path(source))} Give the path of a file "
+            "that is there, or an id where the network is."
+        ) from error
+
+
 def load_from_hub(source: str) -> Dataset | DatasetDict:
     """Load `org/name`, `org/name:config` or `org/name:config:split` from the Hub."""
     from datasets import load_dataset
 
+    check_hub(source)
     name, config, split = (*source.split(":", 2), "", "")[:3]
     return load_dataset(name, config or None, split=split or None, trust_remote_code=False)
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined
 from hf_hardneg.corpus.columns import Columns, missing_column
-from hf_hardneg.corpus.ids import named_columns, usual_names
+from hf_hardneg.corpus.ids import is_text, named_columns, usual_names
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, DataError
 from hf_hardneg.formats.roles import (
@@ -21,6 +21,7 @@ from hf_hardneg.formats.roles import (
     Named,
     is_document_id,
     is_judged_name,
+    is_label,
     is_positive_id,
     is_query_id,
     named_for_ids,
@@ -30,6 +31,8 @@ from hf_hardneg.formats.roles import (
 if TYPE_CHECKING:
     from datasets import Dataset
 
+JUDGED_ROWS = 1000
+"""Rows by which a column's values are known for labels or for texts."""
 ROLES = ("query", "query_id", "positive", "positive_ids")
 
 
@@ -92,7 +95,7 @@ def by_names(rows: Dataset, told: Columns) -> ReadPairs:
         f"{role.replace('_', ' ')} {names[role]!r}" for role in ("query", "positive", "positive_ids") if role in names
     ]
     pairs = ReadPairs(rows=rows, columns=cast("Columns", columns), words=", ".join(said), ids=positive and ids)
-    label = next(iter([*named.labels, *filter(is_judged_name, schema.names)]), None)
+    label = next(iter(named.labels), None) or judging(rows, set(rows.column_names) - {*names.values()})
     return pairs if label is None or named.negatives else labelled(pairs, label)
 
 
@@ -130,6 +133,20 @@ def _unclear(present: list[str], query: str | None, unknown: list[str]) -> Colum
         f"The columns of the pairs are {', '.join(map(repr, present))}, and none is called as {missing} is.{several} "
         "Name them, such as columns={'query': 'question', 'positive': 'answer'}, or 'positive_ids' for ids."
     )
+
+
+def judging(rows: Dataset, names: Collection[str]) -> str | None:
+    """Name the first of some columns that judges rows: its name says so, and its values are not texts."""
+    called = [name for name in rows.column_names if name in names and is_judged_name(name)]
+    return next((name for name in called if not _are_texts(rows, name)), None)
+
+
+def _are_texts(rows: Dataset, name: str) -> bool:
+    """Tell whether most of the first values of a column are texts, and neither numbers nor words that judge."""
+    values = combined(named_columns(rows.with_format("arrow", columns=[name])[:JUDGED_ROWS])[name]).drop_null()
+    if not is_text(values.type) or not len(values):
+        return False
+    return 2 * sum(is_label(text) for text in values.to_pylist()) < len(values)
 
 
 def labelled(pairs: ReadPairs, label: str, marks: Mapping[str, bool] | None = None) -> ReadPairs:

@@ -18,8 +18,7 @@ from hf_hardneg.corpus.ids import class_names, is_text
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, silenced, warn
 from hf_hardneg.formats.importing import from_format
 from hf_hardneg.formats.layouts import LAYOUTS
-from hf_hardneg.formats.pair_columns import ReadPairs, by_names, is_as_mined, labelled
-from hf_hardneg.formats.roles import is_judged_name
+from hf_hardneg.formats.pair_columns import ReadPairs, by_names, is_as_mined, judging, labelled
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,7 +57,7 @@ def _as_mined(rows: Dataset, told: Columns) -> ReadPairs | None:
     if not is_as_mined(present, told) or (positive in present and _holds_structs(_kind(rows, positive))):
         return None
     pairs = ReadPairs(rows=rows)
-    label = next((name for name in present if name.lower() in ("label", "labels") or is_judged_name(name)), None)
+    label = next((name for name in present if name.lower() in ("label", "labels")), None) or judging(rows, present)
     named = next(name for name in (positive, told.get("positive_ids", "positive_ids")) if name in present)
     if label is None or (named == positive and not is_text(_kind(rows, positive))):
         return pairs

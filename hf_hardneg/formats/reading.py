@@ -16,7 +16,7 @@ from hf_hardneg.formats.databases import is_database, is_lance, load_database, l
 from hf_hardneg.formats.delimited import Kind
 from hf_hardneg.formats.files import read_format
 from hf_hardneg.formats.importing import from_format
-from hf_hardneg.formats.inputs import WILD, is_saved, load_splits, loader_of
+from hf_hardneg.formats.inputs import WILD, check_hub, is_saved, load_splits, loader_of
 from hf_hardneg.formats.pair_layouts import MINED
 from hf_hardneg.formats.python_values import (
     is_frame,
@@ -268,6 +268,7 @@ def _of_judgements(path: Path) -> Tables:
 
 def _of_hub(source: str) -> Tables:
     """Read a data set of the Hub; where its configs are documents, queries and judgements, all three."""
+    check_hub(source)
     name, config, split = (*source.split(":", 2), "", "")[:3]
     configs = _set_on_hub(name, config)
     if configs is None:

@@ -189,6 +189,11 @@ def is_judged_name(name: str) -> bool:
     return _JUDGED.fullmatch(name) is not None
 
 
+def is_label(text: str) -> bool:
+    """Tell whether a text judges a document, as a number or a word that is understood."""
+    return _is_number(text) or _word(text) is not None
+
+
 def check_judged(schema: pa.Schema) -> None:
     """Raise where documents would all be positives though a column judges them.
 

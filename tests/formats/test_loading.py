@@ -414,7 +414,7 @@ def test_the_line_in_which_excel_says_the_separator_is_no_row(tmp_path, sign, na
 
 def test_a_file_that_is_not_utf_8_is_refused_with_what_it_holds(tmp_path):
     (tmp_path / "x.csv").write_bytes("question,answer\ncafé,place\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"is not written in UTF-8: it holds b'\\xe9' after b'.*caf'"):
+    with pytest.raises(DataError, match=r"is not written in UTF-8 in line 2: it holds b'\\xe9' after b'.*caf'"):
         load_pairs(tmp_path / "x.csv")
 
 
@@ -435,3 +435,34 @@ def test_a_split_that_is_not_there_is_refused():
     splits = DatasetDict(dict.fromkeys(["train", "test"], Dataset.from_list(ROWS)))
     with pytest.raises(ConfigError, match="has the splits train, test, and 'dev' was asked for"):
         opened("mine", splits, None, "bm25", {}, split="dev")
+
+
+@pytest.mark.parametrize("name", ["duplicate", "relevant"])
+def test_a_column_called_as_labels_are_is_known_for_texts_by_its_values(name):
+    texts = ["how do I boil an egg", "yes", "how is rice fried"]
+    table = {"question": ["boil an egg", "say so", "fry some rice"], name: texts}
+    read = load_pairs(Dataset.from_dict(table))
+    assert read.columns["positive"] == name and len(read.rows) == 3
+    beside = load_pairs(Dataset.from_dict({"query": table["question"], "positive": texts, name: texts}))
+    assert len(beside.rows) == 3
+    judged = load_pairs(Dataset.from_dict({**table, "answer": texts, name: ["1", "no", "yes"]}))
+    assert judged.columns["positive"] == "answer" and len(judged.rows) == 2
+
+
+@pytest.mark.parametrize("name", ["no-fil", "org/no-fil:config"])
+def test_where_the_hub_is_out_of_reach_a_name_is_refused_at_once_in_both_its_readings(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "no-file").mkdir()
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("it tries again and again"))
+    near = r" Did you mean no-file\?" if name == "no-fil" else ""
+    with pytest.raises(DataError, match=rf"no file or folder {name}, and the Hub, .* be reached \(.*\)\.{near} Give"):
+        mine(name)
+
+
+def test_a_line_of_too_many_cells_is_named_wherever_it_stands(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("question,answer\n" + "why,because\n" * 40 + "how,by,milk\n")
+    with pytest.raises(DataError, match=r"line 42"):
+        mine(str(path))
