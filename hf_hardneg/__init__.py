@@ -5,7 +5,8 @@
 - Which negatives train your model best: `compare`.
 - Look at the result: `report`, `audit`, `hf_hardneg.metrics`; judge negatives yourself: `review`, `Verdicts`.
 - What a judge finds relevant is no negative, and may be a positive: `relabel`, `demote`.
-- Hand it to a trainer: `to_format`, `from_format`, `save_format`; negatives that keep up: `hf_hardneg.training`.
+- Hand it to a trainer: `to_format`, `from_format`, `save_format`; images in the place of their names: `with_images`;
+  negatives that keep up: `hf_hardneg.training`.
 - Publish it: `hf_hardneg.hub`. How it was made: `recipe_of`, `Recipe`.
 - Parts of a `Strategy`:
     - retrievers: `BM25` (`BM25Config`, `Analyzer`), `Dense`, `Sparse`, `LateInteraction`, `Hybrid`, `Random`,

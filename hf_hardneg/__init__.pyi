@@ -22,6 +22,7 @@ from hf_hardneg.filters import TooSimilar as TooSimilar
 from hf_hardneg.formats import from_format as from_format
 from hf_hardneg.formats import save_format as save_format
 from hf_hardneg.formats import to_format as to_format
+from hf_hardneg.formats.images import with_images as with_images
 from hf_hardneg.hard_negatives import HardNegatives as HardNegatives
 from hf_hardneg.index.bm25.weights import BM25Config as BM25Config
 from hf_hardneg.mining import mine as mine

@@ -38,6 +38,7 @@ from hf_hardneg import (
     review,
     save_format,
     to_format,
+    with_images,
 )
 from hf_hardneg.compat import mine_hard_negatives
 from hf_hardneg.demo import standard_library
@@ -92,6 +93,7 @@ from hf_hardneg.training import (
 )
 from hf_hardneg.training.denoiser import Training
 from tests.cross_encoders import MINILM, cross_encoder
+from tests.drawn import world as drawn_world
 from tests.models.test_encoder import tiny
 from tests.training.world import live_model, refresher
 from tests.worlds import encode, world
@@ -124,6 +126,11 @@ class Given:
     @functools.cached_property
     def mined(self):
         return mine(*self.tables, "bm25", num_negatives=2)
+
+    @functools.cached_property
+    def pictured(self):
+        drawn = drawn_world(6, 3)
+        return mine(drawn.pairs, drawn.corpus, "random", num_negatives=1), drawn.corpus
 
     @functools.cached_property
     def miner(self):
@@ -274,6 +281,7 @@ CALLS = {
     "audit": lambda given: (audit, {"dataset": given.mined}),
     "Audit.html": lambda given: (audit(given.mined).html, {"path": given.folder / "page.html"}),
     "to_format": lambda given: (to_format, {"dataset": given.mined, "layout": "triplet"}),
+    "with_images": lambda given: (with_images, {"dataset": given.pictured[0], "images": given.pictured[1]}),
     "from_format": lambda given: (from_format, {"source": to_format(given.mined, "triplet")}),
     "save_format": lambda given: (
         save_format,

@@ -17,6 +17,7 @@ from hf_hardneg.audits.verdicts import pair_columns, pair_keys_of
 from hf_hardneg.audits.word_marks import marked, terms_of
 from hf_hardneg.corpus.columns import Columns
 from hf_hardneg.corpus.queries import PairColumns
+from hf_hardneg.formats.images import with_names
 from hf_hardneg.text.hashes import NONE
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class ShownRows:
         wanted = [names.query, names.query_id, names.positive, "negatives", *BESIDE, "positive_scores", "mining"]
         judge = judge_column(mined)
         shown = [name for name in [*wanted, judge] if name in mined.column_names]
-        return cls(mined=mined.with_format(None).select_columns(shown), columns=names, log=log)
+        rows = with_names(mined.select_columns(shown), (names.query, names.positive))
+        return cls(mined=rows.with_format(None), columns=names, log=log)
 
     def order(self, name: str) -> Order:
         """Return an order by its name in `ORDERS`; it is found once."""

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
-from hf_hardneg.arrays.lists import combined, flat, lengths, listed, ragged
+from hf_hardneg.arrays.lists import flat, lengths, listed, ragged
 from hf_hardneg.audits.verdict_log import HumanVerdict, keys_of_pairs, read_verdicts
 from hf_hardneg.corpus.columns import DRAWN, VERDICTS, Columns
+from hf_hardneg.corpus.ids import as_text
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.filters.denoised import Denoised
@@ -190,7 +191,7 @@ def _expected(mined: Dataset, columns: Columns | None) -> Iterator[tuple[int, st
     seen = {int(NONE)}
     for rows in mined.with_format("arrow", columns=names).iter(BATCH):
         keys, counts = pair_keys_of(rows, query)
-        queries = combined(rows.column(query)).take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+        queries = as_text(rows.column(query), query).take(pa.array(np.repeat(np.arange(len(counts)), counts)))
         chances = np.full(len(keys), np.nan)
         if JUDGED in names:
             chances = chances_of(flat(listed(rows.column(JUDGED)), np.float64)[0], recipe)
@@ -223,5 +224,5 @@ def pair_keys_of(rows: pa.Table, query: str) -> tuple[np.ndarray, np.ndarray]:
     """Key the (query, negative) pairs of some rows, (n,) uint64, and count the negatives of each row."""
     negatives = listed(rows.column("negatives"))
     counts = lengths(negatives)
-    queries = normalized_keys(combined(rows.column(query)).cast(pa.large_string()))
+    queries = normalized_keys(as_text(rows.column(query), query).cast(pa.large_string()))
     return pair_keys(np.repeat(queries, counts), normalized_keys(negatives.flatten().cast(pa.large_string()))), counts

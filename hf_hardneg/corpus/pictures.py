@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.runtime.optional import require
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PREFIX = "image:"
+NAME_LENGTH = len(PREFIX) + 32
 REMEMBERED = 200_000
 """Names that a process remembers, so that an image that several steps read is decoded once."""
 WORTH_A_THREAD = 32
@@ -78,6 +80,12 @@ def probe_images() -> list[Picture]:
 def are_pictures(kind: pa.DataType) -> bool:
     """Whether a column holds images as `datasets` stores them, bytes or paths."""
     return pa.types.is_struct(kind) and {part.name for part in kind} == {"bytes", "path"}
+
+
+def holds_pictures(kind: pa.DataType) -> bool:
+    """Whether a column holds images, or lists of images."""
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return are_pictures(kind.value_type if listed else kind)
 
 
 def as_stored(values: Sequence[Any]) -> Sequence[Any]:
@@ -206,6 +214,13 @@ def file_states(column: pa.Array) -> str:
     return "\n".join(_state(path) or "" for path in paths)
 
 
+def by_kind(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Texts (n,), and names of images (n,), of an array of both; null where it is of the other kind."""
+    images = pc.fill_null(pc.starts_with(texts, PREFIX), False)
+    nothing = pa.scalar(None, texts.type)
+    return pc.if_else(images, nothing, texts), pc.if_else(images, texts, nothing)
+
+
 def with_pixels(texts: list[str], stored: pa.Array) -> list[str]:
     """Texts (n,) in which the names of images know their pixels, from a column of those (n,); null beside a text."""
     images = map(_held, stored.to_pylist())
@@ -221,6 +236,16 @@ def apart(texts: Sequence[str]) -> list[np.ndarray]:
     """Positions of the texts, and of the images, among both."""
     images = np.array([isinstance(text, Picture) for text in texts], bool)
     return [np.flatnonzero(~images), np.flatnonzero(images)]
+
+
+def refuse_names(what: str, texts: Iterable[str]) -> None:
+    """Raise where names of images are among texts that are to be read as words.
+
+    Raises:
+        ConfigError: they are.
+    """
+    if any(text.startswith(PREFIX) and len(text) == NAME_LENGTH for text in texts):
+        raise refuse_pictures(what)
 
 
 def refuse_pictures(what: str) -> ConfigError:

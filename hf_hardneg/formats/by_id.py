@@ -13,20 +13,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
+from hf_hardneg.corpus.ids import as_text
+from hf_hardneg.corpus.pictures import by_kind
 from hf_hardneg.formats.roles import decoded
 from hf_hardneg.formats.rows import Rows, renamed, structs
 
 
 def tevatron_v2(rows: Rows, scores: bool, width: int) -> pa.Table:
-    """Write `query_id`, `query_text`, `query_image`, `positive_document_ids`, `negative_document_ids`."""
+    """Write `query_id`, `query_text`, `query_image`, `positive_document_ids`, `negative_document_ids`.
+
+    An image is named in `query_image`, and its `query_text` is null.
+    """
     ids = {"positive_document_ids": rows.positive_ids, "negative_document_ids": rows.negative_ids}
-    image = pa.nulls(len(rows.query), pa.string())
-    return pa.table({"query_id": rows.query_id, "query_text": rows.query, "query_image": image, **ids})
+    text, image = by_kind(rows.query)
+    return pa.table({"query_id": rows.query_id, "query_text": text, "query_image": image, **ids})
 
 
 def from_tevatron_v2(table: pa.Table) -> dict[str, Any]:
     """Read what `tevatron_v2` writes."""
     ids = {"positive_ids": "positive_document_ids", "negative_ids": "negative_document_ids"}
+    if "query_image" in table.column_names and not pa.types.is_null(table.column("query_image").type):
+        query = pc.coalesce(*(as_text(table.column(name), name) for name in ("query_text", "query_image")))
+        return renamed(table, query_id="query_id", **ids) | {"query": query}
     return renamed(table, query_id="query_id", query="query_text", **ids)
 
 

@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 from hf_hardneg.corpus.columns import DRAWN, PROMOTED, PSEUDO, VERDICTS, Columns, columns_of
+from hf_hardneg.corpus.pictures import by_kind
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, ConfigError
 from hf_hardneg.formats.fitting import Sizes, counted, fit
+from hf_hardneg.formats.images import with_names
 from hf_hardneg.formats.layouts import LAYOUTS, Layout, check_layout
 from hf_hardneg.formats.rows import Rows
 from hf_hardneg.formats.scores import chosen_scores, columns_of_scores
@@ -120,6 +122,8 @@ def to_format(
             f"to_format() needs {', '.join(map(repr, missing))}, which the dataset lacks; it has "
             f"{', '.join(map(repr, dataset.column_names))}. Give what mine() returned, and name its columns."
         )
+    if layout != "list":
+        dataset = with_names(dataset, (names.query, names.positive))
     plain = dataset.with_format("arrow")
     if layout == "list":
         cut = _Truncated(num_negatives) if num_negatives else None
@@ -183,14 +187,16 @@ def _with_tables(dataset: Dataset, shape: Layout, converter: Converter, corpus: 
     written = {shape.rows: rows.with_format(None)}
     if shape.queries:
         written[shape.queries] = _table(Dataset(queries), shape.query_key, "query_id", shape.numbered)
-    written[str(shape.documents)] = _table(texts, shape.document_key, "document_id", shape.numbered)
+    written[str(shape.documents)] = _table(
+        texts, shape.document_key, "document_id", shape.numbered, shape.document_image
+    )
     return DatasetDict(written)
 
 
-def _table(texts: Dataset, key: str, original: str, numbered: bool) -> Dataset:
+def _table(texts: Dataset, key: str, original: str, numbered: bool, image: str | None = None) -> Dataset:
     """Write a table of texts under its key; where that is a position, a third column has the id."""
     plain = texts.with_format("arrow")
-    return plain.map(_Keyed(key, original, numbered), batched=True, with_indices=True).with_format(None)
+    return plain.map(_Keyed(key, original, numbered, image), batched=True, with_indices=True).with_format(None)
 
 
 @dataclass(frozen=True)
@@ -198,8 +204,12 @@ class _Keyed:
     key: str
     original: str
     numbered: bool
+    image: str | None
 
     def __call__(self, table: pa.Table, rows: list[int]) -> pa.Table:
+        text, image = by_kind(combined(table.column("text")))
+        if self.image and image.null_count < len(image):
+            return pa.table({self.key: table.column("id"), "text": text, self.image: image})
         if not self.numbered:
             return pa.table({self.key: table.column("id"), "text": table.column("text")})
         return pa.table({self.key: pa.array(rows), "text": table.column("text"), self.original: table.column("id")})

@@ -16,6 +16,7 @@ from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 from hf_hardneg.arrays.strings import strings_of
 from hf_hardneg.corpus.columns import with_default_names
 from hf_hardneg.corpus.ids import as_text, is_listed, is_text, named_columns
+from hf_hardneg.corpus.pictures import holds_pictures
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, unknown_name, warn
 from hf_hardneg.formats import beir, roles
 from hf_hardneg.formats.files import read_format
@@ -206,9 +207,12 @@ def columns_of(table: pa.Table, shape: Layout) -> dict[str, Any]:
 
 
 def _named(table: pa.Table) -> pa.Table:
-    """Replace the numbers of classes by their names, except in labels of documents."""
+    """Replace the numbers of classes by their names, except in labels of documents, and images by their names."""
     named = named_columns(table)
-    return pa.table({name: table.column(name) if name in LABELS else column for name, column in named.items()})
+    columns = {name: table.column(name) if name in LABELS else column for name, column in named.items()}
+    return pa.table(
+        {name: as_text(column, name) if holds_pictures(column.type) else column for name, column in columns.items()}
+    )
 
 
 def _cast(values: Any, kind: pa.DataType, name: str) -> Any:

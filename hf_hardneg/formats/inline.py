@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from hf_hardneg.arrays.lists import lengths, listed, ragged
 from hf_hardneg.corpus.documents import joined
+from hf_hardneg.corpus.pictures import by_kind
+from hf_hardneg.errors import ConfigError
 from hf_hardneg.formats.rows import Rows, renamed, structs
 
 
@@ -111,18 +113,39 @@ def ms_swift_reranker(rows: Rows, scores: bool, width: int) -> pa.Table:
 def _conversations(rows: Rows, role: str) -> pa.Table:
     rows = rows.per_positive()
     columns = {"messages": _said(rows.query, "user")}
-    for name, texts in (("positive_messages", rows.positives), ("negative_messages", rows.negatives)):
-        columns[name] = ragged(_said(texts.flatten(), role), lengths(texts))
-    return pa.table(columns)
+    images = {"images": _shown(rows.query)}
+    for name, texts in (("positive", rows.positives), ("negative", rows.negatives)):
+        columns[f"{name}_messages"] = ragged(_said(texts.flatten(), role), lengths(texts))
+        images[f"{name}_images"] = ragged(_shown(texts.flatten()), lengths(texts))
+    every = pa.concat_arrays([rows.query, rows.positives.flatten(), rows.negatives.flatten()])
+    named = by_kind(every)[1].null_count < len(every)
+    return pa.table({**columns, **(images if named else {})})
 
 
 def _said(texts: pa.Array, role: str) -> pa.ListArray:
-    """Make a conversation of one message from each text."""
-    return structs(listed(texts), role=pa.repeat(role, len(texts)), content=texts)
+    """Make a conversation of one message from each text; an image is said as `<image>`."""
+    images = by_kind(texts)[1]
+    content = pc.if_else(images.is_valid(), pa.scalar("<image>", texts.type), texts)
+    return structs(listed(texts), role=pa.repeat(role, len(texts)), content=content)
+
+
+def _shown(texts: pa.Array) -> pa.ListArray:
+    """List the image of each text, or none."""
+    images = by_kind(texts)[1]
+    return ragged(images.drop_null(), images.is_valid().to_numpy(zero_copy_only=False).astype(np.int64))
 
 
 def from_ms_swift(table: pa.Table) -> dict[str, Any]:
-    """Read the last message of each conversation."""
+    """Read the last message of each conversation.
+
+    Raises:
+        ConfigError: messages show images, whose places in them are not read.
+    """
+    if "images" in table.column_names:
+        raise ConfigError(
+            "These rows of ms-swift have the column 'images'; conversations of texts are read. Keep what mine() "
+            "returned, or give rows of another layout, such as n-tuple."
+        )
 
     def last(conversations: pa.ListArray) -> pa.Array:
         ends = conversations.offsets.to_numpy()[1:] - conversations.offsets.to_numpy()[0] - 1

@@ -58,6 +58,7 @@ class Layout:
     documents: str | None = None
     query_key: str = "query_id"
     document_key: str = "document_id"
+    document_image: str | None = None
     merge: tuple[str, ...] = ()
     loses: str = f"{PARTIAL}, ids, ranks, sources, {OTHERS}"
 
@@ -70,6 +71,7 @@ _MS_SWIFT = Layout(
     write=inline.ms_swift,
     read=inline.from_ms_swift,
     columns=("messages", "positive_messages", "negative_messages"),
+    beside=("images", "positive_images", "negative_images"),
     scores="never",
     merge=("negatives",),
     loses=f"{PARTIAL}, scores, ids, ranks, sources, {OTHERS}",
@@ -121,6 +123,7 @@ LAYOUTS: dict[str, Layout] = {
         ids=True,
         documents="corpus",
         document_key="docid",
+        document_image="image",
         scores="never",
         loses=f"{PARTIAL}, scores, ranks, sources, {OTHERS}",
     ),

@@ -152,7 +152,8 @@ class _Document:
             ids = row_ids(np.array(rows), self.id_column)
         else:
             ids = as_text(named_columns(table)[self.id_column], self.id_column)
-        return pa.table({"id": ids, "text": joined([combined(table.column(name)) for name in self.texts])})
+        texts = [as_text(table.column(name), name) for name in self.texts]
+        return pa.table({"id": ids, "text": joined(texts)})
 
 
 def texts_of_rows(dataset: Dataset, columns: Sequence[tuple[str, str]], what: str) -> pa.Table:

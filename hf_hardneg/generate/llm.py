@@ -17,6 +17,7 @@ from hf_hardneg.corpus.batches import Batch
 from hf_hardneg.corpus.columns import Columns, missing_column
 from hf_hardneg.corpus.documents import content_digest
 from hf_hardneg.corpus.loaded_from import in_words
+from hf_hardneg.corpus.pictures import refuse_names
 from hf_hardneg.corpus.queries import PairColumns, flat_strings, strings
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.generate.answering import answers_to
@@ -207,6 +208,7 @@ class SyntheticNegatives:
         positives: list[list[str]] = [[] for _ in queries]
         for owner, text in zip(*flat_strings(columns[names.positive], names.positive), strict=True):
             positives[owner].append(text)
+        refuse_names("SyntheticNegatives", [*queries, *(text for row in positives for text in row)])
         negatives, scores = (
             columns[name].to_pylist() if name in columns else [[] for _ in queries]
             for name in ("negatives", "negative_scores")

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from hf_hardneg.arrays.vectors import as_numbers
+from hf_hardneg.corpus.pictures import refuse_names
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import DataError
 from hf_hardneg.models.forward import device_here, in_order, load_model, loading, passes
@@ -120,6 +121,8 @@ class _ModelScorer:
             ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
             ConfigError: a GPU in a worker.
         """
+        for texts in (queries, documents):
+            refuse_names(f"The cross-encoder {self.folder}", texts)
         device = device_here(self.device, instead=AHEAD)
         if not len(queries):
             return np.zeros(0, np.float32)
@@ -237,6 +240,8 @@ class RerankersScorer:
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         """Score (query, document) pairs, (n,) float32, asked once for each distinct query."""
+        for texts in (queries, documents):
+            refuse_names(f"{type(self.model).__name__}", texts)
         single_thread_in_child()
         rows: dict[str, list[int]] = {}
         for row, query in enumerate(queries):

@@ -106,6 +106,7 @@ class MiningJob:
         strategy (`Strategy`): resolved.
         options (`Mapping`): further arguments of `HardNegatives`.
         encoder (`Encoder` or the like, *optional*): of a strategy with vectors.
+        images (`Mapping[str, str]`): the sides that are images, and their columns.
         reading, loading (`float`): seconds it took to open the corpus, and to load the model.
     """
 
@@ -114,16 +115,24 @@ class MiningJob:
     strategy: Strategy
     options: Mapping[str, Any]
     encoder: Any
+    images: Mapping[str, str]
     reading: float
     loading: float
 
     @classmethod
-    def open(cls, dataset: Dataset, strategy: str | Strategy, options: Mapping[str, Any]) -> MiningJob:
+    def open(
+        cls,
+        dataset: Dataset,
+        strategy: str | Strategy,
+        options: Mapping[str, Any],
+        splits: Sequence[Dataset] = (),
+    ) -> MiningJob:
         """Make a job of the arguments of `mine`; it reads the corpus once and builds nothing."""
         described = {name: options[name] for name in CORPUS_OPTIONS if name in options}
         corpus, reading = measured(lambda: open_corpus(dataset, **described))
         recipe = resolve(strategy, **{name: options[name] for name in RECIPE_OPTIONS if name in options})
-        images = images_in(dataset, options.get("known_positives") or (), options.get("columns") or Columns())
+        pairs = [*splits, *(options.get("known_positives") or ())]
+        images = images_in(dataset, pairs, options.get("columns") or Columns())
         recipe = without_words(recipe, strategy, images)
         check_words(recipe, images)
         check_vectors(recipe, options)
@@ -136,6 +145,7 @@ class MiningJob:
             strategy=recipe,
             options=options,
             encoder=encoder,
+            images=images,
             reading=reading.wall,
             loading=loading.wall,
         )

@@ -236,7 +236,7 @@ def _planned(
     rows = sum(map(len, splits))
     if not rows:
         raise ColumnError("The pairs are empty: 0 rows. Give a dataset with at least one query.")
-    job = MiningJob.open(corpus, strategy, options)
+    job = MiningJob.open(corpus, strategy, options, splits)
     held = resident()
     (stages, sizes), cost = measured(lambda: job.stages(splits))
     if _is_planned(splits, corpus, strategy, options) and job.ceiling(splits) >= SHOWN_ABOVE:
@@ -254,7 +254,7 @@ def _planned(
         text_bytes=sum(job.corpus.table.column(name).nbytes for name in job.corpus.text_columns),
     )
     encoding = sum(step.seconds for step in planned.steps if step.name.startswith("encode"))
-    if encoding > SHOWN_ABOVE:
+    if encoding > SHOWN_ABOVE and not job.images:
         lexical = _planned(splits, corpus, "bm25", usable("bm25", options), num_proc)
         planned = replace(planned, lexical=lexical)
     return planned
@@ -279,7 +279,7 @@ def guard(
     """
     if not _is_planned(splits, corpus, strategy, options):
         return
-    job = MiningJob.open(corpus, strategy, options)
+    job = MiningJob.open(corpus, strategy, options, splits)
     if job.ceiling(splits) < SHOWN_ABOVE:
         return
     planned = _planned(splits, corpus, strategy, {**options, "encoder": job.encoder}, num_proc)

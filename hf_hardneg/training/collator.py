@@ -13,6 +13,7 @@ from torch import Tensor
 from hf_hardneg.corpus.columns import Columns, columns_of, missing_column
 from hf_hardneg.corpus.documents import content_digest
 from hf_hardneg.corpus.loaded_from import in_words
+from hf_hardneg.corpus.pictures import refuse_names
 from hf_hardneg.corpus.positives import KnownPositives, Listing, PositiveList, obtain_positives
 from hf_hardneg.corpus.queries import PairColumns, group_keys
 from hf_hardneg.errors import ColumnError, ConfigError, DataError
@@ -141,13 +142,14 @@ class CrossBatchCollator:
             raise missing_column(column, list(row), "batch", role)
         texts = [row[column]] if isinstance(row[column], str) else row[column]
         if (
-            texts is None
+            not hasattr(texts, "__len__")
             or not all(isinstance(text, str) for text in texts)
             or len(texts) < at_least
             or (at_most is not None and len(texts) != at_most)
         ):
             allowed = "one string" if at_most == 1 else f"a string, or a list of at least {at_least}"
             raise DataError(f"Column {column!r} holds {row[column]!r}; it must hold {allowed}. Drop or mend such rows.")
+        refuse_names("CrossBatchCollator", texts)
         return list(texts)
 
     def _tokens(self, texts: list[str], prompt: str, max_length: int | None) -> Any:
