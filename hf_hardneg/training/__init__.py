@@ -2,7 +2,7 @@
 
 - Negatives mined again with the current weights: `Refresher` of a `LiveModel`, by a `Schedule`, or `AsyncRefresher`
   beside the training; rows read them through `GenerationNegatives`, from `Generations`. Searched at every step:
-  `StepRetrieval`.
+  `StepRetrieval`. Cheaper between full refreshes: `EasyRows`.
 - In a loop: `HardNegativePlugin` for Accelerate, `HardNegativeCallback` (with `Tuples`) for `Trainer`,
   `HardNegativeLightning`.
 - Batches: `CrossBatchCollator` with `BatchColumns`, `known_positives`; other negatives each epoch: `FreshNegatives`; of

@@ -11,6 +11,7 @@ from hf_hardneg.training.denoiser import train_denoiser as train_denoiser
 from hf_hardneg.training.distillation import in_batch_margin_mse_loss as in_batch_margin_mse_loss
 from hf_hardneg.training.distillation import kl_loss as kl_loss
 from hf_hardneg.training.distillation import margin_mse_loss as margin_mse_loss
+from hf_hardneg.training.easy_rows import EasyRows as EasyRows
 from hf_hardneg.training.fresh import FreshNegatives as FreshNegatives
 from hf_hardneg.training.gather import gather_rows as gather_rows
 from hf_hardneg.training.gather import joined_mean as joined_mean

@@ -130,6 +130,14 @@ class Generation:
         of_rows = {name: getattr(self, name)[start:stop] for name in ("generations", "counts", "listed_counts")}
         return replace(self, negatives=negatives, listed=listed, **of_rows)
 
+    def with_rows(self, rows: np.ndarray, renewed: Generation) -> Generation:
+        """Return the same with others in the place of some rows, (k,) ascending."""
+        parts, start = [], 0
+        for place, row in enumerate(rows.tolist()):
+            parts += [self.rows(start, row), renewed.rows(place, place + 1)]
+            start = row + 1
+        return self.joined([*parts, self.rows(start, len(self.counts))])
+
     def save(self, directory: Path) -> None:
         """Write its arrays, to be opened from a published generation."""
         for name in ARRAYS:

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -25,11 +25,12 @@ from hf_hardneg.errors import ConfigError, ModelError, RanksError, check_keyword
 from hf_hardneg.filters import ConsistentPositive
 from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
+from hf_hardneg.index.dense.dense_index import Similarity
 from hf_hardneg.models.forward import quiet_transformers
 from hf_hardneg.models.functions import TextFunction
 from hf_hardneg.models.vector_models import VECTOR_MODELS
 from hf_hardneg.pipeline.options import with_options_of
-from hf_hardneg.retrievers import dense_index
+from hf_hardneg.retrievers import Dense, dense_index
 from hf_hardneg.retrievers.base import Takes
 from hf_hardneg.runtime.arguments import AtLeastOne, AtLeastZero, Folder, ShareAboveZero, checked, fit
 from hf_hardneg.runtime.ranks import Ranks, launched_ranks
@@ -38,6 +39,7 @@ from hf_hardneg.store.disk import writing
 from hf_hardneg.store.kinds import KINDS
 from hf_hardneg.store.locks import Lock, StillHeld, shared
 from hf_hardneg.strategies import Strategy, resolve
+from hf_hardneg.training.easy_rows import EasyRows, QueryEncoder, dense_of, keep_documents
 from hf_hardneg.training.gather import world_size
 from hf_hardneg.training.generations import REPORT, Generations
 from hf_hardneg.training.negative_arrays import Generation
@@ -81,6 +83,8 @@ class Refresher:
             others keep what they have. ANCE's code uses 5.
         corpus_fraction (`float`, defaults to 1.0): share of the documents that a generation encodes, drawn anew for
             each; the positives of the pairs always are among them.
+        easy_rows (`EasyRows`, *optional*): between full refreshes, only rows whose negatives became easy are mined
+            again, in the documents' vectors of the last full one; by default every refresh is full.
         options: every other argument of `HardNegatives`, such as `num_negatives=`.
 
     A rank that was killed stops the others within seconds. For one that hangs, or is slow, they wait as long as their
@@ -114,6 +118,7 @@ class Refresher:
         warm_start: str | Strategy | None = "bm25",
         query_chunks: AtLeastOne = 1,
         corpus_fraction: ShareAboveZero = 1.0,
+        easy_rows: EasyRows | None = None,
         **options: Unpack[RefresherOptions],
     ) -> None:
         check_keywords("Refresher()", options, OPTIONS - {"encoder"})
@@ -121,7 +126,7 @@ class Refresher:
         self.corpus: Dataset = job.corpus
         self.pairs, self.strategy, self.encoder = job.pairs, job.strategy, encoder
         self.generations = Generations(Path(directory).absolute())
-        self.query_chunks, self.corpus_fraction = query_chunks, corpus_fraction
+        self.query_chunks, self.corpus_fraction, self.easy_rows = query_chunks, corpus_fraction, easy_rows
         self.options: Any = {**options, **replace(job, store=None).options}
         self._lock: Lock | None = None
         check_encoder(encoder, takes=self._takes)
@@ -243,29 +248,67 @@ class Refresher:
     def _mine(self, number: int, parameters: dict[str, Any], encoder: Any) -> None:
         work = self.generations.directory / f".work-{number:06d}"
         work.mkdir(parents=True, exist_ok=True)
+        kept = self._with_kept_documents(number, encoder)
         rows = self._rows_of_corpus(number)
         with silenced():
             miner = HardNegatives(
                 self.corpus if rows is None else self.corpus.select(rows),
                 self.strategy,
-                encoder=encoder,
+                encoder=kept or encoder,
                 **self._mining(self._cache if rows is None else work / "cache"),
             )
         covered = range(*parameters["rows"])
         blocks = [range(start, min(start + BLOCK, covered.stop)) for start in covered[::BLOCK]]
         for block in blocks[self.ranks.rank :: self.ranks.world]:
-            self._mined(miner, number, block, rows).write(work / f"{block.start}.npz")
+            mined = self._mined(miner, number, block, rows) if kept is None else self._renewed(miner, number, block)
+            mined.write(work / f"{block.start}.npz")
         self.ranks.wait()
         if self.ranks.rank == 0:
             index = dense_index(miner.retrieval.searcher)
             if index is not None:
                 self.generations.adopt_index(number, index)
             mined = Generation.joined([Generation.read(work / f"{block.start}.npz") for block in blocks])
-            self._publish(number, parameters, covered, mined)
+            self._publish(number, parameters, covered, mined, encoder.digest if kept is None else kept.documents)
             self._tidy(work)
 
-    def _mined(self, miner: HardNegatives, number: int, block: range, rows: np.ndarray | None) -> Generation:
+    def _with_kept_documents(self, number: int, encoder: Any) -> QueryEncoder | None:
+        """Return the encoder of a cheap refresh, whose index is built; `None` where the refresh is a full one.
+
+        It is where one is due, and where the documents of the last full refresh are gone, as after going back to a
+        checkpoint before the newest full one.
+        """
+        holder = None if self.easy_rows is None else self._holder(self.easy_rows.full(number), number)
+        if not self.ranks.decided(holder is not None) or holder is None:
+            return None
+        similarity: Similarity = cast(Dense, dense_of(resolve(self.strategy))).similarity or "cosine"
+        kept = QueryEncoder(encoder=encoder, documents=self._documents(holder))
+        keep_documents(self.negatives.reader.corpus, self.generations.index(holder, similarity), kept)
+        return kept
+
+    def _holder(self, full: int, number: int) -> int | None:
+        """Return the generation whose index holds the documents of a full refresh before `number`; `None` for none."""
+        if full == number or not self.generations.place(full).exists():
+            return None
+        held = (int(path.name.partition("-")[2]) for path in self.generations.directory.glob("index-*"))
+        whole = [each for each in sorted(held) if self.generations.place(each).exists()]
+        return next((each for each in whole if self._documents(each) == self._documents(full)), None)
+
+    def _documents(self, number: int) -> str:
+        """Return the digest of the encoder that gave the vectors of documents for a published generation."""
+        return str(directories.read_object(self.generations.place(number), REPORT).get("documents"))
+
+    def _renewed(self, miner: HardNegatives, number: int, block: range) -> Generation:
+        """Mine the easy rows of a block again; the others keep what they have."""
+        before = self.generations.open(number - 1).rows(block.start, block.stop)
         table = self.pairs.with_format("arrow")[block.start : block.stop]
+        queries = miner.retrieval.reader.read(named_columns(table))
+        easy = cast(EasyRows, self.easy_rows).among(before, miner.retrieval.searcher, queries)
+        return before.with_rows(easy, self._of_table(miner, number, table.take(easy), None)) if len(easy) else before
+
+    def _mined(self, miner: HardNegatives, number: int, block: range, rows: np.ndarray | None) -> Generation:
+        return self._of_table(miner, number, self.pairs.with_format("arrow")[block.start : block.stop], rows)
+
+    def _of_table(self, miner: HardNegatives, number: int, table: Any, rows: np.ndarray | None) -> Generation:
         queries = miner.retrieval.reader.read(named_columns(table))
         retrieval = replace(miner.retrieval, searcher=miner.retrieval.searcher.at(number))
         candidates = miner.rescoring.add(retrieval.search(queries), queries)
@@ -274,7 +317,9 @@ class Refresher:
             chosen = replace(chosen, doc=rows[chosen.doc])
         return Generation.of(number, chosen, candidates.listed, candidates.listed_counts)
 
-    def _publish(self, number: int, parameters: dict[str, Any], covered: range, mined: Generation) -> None:
+    def _publish(
+        self, number: int, parameters: dict[str, Any], covered: range, mined: Generation, documents: str
+    ) -> None:
         size = len(self.pairs)
         before = self.generations.open(number - 1) if number > 1 else Generation.empty(size)
         whole = Generation.joined([before.rows(0, covered.start), mined, before.rows(covered.stop, size)])
@@ -282,6 +327,8 @@ class Refresher:
         report = {
             "sources": list(whole.sources),
             "rows": len(covered),
+            "mined_again": int((mined.generations == number).sum()),
+            "documents": documents,
             "negatives": len(mined.negatives),
             "short": int((mined.counts < self.options.get("num_negatives", 4)).sum()),
             "overlap": overlap,
@@ -296,19 +343,25 @@ class Refresher:
             self.generations.switch(number - 1)
         self.generations.publish(number, parameters, build)
         logger.info(
-            "generation %d of the weights after step %d: %d negatives for %d rows, %d of them short; %s of them are "
-            "those of the generation before",
+            "generation %d of the weights after step %d: %d negatives for %d rows, %d of them short, %d mined again; "
+            "%s of the negatives are those of the generation before",
             number,
             parameters["step"],
             report["negatives"],
             report["rows"],
             report["short"],
+            report["mined_again"],
             "none" if np.isnan(overlap) else f"{overlap:.0%}",
         )
 
     def _parameters(self, number: int, step: int, encoder: Any) -> dict[str, Any]:
         rows = chunk(len(self.pairs), self.query_chunks, number)
+        cheap = {} if self.easy_rows is None else {"easy_rows": repr(self.easy_rows)}
+        if self.easy_rows is not None and (full := self.easy_rows.full(number)) < number:
+            place = self.generations.place(full)
+            cheap["full"] = str(directories.read_manifest(place).parameters["encoder"]) if place.exists() else "gone"
         return {
+            **cheap,
             "number": number,
             "step": step,
             "encoder": encoder.digest,
@@ -405,6 +458,8 @@ class Refresher:
                 f"Refresher got {', '.join(fixed)}; it encodes with encoder=, excludes the positives of its pairs, "
                 "and stores in directory=. Drop it."
             )
+        if self.easy_rows is not None:
+            self.easy_rows.check(strategy, self.corpus_fraction)
         if self.query_chunks > len(self.pairs):
             raise ConfigError(
                 f"query_chunks={self.query_chunks} of {len(self.pairs)} rows: 1 to {len(self.pairs)} are allowed; give "
