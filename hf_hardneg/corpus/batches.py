@@ -257,6 +257,6 @@ def matrix(column: pa.ChunkedArray) -> Any:
         return array.to_pylist()
     values = array.flatten()
     regular = fixed or len(pc.unique(pc.list_value_length(array))) == 1
-    if not regular or array.null_count or values.null_count or not len(array):
+    if not regular or array.null_count or values.null_count or not len(array) or pa.types.is_nested(values.type):
         return array.to_pylist()
     return values.to_numpy(zero_copy_only=False).reshape(len(array), -1)

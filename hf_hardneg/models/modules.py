@@ -122,6 +122,8 @@ class ModulesEncoder:
         """
         import torch
 
+        if has_pictures(texts):
+            raise refuse_pictures(f"The encoder {self.folder}")
         device = device_here(self.device, instead=AHEAD)
         encode = getattr(self.loaded(device), KINDS[kind])
         options |= {"show_progress_bar": False, **({"batch_size": 1} if device == "cpu" else {})}

@@ -35,7 +35,7 @@ LEFT_OUT = {
         "Dense": ("sample", "device"),
         "Reranked": ("model",),
         "Sparse": ("encoder",),
-        "LateInteraction": ("encoder",),
+        "LateInteraction": ("encoder", "sample"),
     },
     **{name: tuple({part.name for part in fields(driver)} - {"depth", "recall"}) for name, driver in STORES.items()},
 }

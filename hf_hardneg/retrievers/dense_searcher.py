@@ -51,8 +51,7 @@ class DenseSearcher(Searcher):
         measured = self.index.measured
         if measured is None:
             return {}
-        asked = {name: getattr(measured, name) for name in ("target", "depth", "queries", "sample")}
-        return {**asked, "factory": self.index.factory}
+        return {**measured.told, "factory": self.index.factory}
 
     def prepare(self, queries: Queries) -> np.ndarray:
         """Vectors of the queries, (n, d): from their column, else encoded."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -15,19 +15,25 @@ from hf_hardneg.corpus.documents import Corpus, rows_digest
 from hf_hardneg.corpus.positives import PositiveList
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError, warn
+from hf_hardneg.index.dense.approximate import SAMPLE, Measured
 from hf_hardneg.index.dense.exact import quantized
 from hf_hardneg.index.hits import Hits
+from hf_hardneg.index.late.approximate_tokens import build_approximate_tokens
 from hf_hardneg.index.late.maxsim import Documents, maxsims
 from hf_hardneg.index.late.token_index import TokenIndex, build_tokens
 from hf_hardneg.retrievers.attach import ENCODE_BLOCK, load
 from hf_hardneg.retrievers.base import Retriever, Searcher, Sources, Takes
-from hf_hardneg.runtime.arguments import AtLeastOne, Checked
+from hf_hardneg.retrievers.stores.job_queries import job_queries
+from hf_hardneg.runtime.arguments import AtLeastOne, Checked, ShareAboveZero
 from hf_hardneg.store.mapped_memory import release
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_hardneg.models.token_encoder import TokenEncoder
+
+EXACT_UP_TO = 4_000_000
+"""Token vectors that `search="auto"` compares exactly."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,13 @@ class LateInteraction(Checked, Retriever):
         depth (`int`, defaults to 100): candidates for each query.
         encoder (*optional*): the model, see `load_token_encoder`; by default the `encoder=` of `HardNegatives`, or the
             columns that its `columns=` call `vector` and `query_vector`. Beside `Dense()` it must be named here.
+        search (`str`, defaults to `"auto"`): `"exact"`, or `"encodings"`: one vector of a text, made of its tokens'
+            (MUVERA), proposes documents, which exact MaxSim orders. `"auto"` is exact while the corpus has at most
+            4,000,000 token vectors.
+        recall (`float`, defaults to 0.98): share of the 100 best documents that encodings must propose; as many are
+            proposed as that takes, on `sample`.
+        sample (`Sequence`, *optional*): queries like those to come, texts or matrices; 512 are used. By default those
+            that will be asked, where they are known, else documents.
         pool_factor (`int`, defaults to 1): how many similar tokens of a document become one vector, in the mean, by
             sentence-transformers' hierarchical pooling: as many times less disk, and some of the quality.
 
@@ -53,6 +66,9 @@ class LateInteraction(Checked, Retriever):
     depth: AtLeastOne = 100
     _: KW_ONLY
     encoder: Any = None
+    search: Literal["auto", "exact", "encodings"] = "auto"
+    recall: ShareAboveZero = 0.98
+    sample: Sequence[Any] = field(default=(), repr=False, compare=False)
     pool_factor: AtLeastOne = 1
     name: ClassVar[str] = "late_interaction"
     score_kind: ClassVar[str] = "maxsim"
@@ -61,6 +77,7 @@ class LateInteraction(Checked, Retriever):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "sample", tuple(self.sample))
         may_encode = callable(self.encoder) or hasattr(self.encoder, "encode_each_token")
         if not (self.encoder is None or isinstance(self.encoder, str | os.PathLike) or may_encode):
             raise ConfigError(
@@ -98,7 +115,27 @@ class LateInteraction(Checked, Retriever):
                 "vectors. Pool them before, or drop pool_factor=."
             )
         index = _indexed(sources.dataset, sources.corpus, encoder, column)
+        if self.search == "encodings" or (self.search == "auto" and len(index.documents.rows.vectors) > EXACT_UP_TO):
+            asked = self._asked(sources, encoder, by_column=not named)
+            as_queries = len(asked) > 0
+            rows = token_rows(asked if as_queries else index.documents.rows, what="sample", width=index.width)
+            index = build_approximate_tokens(
+                index, sources.corpus, recall=self.recall, sample=rows, as_queries=as_queries
+            )
         return LateInteractionSearcher(index, encoder, by_column=not named)
+
+    def _asked(self, sources: Sources, encoder: TokenEncoder | None, *, by_column: bool) -> Any:
+        """Token vectors of the sample, else of queries that will be asked, as far as these are known."""
+        asked: Any = list(self.sample)
+        if not asked:
+            columns = {name: column for name, column in (sources.columns or {}).items() if name != "query_vector"}
+            known = sources if by_column else replace(sources, columns=columns)
+            return job_queries(known, encoder, SAMPLE)
+        if isinstance(asked[0], str):
+            if encoder is None:
+                raise ConfigError("sample= holds texts and there is no encoder=. Pass one, or give matrices.")
+            return encoder.encode_each_token(asked, kind="query")
+        return asked
 
 
 def _indexed(dataset: Dataset, corpus: Corpus, encoder: TokenEncoder | None, column: str | None) -> TokenIndex:
@@ -151,6 +188,17 @@ class LateInteractionSearcher(Searcher):
         """The index, the model of the queries, and whether that encodes all of them, whatever their columns hold."""
         model = f" {self.encoder.digest}" if self.encoder is not None else ""
         return f"{self.index.identity}{model}{'' if self.by_column else ' alone'}"
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the exact 100 best that search finds, as measured on a sample; `None` where it is exact."""
+        measured: Measured | None = self.index.measured
+        return None if measured is None else measured.recall
+
+    @property
+    def measurement(self) -> dict[str, Any]:
+        """How the recall was measured; empty where search is exact."""
+        return {} if self.index.measured is None else {**self.index.measured.told, "factory": "encodings"}
 
     def prepare(self, queries: Queries) -> TokenRows:
         """Token vectors of the queries: from their column, else encoded."""

@@ -9,6 +9,8 @@ from hf_hardneg.errors import ConfigError, DataError, HardNegWarning, StoreError
 from hf_hardneg.index.dense import exact
 from hf_hardneg.index.dense.exact import quantized
 from hf_hardneg.index.late import maxsim
+from hf_hardneg.index.late.approximate_tokens import build_approximate_tokens
+from hf_hardneg.index.late.fixed_encodings import FixedEncodings, fixed_encodings
 from hf_hardneg.index.late.maxsim import Documents, maxsims, nearest_by_maxsim
 from hf_hardneg.index.late.token_index import build_tokens
 from hf_hardneg.store import directories
@@ -133,3 +135,47 @@ def test_what_is_no_token_vector_is_refused(values, text):
 def test_a_width_that_the_index_does_not_have_is_refused():
     with pytest.raises(DataError, match="are 3 wide, others 4"):
         token_rows([np.ones((2, 3))], what="v", width=4)
+
+
+def test_the_published_encodings():
+    """`shared/strategies.md`, section 31."""
+    planes = np.array([[[1.0, -1, 0], [0, 1, -1]]])
+    query = TokenRows(np.array([0, 2]), np.array([[1.0, 0, 0], [0, 0.6, 0.8]]))
+    document = TokenRows(np.array([0, 3]), np.array([[0.8, 0.6, 0], [0, 0, 1], [-0.6, 0.8, 0]]))
+    asked = fixed_encodings(query, planes, None, are_queries=True)[0]
+    held = fixed_encodings(document, planes, None, are_queries=False)[0]
+    np.testing.assert_allclose(asked, [0, 0.6, 0.8, 1, 0, 0, 0, 0, 0, 0, 0, 0], atol=1e-8)
+    np.testing.assert_allclose(held, [0, 0, 1, 0.8, 0.6, 0, -0.6, 0.8, 0, 0.8, 0.6, 0], atol=1e-8)
+    assert asked @ held == pytest.approx(1.6, abs=1e-8)
+    assert (query.vectors @ document.vectors.T).max(1).sum() == pytest.approx(1.6, abs=1e-8)
+
+
+def test_encodings_of_queries_do_not_depend_on_the_batch():
+    queries, encodings = draw(6, 9, 7, 24), FixedEncodings(repetitions=3)
+    together = encodings.of(queries, are_queries=True)
+    assert together.shape == (9, 3 * 16 * 16) and not together[0].any()
+    for row in range(9):
+        assert (encodings.of(queries[np.array([row])], are_queries=True)[0] == together[row]).all()
+
+
+def test_the_pool_grows_until_the_recall_that_is_told_is_true(tmp_path):
+    documents = draw(8, 1500, 12, 16)[np.arange(1, 1500)]
+    queries = draw(9, 60, 6, 16)[np.arange(1, 60)]
+    index = index_of(documents, tmp_path)
+    corpus = open_corpus(world(1, len(documents))[1], cache_dir=tmp_path)
+    k = np.full(len(queries), 100)
+    exactly = index.search(queries, k)
+    pools = []
+    for recall in (0.5, 0.98):
+        fast = build_approximate_tokens(index, corpus, recall=recall, sample=queries, as_queries=True)
+        hits = fast.search(queries, k)
+        same = set(zip(exactly.query, exactly.doc, strict=True)) & set(zip(hits.query, hits.doc, strict=True))
+        assert fast.measured.recall >= recall and fast.measured.sample == "given"
+        assert len(same) / len(exactly.doc) == pytest.approx(fast.measured.recall, abs=0.01)
+        assert maxsims(queries, index.documents, hits.query, hits.doc).tolist() == hits.score.tolist()
+        pools.append(fast.measured.effort["proposed"])
+        alone = fast.search(queries[np.array([5])], np.array([7]))
+        assert alone.doc.tolist() == hits.doc[hits.query == 5][:7].tolist()
+    assert pools[0] <= pools[1]
+    by_documents = build_approximate_tokens(index, corpus, recall=0.9, sample=documents, as_queries=False)
+    assert by_documents.measured.sample == "documents" and by_documents.identity != fast.identity

@@ -66,6 +66,15 @@ def test_columns_of_matrices_give_what_a_model_gives(mined):
         assert found[name][:] == mined[name][:]
 
 
+@pytest.mark.parametrize("sample", [(), ("word1 word2", "word3")])
+def test_encodings_propose_what_maxsim_orders_and_their_recall_is_told(sample, mined):
+    strategy = Strategy([LateInteraction(20, search="encodings", recall=0.9, sample=sample)])
+    found = mine(PAIRS, CORPUS, strategy, encoder=split, num_negatives=5)
+    assert found["negative_ids"][:] == mined["negative_ids"][:]
+    (index,) = recipe_of(found).indexes
+    assert index["recall"] >= 0.9 and index["sample"] == "given" and index["factory"] == "encodings"
+
+
 def test_a_model_of_its_own_beside_others(mined):
     parts = [Dense(20), LateInteraction(20, encoder=split), Sparse(20, encoder=weigh)]
     found = mine(PAIRS, CORPUS, Strategy([Hybrid(parts)]), encoder=encode, num_negatives=5)

@@ -64,6 +64,11 @@ class Measured:
     seconds: float
     exact_seconds: float
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What recipes tell of it besides the recall."""
+        return {name: getattr(self, name) for name in ("target", "depth", "queries", "sample")}
+
 
 def measured_of(search: Callable[[], Hits], least: np.ndarray, depth: int, **told: Any) -> Measured:
     """Measure a search for a sample of queries, of which `least` (n,) is the score of the `depth`-th nearest document.

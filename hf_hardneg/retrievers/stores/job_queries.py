@@ -41,5 +41,7 @@ def job_queries(sources: Sources, encoder: Any, most: int) -> Any:
             chosen = dict(sorted(chosen.items(), key=lambda entry: entry[0])[:most])
     texts, vectors = [text for text, _ in chosen.values()], [vector for _, vector in chosen.values()]
     if any(vector is None for vector in vectors):
-        return encoder.encode(texts, kind="query")
+        from hf_hardneg.models.vector_models import encoding_of
+
+        return encoding_of(encoder)(texts, kind="query")
     return vectors
