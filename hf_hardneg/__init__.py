@@ -7,6 +7,7 @@
 - What a judge finds relevant is no negative, and may be a positive: `relabel`, `demote`.
 - Hand it to a trainer: `to_format`, `from_format`, `save_format`; images in the place of their names: `with_images`;
   negatives that keep up: `hf_hardneg.training`.
+- Scores of a table beside mined rows: `join_scores`. A test set of hard documents alone: `evaluation_set`.
 - Publish it: `hf_hardneg.hub`. How it was made: `recipe_of`, `Recipe`.
 - Parts of a `Strategy`:
     - retrievers: `BM25` (`BM25Config`, `Analyzer`), `Dense`, `Sparse`, `LateInteraction`, `Hybrid`, `Random`,

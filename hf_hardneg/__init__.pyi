@@ -19,7 +19,9 @@ from hf_hardneg.filters import SameParent as SameParent
 from hf_hardneg.filters import ScoreBounds as ScoreBounds
 from hf_hardneg.filters import SemiHard as SemiHard
 from hf_hardneg.filters import TooSimilar as TooSimilar
+from hf_hardneg.formats import evaluation_set as evaluation_set
 from hf_hardneg.formats import from_format as from_format
+from hf_hardneg.formats import join_scores as join_scores
 from hf_hardneg.formats import save_format as save_format
 from hf_hardneg.formats import to_format as to_format
 from hf_hardneg.formats.images import with_images as with_images

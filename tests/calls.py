@@ -277,7 +277,7 @@ CALLS = {
             "trials": Trials(seeds=1, rounds=1, epochs=1),
         },
     ),
-    "EasyRows": lambda given: (EasyRows, {}),
+    "training.EasyRows": lambda given: (EasyRows, {}),
     "training.Trials": lambda given: (Trials, {}),
     "report": lambda given: (report, {"dataset": given.mined}),
     "audit": lambda given: (audit, {"dataset": given.mined}),
@@ -285,6 +285,15 @@ CALLS = {
     "to_format": lambda given: (to_format, {"dataset": given.mined, "layout": "triplet"}),
     "with_images": lambda given: (with_images, {"dataset": given.pictured[0], "images": given.pictured[1]}),
     "from_format": lambda given: (from_format, {"source": to_format(given.mined, "triplet")}),
+    "join_scores": lambda given: (
+        hf_hardneg.join_scores,
+        {
+            "rows": Dataset.from_dict({"query": ["a"], "positive": ["b"], "negative": ["c"]}),
+            "table": Dataset.from_dict({"query_id": ["a"], "corpus_id": [["b", "c"]], "score": [[2.0, 1.0]]}),
+            "name": "teacher",
+        },
+    ),
+    "evaluation_set": lambda given: (hf_hardneg.evaluation_set, {"mined": given.mined, "corpus": given.corpus}),
     "save_format": lambda given: (
         save_format,
         {"dataset": to_format(given.mined, "triplet"), "layout": "triplet", "directory": given.folder / "saved"},
