@@ -1,4 +1,4 @@
-"""Mine drawn pictures whose truth is known: how hard negatives are, and how many are false, by a tiny CLIP or by colours.
+"""Mine drawn pictures whose truth is known: how hard negatives are, and how many are false, by a CLIP or by colours.
 
 python -m benchmarks.images [pictures] [clip | colours]
 """

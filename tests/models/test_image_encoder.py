@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import CLIPModel, CLIPProcessor
 
-from hf_hardneg import HardNegatives, Strategy, mine
+from hf_hardneg import HardNegatives, Strategy, mine, recipe_of, to_format, with_images
 from hf_hardneg.corpus.pictures import Picture, picture_of
 from hf_hardneg.errors import ConfigError, ModelError
 from hf_hardneg.models.encoder import load_encoder
@@ -142,3 +147,26 @@ def test_a_trained_model_mines_what_is_hard_and_false_negatives_are_counted(tmp_
     assert np.mean(hard) > np.mean(easy) + 0.1
     false = [drawn.truth[name] == tuple(row["query"].split()[:0:-1]) for row in rows for name in row["negative_ids"]]
     assert 0.05 < np.mean(false) < 0.95
+
+
+@pytest.mark.slow
+def test_mined_images_train_a_sentence_transformer(folder, tmp_path):
+    """One step on mined triplets changes the weights, and with them the identity of the model."""
+    drawn = world(40, 16, copies=4)
+    rows = mine(drawn.pairs, drawn.corpus, "dense", encoder=pixels, num_negatives=2, safeguards=False)
+    triplets = with_images(to_format(rows, "triplet"), drawn.corpus)
+    model = SentenceTransformer(str(folder), device="cpu")
+    before = opened(model, tmp_path).digest
+    arguments = SentenceTransformerTrainingArguments(
+        str(tmp_path / "run"),
+        max_steps=1,
+        per_device_train_batch_size=8,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=True,
+    )
+    loss = MultipleNegativesRankingLoss(model)
+    SentenceTransformerTrainer(model, arguments, train_dataset=triplets, loss=loss).train()
+    assert opened(model, tmp_path).digest != before
+    again = mine(drawn.pairs, drawn.corpus, "dense", encoder=model, num_negatives=2, safeguards=False)
+    assert recipe_of(again).encoder.digest == opened(model, tmp_path).digest

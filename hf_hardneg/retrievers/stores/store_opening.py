@@ -99,7 +99,7 @@ def _check_model(index: StoreIndex, encoder: Encoder) -> None:
         DataError: they are of another width.
     """
     rows = _spread(index, COMPARED)
-    encoded = index.queries(encoder.encode(index.corpus.texts(rows).to_pylist(), kind="document"), what="vectors")
+    encoded = index.queries(encoder.encode(index.corpus.contents(rows), kind="document"), what="vectors")
     cosines = (normalized(encoded) * normalized(index.vectors(rows))).sum(axis=1)
     if np.median(cosines) < ALIKE:
         warn(
