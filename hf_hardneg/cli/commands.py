@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from hf_hardneg.cli.option_groups import Printing
 from hf_hardneg.cli.stopping import Stopped
 from hf_hardneg.cli.terminal import Manner, complain, manner
-from hf_hardneg.runtime.progress import alone, standing
+from hf_hardneg.runtime.progress import alone, before_import, standing
 
 F = TypeVar("F", bound=Callable[..., int | None])
 KEPT = "What is finished is kept in the cache: the same command goes on from there."
@@ -80,6 +80,8 @@ def command(name: str, *, kept: str = KEPT) -> Callable[[F], F]:
             chosen = Manner(quiet=printing.quiet or before.quiet, as_json=printing.as_json or before.as_json)
             token = manner.set(chosen)
             try:
+                if not chosen.quiet:
+                    before_import("datasets", "Loading datasets …")
                 with alone(hidden=chosen.quiet):
                     return function(*parts) or 0
             except Stopped as stopped:

@@ -16,6 +16,7 @@ import numpy as np
 from hf_hardneg.errors import ConfigError, HardNegError, ModelError
 from hf_hardneg.models.allocation import in_proportion
 from hf_hardneg.runtime.process import in_child, single_thread_in_child, torch_threads
+from hf_hardneg.runtime.progress import before_import
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,7 @@ def resolved_device(device: str) -> str:
     if device != "auto":
         check_device(device)
         return device
+    before_import("torch", "Loading torch …")
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -138,6 +140,7 @@ def load_model(folder: str, auto_class: str, device: str, *, otherwise: str) -> 
     Raises:
         ModelError: it cannot be loaded, or has no trained weights for a part of that class.
     """
+    before_import("transformers.models.auto.modeling_auto", "Loading transformers, and a model …")
     import transformers
 
     with loading(folder, otherwise=otherwise):

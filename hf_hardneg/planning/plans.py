@@ -282,6 +282,7 @@ def guard(
     job = MiningJob.open(corpus, strategy, options, splits)
     if job.ceiling(splits) < SHOWN_ABOVE:
         return
+    show("Planning: the steps of the job are measured on samples …")
     planned = _planned(splits, corpus, strategy, {**options, "encoder": job.encoder}, num_proc)
     logger.info("%s", planned)
     if planned.seconds > BUDGET and not confirm_cost:

@@ -33,6 +33,7 @@ from typing import (
 )
 
 from hf_hardneg.errors import ConfigError, unknown_name
+from hf_hardneg.runtime.progress import before_import
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,6 +111,7 @@ class _Names(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         if name in TABLES:
+            before_import("datasets", "Loading datasets …")
             import datasets
 
             return getattr(datasets, name)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import sys
 import time
@@ -102,10 +103,17 @@ def bar(*, desc: str, total: int | None = None, initial: int = 0, unit: str = " 
 
 
 def _is_shown() -> bool:
+    shown = _shown.get()
+    return not _rank() and (not _are_off() if shown is None else shown)
+
+
+def _are_off() -> bool:
+    """Whether the bars of `datasets` are off; it is not imported for that, which takes a second."""
+    if "datasets" not in sys.modules:
+        return os.environ.get("HF_DATASETS_DISABLE_PROGRESS_BARS", "").upper() in ("1", "ON", "YES", "TRUE")
     from datasets.utils import are_progress_bars_disabled
 
-    shown = _shown.get()
-    return not _rank() and (not are_progress_bars_disabled() if shown is None else shown)
+    return are_progress_bars_disabled()
 
 
 @contextlib.contextmanager
@@ -135,6 +143,12 @@ def show(text: str) -> None:
         from tqdm.auto import tqdm
 
         tqdm.write(text, file=sys.stderr)
+
+
+def before_import(module: str, text: str) -> None:
+    """Show a text before a module is imported that takes seconds, where it is not yet; workers say nothing."""
+    if module not in sys.modules and multiprocessing.parent_process() is None:
+        show(text)
 
 
 def _rank() -> int:

@@ -95,3 +95,14 @@ def test_a_line_fits_a_terminal_of_80_columns():
     assert len(last) <= 80
     for part in ("Searching (bm25+dense)", "48%", "400k/832k rows", "rows/s", "left"):
         assert part in last
+
+
+def test_what_takes_seconds_to_import_is_said_before_and_only_where_it_is_imported_then():
+    code = (
+        "import sys; from hf_hardneg.runtime.progress import before_import; before_import('datasets', 'Loading it'); "
+        "before_import('sys', 'Loading sys'); print('datasets' in sys.modules)"
+    )
+    for off, said in (("0", "Loading it\n"), ("1", "")):
+        environment = {**os.environ, "HF_DATASETS_DISABLE_PROGRESS_BARS": off}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("False\n", said)
