@@ -34,16 +34,17 @@ def numbers_of(states, places):
 @njit(cache=True, nogil=True)
 def string_hash(data, start, stop, seed):
     """Hashes the bytes `start` to `stop` of uint8 data; 0 for none."""
-    key, whole = mixed(seed), start + (stop - start) // 8 * 8
-    for place in range(start, whole, 8):
+    size = np.uint64(stop - start)
+    key, first, whole = mixed(seed), np.uint64(start), size - (size & np.uint64(7))
+    for place in range(first, first + whole, np.uint64(8)):
         word = np.uint64(0)
-        for byte in range(8):
-            word |= np.uint64(data[place + byte]) << np.uint64(8 * byte)
+        for byte in range(np.uint64(8)):  # by places without a sign, so that compilers read all at once
+            word |= np.uint64(data[place + byte]) << (np.uint64(8) * byte)
         key = mixed(key ^ word)
     word = np.uint64(0)
-    for place in range(whole, stop):
-        word |= np.uint64(data[place]) << np.uint64(8 * (place - whole))
-    return mixed(mixed(key ^ word) + np.uint64(stop - start)) if stop > start else np.uint64(0)
+    for byte in range(size - whole):
+        word |= np.uint64(data[first + whole + byte]) << (np.uint64(8) * byte)
+    return mixed(mixed(key ^ word) + size) if size else np.uint64(0)
 
 
 @njit(cache=True, nogil=True)

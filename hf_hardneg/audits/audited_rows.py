@@ -142,6 +142,18 @@ class AuditedBatch:
         """Keys of what a query is known by: its text, its id, or both; each (n,)."""
         return [keys for keys, column in ((self.seen, self.query), (self.id, self.query_id)) if column is not None]
 
+    def with_keys(self, *, compared: bool) -> AuditedBatch:
+        """This batch with its keys computed, so that who reads them need not wait.
+
+        Args:
+            compared (`bool`): also those by which the texts of a row are compared with each other.
+        """
+        sides = (self.positive, self.negative)
+        _ = [(keyed.seen, keyed.id) for keyed in (self, *sides)]
+        if compared and all(side.texts is not None for side in sides):
+            _ = [side.grams for side in sides]
+        return self
+
     def known_as(self, side: Side) -> list[np.ndarray]:
         """Keys of (query, document) in every way both are known by; each (m,)."""
         return [pair_keys(query[side.owner], document) for query in self.identities for document in side.identities]

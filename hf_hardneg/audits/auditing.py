@@ -23,6 +23,7 @@ from hf_hardneg.formats.layouts import LAYOUTS
 from hf_hardneg.formats.loading import load_corpus
 from hf_hardneg.formats.reading import read_rows
 from hf_hardneg.runtime.arguments import Name, checked
+from hf_hardneg.runtime.process import ahead
 from hf_hardneg.runtime.progress import bar
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _facts(source: AuditedRows, qrels: Any, tests: Sequence[AuditedRows], judged
     relevant = None if qrels is None else relevant_pairs(qrels)[0]
     test: HeldOut | None = held_out([test.batches() for test in tests], qrels) if tests else None
     collector = Collector()
-    for batch in _shown(source, "Audit, first pass"):
+    for batch in _shown(source, "Audit, first pass", compared=False):
         if relevant is not None:
             _check_has("qrels=", "ids", batch.query_id, batch.negative.ids)
         if judged:
@@ -129,9 +130,10 @@ def _check_has(option: str, what: str, query: Any, documents: Any) -> None:
         )
 
 
-def _shown(source: AuditedRows, what: str) -> Iterator[AuditedBatch]:
+def _shown(source: AuditedRows, what: str, *, compared: bool) -> Iterator[AuditedBatch]:
+    """Read the batches of a pass, each with its keys, and show how far it is."""
     with bar(desc=what, unit=" rows") as progress:
-        for batch in source.batches():
+        for batch in ahead(batch.with_keys(compared=compared) for batch in source.batches()):
             yield batch
             progress.update(len(batch.number))
 
@@ -143,7 +145,7 @@ def _audited(source: AuditedRows, facts: Facts, judge: Judge | None) -> Audit:
     histograms = Histograms()
     samples = [SampledPairs(judge.sample, judge.seed) for _ in range(2)] if judge else []
     most: dict[int, dict[str, Any]] = {}
-    for batch in _shown(source, "Audit, second pass"):
+    for batch in _shown(source, "Audit, second pass", compared=True):
         view = View(batch, facts)
         for name, check in CHECKS.items():
             flags = check.find(view)

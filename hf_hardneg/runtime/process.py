@@ -110,6 +110,21 @@ def in_threads(work: Callable[[slice], T], size: int, *, at_least: int) -> list[
         return list(pool.map(work, parts))
 
 
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items of which a thread prepares the next, where this process may use several; no item is `None`.
+
+    That pays where preparing spends its time outside the interpreter. One item more is held in memory.
+    """
+    if threads() == 1:
+        yield from items
+        return
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield item
+
+
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """Open a pool of `count` threads, in each of which torch computes alone.

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numba import njit
 
 from hf_hardneg.arrays.grouping import isin_sorted
-from hf_hardneg.arrays.hashing import GOLDEN, characters, hashes_within, mixed, string_hash, string_hashes
+from hf_hardneg.arrays.hashing import GOLDEN, characters, hashes_within, mixed, string_hashes
 from hf_hardneg.text.keys import normalized
 
 NONE = np.uint64(0)
@@ -63,24 +63,32 @@ def only_ascii_as_it_is(texts: pa.Array, otherwise: Callable[[str], str]) -> pa.
     return pc.replace_with_mask(texts, other, changed)
 
 
+_LOWERED = np.array([byte + 32 if 65 <= byte <= 90 else byte for byte in range(256)], np.uint8)
+_SHOWN = np.array([32 if chr(byte).isspace() and byte < 128 else low for byte, low in enumerate(_LOWERED)], np.uint8)
+"""Each byte as a reader of ASCII sees it: letters lowered, white space a space."""
+
+
 @njit(cache=True, nogil=True)
 def _folded(bounds, data):
     """Strings with their ASCII letters lowered, runs of white space one space, none at the ends: bounds and bytes."""
-    ends, folded, filled = np.zeros(len(bounds), np.int64), np.empty(bounds[-1] - bounds[0], np.uint8), 0
+    ends, folded = np.zeros(len(bounds), np.int64), np.empty(bounds[-1] - bounds[0] + 1, np.uint8)
+    filled = np.uint64(0)
     for text in range(len(bounds) - 1):
-        start, gap = filled, False
-        for byte in data[bounds[text] : bounds[text + 1]]:
-            if byte == 32 or 9 <= byte <= 13 or 28 <= byte <= 31:
-                gap = filled > start
-                continue
-            if gap:
-                folded[filled] = 32
-                filled += 1
-                gap = False
-            folded[filled] = byte + 32 if 65 <= byte <= 90 else byte
-            filled += 1
+        start, gap = filled, True
+        for place in range(np.uint64(bounds[text]), np.uint64(bounds[text + 1])):
+            byte = _SHOWN[data[place]]
+            folded[filled] = byte
+            is_space = byte == 32
+            filled += np.uint64(not (gap and is_space))
+            gap = is_space
+        if gap and filled > start:
+            filled -= np.uint64(1)
         ends[text + 1] = filled
     return ends, folded
+
+
+_IN_WORD = np.array([low if low >= 128 or chr(low).isalnum() else 0 for low in _LOWERED.tolist()], np.uint8)
+"""The lowered letters and digits, 0 for what parts words."""
 
 
 def word_grams(texts: pa.Array, words: Callable[[str], str]) -> tuple[np.ndarray, np.ndarray]:
@@ -106,18 +114,20 @@ def _grams(bounds, data, room):
     out = np.empty((bounds[-1] - bounds[0]) // 2 + 2 * len(bounds), np.uint64)
     ends, filled = np.zeros(len(bounds), np.int64), 0
     slots, stamps = np.empty(room, np.uint64), np.full(room, -1)
-    letters, size = np.empty(bounds[-1] - bounds[0], np.uint8), 0
+    begun = mixed(np.uint64(4))
     for text in range(len(bounds) - 1):
         seen, older, old = 0, np.uint64(0), np.uint64(0)
-        for place in range(bounds[text], bounds[text + 1] + 1):
-            byte = data[place] if place < bounds[text + 1] else np.uint8(32)
-            lower = byte + 32 if 65 <= byte <= 90 else byte
-            if 97 <= lower <= 122 or 48 <= lower <= 57 or lower >= 128:
-                letters[size] = lower
-                size += 1
+        key, letters, size = begun, np.uint64(0), np.uint64(0)
+        for place in range(np.uint64(bounds[text]), np.uint64(bounds[text + 1]) + np.uint64(1)):
+            letter = _IN_WORD[data[place]] if place < np.uint64(bounds[text + 1]) else np.uint8(0)
+            if letter:  # `string_hash` of the word, as far as it goes
+                letters |= np.uint64(letter) << (np.uint64(8) * (size & np.uint64(7)))
+                size += np.uint64(1)
+                if not size & np.uint64(7):
+                    key, letters = mixed(key ^ letters), np.uint64(0)
             elif size:
-                word = string_hash(letters, 0, size, np.uint64(4))
-                seen, size = seen + 1, 0
+                word = mixed(mixed(key ^ letters) + size)
+                seen, key, letters, size = seen + 1, begun, np.uint64(0), np.uint64(0)
                 if seen >= 3:
                     out[filled] = mixed(mixed(mixed(older) + old) + word)
                     filled += _added(slots, stamps, text, out[filled])
