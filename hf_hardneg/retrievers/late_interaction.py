@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from hf_hardneg.arrays.token_rows import TokenRows, token_rows
 from hf_hardneg.corpus.columns import missing_column
 from hf_hardneg.corpus.documents import Corpus, rows_digest
-from hf_hardneg.corpus.positives import PositiveList
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError, warn
 from hf_hardneg.index.dense.approximate import SAMPLE, Measured
 from hf_hardneg.index.dense.exact import quantized
-from hf_hardneg.index.hits import Hits
 from hf_hardneg.index.late.approximate_tokens import build_approximate_tokens
 from hf_hardneg.index.late.maxsim import Documents, maxsims
 from hf_hardneg.index.late.token_index import TokenIndex, build_tokens
 from hf_hardneg.retrievers.attach import ENCODE_BLOCK, load
-from hf_hardneg.retrievers.base import Retriever, Searcher, Sources, Takes
+from hf_hardneg.retrievers.base import Searcher, Sources, Takes
+from hf_hardneg.retrievers.encoded import EncodedRetriever, EncodedSearcher
 from hf_hardneg.retrievers.stores.job_queries import job_queries
-from hf_hardneg.runtime.arguments import AtLeastOne, Checked, ShareAboveZero
+from hf_hardneg.runtime.arguments import AtLeastOne, ShareAboveZero
 from hf_hardneg.store.mapped_memory import release
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ EXACT_UP_TO = 4_000_000
 
 
 @dataclass(frozen=True)
-class LateInteraction(Checked, Retriever):
+class LateInteraction(EncodedRetriever):
     """Documents of the largest MaxSim: the sum, over the query's tokens, of the nearest document token's product.
 
     The vectors come from a sentence-transformers `MultiVectorEncoder` (PyLate's and ColBERT's checkpoints among them),
@@ -63,37 +61,22 @@ class LateInteraction(Checked, Retriever):
         Strategy(retrievers=(BM25(),LateInteraction(encoder='org/colbert'),), filters=(), sampler=Top())
     """
 
-    depth: AtLeastOne = 100
     _: KW_ONLY
-    encoder: Any = None
     search: Literal["auto", "exact", "encodings"] = "auto"
     recall: ShareAboveZero = 0.98
     sample: Sequence[Any] = field(default=(), repr=False, compare=False)
     pool_factor: AtLeastOne = 1
     name: ClassVar[str] = "late_interaction"
     score_kind: ClassVar[str] = "maxsim"
-    can_score: ClassVar[bool] = True
     takes: ClassVar[Takes] = "tokens"
+    method: ClassVar[str] = "encode_each_token"
+    forms: ClassVar[str] = (
+        "a MultiVectorEncoder, a Hub id or path, or a callable that gives a matrix (tokens, d) for each text"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "sample", tuple(self.sample))
-        may_encode = callable(self.encoder) or hasattr(self.encoder, "encode_each_token")
-        if not (self.encoder is None or isinstance(self.encoder, str | os.PathLike) or may_encode):
-            raise ConfigError(
-                f"LateInteraction(encoder=) got a {type(self.encoder).__name__}; allowed are a MultiVectorEncoder, a "
-                "Hub id or path, or a callable that gives a matrix (tokens, d) for each text. Give one of those."
-            )
-
-    @property
-    def uses_vectors(self) -> bool:
-        """Whether it has no encoder of its own."""
-        return self.encoder is None
-
-    def fitted(self) -> LateInteraction:
-        """The same, its encoder only named."""
-        named = isinstance(self.encoder, str) or self.encoder is None
-        return self if named else replace(self, encoder=type(self.encoder).__qualname__)
 
     def bind(self, sources: Sources) -> Searcher:
         """The searcher over a corpus.
@@ -174,20 +157,11 @@ class ColumnOfMatrices:
 
 
 @dataclass(frozen=True)
-class LateInteractionSearcher(Searcher):
+class LateInteractionSearcher(EncodedSearcher):
     """Searches an index of token vectors."""
 
-    index: TokenIndex
-    encoder: TokenEncoder | None
-    by_column: bool = True
     name: ClassVar[str] = "late_interaction"
     score_kind: ClassVar[str] = "maxsim"
-
-    @property
-    def identity(self) -> str:
-        """The index, the model of the queries, and whether that encodes all of them, whatever their columns hold."""
-        model = f" {self.encoder.digest}" if self.encoder is not None else ""
-        return f"{self.index.identity}{model}{'' if self.by_column else ' alone'}"
 
     @property
     def recall(self) -> float | None:
@@ -221,39 +195,18 @@ class LateInteractionSearcher(Searcher):
             )
         return rows
 
-    def search(self, queries: TokenRows, k: np.ndarray) -> Hits:
-        """See `Searcher`."""
-        return self.index.search(queries, k)
-
-    def score(self, queries: TokenRows, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """See `Searcher`; NaN where a text has no token."""
-        return self.index.score_rows(queries, query, rows)
-
     def score_texts(self, queries: TokenRows, query: np.ndarray, texts: list[str]) -> np.ndarray:
         """See `Searcher`."""
         if self.encoder is None:
             return super().score_texts(queries, query, texts)
-        halves = self._encoded(texts)
+        halves = self.encoded(texts)
         codes = quantized(halves.vectors.astype(np.float32))
         return maxsims(queries, Documents(halves, codes), query, np.arange(len(texts)))
 
-    def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> TokenRows:
-        """Token vectors of the positives; none, and so no scores, where nothing encodes the text."""
-        inside = positives.row >= 0
-        texts = [text for text in positives.text if text is not None]
-        held = self.index.vectors(positives.row[inside])
-        if self.encoder is not None and texts:
-            outside = self._encoded(texts)
-        else:
-            outside = TokenRows(np.zeros(len(texts) + 1, np.int64), held.vectors[:0])
-        both = TokenRows.joined([held, outside])
-        place = np.empty(len(inside), np.int64)
-        place[inside], place[~inside] = np.arange(inside.sum()), inside.sum() + np.arange(len(texts))
-        return both[place]
-
-    def _encoded(self, texts: Sequence[str]) -> TokenRows:
-        """Texts as documents, rounded as those are."""
-        encoder = cast("TokenEncoder", self.encoder)
-        encoded = encoder.encode_each_token(texts, kind="document")
-        rows = token_rows(encoded, what="positives", width=self.index.width)
+    def encoded(self, texts: list[str]) -> TokenRows:
+        """See `EncodedSearcher`; float16, as documents are stored."""
+        if self.encoder is None or not texts:
+            return TokenRows(np.zeros(len(texts) + 1, np.int64), np.zeros((0, self.index.width), np.float16))
+        rows = self.encoder.encode_each_token(texts, kind="document")
+        rows = token_rows(rows, what="positives", width=self.index.width)
         return TokenRows(rows.pointers, rows.vectors.astype(np.float16))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from hf_hardneg.arrays.sparse_rows import SparseRows, products, sparse_rows
 from hf_hardneg.corpus.columns import missing_column
 from hf_hardneg.corpus.documents import Corpus, rows_digest
-from hf_hardneg.corpus.positives import PositiveList
 from hf_hardneg.corpus.queries import Queries
 from hf_hardneg.errors import ConfigError, warn
-from hf_hardneg.index.hits import Hits
 from hf_hardneg.index.sparse.sparse_index import SparseIndex, build_sparse
 from hf_hardneg.retrievers.attach import ENCODE_BLOCK, load
-from hf_hardneg.retrievers.base import Retriever, Searcher, Sources, Takes
-from hf_hardneg.runtime.arguments import AtLeastOne, Checked
+from hf_hardneg.retrievers.base import Searcher, Sources, Takes
+from hf_hardneg.retrievers.encoded import EncodedRetriever, EncodedSearcher
 from hf_hardneg.store.mapped_memory import release
 
 if TYPE_CHECKING:
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sparse(Checked, Retriever):
+class Sparse(EncodedRetriever):
     """Documents whose sparse vector has the largest inner product with the query's: learned sparse retrieval.
 
     The vectors come from a sentence-transformers `SparseEncoder`, a masked language model with SPLADE's pooling, an
@@ -46,32 +43,11 @@ class Sparse(Checked, Retriever):
         Strategy(retrievers=(BM25(),Sparse(encoder='org/splade'),), filters=(), sampler=Top())
     """
 
-    depth: AtLeastOne = 100
-    _: KW_ONLY
-    encoder: Any = None
     name: ClassVar[str] = "sparse"
     score_kind: ClassVar[str] = "sparse"
-    can_score: ClassVar[bool] = True
     takes: ClassVar[Takes] = "sparse"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        may_encode = callable(self.encoder) or hasattr(self.encoder, "encode_sparse")
-        if not (self.encoder is None or isinstance(self.encoder, str | os.PathLike) or may_encode):
-            raise ConfigError(
-                f"Sparse(encoder=) got a {type(self.encoder).__name__}; allowed are a SparseEncoder, a Hub id or path, "
-                "or a callable that gives sparse rows. Give one of those."
-            )
-
-    @property
-    def uses_vectors(self) -> bool:
-        """Whether it has no encoder of its own."""
-        return self.encoder is None
-
-    def fitted(self) -> Sparse:
-        """The same, its encoder only named."""
-        named = isinstance(self.encoder, str) or self.encoder is None
-        return self if named else replace(self, encoder=type(self.encoder).__qualname__)
+    method: ClassVar[str] = "encode_sparse"
+    forms: ClassVar[str] = "a SparseEncoder, a Hub id or path, or a callable that gives sparse rows"
 
     def bind(self, sources: Sources) -> Searcher:
         """The sparse searcher over a corpus.
@@ -122,20 +98,11 @@ class ColumnOfRows:
 
 
 @dataclass(frozen=True)
-class SparseSearcher(Searcher):
+class SparseSearcher(EncodedSearcher):
     """Searches an index of sparse vectors."""
 
-    index: SparseIndex
-    encoder: SparseTextEncoder | None
-    by_column: bool = True
     name: ClassVar[str] = "sparse"
     score_kind: ClassVar[str] = "sparse"
-
-    @property
-    def identity(self) -> str:
-        """The index, the model of the queries, and whether that encodes all of them, whatever their columns hold."""
-        model = f" {self.encoder.digest}" if self.encoder is not None else ""
-        return f"{self.index.identity}{model}{'' if self.by_column else ' alone'}"
 
     def prepare(self, queries: Queries) -> SparseRows:
         """Sparse vectors of the queries: from their column, else encoded."""
@@ -158,29 +125,15 @@ class SparseSearcher(Searcher):
             )
         return rows
 
-    def search(self, queries: SparseRows, k: np.ndarray) -> Hits:
-        """See `Searcher`; documents that share no term with a query are no hits."""
-        return self.index.search(queries, k)
-
-    def score(self, queries: SparseRows, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """See `Searcher`."""
-        return self.index.score_rows(queries, query, rows)
-
     def score_texts(self, queries: SparseRows, query: np.ndarray, texts: list[str]) -> np.ndarray:
         """See `Searcher`."""
         if self.encoder is None:
             return super().score_texts(queries, query, texts)
-        return products(queries, self.encoder.encode_sparse(texts, kind="document"), query, np.arange(len(texts)))
+        return products(queries, self.encoded(texts), query, np.arange(len(texts)))
 
-    def prepare_documents(self, positives: PositiveList, corpus: Corpus) -> SparseRows:
-        """Sparse vectors of the positives; without terms, and so without scores, where nothing encodes the text."""
-        inside = positives.row >= 0
-        texts = [text for text in positives.text if text is not None]
-        if self.encoder is not None and texts:
-            outside = self.encoder.encode_sparse(texts, kind="document")
-        else:
-            outside = sparse_rows([{}] * len(texts), what="positives")
-        both = SparseRows.joined([self.index.vectors(positives.row[inside]), outside])
-        place = np.empty(len(inside), np.int64)
-        place[inside], place[~inside] = np.arange(inside.sum()), inside.sum() + np.arange(len(texts))
-        return both[place]
+    def encoded(self, texts: list[str]) -> SparseRows:
+        """See `EncodedSearcher`."""
+        if self.encoder is None or not texts:
+            return sparse_rows([{}] * len(texts), what="positives")
+        rows: SparseRows = self.encoder.encode_sparse(texts, kind="document")
+        return rows
