@@ -1,4 +1,4 @@
-"""What retrievers share whose vectors are of their kind alone: those of terms, or of tokens."""
+"""What retrievers share whose vectors no other retriever reads: of weighted terms, or of tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hf_hardneg.runtime.arguments import AtLeastOne, Checked
 
 @dataclass(frozen=True)
 class EncodedRetriever(Checked, Retriever):
-    """A retriever that may name a model beside those of other parts.
+    """A retriever that may name a model beside the models of other parts.
 
     Args:
         depth (`int`, defaults to 100): candidates for each query.
