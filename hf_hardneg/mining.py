@@ -19,6 +19,7 @@ from hf_hardneg.formats.loading import opened
 from hf_hardneg.hard_negatives import OPTIONS, HardNegatives
 from hf_hardneg.identity import one_run
 from hf_hardneg.pipeline.options import with_options_of
+from hf_hardneg.pipeline.readable import said_of
 from hf_hardneg.pipeline.selection import check_own, written
 from hf_hardneg.pipeline.yields import Yields
 from hf_hardneg.planning.plans import guard
@@ -193,6 +194,8 @@ class MiningRun:
         sizes = {"depth": miner.retrieval.depth, "documents": len(miner.retrieval.reader.corpus)}
         yields = Yields.of(batches, wanted=miner.num_negatives, **sizes)
         strategy = cast("Strategy", miner.strategy)
+        if isinstance(job.strategy, str):
+            _show(said_of(strategy, job.strategy, safeguards=miner.safeguards))
         if miner.safeguards and isinstance(job.strategy, str):
             _show(yields.what_safeguards_take(strategy))
         if miner.on_shortage == "keep_fewer":

@@ -42,6 +42,18 @@ def without_words(strategy: Strategy, named: str | Strategy, images: Mapping[str
     return replace(strategy, filters=kept)
 
 
+def said_of(strategy: Strategy, named: str, *, safeguards: bool) -> str:
+    """A line on the safeguards of a named strategy that were left out, since they read words of images; or nothing.
+
+    Args:
+        strategy (`Strategy`): as it mined.
+        named (`str`), safeguards (`bool`): as the user asked for it.
+    """
+    kept = {stage.name for stage in strategy.filters}
+    gone = [stage.name for stage in resolve(named, safeguards=safeguards).filters if stage.name not in kept]
+    return f"Left out, since these read words of what is an image: {', '.join(gone)}." if gone else ""
+
+
 def check_words(strategy: Strategy, images: Mapping[str, str]) -> None:
     """Raise for a part that reads words of what is an image.
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, Image, List, Value
+from datasets import Dataset, Features, Image, List, Value, disable_progress_bars, enable_progress_bars
 
-from hf_hardneg import BM25, HardNegatives, RankWindow, Strategy, mine, recipe_of
+from hf_hardneg import BM25, HardNegatives, RankWindow, Strategy, attach_bm25, compare, mine, recipe_of
 from hf_hardneg.corpus.pictures import named
 from hf_hardneg.errors import ColumnError, ConfigError, HardNegWarning
 from hf_hardneg.filters import Denoised, Disagreement, NearDuplicate, NearQuery
 from hf_hardneg.retrievers import Dense, Random
+from hf_hardneg.training import Trials
 from tests.cross_encoders import MINILM
 from tests.drawn import pixels, saved, world
 from tests.worlds import shared_words
@@ -78,7 +79,13 @@ def test_outputs_name_images_by_their_pixels(drawn, mined):
         assert row["positive"] == [named(images[name]) for name in row["positive_ids"]]
 
 
-def test_safeguards_that_read_words_of_images_are_left_out_of_the_recipe(mined):
+def test_safeguards_that_read_words_of_images_are_left_out_and_named(drawn, mined, capsys):
+    enable_progress_bars()
+    try:
+        mine(drawn.pairs, drawn.corpus, "dense", **OPTIONS)
+    finally:
+        disable_progress_bars()
+    assert "Left out, since these read words of what is an image: disagreement." in capsys.readouterr().err
     assert [stage["class"] for stage in recipe_of(mined).strategy["filters"]] == ["NearQuery", "TooSimilar"]
 
 
@@ -240,6 +247,15 @@ def test_a_model_of_texts_is_refused_before_any_work(drawn):
     pairs, captions = captioned(drawn)
     with pytest.raises(ConfigError, match="encoder= reads texts, and got images"):
         mine(pairs, captions, "dense", encoder=str(MINILM), symmetric=False)
+
+
+def test_other_ways_to_words_of_images_are_refused(drawn):
+    with pytest.raises(ConfigError, match="BM25 reads texts, and got images"):
+        attach_bm25(drawn.corpus)
+    with pytest.raises(ConfigError, match="compare\\(\\) reads texts, and got images"):
+        compare(
+            drawn.pairs, drawn.corpus, strategies=["random"], model=pixels, trials=Trials(seeds=1, rounds=1, epochs=1)
+        )
 
 
 def test_images_that_nobody_announced_are_refused_where_words_are_read(drawn):

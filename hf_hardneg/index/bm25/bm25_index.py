@@ -20,6 +20,7 @@ import numpy as np
 from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.arrays.string_tables import StringTable
 from hf_hardneg.corpus.documents import Corpus
+from hf_hardneg.corpus.pictures import refuse_pictures
 from hf_hardneg.identity import identify
 from hf_hardneg.index.bm25 import building, kernel
 from hf_hardneg.index.bm25.consistency import inconsistency
@@ -47,8 +48,10 @@ def build_bm25(corpus: Corpus, config: BM25Config, counts: Sequence[Path] = ()) 
         counts (`Sequence[Path]`, *optional*): files of counted terms that lie elsewhere, see `counting.count_share`.
 
     Raises:
-        ConfigError: no document has a term.
+        ConfigError: no document has a term, or documents are images.
     """
+    if corpus.images is not None:
+        raise refuse_pictures("BM25")
 
     def build(directory: Path) -> list[str]:
         take_over(directory, counts)

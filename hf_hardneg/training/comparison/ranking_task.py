@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from hf_hardneg.corpus.documents import image_columns
 from hf_hardneg.corpus.ids import named_columns
+from hf_hardneg.corpus.pictures import refuse_pictures
 from hf_hardneg.corpus.queries import Queries, Reader
 from hf_hardneg.draws import keyed_uniforms
 from hf_hardneg.errors import DataError, warn
@@ -80,7 +82,10 @@ class RankingTask:
 
         Raises:
             DataError: no query has a positive in the corpus.
+            ConfigError: queries or documents are images.
         """
+        if reader.corpus.images is not None or image_columns(pairs, [reader.columns.query]):
+            raise refuse_pictures("compare()")
         names = reader.columns.read(pairs.column_names)
         table = named_columns(pairs.with_format("arrow", columns=names)[:])
         read, listed = reader.read(table), reader.listed_positives(table)
