@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -42,6 +43,7 @@ SPLITS = ("train", "validation", "valid", "val", "dev", "test", "eval")
 """Words in the name of a file, or of its folder, that say which split it is of."""
 PATIENCE = 10.0
 """Seconds that the Hub has to answer the first time."""
+_USER = re.compile(r"[^/\s:@]*:[^\s@]+@")
 WILD = re.compile(r"[*?\[]")
 
 
@@ -130,6 +132,7 @@ def load_splits(
 def _load(source: str, split: str, kind: Kind, told: Collection[str]) -> Dataset | DatasetDict:
     from datasets import load_from_disk
 
+    _check_secrets(source)
     path = Path(source)
     if is_saved(path):
         return load_from_disk(source)
@@ -160,6 +163,19 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
+def _check_secrets(source: str) -> None:
+    """Raise, without quoting it, for a name that is no file and may hold a user and a password, also in `%` codes.
+
+    Raises:
+        DataError: it does.
+    """
+    if _USER.search(unquote(source)) and not Path(source).exists():
+        raise DataError(
+            "What is to be read is no file, and holds what may be a user and a password, so it is not quoted. Give "
+            f"{ALLOWED}; or an address, such as scheme://user@host/collection, without its password."
+        )
+
+
 def _names_no_dataset(source: str) -> bool:
     """Tell whether a name can be none of the Hub, where names have one slash, or none and no point."""
     name = source.partition(":")[0]
@@ -184,6 +200,7 @@ def check_hub(source: str) -> None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    _check_secrets(source)
     name = source.partition(":")[0]
     copies = Path(config.HF_DATASETS_CACHE, name.replace("/", "___").lower())
     if config.HF_HUB_OFFLINE or copies.exists():

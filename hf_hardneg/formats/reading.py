@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from hf_hardneg.corpus.loaded_from import remember
 from hf_hardneg.errors import ConfigError, DataError
@@ -180,7 +181,7 @@ def _is_path(source: str) -> bool:
 
 def is_place(source: str) -> bool:
     """Tell whether a text can only be the name of a place: a path, a glob, the URL of a database, a Hub id."""
-    return _is_path(source) or is_database(source) or "/" in source or ":" in source
+    return _is_path(source) or is_database(source) or any(sign in unquote(source) for sign in "/:@")
 
 
 def _splits(loaded: Any) -> dict[str, Any]:

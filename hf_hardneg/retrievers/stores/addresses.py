@@ -11,7 +11,7 @@ from hf_hardneg.errors import ConfigError
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+([A-Za-z0-9]+))?://")
 _SECRET = re.compile("pass|pwd|token|key|secret|credential|auth|signature", re.IGNORECASE)
 _IN_PATH = re.compile(rf":[^/]*@|(?:{_SECRET.pattern})[^/=]*=", re.IGNORECASE)
-_HALF = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+[A-Za-z0-9]+)?:(?!//)")
+_HALF = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+[A-Za-z0-9]+)?(?::(?!//)|//|%3A)", re.IGNORECASE)
 EXAMPLE = "qdrant://host:6333/collection"
 ALSO = {"postgres": ("postgresql", ""), "rediss": ("redis", "tls"), "elasticsearch": ("opensearch", "")}
 """Other schemes in use: ours, and the transport that they say."""
@@ -54,7 +54,7 @@ def scheme_of(text: str) -> str | None:
 
 
 def half_scheme_of(text: str) -> str | None:
-    """The scheme of what would be a URI with two slashes after it; `None` for any other text."""
+    """The scheme of what would be a URI with a colon and two slashes after it; `None` for any other text."""
     match = _HALF.match(text)
     return ALSO.get(match[1].lower(), (match[1].lower(),))[0] if match else None
 

@@ -57,15 +57,15 @@ def is_document_store(source: Any) -> bool:
     """Whether a value is a document store, or the URI of a collection in it.
 
     Raises:
-        ConfigError: it begins as such a URI without its slashes; it is not quoted, since it may hold a secret.
+        ConfigError: it begins as such a URI without its colon or slashes; it is not quoted, since it may hold a secret.
     """
     if isinstance(source, DocumentStore):
         return True
     half = half_scheme_of(source) if isinstance(source, str) else None
     if half in DRIVERS and not Path(source).exists():
         raise ConfigError(
-            f"An address of {half} has two slashes behind its colon, and this one has not. Give a URI, such as "
-            f"{EXAMPLE!r}."
+            f"An address of {half} has two slashes behind its colon, and this one lacks some of them. Give a URI, such "
+            f"as {EXAMPLE!r}."
         )
     scheme = scheme_of(source) if isinstance(source, str) else None
     driver = None if scheme is None else DRIVERS.get(scheme)
