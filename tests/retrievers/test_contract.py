@@ -77,6 +77,7 @@ EVERY = {**{name: kind() for name, kind in RETRIEVERS.items()}, **TOYS}
 EVERY["reranked"] = Reranked(BM25(20), shared_words, depth=20)
 EVERY["reranked vectors"] = Reranked(Dense(20), shared_words, depth=20, as_probabilities=False)
 EVERY["sparse beside dense"] = Hybrid([Dense(), Sparse(encoder=weigh)])
+EVERY["tokens by encodings"] = LateInteraction(search="encodings", recall=0.5)
 EVERY["tokens beside dense"] = Hybrid([Dense(), LateInteraction(encoder=split)])
 EVERY["sparse beside words"] = Hybrid([BM25(), Sparse()])
 EVERY["reranked sparse"] = Reranked(Sparse(20), shared_words, depth=20)
