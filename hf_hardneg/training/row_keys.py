@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
-from hf_hardneg.corpus.ids import named_columns
+from hf_hardneg.corpus.ids import as_text, named_columns
 from hf_hardneg.corpus.loaded_from import in_words
+from hf_hardneg.corpus.pictures import holds_pictures
 from hf_hardneg.corpus.queries import PairColumns, Reader
 from hf_hardneg.errors import DataError
 from hf_hardneg.store import directories, kinds
@@ -76,5 +77,8 @@ def _read(present: list[str], columns: PairColumns) -> list[str]:
 
 
 def _keys(table: Mapping[str, pa.ChunkedArray], columns: PairColumns) -> np.ndarray:
-    values = [table[name].to_pylist() for name in _read(list(table), columns)]
+    read = {name: table[name] for name in _read(list(table), columns)}
+    values = [
+        (as_text(column, name) if holds_pictures(column.type) else column).to_pylist() for name, column in read.items()
+    ]
     return text_keys(map(repr, zip(*values, strict=True)), "exact")
