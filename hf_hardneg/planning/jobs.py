@@ -36,7 +36,6 @@ from hf_hardneg.planning.probes import (
 from hf_hardneg.retrievers import (
     BM25,
     Dense,
-    Hybrid,
     LateInteraction,
     Retriever,
     Searcher,
@@ -361,13 +360,11 @@ def _on_samples(strategy: Strategy) -> Strategy:
     """The strategy with our own search in the place of a document store's, which cannot search a part of its own."""
 
     def part_of(part: Retriever) -> Retriever:
-        if isinstance(part, Hybrid):
-            return replace(part, members=tuple(map(part_of, part.members)))
         if not part.searches_elsewhere:
             return part
         return Dense(part.depth) if part.uses_vectors else BM25(part.depth or 100)
 
-    parts = {part.name: part for part in map(part_of, strategy.retrievers)}
+    parts = {part.name: part for part in (each.with_parts(part_of) for each in strategy.retrievers)}
     return replace(strategy, retrievers=tuple(parts.values()))
 
 

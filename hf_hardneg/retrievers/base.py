@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -257,6 +257,10 @@ class Retriever(ABC):
     def parts(self) -> tuple[Retriever, ...]:
         """The retrievers it asks; itself, but for a union."""
         return (self,)
+
+    def with_parts(self, change: Callable[[Retriever], Retriever]) -> Retriever:
+        """The same, each of its `parts` changed; a retriever that is its only part is changed itself."""
+        return change(self)
 
     @property
     def unscored(self) -> Retriever:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -73,6 +73,10 @@ class Hybrid(Retriever):
     def parts(self) -> tuple[Retriever, ...]:
         """See `Retriever`."""
         return tuple(self.members)
+
+    def with_parts(self, change: Callable[[Retriever], Retriever]) -> Retriever:
+        """See `Retriever`."""
+        return replace(self, members=tuple(map(change, self.members)))
 
     @property
     def depth(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -63,6 +64,10 @@ class Reranked(Retriever):
     def parts(self) -> tuple[Retriever, ...]:
         """See `Retriever`."""
         return self.retriever.parts
+
+    def with_parts(self, change: Callable[[Retriever], Retriever]) -> Retriever:
+        """See `Retriever`."""
+        return replace(self, retriever=self.retriever.with_parts(change))
 
     @property
     def score_kind(self) -> str:

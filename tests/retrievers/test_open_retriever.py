@@ -1,13 +1,25 @@
 """A retriever that the library has never seen, and that says it misses some."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from hf_hardneg import BM25, HardNegatives, Hybrid, RelativeMargin, Strategy, mine, plan, recipe_of, report
+from hf_hardneg import (
+    BM25,
+    Dense,
+    HardNegatives,
+    Hybrid,
+    RelativeMargin,
+    Reranked,
+    Strategy,
+    mine,
+    plan,
+    recipe_of,
+    report,
+)
 from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.index.hits import Hits
 from hf_hardneg.retrievers import Retriever, Searcher
@@ -83,3 +95,10 @@ def test_it_is_planned_and_joined_with_others(rows):
     assert plan(pairs, corpus, Strategy([ByLength()])).seconds >= 0
     mined = mine(pairs, corpus, Strategy([Hybrid([BM25(20), ByLength()])]))
     assert report(mined).search_recall == pytest.approx(0.97)
+
+
+@pytest.mark.parametrize("retriever", [BM25(7), Hybrid([BM25(7), Dense(9)]), Reranked(Hybrid([BM25(7), Dense(9)]))])
+def test_the_parts_of_any_retriever_are_changed_in_their_places(retriever):
+    changed = retriever.with_parts(lambda part: replace(part, depth=3))
+    assert [part.depth for part in changed.parts] == [3] * len(retriever.parts)
+    assert type(changed) is type(retriever) and retriever.with_parts(lambda part: part) == retriever

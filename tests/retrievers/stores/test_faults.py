@@ -12,6 +12,7 @@ from hf_hardneg.errors import ConfigError, DocumentStoreError
 from hf_hardneg.formats.loading import load_corpus
 from hf_hardneg.hub.card import mined_dataset_card
 from hf_hardneg.retrievers.stores import Qdrant
+from hf_hardneg.retrievers.stores.collection import PAUSES
 from hf_hardneg.retrievers.stores.drivers import document_store, is_document_store
 from tests.retrievers.stores.contract import QdrantPlace
 from tests.retrievers.stores.qdrant_server import QdrantDouble
@@ -56,10 +57,9 @@ def test_a_server_that_dies_in_a_batch_ends_the_job_which_goes_on_later(place, r
 
     monkeypatch.setattr(Qdrant, "search", dying)
     asked = Strategy([Qdrant(filled_again(place))], asked.filters)
-    begun = time.monotonic()
     with pytest.raises(DocumentStoreError, match=r"did not answer .*Look whether it runs"):
         mine(pairs, corpus, asked, **options)
-    assert time.monotonic() - begun < 10
+    assert 3 <= len(searched) <= 3 + len(PAUSES)
     place.start()
     assert mine(pairs, corpus, asked, seed=1, **options).to_dict() == whole
 
@@ -71,11 +71,11 @@ def filled_again(place):
 def test_a_slow_server_is_given_up_in_time(place, rows):
     corpus, pairs = rows
     miner = HardNegatives(corpus, Strategy([Qdrant(filled(place, corpus, timeout=1))]), encoder=encode)
-    place.server.before_answer = lambda: time.sleep(1.6)
-    begun = time.monotonic()
+    asked = []
+    place.server.before_answer = lambda: asked.append(time.sleep(1.6))
     with pytest.raises(DocumentStoreError, match=r"did not answer .*\?timeout= in the address gives it more seconds"):
         miner(pairs[:4])
-    assert time.monotonic() - begun < 10
+    assert 1 <= len(asked) <= 1 + len(PAUSES)
     place.server.before_answer = lambda: None
     assert miner(pairs[:4])["negative_ids"]
 
