@@ -26,9 +26,9 @@ class Columns(TypedDict, total=False):
     roles it knows what to do with.
 
     In the pairs:
-        query (`str`, defaults to `"query"`): text.
+        query (`str`, defaults to `"query"`): text, or an image.
         query_id (`str`, defaults to `"query_id"`): identity; where the column is absent, the text is the identity.
-        positive (`str`, defaults to `"positive"`): a text or a list of texts.
+        positive (`str`, defaults to `"positive"`): a text or a list of texts, or images.
         positive_ids (`str`, defaults to `"positive_ids"`): ids in the corpus. Ids that are classes (`ClassLabel`) count
             by their names, which streams, transforms and pandas or numpy formats do not hand on: there cast such a
             column to strings first.
@@ -39,7 +39,8 @@ class Columns(TypedDict, total=False):
     In the corpus:
         text (`str` or `Sequence[str]`): the text of a document; several are joined by a space, without those that are
             empty. By default `text`, with `title` before it where there is one, as BEIR and `from_format()` read them;
-            `"text"` is the text alone.
+            `"text"` is the text alone. Without `text`, the only column of images. One of several may hold images, in
+            the rows in which the others are empty.
         id (`str`): by default the one column that is called as id columns are, such as `_id`, `id`, `docid`, `doc_id`,
             `pid`, `passage_id` or `corpus-id`; where several are, the one whose values are all different. A corpus
             without such a column has no ids: rows that name documents by ids are an error, and negatives are called
