@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_hardneg.corpus.documents import open_corpus
-from hf_hardneg.errors import ConfigError, HardNegWarning, UnknownNameError
+from hf_hardneg.errors import ConfigError, HardNegWarning, StoreError, UnknownNameError
 from hf_hardneg.index.bm25.bm25_index import BM25Index, build_bm25
 from hf_hardneg.index.bm25.building import write_index
 from hf_hardneg.index.bm25.weights import BM25Config
@@ -108,6 +108,12 @@ def test_other_variants_rank_as_bm25s_does(tmp_path):
 def test_nothing_in_common_is_no_hit(tmp_path):
     hits = index_of(DOCS, tmp_path).search(["zebra", "", "dog"], np.array([5, 5, 5]))
     assert hits.query.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("row", [-1, 4])
+def test_a_document_beyond_the_index_is_not_scored(tmp_path, row):
+    with pytest.raises(StoreError, match=f"Row {row} was asked of a column of 4 rows"):
+        index_of(DOCS, tmp_path).score_rows(["cat"], np.zeros(2, int), np.array([1, row]))
 
 
 def test_pickle_is_a_path(tmp_path):
