@@ -65,7 +65,7 @@ class Side:
         environment = {**os.environ, "PYTHONPATH": str(checkout), "HF_DATASETS_CACHE": cache}
         command = [sys.executable, "-W", "ignore", "-c", SIDE, corpus, cache, str(queries)]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+        self.process = subprocess.Popen(command, env=environment, cwd=checkout, stdin=pipe, stdout=pipe, text=True)
 
     def ask(self):
         self.process.stdin.write("\n")
@@ -83,7 +83,7 @@ def commit(checkout):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("corpus")
+    parser.add_argument("corpus", type=Path)
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--queries", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=7)
@@ -91,7 +91,7 @@ def main():
     checkouts = {"here": Path(__file__).parents[1], "other": options.checkout}
     with tempfile.TemporaryDirectory() as cache:
         sides = {
-            name: Side(checkout, options.corpus, f"{cache}/{name}", options.queries)
+            name: Side(checkout.resolve(), str(options.corpus.resolve()), f"{cache}/{name}", options.queries)
             for name, checkout in checkouts.items()
         }
         built = {name: side.ask() for name, side in sides.items()}

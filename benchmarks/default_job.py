@@ -1,6 +1,6 @@
 """Where does the time of the default job go, `mine(pairs, corpus, "bm25")`, here and in another checkout?
 
-    python benchmarks/default_job.py CORPUS.parquet CHECKOUT [--queries 60000] [--workers 2] [--rounds 3] [--busy]
+    python benchmarks/default_job.py CORPUS.parquet CHECKOUT [--queries 60000] [--workers 2] [--busy] [--cache DIR]
 
 Queries are other documents cut to 7 words, 5 negatives each; the index is built before. Each side has a process of its
 own, and they take turns. Of each step stand the seconds on the clock and those of the processors, workers included;
@@ -70,9 +70,9 @@ class Side:
 
     def __init__(self, checkout, options, cache):
         environment = {**os.environ, "PYTHONPATH": str(checkout), "HF_DATASETS_CACHE": cache}
-        how = [options.corpus, cache, str(options.queries), str(options.workers)]
+        how = [str(options.corpus.resolve()), cache, str(options.queries), str(options.workers)]
         command, pipe = [sys.executable, "-W", "ignore", "-c", SIDE, *how], subprocess.PIPE
-        self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+        self.process = subprocess.Popen(command, env=environment, cwd=checkout, stdin=pipe, stdout=pipe, text=True)
         self.process.stdout.readline()
 
     def ask(self):
@@ -91,16 +91,18 @@ def commit(checkout):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("corpus")
+    parser.add_argument("corpus", type=Path)
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--queries", type=int, default=60_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--cache", help="a folder in which the indexes of both sides stay")
     options = parser.parse_args()
     checkouts = {"here": Path(__file__).parents[1], "other": options.checkout}
-    with tempfile.TemporaryDirectory() as cache:
-        sides = {name: Side(checkout, options, f"{cache}/{name}") for name, checkout in checkouts.items()}
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = options.cache or temporary
+        sides = {name: Side(checkout.resolve(), options, f"{cache}/{name}") for name, checkout in checkouts.items()}
         rounds = [{name: side.ask() for name, side in sides.items()} for _ in range(options.rounds)]
         for side in sides.values():
             side.end()
