@@ -49,6 +49,7 @@ def refreshed(refresher, number, schedule):
     seconds = time.process_time() - began
     rows = refresher.pairs.with_transform(refresher.negatives)[:]
     told = json.loads((refresher.generations.place(number) / "report.json").read_text())
+    print(f"generation {number}: {seconds:.1f} s of the processor, {told['mined_again']} rows mined again", flush=True)
     return seconds, rows["negative_ids"], told["mined_again"]
 
 
