@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +18,15 @@ from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.arrays.lists import combined, lengths, listed, ragged
 from hf_hardneg.audits.verdicts import pair_columns, pair_keys_of
 from hf_hardneg.corpus.columns import PROMOTED, PSEUDO, Columns, missing_column
-from hf_hardneg.corpus.queries import PairColumns
+from hf_hardneg.corpus.ids import is_listed, is_text
+from hf_hardneg.corpus.pictures import holds_pictures, refuse_names, refuse_pictures
+from hf_hardneg.corpus.queries import PairColumns, is_label
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, warn
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.score_store import stored
 from hf_hardneg.models.scorers import PairScorer
 from hf_hardneg.reports.report import check_mined
-from hf_hardneg.runtime.arguments import Folder, Share, checked
+from hf_hardneg.runtime.arguments import Folder, Range, Share, checked, fit, shown
 from hf_hardneg.store.directories import cache_root
 from hf_hardneg.text.hashes import NONE, normalized_keys, pair_keys
 
@@ -101,9 +103,8 @@ def relabel(
         (['mars', 'sunset'], [], ['rayleigh', 'mars', 'sunset'])
     """
     check_mined(mined, "relabel()")
-    names = pair_columns(mined, columns)
-    if names.positive not in mined.column_names:
-        raise missing_column(names.positive, mined.column_names, "dataset", "positive")
+    names = pair_columns(mined, columns, what="relabel()")
+    _check_rows(mined, names, promote)
     if drop_from > promote_from:
         raise ConfigError(
             f"drop_from={drop_from} is above promote_from={promote_from}, so that what is promoted would be kept as a "
@@ -122,7 +123,7 @@ def relabel(
         rows = mined.with_format("arrow").map(step, batched=True, batch_size=BATCH, desc="Relabelling")
     if promote == "merge":
         rows = rows.with_format("arrow").map(_Merged(names), batched=True, batch_size=BATCH, remove_columns=[*PSEUDO])
-    return rows.with_format(mined.format["type"])
+    return _formatted(rows, mined)
 
 
 @checked
@@ -154,11 +155,61 @@ def demote(rows: Dataset, *, columns: Columns | None = None) -> Dataset:
             f"demote() needs {' and '.join(map(repr, missing))}, and the rows have "
             f"{', '.join(map(repr, rows.column_names))}. Give what relabel(..., promote='merge') returned."
         )
-    names = pair_columns(rows, columns)
+    _check_promoted(rows, PROMOTED)
+    names = pair_columns(rows, columns, what="demote()")
     plain = rows.with_format("arrow").map(
         _Demoted(names), batched=True, batch_size=BATCH, remove_columns=[*PROMOTED], desc="Demoting"
     )
-    return plain.with_format(rows.format["type"])
+    return _formatted(plain, rows)
+
+
+def _formatted(rows: Dataset, like: Dataset) -> Dataset:
+    """Return rows in the format, or under the transform, of others."""
+    return rows.with_format(like.format["type"], **like.format["format_kwargs"])
+
+
+def _check_rows(mined: Dataset, names: PairColumns, promote: Promotion) -> None:
+    """Raise for rows that no judge can read, or whose columns have no room for what is promoted.
+
+    Raises:
+        ColumnError, ConfigError, DataError: saying which.
+    """
+    kinds, present = mined.features.arrow_schema, mined.column_names
+    if names.positive not in present:
+        raise missing_column(names.positive, present, "dataset", "positive")
+    if not len(mined):
+        raise DataError("relabel() got 0 rows, and a judge needs at least one. Leave such a split out.")
+    if any(holds_pictures(kinds.field(name).type) for name in (names.query, names.positive)):
+        raise refuse_pictures("relabel()")
+    if is_label(kinds.field(names.positive).type):
+        raise ColumnError(
+            f"Column {names.positive!r} holds {kinds.field(names.positive).type}, labels and no texts that "
+            "relabel() could compare with. Mine with columns={'positive': 'positive_text'}, or rename the labels."
+        )
+    if promote != "off" and "negative_ids" not in present:
+        raise ColumnError(
+            f"relabel(promote={promote!r}) names documents by their ids, and the rows have no column 'negative_ids'. "
+            "Give what mine() returned, or promote='off'."
+        )
+    for pair in (PSEUDO, PROMOTED):
+        _check_promoted(mined, pair)
+
+
+def _check_promoted(rows: Dataset, pair: tuple[str, str]) -> None:
+    """Raise where columns that hold promoted documents, texts and ids, hold something else or are not both there.
+
+    Raises:
+        ColumnError: naming them.
+    """
+    kinds = {name: rows.features.arrow_schema.field(name).type for name in pair if name in rows.column_names}
+    texts = [
+        is_listed(kind) and (is_text(kind.value_type) or pa.types.is_null(kind.value_type)) for kind in kinds.values()
+    ]
+    if len(kinds) == 1 or not all(texts):
+        raise ColumnError(
+            f"The rows have {', '.join(f'{name!r} of {kind}' for name, kind in kinds.items())}; what a judge promoted "
+            f"stands in {pair[0]!r} and {pair[1]!r}, lists of texts, both or none. Rename columns of your own."
+        )
 
 
 def _check_marked(mined: Dataset, promote: Promotion) -> None:
@@ -176,7 +227,9 @@ def _check_marked(mined: Dataset, promote: Promotion) -> None:
 
 def _batches(mined: Dataset, names: PairColumns) -> Iterator[pa.Table]:
     wanted = [names.query, names.positive, "negatives"]
-    yield from mined.with_format("arrow", columns=wanted).iter(BATCH)
+    for rows in mined.with_format("arrow", columns=wanted).iter(BATCH):
+        refuse_names("relabel()", filter(None, listed(rows.column("negatives")).flatten().to_pylist()))
+        yield rows
 
 
 def _of_pairs(
@@ -192,7 +245,8 @@ def _of_pairs(
         for side, scored in sides.items():
             scored.append(_scored(rows, names.query, side, scorer))
     keys, scores = (np.concatenate(part) for part in zip(*sides["negatives"], strict=True))
-    _, known = (np.concatenate(part) for part in zip(*sides[names.positive], strict=True))
+    pairs, known = (np.concatenate(part) for part in zip(*sides[names.positive], strict=True))
+    known = known[np.unique(pairs, return_index=True)[1]]
     known = known[np.isfinite(known)]
     if len(known) < ENOUGH:
         raise DataError(
@@ -218,13 +272,19 @@ def _scored(rows: pa.Table, query: str, side: str, scorer: PairScorer) -> tuple[
 def _of_lists(mined: Dataset, names: PairColumns, judge: ListJudge) -> tuple[np.ndarray, np.ndarray]:
     """Return the keys of (query, negative) pairs and verdicts by a judge of lists, as `_of_pairs` does."""
     keys, verdicts, unplaced, asked = [np.zeros(0, np.uint64)], [np.zeros(0, np.int8)], 0, 0
+    if isinstance(judge, type):
+        raise ConfigError(
+            f"judge= got the class {judge.__name__}; allowed is an object of it. Give {judge.__name__}()."
+        )
+    at_once: int = fit("relabel", "judge.at_once", judge.at_once, Annotated[int, Range(least=2, such_as=20)])
     for rows in _batches(mined, names):
         of_batch, counts = pair_keys_of(rows, names.query)
-        lists = list(_lists(rows, names, counts, judge.at_once))
-        answers = judge.order([each.query for each in lists], [each.documents for each in lists])
-        if len(answers) != len(lists):
+        lists = list(_lists(rows, names, counts, at_once))
+        answers: Any = judge.order([each.query for each in lists], [each.documents for each in lists])
+        if not hasattr(answers, "__len__") or len(answers) != len(lists):
             raise DataError(
-                f"judge= gave {len(answers)} orders for {len(lists)} lists; order() must return one for each, in order."
+                f"judge= gave {shown(answers)} for {len(lists)} lists; order() must return a list of one order for "
+                "each, in their order."
             )
         for each, places in zip(lists, answers, strict=True):
             asked, unplaced = asked + 1, unplaced + (places is None)
@@ -254,10 +314,17 @@ class _List:
         Raises:
             DataError: that is no order of the documents.
         """
-        order = np.asarray(places)
-        if order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(len(self.documents))):
+        try:
+            order = np.asarray(places)
+        except ValueError:
+            order = np.zeros(0)
+        if (
+            order.ndim != 1
+            or order.dtype.kind not in "iu"
+            or sorted(order.tolist()) != list(range(len(self.documents)))
+        ):
             raise DataError(
-                f"judge= ordered {len(self.documents)} documents as {list(places)[:20]}; an order has each place "
+                f"judge= ordered {len(self.documents)} documents as {shown(places)}; an order has each place "
                 "from 0 on once, or is None where there is no answer."
             )
         rank = np.argsort(order)
@@ -272,14 +339,15 @@ def _lists(rows: pa.Table, names: PairColumns, counts: np.ndarray, at_once: int)
     for query, known, others, start in zip(
         combined(rows.column(names.query)).to_pylist(), positives, negatives, starts.tolist(), strict=True
     ):
-        shown = (known or [])[: max(at_once // 2, 1)]
-        size = at_once - len(shown)
-        for first in range(0, len(others) if shown else 0, size):
-            yield _List(str(query), [*shown, *others[first : first + size]], len(shown), start + first)
+        texts = [text for text in known or [] if text is not None and query is not None][: at_once // 2]
+        size = at_once - len(texts)
+        for first in range(0, len(others or []) if texts else 0, size):
+            yield _List(str(query), [*texts, *others[first : first + size]], len(texts), start + first)
 
 
 def _shared(keys: np.ndarray, verdicts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return keys, ascending and once, and the verdict on each: where several differ, to drop it."""
+    keys, verdicts = keys[keys != NONE], verdicts[keys != NONE]
     table, place = np.unique(keys, return_inverse=True)
     least, most = np.full(len(table), PROMOTE, np.int8), np.full(len(table), KEEP, np.int8)
     np.minimum.at(least, place, verdicts)
@@ -355,7 +423,8 @@ def _behind(lists: pa.ListArray, more: pa.ListArray) -> pa.ListArray:
     """Return lists with the values of other lists behind their own."""
     counts, added = lengths(lists), lengths(more)
     order = np.argsort(np.concatenate([_owner(counts), _owner(added)]), kind="stable")
-    values = pa.concat_arrays([lists.flatten(), more.flatten().cast(lists.type.value_type)])
+    kind = (more if pa.types.is_null(lists.type.value_type) else lists).type.value_type
+    values = pa.concat_arrays([part.flatten().cast(kind) for part in (lists, more)])
     return ragged(values.take(pa.array(order)), counts + added)
 
 

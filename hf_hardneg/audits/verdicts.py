@@ -202,8 +202,8 @@ def _expected(mined: Dataset, columns: Columns | None) -> Iterator[tuple[int, st
                 yield key, asked.as_py(), text.as_py(), chance
 
 
-def pair_columns(mined: Dataset, columns: Columns | None) -> PairColumns:
-    """Name the columns of pairs in mined rows: as they are told, else as the recipe says.
+def pair_columns(mined: Dataset, columns: Columns | None, what: str = "A review") -> PairColumns:
+    """Name the columns of pairs in mined rows, which `what` needs: as they are told, else as the recipe says.
 
     Raises:
         ColumnError: the column of queries, or of negatives, is missing.
@@ -213,7 +213,7 @@ def pair_columns(mined: Dataset, columns: Columns | None) -> PairColumns:
     missing = [each for each in (names.query, "negatives") if each not in mined.column_names]
     if missing:
         raise ColumnError(
-            f"A review needs {' and '.join(map(repr, missing))}, and the rows have "
+            f"{what} needs {' and '.join(map(repr, missing))}, and the rows have "
             f"{', '.join(map(repr, mined.column_names))}. Give what mine() returned, or from_format(rows) of another "
             "layout, and name the column of queries with columns={'query': ...}."
         )

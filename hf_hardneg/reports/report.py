@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from hf_hardneg.arrays.lists import combined
 from hf_hardneg.arrays.statistics import infonce
 from hf_hardneg.corpus.columns import PROMOTED, PSEUDO
+from hf_hardneg.corpus.ids import is_listed
 from hf_hardneg.corpus.queries import PairColumns
 from hf_hardneg.errors import ColumnError, DataError, shown
 from hf_hardneg.recipes.recipe import Recipe, recipe_of
@@ -248,8 +249,8 @@ def report(dataset: Dataset, *, temperature: AboveZero | None = None) -> Report:
 
 
 def _documents(dataset: Dataset, name: str) -> int:
-    """Count the documents in a column of lists; 0 where there is none."""
-    if name not in dataset.column_names:
+    """Count the documents in a column of lists; 0 where there is none, or one of the user's that holds no lists."""
+    if name not in dataset.column_names or not is_listed(dataset.features.arrow_schema.field(name).type):
         return 0
     parts = dataset.with_format("arrow", columns=[name]).iter(BATCH)
     return sum(len(combined(part.column(name)).flatten()) for part in parts)

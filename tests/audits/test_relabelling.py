@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Image, concatenate_datasets
 
 from hf_hardneg import Denoised, Strategy, demote, mine, relabel, report
+from hf_hardneg.audits import relabelling
+from hf_hardneg.corpus.pictures import named
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegWarning
 from hf_hardneg.hub import mined_dataset_card
 from hf_hardneg.retrievers import BM25
+from tests.drawn import KINDS, draw, saved
 from tests.worlds import shared_words, world
 
 KEPT, DROPPED, PROMOTED = range(3)
@@ -149,14 +152,77 @@ def test_pseudo_positives_of_a_denoiser_are_merged(data):
 
 def test_an_order_is_checked(mined):
     for wrong, message in (
-        ([], "gave 0 orders for"),
+        ([], r"gave \[\] for"),
         ([[0, 0]], "an order has each place from 0 on once"),
         ([[0.5, 1.5]], "an order has each place"),
+        ([[[0], [1, 2]]], "an order has each place"),
+        ([0], "ordered 4 documents as 0; an order has each place"),
     ):
         judge = Placed()
         judge.order = lambda queries, documents, wrong=wrong: wrong * len(queries)
         with pytest.raises(DataError, match=message):
             relabel(mined, judge)
+
+
+@pytest.mark.parametrize("orders", [None, 3, iter([])], ids=str)
+def test_what_holds_no_orders_is_refused(mined, orders):
+    judge = Placed()
+    judge.order = lambda queries, documents: orders
+    with pytest.raises(DataError, match="must return a list of one order for each"):
+        relabel(mined, judge)
+
+
+@pytest.mark.parametrize("at_once", [1, 0, -3, None, "4", 2.5, True])
+def test_a_judge_of_lists_reads_two_or_more_at_once(mined, at_once):
+    judge = Placed()
+    judge.at_once = at_once
+    with pytest.raises(ConfigError, match="judge.at_once=.*allowed is a whole number of at least 2"):
+        relabel(mined, judge)
+    with pytest.raises(ConfigError, match="judge= got the class Placed.* Give Placed"):
+        relabel(mined, Placed)
+
+
+def test_a_positive_counts_once_however_many_batches_its_rows_are_in(mined, monkeypatch):
+    monkeypatch.setattr(relabelling, "BATCH", 3)
+    often = concatenate_datasets([mined, mined.select([0] * 90)])
+    options = {"promote": "mark", "drop_from": 0.3, "promote_from": 0.7}
+    assert relabel(often, by_length, **options)[: len(mined)] == relabel(mined, by_length, **options)[:]
+
+
+def test_transforms_stay(mined):
+    shout = mined.with_transform(lambda rows: {"query": [text.upper() for text in rows["query"]]})
+    rows = relabel(shout, Placed(), promote="merge")
+    assert rows[0] == demote(rows)[0] == shout[0]
+
+
+def test_lists_that_are_empty_everywhere_take_what_is_promoted(mined):
+    empty = mined.add_column("pseudo_positives", [[]] * len(mined)).add_column("pseudo_positive_ids", [[]] * len(mined))
+    assert relabel(empty, Placed(), promote="mark")[:] == relabel(mined, Placed(), promote="mark")[:]
+
+
+def test_columns_of_other_things_are_refused(mined):
+    flagged = mined.add_column("promoted", [True] * len(mined))
+    assert report(flagged).merged == 0
+    for rows in (flagged, mined.add_column("pseudo_positives", [["a"]] * len(mined))):
+        with pytest.raises(ColumnError, match="lists of texts, both or none. Rename"):
+            relabel(rows, Placed(), promote="mark")
+    with pytest.raises(ColumnError, match="'promoted' of bool, 'promoted_ids' of string"):
+        demote(flagged.add_column("promoted_ids", ["a"] * len(mined)))
+    with pytest.raises(ColumnError, match="holds int64, labels and no texts"):
+        relabel(mined.remove_columns("positive").add_column("positive", [1] * len(mined)), Placed())
+    with pytest.raises(ColumnError, match="no column 'negative_ids'"):
+        relabel(mined.remove_columns("negative_ids"), Placed(), promote="mark")
+    with pytest.raises(DataError, match="got 0 rows"):
+        relabel(mined.select([]), Placed())
+
+
+def test_images_are_refused(mined):
+    image = saved(draw(*KINDS[0], np.random.default_rng(0)))
+    asked = mined.remove_columns("query").add_column("query", [image] * len(mined)).cast_column("query", Image())
+    listed = mined.map(lambda row: {"negatives": [named(image) for _ in row["negatives"]]})
+    for rows in (asked, listed):
+        with pytest.raises(ConfigError, match="relabel.. reads texts, and got images"):
+            relabel(rows, Placed())
 
 
 def test_what_cannot_be_relabelled_is_refused(mined):
