@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import sys
 import time
@@ -147,7 +146,11 @@ def show(text: str) -> None:
 
 def before_import(module: str, text: str) -> None:
     """Show a text before a module is imported that takes seconds, where it is not yet; workers say nothing."""
-    if module not in sys.modules and multiprocessing.parent_process() is None:
+    if module in sys.modules:
+        return
+    from multiprocessing import parent_process
+
+    if parent_process() is None:
         show(text)
 
 
