@@ -30,7 +30,7 @@ from hf_hardneg.corpus.ids import (
     usual_names,
 )
 from hf_hardneg.corpus.loaded_from import in_words
-from hf_hardneg.corpus.pictures import READ, are_pictures, file_states, names_of, with_pixels
+from hf_hardneg.corpus.pictures import READ, are_pictures, file_states, holds_pictures, names_of, with_pixels
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegError
 from hf_hardneg.runtime.arguments import Folder, checked
 from hf_hardneg.store import directories, kinds
@@ -294,10 +294,10 @@ def text_columns_of(dataset: Dataset, text: str | Sequence[str] | None = None) -
     return names
 
 
-def image_columns(dataset: Dataset, names: Sequence[str]) -> list[str]:
-    """Picks the columns of images from some names; those that are not there are left to others to miss."""
-    schema = dataset.features.arrow_schema
-    return [name for name in names if name in schema.names and are_pictures(schema.field(name).type)]
+def image_columns(dataset: Dataset, names: Sequence[str], *, listed: bool = False) -> list[str]:
+    """Picks the columns of images, or `listed` in lists too, from some names; a name of none is left to others."""
+    schema, are_images = dataset.features.arrow_schema, holds_pictures if listed else are_pictures
+    return [name for name in names if name in schema.names and are_images(schema.field(name).type)]
 
 
 def _stored_images(dataset: Dataset, names: Sequence[str], cache: Path, words: str) -> Any:

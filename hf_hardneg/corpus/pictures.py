@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PREFIX = "image:"
-NAME_LENGTH = len(PREFIX) + 32
+NAME = re.compile(PREFIX + "[0-9a-f]{32}")
 REMEMBERED = 200_000
 """Names that a process remembers, so that an image that several steps read is decoded once."""
 WORTH_A_THREAD = 32
@@ -216,7 +217,7 @@ def file_states(column: pa.Array) -> str:
 
 def by_kind(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Texts (n,), and names of images (n,), of an array of both; null where it is of the other kind."""
-    images = pc.fill_null(pc.starts_with(texts, PREFIX), False)
+    images = pc.fill_null(pc.match_substring_regex(texts, rf"\A{NAME.pattern}\z"), False)
     nothing = pa.scalar(None, texts.type)
     return pc.if_else(images, nothing, texts), pc.if_else(images, texts, nothing)
 
@@ -238,14 +239,33 @@ def apart(texts: Sequence[str]) -> list[np.ndarray]:
     return [np.flatnonzero(~images), np.flatnonzero(images)]
 
 
+def is_name(text: Any) -> bool:
+    """Whether something is the name of an image, as `named` makes it, and nothing besides."""
+    return isinstance(text, str) and text.startswith(PREFIX) and NAME.fullmatch(text) is not None
+
+
 def refuse_names(what: str, texts: Iterable[str]) -> None:
     """Raise where names of images are among texts that are to be read as words.
 
     Raises:
         ConfigError: they are.
     """
-    if any(text.startswith(PREFIX) and len(text) == NAME_LENGTH for text in texts):
+    if any(map(is_name, texts)):
         raise refuse_pictures(what)
+
+
+def refuse_lost(contents: Iterable[str]) -> None:
+    """Raise where a name of an image, without its pixels, is among what is to be encoded.
+
+    Raises:
+        DataError: one is.
+    """
+    lost = next((content for content in contents if is_name(content) and not isinstance(content, Picture)), None)
+    if lost is not None:
+        raise DataError(
+            f"The text {lost!r} is the name of an image, whose pixels are not there; columns of images "
+            "are allowed, and names of documents of the corpus. Give the rows that were mined, with their images."
+        )
 
 
 def refuse_pictures(what: str) -> ConfigError:

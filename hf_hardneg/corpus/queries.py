@@ -19,7 +19,7 @@ from hf_hardneg.corpus.documents import Corpus, dataset_digest
 from hf_hardneg.corpus.encodings import plain
 from hf_hardneg.corpus.ids import ROW_NUMBER, flat_texts, id_texts, is_listed, is_text, named_columns, refuse_nulls
 from hf_hardneg.corpus.loaded_from import in_words
-from hf_hardneg.corpus.pictures import are_pictures, has_pictures, pictures_of, refuse_pictures
+from hf_hardneg.corpus.pictures import are_pictures, pictures_of, refuse_lost, refuse_names
 from hf_hardneg.corpus.positives import CorpusKeys, KnownPositives, Listing, PositiveList, obtain_positives
 from hf_hardneg.errors import ColumnError, warn
 from hf_hardneg.text.analysis import Analyzer
@@ -188,8 +188,9 @@ class Reader:
         self.columns.check_table(table)
         names = self.names(table)
         texts = names.texts
-        if self.words_of_queries and has_pictures(texts):
-            raise refuse_pictures(self.words_of_queries)
+        if self.words_of_queries:
+            refuse_lost(texts)
+            refuse_names(self.words_of_queries, texts)
         of_rows = self.listed_positives(table)
         keys = text_keys(texts, self.keys.dedupe)
         ids = names.identity if self.columns.query_id in table else None

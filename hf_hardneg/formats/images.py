@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.arrays.lists import combined
 from hf_hardneg.corpus.ids import as_text, flat_texts, is_listed
-from hf_hardneg.corpus.pictures import PREFIX, READ, Picture, holds_pictures
+from hf_hardneg.corpus.pictures import PREFIX, READ, Picture, holds_pictures, is_name
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.runtime.arguments import Folder, checked
 from hf_hardneg.store.disk import written
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 D = TypeVar("D", "Dataset", "DatasetDict")
+PNG, TIFF = ".png", ".tiff"
 
 
 @checked
@@ -34,8 +36,9 @@ def with_images(dataset: D, images: Dataset | Sequence[Dataset], *, folder: Fold
         dataset (`Dataset` or `DatasetDict`): mined rows, or what `to_format()` made of them.
         images (`Dataset` or `Sequence[Dataset]`): where they are: the corpus, and pairs whose queries or positives are
             images.
-        folder (`str`, *optional*): writes each image that is named once as a PNG there, and puts paths in the place of
-            names, for trainers that read JSON. By default nothing is written.
+        folder (`str`, *optional*): writes each image that is named once as a PNG there (images of floats or of more
+            than 16 bits as a TIFF), and puts paths in the place of names, for trainers that read JSON. By default
+            nothing is written.
 
     Raises:
         ConfigError: no source has a column of images.
@@ -60,18 +63,24 @@ def _with(dataset: Dataset, album: Album, folder: Folder | None) -> Dataset:
     place = Path(folder).absolute()
     place.mkdir(parents=True, exist_ok=True)
     for name in names:
-        _save(album.opened(name), place / _file(name))
-    return dataset.map(Replaced(_Paths(place)), batched=True, desc="Paths of images")
+        _save(album.opened(name), place / _file(name, PNG))
+    return dataset.with_format(None).map(Replaced(_Paths(place)), batched=True, desc="Paths of images")
 
 
-def _file(name: str) -> str:
-    return f"{name.removeprefix(PREFIX)}.png"
+def _file(name: str, ending: str) -> str:
+    return name.removeprefix(PREFIX) + ending
 
 
 def _save(image: Any, path: Path) -> None:
+    """Write an image as PNG, or beside that path as TIFF where it has floats or more than 16 bits."""
+    if image.mode == "I":
+        least, most = image.getextrema()
+        image = image.convert("I;16") if 0 <= least <= most < 2**16 else image
+    form, ending = ("TIFF", TIFF) if image.mode in ("F", "I") else ("PNG", PNG)
+    path = path.with_suffix(ending)
     if not path.exists():
         with written(path) as partial:
-            image.save(partial, "PNG")
+            image.save(partial, form)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,8 @@ class _Paths:
     folder: Path
 
     def __call__(self, name: str) -> str:
-        return str(self.folder / _file(name))
+        deep = self.folder / _file(name, TIFF)
+        return str(deep if deep.exists() else self.folder / _file(name, PNG))
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ class Replaced:
 
     def _of(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self.value(value) if value.startswith(PREFIX) else value
+            return self.value(value) if is_name(value) else value
         if isinstance(value, Mapping):
             return {name: self._of(part) for name, part in value.items()}
         return [self._of(part) for part in value] if isinstance(value, list) else value
@@ -163,8 +173,7 @@ class Album:
             DataError: naming the first of them.
         """
         wanted = np.array([name.encode() for name in names], self.names.dtype)
-        place = np.minimum(np.searchsorted(self.names, wanted), len(self.names) - 1)
-        missing = np.flatnonzero(self.names[place] != wanted)
+        missing = np.flatnonzero(~isin_sorted(wanted, self.names)[1])
         if len(missing):
             raise DataError(
                 f"{len(missing):,} of {len(names):,} images that rows name are in none of the datasets, such as "

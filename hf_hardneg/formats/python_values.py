@@ -35,6 +35,7 @@ def of_frame(frame: Any) -> Any:
 
     Raises:
         ConfigError: two columns have one name.
+        DataError: a column holds what no table does.
     """
     from datasets import Dataset
 
@@ -53,7 +54,13 @@ def of_frame(frame: Any) -> Any:
         name = frame.index.name or (ID if ID not in frame.columns else "index")
         frame = frame.rename_axis(index=name).reset_index(drop=name in frame.columns)
     frame = frame.set_axis(frame.columns.map(str), axis=1)
-    return Dataset.from_pandas(frame, preserve_index=False)
+    try:
+        return Dataset.from_pandas(frame, preserve_index=False)
+    except CANNOT as error:
+        raise DataError(
+            f"The frame cannot be read as a table ({error}). Columns of one type each are allowed, of texts, numbers "
+            "or lists. Give such a frame; images as a Dataset, or as a list of mappings."
+        ) from error
 
 
 def _of_rows(rows: Sequence[Mapping[Any, Any]]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_hardneg.corpus.pictures import Picture, apart, has_pictures
+from hf_hardneg.corpus.pictures import Picture, apart, has_pictures, refuse_lost
 from hf_hardneg.errors import DataError
 
 DECODED = 64
@@ -22,8 +22,9 @@ def each_kind_apart(contents: Sequence[str], encode: Callable[[Sequence[Any]], n
         encode (`Callable`): gets texts or images.
 
     Raises:
-        DataError: vectors of images and of texts have other widths.
+        DataError: vectors of images and of texts have other widths, or a text is the name of an image.
     """
+    refuse_lost(contents)
     if not has_pictures(contents):
         return encode(contents)
     texts, images = apart(contents)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, get_args,
 import numpy as np
 
 from hf_hardneg.arrays.vectors import checked_vectors
-from hf_hardneg.corpus.pictures import has_pictures, probe_images, refuse_pictures
+from hf_hardneg.corpus.pictures import probe_images, refuse_names
 from hf_hardneg.errors import ConfigError, DataError
 from hf_hardneg.identity import identify
 from hf_hardneg.models import model_files
@@ -234,8 +234,7 @@ class TransformersEncoder:
             ModelError: the model cannot be loaded, or its weights are no longer those the digest was made of.
             ConfigError: half precision on a CPU, or a GPU in a worker.
         """
-        if has_pictures(texts):
-            raise refuse_pictures(f"The encoder {self.files.folder}")
+        refuse_names(f"The encoder {self.files.folder}", texts)
         if not texts:
             model, _, _ = self._opened()
             return np.zeros((0, model.config.hidden_size), np.float32)[:, : self.files.truncate_dim]
@@ -343,7 +342,16 @@ class CallableEncoder(TextFunction):
 
     def _vectors(self, contents: Sequence[Any]) -> np.ndarray:
         """Vectors of texts alone, or of images alone."""
-        matrix = checked_vectors(self.called(contents), what="vectors returned by the encoder")
+        try:
+            returned = self.called(contents)
+        except Exception as error:
+            if isinstance(contents[0], str):
+                raise
+            raise ConfigError(
+                f"encoder= got a callable that failed on images ({type(error).__name__}: {error}); it is called with "
+                "lists of images of PIL where queries or documents are images. Give one that takes those."
+            ) from error
+        matrix = checked_vectors(returned, what="vectors returned by the encoder")
         if len(matrix) != len(contents):
             raise DataError(
                 f"The encoder returned {len(matrix)} vectors for {len(contents)} texts; return one per text, in order."

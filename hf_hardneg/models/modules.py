@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from hf_hardneg.arrays.vectors import checked_vectors
-from hf_hardneg.corpus.pictures import has_pictures, refuse_pictures
+from hf_hardneg.corpus.pictures import refuse_names
 from hf_hardneg.errors import ModelError
 from hf_hardneg.identity import identify
 from hf_hardneg.models.each_kind import each_kind_apart
@@ -122,8 +122,7 @@ class ModulesEncoder:
         """
         import torch
 
-        if has_pictures(texts):
-            raise refuse_pictures(f"The encoder {self.folder}")
+        refuse_names(f"The encoder {self.folder}", texts)
         device = device_here(self.device, instead=AHEAD)
         encode = getattr(self.loaded(device), KINDS[kind])
         options |= {"show_progress_bar": False, **({"batch_size": 1} if device == "cpu" else {})}
@@ -143,8 +142,7 @@ class SentenceTransformerEncoder(ModulesEncoder):
 
     def encode(self, texts: Sequence[str], *, kind: Kind, prompt: str | None = None) -> np.ndarray:
         """Encode texts to vectors, (n, d) float32, by `encode_query` or `encode_document`, which may take a prompt."""
-        if has_pictures(texts):
-            raise refuse_pictures(f"The encoder {self.folder}")
+        refuse_names(f"The encoder {self.folder}", texts)
         model = self.loaded(device_here(self.device, instead=AHEAD))
         if not texts:
             return np.zeros_like(self.encode([""], kind=kind)[:0])

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def images_in(corpus: Dataset, pairs: Sequence[Dataset], columns: Columns) -> dict[str, str]:
-    """Which sides, `"query"` and `"document"`, are images, each with the name of its column."""
-    query = PairColumns.of(columns).query
-    sides = {
-        "query": [name for rows in pairs for name in image_columns(rows, [query])],
-        "document": image_columns(corpus, text_columns_of(corpus, columns.get("text"))),
-    }
+    """Which sides, `"query"` and `"document"` (positives too), are images, each with its column."""
+    names = PairColumns.of(columns)
+    documents = image_columns(corpus, text_columns_of(corpus, columns.get("text")))
+    positives = [name for rows in pairs for name in image_columns(rows, [names.positive], listed=True)]
+    queries = [name for rows in pairs for name in image_columns(rows, [names.query])]
+    sides = {"query": queries, "document": [*documents, *positives]}
     return {side: names[0] for side, names in sides.items() if names}
 
 
@@ -63,11 +63,10 @@ def check_words(strategy: Strategy, images: Mapping[str, str]) -> None:
     parts: Iterable[Any] = (strategy.retriever, *strategy.retrievers, *strategy.filters, *strategy.signals)
     for part in parts:
         if side := _reads(part, images):
-            role = "text" if side == "document" else side
             raise ConfigError(
                 f"{part.name} reads the words of each {side}, and the column {images[side]!r} holds images; what "
                 "compares vectors is allowed, such as 'dense' with an encoder of images. Leave that part out, or name "
-                f"a column of words, such as captions, with columns={{{role!r}: ...}}."
+                "a column of words, such as captions, with columns=."
             )
 
 

@@ -66,7 +66,7 @@ class Sources:
     def has_images(self) -> bool:
         """Whether documents, queries or positives are images."""
         names = PairColumns.of(self.columns)
-        pairs = (image_columns(rows, [names.query, names.positive]) for rows in self.pairs)
+        pairs = (image_columns(rows, [names.query, names.positive], listed=True) for rows in self.pairs)
         return self.corpus.images is not None or any(pairs)
 
     @classmethod

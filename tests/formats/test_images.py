@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import Dataset, DatasetDict, Image, load_dataset
+from datasets import Dataset, DatasetDict, Features, Image, load_dataset
 from PIL import Image as Pillow
 from torch.utils.data import DataLoader
 
 from hf_hardneg import from_format, mine, to_format, with_images
+from hf_hardneg.corpus.pictures import named
 from hf_hardneg.errors import ConfigError, DataError
 from tests.drawn import pixels, saved, world
 
@@ -122,3 +123,41 @@ def test_a_dataset_without_images_is_refused(mined, drawn):
 def test_all_splits_are_shown(drawn, mined):
     both = with_images(DatasetDict({"train": mined, "test": mined}), drawn.corpus)
     assert isinstance(both["test"][0]["negatives"][0], Pillow.Image)
+
+
+def test_texts_that_only_begin_like_names_are_texts(drawn, mined):
+    texts = ["image: of a cat", "image:cat", f"{mined[0]['negatives'][0]} and more", "image:" + 32 * "é"]
+    rows = Dataset.from_list([{"query": texts[0], "positive": [texts[1]], "negatives": texts[2:]}])
+    assert to_format(rows, "ms-swift").column_names == ["messages", "positive_messages", "negative_messages"]
+    assert with_images(rows, drawn.corpus)[0] == rows[0]
+    corpus = Dataset.from_dict({"_id": [*"abcd"], "text": texts})
+    pairs = Dataset.from_dict({"query_id": ["q"], "query": texts[:1], "positive_ids": [["b"]]})
+    bm25 = mine(pairs, corpus, "bm25", num_negatives=1, safeguards=False)
+    written = to_format(bm25, "tevatron-v2", corpus=corpus)
+    assert written["train"]["query_text"][:] == texts[:1]
+    assert written["corpus"]["text"][:] == texts
+
+
+def test_images_of_all_depths_become_files_of_the_same_pixels(drawn, mined, tmp_path):
+    values = np.random.default_rng(0).random((32, 32))
+    deep = [
+        Pillow.fromarray((values * 65535).astype(np.uint16)),
+        Pillow.fromarray((values * 2**30).astype(np.int32)),
+        Pillow.fromarray(values.astype(np.float32)),
+    ]
+    corpus = Dataset.from_dict({"image": [saved(image, "TIFF") for image in deep]}).cast_column("image", Image())
+    rows = Dataset.from_dict(
+        {"negatives": [[named(image) for image in corpus.cast_column("image", Image(decode=False))["image"]]]}
+    )
+    paths = with_images(rows, corpus, folder=str(tmp_path))[0]["negatives"]
+    assert [Path(path).suffix for path in paths] == [".png", ".tiff", ".tiff"]
+    for path, image in zip(paths, deep, strict=True):
+        assert np.array_equal(np.asarray(Pillow.open(path)), np.asarray(image))
+    formatted = with_images(mined.with_format("numpy"), drawn.corpus, folder=str(tmp_path))
+    assert all(Path(path).exists() for row in formatted for path in row["negatives"])
+
+
+def test_a_column_without_any_image_has_none_of_the_named(drawn, mined):
+    empty = Dataset.from_dict({"image": [None]}, features=Features({"image": Image()}))
+    with pytest.raises(DataError, match="1 of 1 images that rows name are in none of the datasets"):
+        with_images(mined, empty)[0]

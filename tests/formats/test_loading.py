@@ -466,3 +466,9 @@ def test_a_line_of_too_many_cells_is_named_wherever_it_stands(tmp_path):
     path.write_text("question,answer\n" + "why,because\n" * 40 + "how,by,milk\n")
     with pytest.raises(DataError, match=r"line 42"):
         mine(str(path))
+
+
+def test_a_frame_of_what_no_table_holds_is_named():
+    frame = pd.DataFrame({"query": ["a", "b"], "positive": [object(), object()]})
+    with pytest.raises(DataError, match="The frame cannot be read as a table"):
+        mine(frame, TEXTS, "bm25")

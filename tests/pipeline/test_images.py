@@ -6,13 +6,13 @@ from datasets import Dataset, Features, Image, List, Value, disable_progress_bar
 
 from hf_hardneg import BM25, HardNegatives, RankWindow, Strategy, attach_bm25, compare, mine, recipe_of
 from hf_hardneg.corpus.pictures import named
-from hf_hardneg.errors import ColumnError, ConfigError, HardNegWarning
+from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegWarning
 from hf_hardneg.filters import Denoised, Disagreement, NearDuplicate, NearQuery
 from hf_hardneg.retrievers import Dense, Random
 from hf_hardneg.training import Trials
 from tests.cross_encoders import MINILM
 from tests.drawn import pixels, saved, world
-from tests.worlds import shared_words
+from tests.worlds import encode, shared_words
 
 OPTIONS = {"encoder": pixels, "num_negatives": 3}
 
@@ -267,3 +267,35 @@ def test_images_that_nobody_announced_are_refused_where_words_are_read(drawn):
 def test_random_documents_need_neither_words_nor_an_encoder(drawn):
     rows = mine(drawn.pairs, drawn.corpus, Strategy([Random()], [RankWindow(0)]), num_negatives=3)
     assert all(len(row["negative_ids"]) == 3 for row in rows)
+
+
+def test_names_without_their_pixels_are_not_encoded_as_texts(drawn):
+    pairs = by_image(drawn)
+    stored = pairs.cast_column("query", Image(decode=False))["query"][:]
+    names = Dataset.from_dict({"query": [*map(named, stored)], "positive_ids": pairs["positive_ids"][:]})
+    with pytest.raises(DataError, match="is the name of an image, whose pixels are not there"):
+        mine(names, drawn.corpus, "dense", **OPTIONS)
+    captions = Dataset.from_dict({"text": ["a red circle", "a blue cross"]})
+    outside = Dataset.from_dict({"query": ["a red circle"], "positive": [named(stored[0])]})
+    with (
+        pytest.warns(HardNegWarning, match="0% of 1 positives"),
+        pytest.raises(DataError, match="is the name of an image, whose pixels are not there"),
+    ):
+        mine(outside, captions, "dense", symmetric=False, safeguards=False, **OPTIONS)
+
+
+def test_positives_that_are_images_have_no_words_either(drawn):
+    images = drawn.corpus.cast_column("image", Image(decode=False))["image"][:2]
+    captions = Dataset.from_dict({"text": ["a red circle", "a blue cross", "a green square"]})
+    for positives, feature in ((images, Image()), ([[image] for image in images], List(Image()))):
+        pairs = Dataset.from_dict({"query": ["a red circle", "a blue cross"], "positive": positives})
+        pairs = pairs.cast_column("positive", feature)
+        message = "reads the words of each document, and the column 'positive' holds images"
+        with pytest.raises(ConfigError, match=f"bm25 {message}"):
+            mine(pairs, captions, "bm25", symmetric=False)
+        with pytest.raises(ConfigError, match="encoder= reads texts, and got images"):
+            mine(pairs, captions, "dense", encoder=str(MINILM), symmetric=False)
+
+
+def test_a_callable_that_cannot_take_images_is_named(drawn):
+    refused(drawn, "dense", "encoder= got a callable that failed on images", encoder=encode)
