@@ -18,6 +18,12 @@ def pytest_ignore_collect(collection_path, config):
         return "\npytestmark = pytest.mark.slow\n" in collection_path.read_text() or None
 
 
+def pytest_itemcollected(item):
+    """Refuse a test that each process calls otherwise: several processes could not share the tests out."""
+    if " at 0x" in item.nodeid:
+        raise pytest.UsageError(f"{item.nodeid} has an address in its name. Give its parameters ids=.")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def quiet():
     disable_progress_bars()

@@ -164,7 +164,7 @@ def test_an_order_is_checked(mined):
             relabel(mined, judge)
 
 
-@pytest.mark.parametrize("orders", [None, 3, iter([])], ids=str)
+@pytest.mark.parametrize("orders", [None, 3, iter([])], ids=["none", "number", "iterator"])
 def test_what_holds_no_orders_is_refused(mined, orders):
     judge = Placed()
     judge.order = lambda queries, documents: orders
