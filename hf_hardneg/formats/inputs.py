@@ -197,12 +197,14 @@ def check_hub(source: str) -> None:
         DataError: it does not answer within `PATIENCE`, and `datasets` has no copy of the data set.
     """
     from datasets import config
+    from datasets.naming import camelcase_to_snakecase
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     _check_secrets(source)
     name = source.partition(":")[0]
-    copies = Path(config.HF_DATASETS_CACHE, name.replace("/", "___").lower())
+    *owner, last = name.split("/")
+    copies = Path(config.HF_DATASETS_CACHE, "___".join([*owner, camelcase_to_snakecase(last)]))
     if config.HF_HUB_OFFLINE or copies.exists():
         return
     try:

@@ -12,6 +12,7 @@ from datasets.utils import are_progress_bars_disabled, disable_progress_bars, en
 
 from hf_hardneg import HardNegatives, audit, mine, plan, recipe_of, sweep
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegWarning, MissingExtraError, UnknownNameError
+from hf_hardneg.formats.inputs import check_hub
 from hf_hardneg.formats.loading import load_corpus, load_pairs, opened
 
 TEXTS = {
@@ -459,6 +460,17 @@ def test_where_the_hub_is_out_of_reach_a_name_is_refused_at_once_in_both_its_rea
     near = r" Did you mean no-file\?" if name == "no-fil" else ""
     with pytest.raises(DataError, match=rf"no file or folder {name}, and the Hub, .* be reached \(.*\)\.{near} Give"):
         mine(name)
+
+
+def test_a_copy_of_a_data_set_with_capitals_serves_where_the_hub_is_out_of_reach(tmp_path, monkeypatch):
+    """Its folder is called as `datasets` calls it, which keeps the capitals of the owner alone."""
+    (tmp_path / "BeIR___sci_fact").mkdir()
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    check_hub("BeIR/SciFact:corpus")
+    with pytest.raises(DataError, match="cannot be reached"):
+        check_hub("BeIR/NFCorpus")
 
 
 def test_a_line_of_too_many_cells_is_named_wherever_it_stands(tmp_path):
