@@ -130,10 +130,11 @@ def mine(
 def _look(job: JobInputs) -> None:
     """Print the first rows of pairs, with their positives as they are, and how many rows and documents there are."""
     from hf_hardneg.corpus.queries import PairColumns
+    from hf_hardneg.formats.images import rows_with_names
 
     names = PairColumns.of(job.columns)
     first, rows = job.splits[0], sum(map(len, job.splits))
-    for row in first.select(range(min(SHOWN_ROWS, len(first)))):
+    for row in rows_with_names(first.select(range(min(SHOWN_ROWS, len(first)))), (names.query, names.positive)):
         note(f"query      {_line(str(row[names.query]))}")
         column = names.positive if names.positive in row else names.positive_ids
         for text in row[column] if isinstance(row[column], list) else [row[column]]:
@@ -203,12 +204,14 @@ def deliver(mined: Dataset | DatasetDict, saving: Saving, columns: Columns | Non
     from datasets import concatenate_datasets
 
     from hf_hardneg.corpus.queries import PairColumns
+    from hf_hardneg.formats.images import rows_with_names
     from hf_hardneg.reports.report import report
 
     rows = save_as(mined, saving, columns)
     whole = concatenate_datasets(list(mined.values())) if isinstance(mined, dict) else mined
-    for row in whole.select(range(min(SHOWN_ROWS, len(whole)))):
-        _show(row, PairColumns.of(columns))
+    names = PairColumns.of(columns)
+    for row in rows_with_names(whole.select(range(min(SHOWN_ROWS, len(whole)))), (names.query, names.positive)):
+        _show(row, names)
     figures = report(whole)
     note(f"{figures}{chart(figures.zone)}\n")
     said = f"Written to {saving.out}: datasets.load_from_disk({saving.out!r}) has {rows:,} rows"

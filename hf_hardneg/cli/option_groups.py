@@ -70,7 +70,7 @@ class ReadCorpus(NamedColumns, Placed):
     split: Annotated[
         str | None, Option(help="which of several splits (default: mine all; else train, of documents corpus)")
     ] = None
-    encoder: Annotated[str | None, Option(help="Hub id or path of the model of dense and sparse strategies")] = None
+    encoder: Annotated[str | None, Option(help="Hub id or path of the model of strategies that compare vectors")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from hf_hardneg.arrays.grouping import isin_sorted
 from hf_hardneg.arrays.lists import combined
+from hf_hardneg.corpus.documents import image_columns
 from hf_hardneg.corpus.ids import as_text, flat_texts, is_listed
 from hf_hardneg.corpus.pictures import PREFIX, READ, Picture, holds_pictures, is_name
 from hf_hardneg.errors import ConfigError, DataError
@@ -222,11 +223,17 @@ def with_names(dataset: Dataset, columns: Sequence[str]) -> Dataset:
         dataset (`Dataset`): the rows.
         columns (`Sequence[str]`): their names; columns of texts stay as they are.
     """
-    schema = dataset.features.arrow_schema
-    pictured = [name for name in columns if name in schema.names and holds_pictures(schema.field(name).type)]
+    pictured = image_columns(dataset, columns, listed=True)
     if not pictured:
         return dataset
     return dataset.with_format("arrow").map(_Named(tuple(pictured)), batched=True, batch_size=READ)
+
+
+def rows_with_names(dataset: Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `with_names` as Python values, of which nothing is stored."""
+    named = _Named(tuple(image_columns(dataset, columns, listed=True)))
+    for table in dataset.with_format("arrow").iter(READ):
+        yield from named(table).to_pylist()
 
 
 @dataclass(frozen=True)

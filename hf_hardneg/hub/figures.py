@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from hf_hardneg.formats.images import rows_with_names
 from hf_hardneg.hub.inert import cut
 from hf_hardneg.reports.report import Report
 
@@ -29,7 +30,8 @@ def examples(mined: Dataset, query: str, positive: str) -> list[str]:
     shown: dict[str, str] = {}
     if query not in mined.column_names or positive not in mined.column_names:
         return []
-    for row in mined.with_format(None):
+    read = [query, positive, "negatives", "positive_scores", "negative_scores"]
+    for row in rows_with_names(mined.select_columns(read), read[:2]):
         if row["negatives"]:
             shown.setdefault(str(row[query]), "\n".join(_lines(row, query, positive)))
         if len(shown) == EXAMPLES:

@@ -277,7 +277,10 @@ class CallableScorer:
 
         Raises:
             DataError: the function returns something else than one number per pair.
+            ConfigError: texts are names of images.
         """
+        for texts in (queries, documents):
+            refuse_names(self.settings["function"], texts)
         single_thread_in_child()
         return _checked(self.function(list(queries), list(documents)), len(queries))
 

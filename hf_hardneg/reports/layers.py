@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_hardneg.corpus.queries import PairColumns
+from hf_hardneg.formats.images import rows_with_names
 from hf_hardneg.reports.hardness import EASY, HARD, Comparison
 
 if TYPE_CHECKING:
@@ -72,8 +73,10 @@ def read_examples(
     columns = [names.query, names.positive, "negatives", "positive_scores", "negative_scores"]
     if not set(columns) <= set(dataset.column_names):
         return []
-    rows = dataset.with_format(None).select_columns(columns)
     every = [(layer, row, place) for layer, chosen in places.items() for row, place in chosen]
+    needed = sorted({row for _, row, _ in every})
+    chosen_rows = rows_with_names(dataset.select_columns(columns).select(needed), (names.query, names.positive))
+    rows = dict(zip(needed, chosen_rows, strict=True))
     return [_example(rows[row], layer, row, place, names) for layer, row, place in every]
 
 

@@ -1,18 +1,22 @@
 """Rows of images in audits, reports, reviews, plans and judges: called by their names, and never read as words."""
 
 import pytest
-from datasets import Dataset, Image, List
+from datasets import Dataset, Features, Image, List
 from transformers import AutoTokenizer
 
 from hf_hardneg import audit, mine, plan, report
 from hf_hardneg.audits.shown_rows import ShownRows
 from hf_hardneg.audits.verdict_log import VerdictLog
+from hf_hardneg.cli.mine_commands import deliver
+from hf_hardneg.cli.option_groups import Saving
 from hf_hardneg.corpus.pictures import named
 from hf_hardneg.errors import ConfigError
+from hf_hardneg.hub import figures
 from hf_hardneg.models import load_cross_encoder
 from hf_hardneg.training import CrossBatchCollator
 from tests.cross_encoders import MINILM, cross_encoder
 from tests.drawn import pixels, saved, world
+from tests.worlds import shared_words
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,20 @@ def test_reports_pages_and_plans_of_images(job, mined, tmp_path):
     assert plan(*job, "dense", encoder=pixels).rows == 20
 
 
+def test_single_images_are_called_by_their_names_in_reports_on_cards_and_the_command_line(mined, tmp_path, capsys):
+    features = Features({**mined.features, "positive": Image()})
+    single = mined.map(lambda row: {"positive": row["positive"][0]}, features=features)
+    queries, positives = ([named(saved(image)) for image in single[side]] for side in ("query", "positive"))
+    examples = report(single).pictured.examples
+    assert examples
+    assert [each.query for each in examples] == [queries[each.row] for each in examples]
+    assert [each.positive for each in examples] == [positives[each.row] for each in examples]
+    card = figures.examples(single, "query", "positive")
+    assert [lines.split()[1] for lines in card] == queries[:3]
+    deliver(single, Saving(out=str(tmp_path / "rows")), None)
+    assert f"positive   {positives[0]}" in capsys.readouterr().out
+
+
 def test_a_review_shows_images_by_their_names(mined, tmp_path):
     log = VerdictLog(tmp_path / "verdicts.jsonl")
     shown = ShownRows.of(mined, None, log).shown(0)
@@ -66,6 +84,8 @@ def test_names_are_never_read_as_words(mined, tmp_path):
         scorer.score(["a caption"] * 3, names)
     with pytest.raises(ConfigError, match="reads texts, and got images"):
         audit(mined, judge=str(tmp_path / "reranker"))
+    with pytest.raises(ConfigError, match="shared_words reads texts, and got images"):
+        audit(mined, judge=shared_words)
     row = {"query": "a caption", "positive": "a text", "negatives": names}
     with pytest.raises(ConfigError, match="CrossBatchCollator reads texts, and got images"):
         CrossBatchCollator(AutoTokenizer.from_pretrained(MINILM))([row])

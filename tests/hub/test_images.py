@@ -7,8 +7,8 @@ import pytest
 from datasets import Dataset, Image, load_dataset
 from PIL import Image as Pillow
 
-from hf_hardneg import mine, recipe_of, with_images
-from hf_hardneg.hub import push_mined_dataset
+from hf_hardneg import Recipe, mine, recipe_of, with_images
+from hf_hardneg.hub import push_mined_dataset, reproduce
 from tests.drawn import pixels, saved, world
 from tests.hub.conftest import ADA
 
@@ -26,7 +26,8 @@ def test_images_are_pushed_once_and_loaded_back(hub, name, monkeypatch):
     rows = load_dataset(name, "list", split="train", token=ADA)
     corpus = load_dataset(name, "corpus", split="train", token=ADA)
     assert rows["negative_ids"][:] == mined["negative_ids"][:]
-    assert recipe_of(rows) == recipe_of(mined) or recipe_of(mined) is not None
+    assert Recipe.from_card(hub.readme(name), "list") == recipe_of(mined)
+    assert reproduce(name, token=ADA, encoder=pixels).identical
     assert rows.features["query"] == corpus.features["image"] == Image()
     shown = with_images(rows, [corpus, rows])
     for row, plain in zip(shown, mined, strict=True):

@@ -75,6 +75,12 @@ def test_encodings_propose_what_maxsim_orders_and_their_recall_is_told(sample, m
     assert index["recall"] >= 0.9 and index["sample"] == "given" and index["factory"] == "encodings"
 
 
+def test_a_sample_without_a_token_is_refused():
+    strategy = Strategy([LateInteraction(20, search="encodings", sample=[None])])
+    with pytest.raises(ConfigError, match="No query of the sample has a token vector"):
+        mine(PAIRS, CORPUS, strategy, encoder=split, num_negatives=5)
+
+
 def test_a_model_of_its_own_beside_others(mined):
     parts = [Dense(20), LateInteraction(20, encoder=split), Sparse(20, encoder=weigh)]
     found = mine(PAIRS, CORPUS, Strategy([Hybrid(parts)]), encoder=encode, num_negatives=5)

@@ -81,12 +81,17 @@ def build_approximate_tokens(
         as_queries (`bool`): whether they are queries, not documents in their place.
 
     Raises:
-        ConfigError: it does not reach the recall.
+        ConfigError: it does not reach the recall, or no text of the sample has a token.
     """
     digest = directories.digest_of({"tokens": index.directory.name, **ENCODINGS.parameters})
     blocks = ENCODINGS.blocks(index.documents.rows)
     encodings = build_dense(corpus, blocks, vectors_digest=digest, similarity="dot", vectors_from="encodings of tokens")
     held = np.flatnonzero(sample.sizes)
+    if not len(held):
+        raise ConfigError(
+            "No query of the sample has a token vector, and one at least is needed to measure recall. Give sample= of "
+            "texts that have some, or search='exact'."
+        )
     chosen_rows = held[np.sort(np.random.default_rng(1).permutation(len(held))[:SAMPLE])]
     asked = sample[chosen_rows] if as_queries else _begun(sample, chosen_rows)
     setting = {"index": encodings.directory.name, "target": recall, "depth": DEPTH, "sample": _named(as_queries)}
