@@ -22,6 +22,7 @@ from hf_hardneg.corpus.ids import is_listed, is_text
 from hf_hardneg.corpus.pictures import holds_pictures, refuse_names, refuse_pictures
 from hf_hardneg.corpus.queries import PairColumns, is_label
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, warn
+from hf_hardneg.formats.exporting import PER_NEGATIVE
 from hf_hardneg.models.cross_encoder import load_cross_encoder
 from hf_hardneg.models.score_store import stored
 from hf_hardneg.models.scorers import PairScorer
@@ -119,7 +120,7 @@ def relabel(
         else:
             scorer = stored(load_cross_encoder(judge, cache_dir=cache_root(cache_dir)), cache_root(cache_dir))
             keys, verdicts = _of_pairs(mined, names, scorer, (drop_from, promote_from))
-        step = _Relabelled(names.query, *_shared(keys, verdicts), marks=promote != "off")
+        step = _Relabelled(names.query, *_shared(keys, verdicts), _aligned(mined), marks=promote != "off")
         rows = mined.with_format("arrow").map(step, batched=True, batch_size=BATCH, desc="Relabelling")
     if promote == "merge":
         rows = rows.with_format("arrow").map(_Merged(names), batched=True, batch_size=BATCH, remove_columns=[*PSEUDO])
@@ -362,12 +363,14 @@ class _Relabelled:
     Args:
         query (`str`): the column of queries.
         keys, verdicts (`np.ndarray`): (n,) of pairs, keys ascending.
+        aligned (`tuple[str, ...]`): the columns that hold a value for each negative.
         marks (`bool`): whether promoted documents go into the columns of pseudo-positives.
     """
 
     query: str
     keys: np.ndarray
     verdicts: np.ndarray
+    aligned: tuple[str, ...]
     marks: bool
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -375,7 +378,7 @@ class _Relabelled:
         place, judged = isin_sorted(keys, self.keys)
         verdict = np.where(judged, self.verdicts[place], KEEP) if len(self.keys) else np.zeros(len(keys), np.int8)
         columns = {name: combined(rows.column(name)) for name in rows.column_names}
-        changed = {name: _taken(column, counts, verdict == KEEP) for name, column in _aligned(columns, counts)}
+        changed = {name: _taken(columns[name], counts, verdict == KEEP) for name in self.aligned}
         sources = columns["negative_sources"].flatten()
         padded = np.any([pc.starts_with(sources, start).to_numpy(zero_copy_only=False) for start in ADDED], axis=0)
         gone = np.bincount(_owner(counts)[(verdict != KEEP) & ~padded], minlength=len(rows))
@@ -386,15 +389,24 @@ class _Relabelled:
         return pa.table({**columns, **changed})
 
 
-def _aligned(columns: dict[str, Any], counts: np.ndarray) -> Iterator[tuple[str, pa.ListArray]]:
-    """Yield the columns that hold a value for each negative."""
-    for name, column in columns.items():
-        kind = column.type
-        lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-        if lists and (name == "negatives" or name.startswith("negative_")):
-            array = listed(column)
-            if np.array_equal(lengths(array), counts):
-                yield name, array
+def _aligned(mined: Dataset) -> tuple[str, ...]:
+    """Name the columns that hold a value for each negative, in every row; others are the user's, and stay.
+
+    Raises:
+        DataError: a column of mining does not.
+    """
+    kinds = mined.features.arrow_schema
+    names = [name for name in mined.column_names if name.startswith("negative_") and is_listed(kinds.field(name).type)]
+    for rows in mined.with_format("arrow", columns=["negatives", *names]).iter(BATCH):
+        counts = lengths(listed(rows.column("negatives")))
+        names = [name for name in names if np.array_equal(lengths(listed(rows.column(name))), counts)]
+    names = ["negatives", *names]
+    if missing := [name for name in PER_NEGATIVE if name in kinds.names and name not in names]:
+        raise DataError(
+            f"{', '.join(map(repr, missing))} must hold a value for each of a row's 'negatives', and do not. Give the "
+            "rows as mine() returned them."
+        )
+    return tuple(names)
 
 
 def _owner(counts: np.ndarray) -> np.ndarray:
@@ -471,8 +483,7 @@ class _Demoted:
 
 
 def _of_positives(columns: dict[str, Any], names: PairColumns) -> list[str]:
-    """Name the columns that hold a value for each positive of a row."""
-    length = lengths(listed(columns[names.positive]))
+    """Name the columns to which a value is added for each document that becomes a positive of a row."""
     listings = [name for name in (names.positive, names.positive_ids) if name in columns]
     scores = [name for name in columns if name.startswith("positive_") and name.endswith("scores")]
-    return listings + [name for name in scores if np.array_equal(lengths(listed(columns[name])), length)]
+    return listings + [name for name in scores if is_listed(columns[name].type)]

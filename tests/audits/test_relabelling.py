@@ -200,6 +200,26 @@ def test_lists_that_are_empty_everywhere_take_what_is_promoted(mined):
     assert relabel(empty, Placed(), promote="mark")[:] == relabel(mined, Placed(), promote="mark")[:]
 
 
+def test_lists_of_the_user_stay_wherever_they_happen_to_be_as_long(mined, monkeypatch):
+    monkeypatch.setattr(relabelling, "BATCH", 1)
+    tags = [list(range(6 - row % 2)) for row in range(len(mined))]
+    kept = relabel(mined.add_column("negative_tags", tags), Placed())
+    assert kept["negative_tags"][:] == tags
+    full = [list(range(6))] * len(mined)
+    assert [len(each) for each in relabel(mined.add_column("negative_tags", full), Placed())["negative_tags"]] == [
+        row["mining"]["kept"] for row in kept
+    ]
+    with pytest.raises(DataError, match="'negative_ids' must hold a value for each of a row's 'negatives'"):
+        relabel(mined.map(lambda row: {"negative_ids": row["negative_ids"][1:]}), Placed())
+
+
+def test_scores_of_positives_come_back_whatever_rows_stand_side_by_side(mined):
+    scores = [[0.5] * (1 + row % 3) for row in range(len(mined))]
+    rows = relabel(mined.add_column("positive_other_scores", scores), by_length, promote="merge", promote_from=0.7)
+    assert {len(row["promoted"]) for row in rows} >= {1, 2}
+    assert [demote(rows.select([place]))[0]["positive_other_scores"] for place in range(len(rows))] == scores
+
+
 def test_columns_of_other_things_are_refused(mined):
     flagged = mined.add_column("promoted", [True] * len(mined))
     assert report(flagged).merged == 0
