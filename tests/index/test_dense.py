@@ -249,7 +249,7 @@ def index_corpus_of(corpus):
         ([[1, 255], [3, 4]], pa.list_(pa.uint8(), 2), "of type uint8, .* unpack bits to -1 and 1: np.unpackbits"),
         ([[], []], pa.list_(pa.float32()), r"shape \(2, 0\). Give a matrix"),
         (["[1, 2]", "[3, 4]"], pa.string(), "not a matrix of numbers: values of type.*Give one vector per row"),
-        ([[[1, 2]], [[3, 4]]], pa.list_(pa.list_(pa.float32())), "not a matrix of numbers: .*Give one vector per row"),
+        ([[[1, 2]], [[3, 4]]], pa.list_(pa.list_(pa.float32())), r"shape \(2, 1, 2\). Give a matrix"),
     ],
 )
 def test_vectors_that_are_none(values, kind, message):
