@@ -54,7 +54,7 @@ class CorpusTokenVectors(CorpusVectors):
     def _of_table(table: pa.Table) -> TokenRows:
         values, counts = flat(table["vectors"], np.float16)
         width = table["width"][0].as_py()
-        return TokenRows(np.concatenate([[0], np.cumsum(counts // max(width, 1))]), values.reshape(-1, width))
+        return TokenRows(np.concatenate([[0], np.cumsum(counts // max(width, 1))]), values.reshape(-1, max(width, 1)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -178,7 +178,8 @@ class LateInteractionSearcher(EncodedSearcher):
         """Token vectors of the queries: from their column, else encoded."""
         width = self.index.width
         if self.by_column and queries.vectors is not None:
-            rows = token_rows(list(queries.vectors), what="values of the column of query vectors", width=width)
+            values = queries.vectors if isinstance(queries.vectors, TokenRows) else list(queries.vectors)
+            rows = token_rows(values, what="values of the column of query vectors", width=width)
         elif self.encoder is not None:
             encoded = self.encoder.encode_each_token(queries.texts, kind="query")
             rows = token_rows(encoded, what="encoded queries", width=width)

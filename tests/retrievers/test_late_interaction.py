@@ -1,6 +1,7 @@
 """Mining by late interaction: from callables and columns, as a second view, resumed, refreshed, planned."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from hf_hardneg import (
@@ -18,6 +19,8 @@ from hf_hardneg import (
 )
 from hf_hardneg.errors import ColumnError, ConfigError, DataError, HardNegWarning
 from hf_hardneg.models import embeddings
+from hf_hardneg.models.token_encoder import load_token_encoder
+from hf_hardneg.models.token_vectors import CorpusTokenVectors
 from hf_hardneg.samplers import TopicNegatives, Uniform
 from hf_hardneg.store.inventory import inventory
 from hf_hardneg.strategies import resolve
@@ -174,6 +177,24 @@ def test_a_plan_builds_nothing_and_counts_what_is_encoded(tmp_path):
         cost = plan(PAIRS, CORPUS, strategy, **options, cache_dir=str(tmp_path))
         assert {"encode corpus", "build index", "encode queries", "search"} <= {stage.name for stage in cost.stages}
     assert not list(tmp_path.glob("token*"))
+
+
+def test_a_plan_searches_the_index_that_is_there(mined):
+    for strategy, options in (
+        (PLAIN, {"encoder": split}),
+        (Strategy([LateInteraction(20, encoder=split), BM25()]), {}),
+    ):
+        mine(PAIRS, CORPUS, strategy, **options)
+        stages = {stage.name: stage for stage in plan(PAIRS, CORPUS, strategy, **options).stages}
+        assert "on the index itself" in stages["search"].basis
+
+
+@pytest.mark.parametrize("matrices", [[None, None], [None, np.ones((2, 3))]])
+def test_texts_without_a_token_come_back_from_workers(matrices, tmp_path):
+    encoder = load_token_encoder(lambda texts: matrices, cache_dir=tmp_path)
+    table = CorpusTokenVectors._table(encoder, pa.table({"text": ["", "!"]}))
+    rows, sizes = CorpusTokenVectors._of_table(table), [0 if matrix is None else len(matrix) for matrix in matrices]
+    assert rows.sizes.tolist() == sizes and len(rows.vectors) == sum(sizes)
 
 
 class Growing:
