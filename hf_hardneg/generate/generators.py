@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
@@ -109,7 +109,8 @@ class CallableGenerator:
         Raises:
             DataError: the function did not return one string for each prompt.
         """
-        replies = list(self.function([ask.prompt for ask in asks]))
+        returned: Any = self.function([ask.prompt for ask in asks])
+        replies = list(returned) if isinstance(returned, Iterable) else [returned]
         if len(replies) != len(asks) or not all(isinstance(reply, str) for reply in replies):
             raise DataError(
                 f"The generator returned {len(replies)} replies to {len(asks)} prompts, of types "

@@ -274,8 +274,8 @@ class Refresher:
     def _with_kept_documents(self, number: int, encoder: Any) -> QueryEncoder | None:
         """Return the encoder of a cheap refresh, whose index is built; `None` where the refresh is a full one.
 
-        It is where one is due, and where the documents of the last full refresh are gone, as after going back to a
-        checkpoint before the newest full one.
+        It is where one is due, where the documents of the last full refresh are gone, as after going back to a
+        checkpoint before the newest full one, and where documents, pairs or options are others than then.
         """
         holder = None if self.easy_rows is None else self._holder(self.easy_rows.full(number), number)
         if not self.ranks.decided(holder is not None) or holder is None:
@@ -287,11 +287,19 @@ class Refresher:
 
     def _holder(self, full: int, number: int) -> int | None:
         """Return the generation whose index holds the documents of a full refresh before `number`; `None` for none."""
-        if full == number or not self.generations.place(full).exists():
+        if full == number or not (self._is_of_job(full) and self._is_of_job(number - 1)):
             return None
         held = (int(path.name.partition("-")[2]) for path in self.generations.directory.glob("index-*"))
-        whole = [each for each in sorted(held) if self.generations.place(each).exists()]
+        whole = [each for each in sorted(held) if self._is_of_job(each)]
         return next((each for each in whole if self._documents(each) == self._documents(full)), None)
+
+    def _is_of_job(self, number: int) -> bool:
+        """Say whether a generation is there, and of the same documents, pairs, strategy and options."""
+        place, job = self.generations.place(number), self._job
+        if not place.exists():
+            return False
+        before = directories.read_manifest(place).parameters
+        return all(before.get(name) == value for name, value in job.items())
 
     def _documents(self, number: int) -> str:
         """Return the digest of the encoder that gave the vectors of documents for a published generation."""
@@ -365,9 +373,16 @@ class Refresher:
             "number": number,
             "step": step,
             "encoder": encoder.digest,
+            "rows": [rows.start, rows.stop],
+            **self._job,
+        }
+
+    @property
+    def _job(self) -> dict[str, Any]:
+        """What is mined, and how, whatever the weights."""
+        return {
             "corpus": self.negatives.reader.corpus.digest,
             "pairs": self.negatives.rows.directory.name,
-            "rows": [rows.start, rows.stop],
             "strategy": repr(resolve(self.strategy)),
             "fraction": self.corpus_fraction,
             "options": {name: repr(value) for name, value in sorted(self.options.items()) if name != "verify"},

@@ -325,6 +325,8 @@ def test_errors_name_what_is_wrong():
         SyntheticNegatives(len, columns={"positive": "answer"}, known_positives=[pairs])
     with pytest.raises(DataError, match="0 replies to 1 prompts"):
         SyntheticNegatives(lambda prompts: [], rate=1)(pairs[:])
+    with pytest.raises(DataError, match="1 replies to 1 prompts, of types .'NoneType'"):
+        SyntheticNegatives(lambda prompts: None, rate=1)(pairs[:])
 
 
 def test_schema_keys_are_exact():

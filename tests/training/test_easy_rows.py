@@ -136,6 +136,25 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path):
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("changed", ["corpus", "pairs", "num_negatives"])
+def test_where_data_or_options_are_others_a_refresh_is_a_full_one(tmp_path, encoded, changed):
+    """As many documents in another order would else have each other's vectors."""
+    made = refresher(tmp_path / "run")
+    made.at(10, EVERY)
+    encoder, (pairs, corpus) = made.encoder, (made.pairs, made.corpus)
+    del made
+    backwards = {name: rows.select(range(len(rows))[::-1]) for name, rows in (("corpus", corpus), ("pairs", pairs))}
+    pairs, corpus = (
+        backwards[name] if name == changed else rows for name, rows in (("pairs", pairs), ("corpus", corpus))
+    )
+    options = {"num_negatives": 4 if changed == "num_negatives" else 3, "encoder": encoder}
+    again = Refresher(pairs, corpus, TOP, directory=tmp_path / "run", easy_rows=EasyRows(), **options)
+    shift(encoder)
+    encoded.clear()
+    again.at(20, EVERY)
+    assert sum(encoded) == texts(again) and report(again, 2)["mined_again"] == len(pairs)
+
+
 def test_where_the_documents_are_gone_a_refresh_is_a_full_one(tmp_path, encoded):
     """As after going back behind the newest full refresh, with weights that came out otherwise."""
     made = refresher(tmp_path / "run")
