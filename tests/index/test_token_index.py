@@ -179,3 +179,10 @@ def test_the_pool_grows_until_the_recall_that_is_told_is_true(tmp_path):
     assert pools[0] <= pools[1]
     by_documents = build_approximate_tokens(index, corpus, recall=0.9, sample=documents, as_queries=False)
     assert by_documents.measured.sample == "documents" and by_documents.identity != fast.identity
+
+
+@pytest.mark.parametrize("queries", [1, 40, 512])
+def test_scores_that_are_held_at_once_do_not_grow_with_the_queries(queries):
+    chunks = maxsim._chunks(200_000, queries)
+    assert [row for rows in chunks for row in (rows.start, rows.stop)][1:-1:2] == [rows.start for rows in chunks[1:]]
+    assert max(map(len, chunks)) * queries <= 2 * maxsim.CHUNK * maxsim.FEW

@@ -37,7 +37,8 @@ from hf_hardneg.runtime.process import single_thread_in_child, threads, torch_th
 QUERY_TOKENS, TOKENS = 512, 1024
 """Tokens of queries and of documents that are multiplied together, unless one text alone has more."""
 CHUNK = 1 << 16
-"""Documents after which those that cannot be among the best are dropped."""
+"""Documents after which those that cannot be among the best are dropped; fewer for more than `FEW` queries at once."""
+FEW = 32
 PAIRS = 64
 """Pairs that are worth a thread."""
 ENTRY = np.dtype([("doc", np.int64), ("low", np.float64), ("high", np.float64)])
@@ -141,7 +142,7 @@ def _candidates(
     codes, pointers = asked.codes.rows(start, stop), asked.pointers[first : end + 1] - start
     per_length, per_residual = _spread_of(codes, pointers, asked.vectors.shape[1])
     kept: list[Any] = [np.zeros(0, ENTRY)] * (end - first)
-    for rows in _chunks(len(documents.rows)):
+    for rows in _chunks(len(documents.rows), end - first):
         middle = _middles(asked, codes, pointers, documents, rows)
         residuals, norms = (values[rows.start : rows.stop] for values in spreads)
         error = np.outer(per_length, residuals) + np.outer(per_residual, norms)
@@ -153,8 +154,9 @@ def _candidates(
     return np.repeat(np.arange(end - first), sizes), docs
 
 
-def _chunks(count: int) -> list[range]:
-    return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+def _chunks(count: int, queries: int) -> list[range]:
+    size = max(CHUNK // max(queries // FEW, 1), 1)
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _kept(before: np.ndarray, low: np.ndarray, high: np.ndarray, first: int, most: int) -> np.ndarray:
