@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,13 @@ from hf_hardneg.store.disk import written
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-D = TypeVar("D", "Dataset", "DatasetDict")
 PNG, TIFF = ".png", ".tiff"
 
 
 @checked
-def with_images(dataset: D, images: Dataset | Sequence[Dataset], *, folder: Folder | None = None) -> D:
+def with_images(
+    dataset: Dataset | DatasetDict, images: Dataset | Sequence[Dataset], *, folder: Folder | None = None
+) -> Dataset | DatasetDict:
     """Put the images in the place of their names, `image:` and a digest of pixels, wherever rows hold such.
 
     Rows of `mine()` and of `to_format()` name images, so each is stored once, in the corpus or in the pairs. Here the
