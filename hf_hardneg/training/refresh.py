@@ -229,6 +229,7 @@ class Refresher:
             parameters = self._parameters(number, step, encoder)
             if self.ranks.decided(not self.generations.holds(number, parameters)):
                 self._refuse_unchanged(number, step, encoder)
+                self._refuse_rows_of_others(number, range(*parameters["rows"]))
                 self._mine(number, parameters, encoder)
             self.ranks.wait()
         directories.check(self.generations.place(number))
@@ -398,6 +399,25 @@ class Refresher:
                 f"The encoder's digest at step {step} is still the one of step {before.get('step')}, "
                 f"{encoder.digest!r}, so vectors of the old weights would be taken for new ones. Give it a digest that "
                 "changes with its weights, or pass the model itself: a SentenceTransformer, or LiveModel."
+            )
+
+    def _refuse_rows_of_others(self, number: int, covered: range) -> None:
+        """Raise where rows would keep the negatives of a generation of other documents, which it names by their rows.
+
+        Raises:
+            ConfigError: they would.
+        """
+        if number < 2 or len(covered) == len(self.pairs):
+            return
+        place = self.generations.place(number - 1)
+        if not place.exists():
+            return
+        before = directories.read_manifest(place).parameters
+        if others := [name for name in ("corpus", "pairs") if before.get(name) != self._job[name]]:
+            raise ConfigError(
+                f"Generation {number - 1} of directory={str(self.generations.directory)!r} is of other data "
+                f"({', '.join(others)}), and the rows beyond the {len(covered)} that are refreshed would keep its "
+                "negatives; all generations of a run are of the same data. Give another directory, or query_chunks=1."
             )
 
     def _rows_of_corpus(self, number: int) -> np.ndarray | None:

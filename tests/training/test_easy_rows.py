@@ -155,6 +155,18 @@ def test_where_data_or_options_are_others_a_refresh_is_a_full_one(tmp_path, enco
     assert sum(encoded) == texts(again) and report(again, 2)["mined_again"] == len(pairs)
 
 
+def test_rows_that_are_not_refreshed_keep_nothing_of_other_documents(tmp_path):
+    made = refresher(tmp_path / "run", query_chunks=3, easy_rows=None)
+    made.at(10, EVERY)
+    encoder, pairs, corpus = made.encoder, made.pairs, made.corpus.select(range(len(made.corpus))[::-1])
+    del made
+    options = {"num_negatives": 3, "query_chunks": 3, "encoder": encoder}
+    again = Refresher(pairs, corpus, TOP, directory=tmp_path / "run", **options)
+    shift(encoder)
+    with pytest.raises(ConfigError, match="Generation 1 of .* is of other data .corpus.*Give another directory"):
+        again.at(20, EVERY)
+
+
 def test_where_the_documents_are_gone_a_refresh_is_a_full_one(tmp_path, encoded):
     """As after going back behind the newest full refresh, with weights that came out otherwise."""
     made = refresher(tmp_path / "run")
