@@ -66,10 +66,11 @@ class Yields:
         if rows["short"] <= WORTH_SAYING * rows["rows"]:
             return ""
         stage, removed = max(_removed(hits).items(), key=lambda each: each[1])
-        took = f", of which {stage} took most, {_share(removed, hits['retrieved'])}" if removed else ""
+        none = f", {rows['empty']:,} of them none" if rows["empty"] else ""
+        took = f"; {stage} took most of these, {_share(removed, hits['retrieved'])}" if removed else ""
         return (
-            f"{rows['short']:,} of {rows['rows']:,} rows have fewer than {self.wanted} negatives, {rows['empty']:,} of "
-            f"them none. The search found {hits['retrieved']:,} documents for them{took}. To have more, "
+            f"{rows['short']:,} of {rows['rows']:,} rows have fewer than {self.wanted} negatives{none}. The search found "
+            f"{hits['retrieved']:,} documents for all of them together{took}. To have more, "
             f"{' or '.join(self._ways(strategy))}, or fill up with on_shortage=; report() of the rows says what each "
             "stage took."
         )
@@ -84,7 +85,9 @@ class Yields:
         if removed.get("not_chosen", 0) > TAKES_MOST * self.of_short["retrieved"]:
             yield f"take another sampler than {strategy.sampler.name}"
         search, short = strategy.retriever, self.rows["short"]
-        if 2 * self.rows["whole"] > short:
+        if self.wanted >= self.documents:
+            yield f"add documents: the corpus has {self.documents:,}, and a row should have {self.wanted:,} negatives"
+        elif 2 * self.rows["whole"] > short:
             yield f"add documents to the {self.documents:,} of the corpus, all of which were looked at"
         elif 2 * self.rows["dry"] > short:
             yield f"search in another way than by {search.name}, which finds no more, however deep"

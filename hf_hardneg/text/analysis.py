@@ -205,5 +205,6 @@ def warn_if_another_language(tokenizer: Tokenizer, texts: Sequence[str]) -> None
         warn(
             f"{shares[other]:.0%} of the words of the first texts are stop words of {other}, {named:.0%} of "
             f"{tokenizer.language}, in which BM25 reads them. If they are in {other}, pass "
-            f"BM25Config(tokenizer=Analyzer(language={other!r})); texts of several languages need language=None."
+            f"Strategy([BM25(config=BM25Config(tokenizer=Analyzer(language={other!r})))]), or --set "
+            f"bm25.config.tokenizer.language={other} to the command; texts of several languages need language=None."
         )

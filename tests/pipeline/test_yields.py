@@ -37,10 +37,17 @@ def said(capsys, tmp_path):
             "score_bounds took most",
             "loosen score_bounds (min_score, max_score) or search deeper than",
         ),
-        (CORPUS, [], 40, "known_positive took most, 10 (3%)", "add documents to the 30 of the corpus"),
+        (CORPUS, [], 40, "known_positive took most of these, 10 (3%)", "add documents: the corpus has 30, and a row"),
+        (
+            CORPUS,
+            [ScoreBounds(max_score=0.001)],
+            25,
+            "score_bounds took most of these",
+            "add documents to the 30 of the corpus",
+        ),
         (MORE, [], 40, "known_positive took most", "search in another way than by bm25"),
     ],
-    ids=["filter", "corpus", "search"],
+    ids=["filter", "too small a corpus", "corpus", "search"],
 )
 def test_what_is_said_of_short_rows_names_what_gives_more(said, corpus, filters, wanted, cause, way):
     text = said(corpus, Strategy([BM25(10)], filters), num_negatives=wanted)
