@@ -270,9 +270,9 @@ def test_rows_that_are_short_are_counted_aloud_unless_they_are_filled(tmp_path, 
     pairs = Dataset.from_dict({"query": ["red rock", "zebra"], "positive": ["red rock lava", "striped horse"]})
     corpus = ["red rock lava", "striped horse", "red chalk"]
     said = (
-        "2 of 2 rows have fewer than 2 negatives, 1 of them none. The search found 2 documents for all of them together; "
-        "known_positive took most of these, 1 (50%). To have more, search in another way than by bm25, which finds no more, "
-        "however deep, or fill up"
+        "2 of 2 rows have fewer than 2 negatives, 1 of them none. The search found 2 documents for all of them "
+        "together; known_positive took most of these, 1 (50%). To have more, search in another way than by bm25, which "
+        "finds no more, however deep, or fill up"
     )
     enable_progress_bars()
     try:

@@ -69,8 +69,8 @@ class Yields:
         none = f", {rows['empty']:,} of them none" if rows["empty"] else ""
         took = f"; {stage} took most of these, {_share(removed, hits['retrieved'])}" if removed else ""
         return (
-            f"{rows['short']:,} of {rows['rows']:,} rows have fewer than {self.wanted} negatives{none}. The search found "
-            f"{hits['retrieved']:,} documents for all of them together{took}. To have more, "
+            f"{rows['short']:,} of {rows['rows']:,} rows have fewer than {self.wanted} negatives{none}. The search "
+            f"found {hits['retrieved']:,} documents for all of them together{took}. To have more, "
             f"{' or '.join(self._ways(strategy))}, or fill up with on_shortage=; report() of the rows says what each "
             "stage took."
         )

@@ -142,16 +142,20 @@ def checked_factory(factory: str, width: int | None = None) -> None:
         ConfigError: naming FAISS' reason.
     """
     faiss = load_faiss(f"factory={factory!r}")
+    if not factory.isascii():
+        raise _refused(factory, "", "it has other characters than ASCII")
     try:
         faiss.index_factory(width or 1, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         if width is not None or "parse" in str(error):
-            raise _refused(factory, f" over vectors {width} wide" if width else "", error) from error
+            raise _refused(
+                factory, f" over vectors {width} wide" if width else "", str(error).rpartition(": ")[2]
+            ) from error
 
 
-def _refused(factory: str, where: str, error: RuntimeError) -> ConfigError:
+def _refused(factory: str, where: str, reason: str) -> ConfigError:
     return ConfigError(
-        f"factory={factory!r} is no index that FAISS can build{where}: {str(error).rpartition(': ')[2]}. "
+        f"factory={factory!r} is no index that FAISS can build{where}: {reason}. "
         "Give 'auto', 'exact' or a FAISS factory string, such as 'PQ96x4fs' (vectors 96, 192, ... wide), 'HNSW32' or "
         "'IVF1024,Flat'."
     )
@@ -220,7 +224,7 @@ def _build(stored: np.ndarray, factory: str, directory: Path) -> None:
     try:
         index.train(stored[rows])
     except RuntimeError as error:
-        raise _refused(factory, f" from {count:,} documents", error) from error
+        raise _refused(factory, f" from {count:,} documents", str(error).rpartition(": ")[2]) from error
     for start in range(0, len(stored), ADDED):
         index.add(stored[start : start + ADDED])
     write_index(index, directory / FILE)
