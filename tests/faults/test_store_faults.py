@@ -13,7 +13,7 @@ import pytest
 from hf_hardneg import HardNegatives, mine
 from hf_hardneg.errors import StoreError
 from hf_hardneg.index.late import token_index
-from hf_hardneg.store import directories, kinds
+from hf_hardneg.store import directories, kinds, stored_arrays
 from hf_hardneg.store.inventory import SHARDED
 from tests.faults.disks import (
     BIND,
@@ -234,7 +234,8 @@ def test_a_worker_that_finds_its_index_gone_says_so(tmp_path, strategy, kind):
     """A miner unpickled in a fresh process, after somebody cleaned the cache."""
     pairs, corpus = world(4)
     miner = HardNegatives(corpus, SMALL[strategy], **needed(SMALL[strategy]), cache_dir=str(tmp_path / "cache"))
-    token_index._opened.cache_clear()  # its construction has opened it
+    for opened in (token_index._opened, stored_arrays._opened):
+        opened.cache_clear()  # a fresh process has opened nothing
     for directory in (tmp_path / "cache").glob(f"{kind}-*"):
         shutil.rmtree(directory)
     with pytest.raises(StoreError, match=f"{kind}-.* is not there on the node .* Construct it again here"):
